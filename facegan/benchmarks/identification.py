@@ -1,0 +1,45 @@
+"""Closed-set 1:N identification: who of the enrolled people is this?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from facegan.benchmarks import BENCHMARKS, BenchmarkConfig, BenchmarkResult, Metric
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@BENCHMARKS.register
+class Identification(BenchmarkConfig):
+    """One image of each person is enrolled, every other image is searched; each image is enrolled in turn."""
+
+    kind: Literal["identification"] = "identification"
+    ranks: tuple[int, ...] = Field((1, 5), description="rank-k identification rates to report")
+    rotations: int = Field(10, ge=1, le=1000, description="how many images of each person are enrolled in turn")
+
+    def run(self, embedding: np.ndarray, identity: np.ndarray) -> BenchmarkResult:
+        """See BenchmarkConfig; raises ValueError without two people, one of them with two images."""
+        from facegan import metrics
+
+        ranks = metrics.search_ranks(embedding, identity, self.rotations)
+        found = []
+        for k in (k for k in self.ranks if k < ranks.n_people):
+            note = f"{len(ranks.rank)} searches among {ranks.n_people} people"
+            rate = metrics.rank_k(ranks, k)
+            found.append(Metric(f"rank-{k}", rate, "higher", k, note, n_identities=ranks.n_people))
+        curve = metrics.cmc(ranks)
+        axes = {"rank": [float(k) for k in range(1, len(curve) + 1)], "rate": curve.tolist()}
+        return BenchmarkResult(found, {"cmc": axes})
+
+    def replicates(
+        self, embedding: np.ndarray, identity: np.ndarray, weights: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """See BenchmarkConfig: each rank-k, people weighted as probes while the gallery stays."""
+        from facegan import intervals, metrics
+
+        ranks = metrics.search_ranks(embedding, identity, self.rotations)
+        wanted = (k for k in self.ranks if k < ranks.n_people)
+        return {f"rank-{k}": intervals.bootstrap_rank_k(ranks, weights, k) for k in wanted}

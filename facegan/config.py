@@ -1,0 +1,263 @@
+"""Every option of every stage: frozen pydantic models, one a stage, and the Recipe that joins them.
+
+Importing this module imports no torch. `Runtime` says only where and how to run and is never part of a
+fingerprint; everything else is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from facegan.benchmarks import BENCHMARKS, BenchmarkConfig
+from facegan.frozen import Frozen
+from facegan.gans import GANS, GanConfig
+from facegan.heads import HEADS, HeadConfig
+from facegan.identities import IDENTITIES, IdentitiesConfig
+from facegan.sources import SOURCES, SourceConfig
+
+if TYPE_CHECKING:
+    AnySource = SourceConfig
+    AnyGan = GanConfig
+    AnyIdentities = IdentitiesConfig
+    AnyHead = HeadConfig
+    AnyBenchmark = BenchmarkConfig
+else:
+    AnySource = SOURCES.union()
+    AnyGan = GANS.union()
+    AnyIdentities = IDENTITIES.union()
+    AnyHead = HEADS.union()
+    AnyBenchmark = BENCHMARKS.union()
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=60)]
+SplitName = Literal["train", "val", "test"]
+
+
+class Split(Frozen):
+    """Which people train, choose (val) and judge (test)."""
+
+    train: float = Field(0.5, gt=0, lt=1, description="share of the people that everything is trained on")
+    val: float = Field(0.15, gt=0, lt=1, description="share of the people on which choices are made")
+    test: float = Field(0.35, gt=0, lt=1, description="share of the people that only the benchmark sees")
+    seed: int = Field(0, ge=0, description="seeds the hash that ranks the people")
+    frozen: dict[str, SplitName] = Field(
+        default_factory=dict, description="identities whose split is already decided (`dataset/name: split`)"
+    )
+
+    @model_validator(mode="after")
+    def _sums_to_one(self) -> Split:
+        total = self.train + self.val + self.test
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"train + val + test must be 1, got {total:g}")
+        return self
+
+
+class Prepare(Frozen):
+    """Raw faces to a manifest: decode, resize, split by identity, quarantine what cannot be read."""
+
+    source: AnySource = Field(default_factory=lambda: SOURCES.get("orl")(), description="where the faces are")
+    size_px: int = Field(64, ge=16, le=512, multiple_of=16, description="side of the square stored image")
+    color: Literal["grey", "rgb"] = Field("grey", description="stored as one or three channels")
+    split: Split = Split()
+    min_images: int = Field(2, ge=1, description="identities with fewer readable images are left out")
+    max_megapixels: float = Field(100, gt=0, description="larger images go to the quarantine unread")
+
+
+class TrainGan(Frozen):
+    """The identity-conditional generator, trained on the train identities only."""
+
+    gan: AnyGan = Field(default_factory=lambda: GANS.get("cvae_gan")(), description="generator family")
+    kimg: float = Field(18, gt=0, description="thousands of real images that the training sees")
+    batch_size: int = Field(32, ge=4, le=4096)
+    seed: int = Field(0, ge=0)
+    flip: bool = Field(True, description="mirror half of the real images")
+    checkpoint_kimg: float = Field(2, gt=0, description="write a checkpoint this often")
+    snapshot_kimg: float = Field(4, gt=0, description="draw the fixed-latent sample grid this often")
+
+
+class Synthesize(Frozen):
+    """New images of the training people and new people, filtered by the guide."""
+
+    identities: AnyIdentities = Field(
+        default_factory=lambda: IDENTITIES.get("mixture")(), description="how new people are made"
+    )
+    images_per_existing: int = Field(10, ge=0, le=10000, description="synthetic images of each train person")
+    new_identities: int = Field(40, ge=0, le=10_000_000, description="people who do not exist")
+    images_per_new: int = Field(10, ge=1, le=10000)
+    oversample: float = Field(2.0, ge=1, le=20, description="candidates drawn for each image that is kept")
+    variation_noise: float = Field(
+        0.3, ge=0, le=3, description="noise added to a borrowed variation code, in its standard deviations"
+    )
+    max_fmr: float = Field(
+        0.01, gt=0, lt=0.5, description="false-match rate on val people that sets what counts as too close"
+    )
+    max_attempts: int = Field(5, ge=1, le=100, description="proposals for each new identity before giving up")
+    batch_size: int = Field(64, ge=1, le=4096)
+    seed: int = Field(0, ge=0)
+
+
+class Merge(Frozen):
+    """One manifest per arm, with dense labels and a report of duplicates."""
+
+    max_per_identity: int | None = Field(None, ge=1, description="keep at most so many rows of each identity")
+    near_duplicate: float = Field(
+        0.98, gt=0, le=1, description="correlation of 16 x 16 px thumbnails from which two images are the same"
+    )
+    seed: int = Field(0, ge=0)
+
+
+class Arm(Frozen):
+    """What one arm of the comparison is trained on."""
+
+    real: bool = Field(True, description="the real train images")
+    existing: bool = Field(False, description="synthetic images of the train people")
+    new: bool = Field(False, description="synthetic images of new people")
+    synthetic_per_real: float | None = Field(
+        None, gt=0, description="keep at most so many synthetic rows for each real one (whole people are kept)"
+    )
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether this arm has any synthetic row."""
+        return self.existing or self.new
+
+    @model_validator(mode="after")
+    def _has_rows(self) -> Arm:
+        if not (self.real or self.synthetic):
+            raise ValueError("an arm needs at least one of real, existing, new")
+        if self.synthetic_per_real is not None and not (self.real and self.synthetic):
+            raise ValueError("synthetic_per_real needs an arm with both real and synthetic rows")
+        return self
+
+
+class Augment(Frozen):
+    """The classical augmentation (albumentations) that every arm gets alike."""
+
+    flip: float = Field(0.5, ge=0, le=1)
+    shift: float = Field(0.06, ge=0, le=0.5, description="of the side")
+    scale: float = Field(0.1, ge=0, le=0.5)
+    rotate_deg: float = Field(10, ge=0, le=90)
+    brightness: float = Field(0.25, ge=0, le=1)
+    contrast: float = Field(0.25, ge=0, le=1)
+    gamma: float = Field(0.2, ge=0, le=0.9)
+    blur: float = Field(0.1, ge=0, le=1, description="probability")
+    erase: float = Field(0.3, ge=0, le=1, description="probability of one random rectangle")
+
+
+class TrainRecognizer(Frozen):
+    """A timm backbone, an embedding layer and a head, the same for every arm."""
+
+    backbone: str = Field("resnet10t", min_length=1, description="any timm model name")
+    backbone_args: dict[str, Any] = Field(default_factory=dict, description="passed to timm.create_model")
+    pretrained: bool = Field(False, description="start from timm's weights (downloads them)")
+    weights: str | None = Field(
+        None, description="a safetensors file of your own to start every arm from (hashed by content)"
+    )
+    embedding_dim: int = Field(128, ge=8, le=4096)
+    head: AnyHead = Field(default_factory=lambda: HEADS.get("cosface")(), description="classification head")
+    steps: int = Field(360, ge=1, description="optimizer steps, the same for every arm")
+    batch_size: int = Field(32, ge=2, le=65536)
+    lr: float = Field(2e-3, gt=0)
+    weight_decay: float = Field(5e-2, ge=0)
+    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps in which the rate rises")
+    augment: Augment = Augment()
+    evaluations: int = Field(6, ge=1, description="how often val people are scored; the best weights are kept")
+    precision: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False
+
+    @model_validator(mode="after")
+    def _one_start(self) -> TrainRecognizer:
+        if self.pretrained and self.weights:
+            raise ValueError("pretrained and weights exclude each other")
+        return self
+
+
+class Benchmark(Frozen):
+    """What is measured on the test people."""
+
+    benchmarks: tuple[AnyBenchmark, ...] = Field(
+        default_factory=lambda: (BENCHMARKS.get("verification")(), BENCHMARKS.get("identification")())
+    )
+    batch_size: int = Field(64, ge=1)
+
+
+class Comparison(Frozen):
+    """The one question, named before the run."""
+
+    metric: str = Field("eer", description="eer, rank-1, accuracy or tar@far=X")
+    baseline: Name = "real"
+    arm: Name = "real+synthetic"
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+
+
+class Report(Frozen):
+    """The page that a person reads."""
+
+    bootstrap: int = Field(2000, ge=200, le=100_000, description="replicates behind every interval")
+    seed: int = Field(0, ge=0)
+    faces_per_identity: int = Field(6, ge=1, le=20)
+    identities_shown: int = Field(8, ge=1, le=50)
+
+
+class Runtime(Frozen):
+    """Where and how to run: never part of a fingerprint."""
+
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    jobs: int = Field(0, ge=0, le=256, description="stages run side by side; 0: two, or one on a GPU")
+    threads: int = Field(0, ge=0, le=1024, description="threads of each stage; 0: the cores shared out")
+    log_interval_s: float = Field(1.0, gt=0, description="least time between two progress events of a stage")
+
+
+class Recipe(Frozen):
+    """A whole run, from faces to verdict."""
+
+    name: Name = "custom"
+    description: str = ""
+    prepare: Prepare = Prepare()
+    train_gan: TrainGan = TrainGan()
+    synthesize: Synthesize = Synthesize()
+    merge: Merge = Merge()
+    train_recognizer: TrainRecognizer = TrainRecognizer()
+    benchmark: Benchmark = Benchmark()
+    report: Report = Report()
+    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="one recognizer per arm and seed")
+    guide_seed: int = Field(1000, ge=0, description="seed of the guide, which never is a compared recognizer")
+    arms: dict[Name, Arm] = Field(
+        default_factory=lambda: {
+            "real": Arm(),
+            "real+synthetic": Arm(existing=True, new=True),
+            "synthetic": Arm(real=False, existing=True, new=True),
+        },
+        min_length=1,
+    )
+    comparison: Comparison = Comparison()
+    runtime: Runtime = Runtime()
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_differ(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) != len(seeds) or min(seeds) < 0:
+            raise ValueError(f"seeds must be distinct and not negative, got {list(seeds)}")
+        return seeds
+
+    @model_validator(mode="after")
+    def _hangs_together(self) -> Recipe:
+        for name in (self.comparison.baseline, self.comparison.arm):
+            if name not in self.arms:
+                raise ValueError(f"comparison names arm '{name}', but the arms are: {', '.join(self.arms)}")
+        if self.comparison.baseline == self.comparison.arm:
+            raise ValueError(f"comparison sets arm '{self.comparison.arm}' against itself")
+        if "guide" in self.arms:
+            raise ValueError("'guide' is the name of the recognizer that filters: call the arm otherwise")
+        if self.guide_seed in self.seeds:
+            raise ValueError(f"guide_seed {self.guide_seed} is also one of seeds: the guide must not be judged")
+        for name, arm in self.arms.items():
+            existing = arm.existing and self.synthesize.images_per_existing > 0
+            new = arm.new and self.synthesize.new_identities > 0
+            if not (arm.real or existing or new):
+                raise ValueError(
+                    f"arm '{name}' has only synthetic rows, but synthesize makes none of that sort "
+                    "(images_per_existing, new_identities)"
+                )
+        return self

@@ -1,0 +1,83 @@
+"""The recognizer's network: a timm backbone and an embedding layer, and how images pass through it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from facegan.checkpoint import load_tensors
+from facegan.config import TrainRecognizer
+from facegan.errors import UserError
+
+
+class Embedder(nn.Module):
+    """NCHW float32 in -1..1 -> embedding (N, embedding_dim), not normalised.
+
+    The embedding layer is a linear map followed by batch norm, as in ArcFace's output setting E
+    (Deng et al. 2019, section 3.1).
+    """
+
+    def __init__(self, options: TrainRecognizer, channels: int, size_px: int) -> None:
+        super().__init__()
+        self.backbone = _backbone(options, channels, size_px)
+        self.project = nn.Linear(self.backbone.num_features, options.embedding_dim, bias=False)
+        self.norm = nn.BatchNorm1d(options.embedding_dim)
+
+    def forward(self, img: torch.Tensor) -> torch.Tensor:
+        embedding: torch.Tensor = self.norm(self.project(self.backbone(img)).float())
+        return embedding
+
+
+def _backbone(options: TrainRecognizer, channels: int, size_px: int) -> Any:
+    arguments = {"pretrained": options.pretrained, "num_classes": 0, "in_chans": channels}
+    create: Callable[..., Any] = timm.create_model
+    try:
+        try:  # transformers need to know the side; convolutional networks refuse to hear of it
+            return create(options.backbone, img_size=size_px, **arguments, **options.backbone_args)
+        except TypeError:
+            return create(options.backbone, **arguments, **options.backbone_args)
+    except RuntimeError as error:
+        similar = timm.list_models(f"*{options.backbone[:6]}*")[:8]
+        hint = f"for example: {', '.join(similar)}" if similar else "see `facegan list backbones`"
+        raise UserError(f"timm has no backbone '{options.backbone}' ({error})", fix=hint) from error
+    except TypeError as error:
+        raise UserError(
+            f"backbone '{options.backbone}' does not take {options.backbone_args}: {error}",
+            fix="change train_recognizer.backbone_args",
+        ) from error
+
+
+def to_input(pixels: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
+    """NHWC uint8 -> NCHW float32 in -1..1, channels last in memory."""
+    img = torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(0, 3, 1, 2)
+    return img.float().div_(127.5).sub_(1).contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def embed(net: nn.Module, pixels: np.ndarray, batch_size: int, device: torch.device | str = "cpu") -> np.ndarray:
+    """Embeddings of unit length (N, embedding_dim) float32 of NHWC uint8 images; `net` is set to eval mode."""
+    net.eval()
+    batches = [pixels[start : start + batch_size] for start in range(0, len(pixels), batch_size)]
+    parts = [F.normalize(net(to_input(batch, device)).float()).cpu().numpy() for batch in batches]
+    return np.concatenate(parts).astype(np.float32)
+
+
+def load_embedder(folder: Path, device: torch.device | str = "cpu") -> tuple[Embedder, dict[str, Any]]:
+    """The embedder of a finished train_recognizer folder, in eval mode, and its `embedder.json`."""
+    try:
+        spec = json.loads((folder / "embedder.json").read_bytes())
+    except OSError as error:
+        raise UserError(f"no recognizer in '{folder}'", fix="run train_recognizer first") from error
+    options = TrainRecognizer.model_validate({**spec["options"], "pretrained": False})
+    net = Embedder(options, spec["channels"], spec["size_px"])
+    net.load_state_dict(load_tensors(folder / "embedder.safetensors"))
+    net.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return net.eval().requires_grad_(False), spec

@@ -1,0 +1,48 @@
+"""Identity-conditional generators. One file adds a member; its networks lie in `networks/`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from facegan.frozen import Frozen
+from facegan.registry import Registry
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from facegan.gans.networks.base import Generator
+
+GANS = Registry("GAN family", __name__)
+
+Augmentation = Literal["color", "translation", "cutout"]
+
+
+class GanConfig(Frozen):
+    """What every family has: a literal `kind`, the adversarial objective, and the two networks."""
+
+    kind: str
+    loss: Literal["nonsaturating", "hinge", "wasserstein"] = Field(
+        "hinge", title="Adversarial loss", description="wasserstein brings its gradient penalty with it"
+    )
+    r1_gamma: float = Field(0.0, ge=0, description="weight of the R1 penalty on real images; 0 leaves it out")
+    r1_interval: int = Field(16, ge=1, description="steps between two R1 penalties (lazy regularisation)")
+    gp_lambda: float = Field(10.0, gt=0, description="weight of wasserstein's gradient penalty")
+    spectral_norm: bool = Field(True, description="bound D's layers by their spectral norm")
+    diffaugment: tuple[Augmentation, ...] = Field(
+        ("color", "translation", "cutout"), description="differentiable augmentation of all that D sees"
+    )
+    ema_kimg: float = Field(1.0, ge=0, description="half-life of the averaged generator; 0: no average")
+    lr_g: float = Field(1e-3, gt=0)
+    lr_d: float = Field(5e-4, gt=0)
+    beta1: float = Field(0.5, ge=0, lt=1)
+    beta2: float = Field(0.99, gt=0, lt=1)
+
+    def build_generator(self, num_identities: int, img_channels: int, size_px: int) -> Generator:
+        """G with its identity codes: see networks.base.Generator."""
+        raise TypeError(f"{type(self).__name__} must define build_generator()")
+
+    def build_discriminator(self, num_identities: int, img_channels: int, size_px: int) -> nn.Module:
+        """D(img NCHW float32 in -1..1, label (N,) int64) -> logits (N,); may have fewer weights than G."""
+        raise TypeError(f"{type(self).__name__} must define build_discriminator()")

@@ -1,0 +1,74 @@
+"""What every generator and discriminator shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+
+@dataclass
+class Step:
+    """What G did in one training step: images for D with their labels, and loss terms of its own, weighted."""
+
+    fake_img: torch.Tensor
+    fake_label: torch.Tensor
+    terms: dict[str, torch.Tensor]
+
+
+class Generator(nn.Module):
+    """G(w, z): an image from an identity code w (who) and a variation code z (pose, expression, light).
+
+    `num_identities`, `code_dim` and `z_dim` are plain attributes.
+    """
+
+    num_identities: int
+    code_dim: int
+    z_dim: int
+
+    def codes(self) -> torch.Tensor:
+        """The training people's identity codes, (num_identities, code_dim)."""
+        raise TypeError(f"{type(self).__name__} must define codes()")
+
+    def forward(self, w: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+        """w (N, code_dim), z (N, z_dim) -> NCHW float32 in -1..1."""
+        raise TypeError(f"{type(self).__name__} must define forward()")
+
+    def start(self, img: torch.Tensor, label: torch.Tensor) -> None:
+        """Begin from the train images, NCHW float32 in -1..1, where the family knows how; nothing by default."""
+
+    def encode(self, img: torch.Tensor, w: torch.Tensor) -> torch.Tensor | None:
+        """Variation codes (N, z_dim) of real images of people w, or None where z is drawn from N(0, 1)."""
+        return None
+
+    def step(self, real_img: torch.Tensor, label: torch.Tensor) -> Step:
+        """Fake images of the batch's people with variation drawn from N(0, 1), and no terms of its own."""
+        z = torch.randn(len(label), self.z_dim, device=real_img.device)
+        return Step(self(self.codes()[label], z), label, {})
+
+
+def maybe_spectral(layer: nn.Module, wanted: bool) -> nn.Module:
+    """The layer, divided by its largest singular value where wanted (Miyato et al. 2018)."""
+    return spectral_norm(layer) if wanted else layer
+
+
+class ProjectionDiscriminator(nn.Module):
+    """D(img, label) = psi(h) + <e_label, h>, with h the summed features (Miyato and Koyama 2018, eq. 3).
+
+    `trunk` maps NCHW images to (N, features) or (N, features, H, W).
+    """
+
+    def __init__(self, trunk: nn.Module, features: int, num_identities: int, spectral: bool) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.psi = maybe_spectral(nn.Linear(features, 1), spectral)
+        self.embed = maybe_spectral(nn.Embedding(num_identities, features), spectral)
+
+    def forward(self, img: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        """NCHW float32 in -1..1, (N,) int64 -> logits (N,)."""
+        h = self.trunk(img)
+        if h.ndim == 4:
+            h = h.sum(dim=(2, 3))
+        return self.psi(h).squeeze(1) + (self.embed(label) * h).sum(dim=1)

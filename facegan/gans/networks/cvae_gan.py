@@ -1,0 +1,159 @@
+"""Networks of the CVAE-GAN family (Bao et al. 2017, "CVAE-GAN: fine-grained image generation")."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from facegan.gans.networks.base import Generator, ProjectionDiscriminator, Step, maybe_spectral
+
+if TYPE_CHECKING:
+    from facegan.gans.cvae_gan import CvaeGan
+
+def widths(channels: int, max_channels: int, size_px: int) -> list[int]:
+    """Channels at size_px / 2, size_px / 4, ... down to 4 to 7 px: doubled at each halving, up to a bound.
+
+    There are no features at full size, where they would cost most: the last layer draws the image from half.
+    """
+    levels = int(math.log2(size_px / 4))
+    return [min(channels * 2**level, max_channels) for level in range(levels)]
+
+
+class ModulatedBlock(nn.Module):
+    """Convolve and double the side, normalise each pixel, then scale and shift each channel by the code.
+
+    The stride-2 transposed convolution of 4 x 4 costs less than half of upsampling before a 3 x 3 one. Pixel
+    norm (Karras et al. 2018, section 4.2) keeps what instance norm takes away, and draws no droplets.
+    """
+
+    def __init__(self, inputs: int, outputs: int, code_dim: int) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1)
+        self.affine = nn.Linear(code_dim, 2 * outputs)
+        self.refine = nn.Conv2d(outputs, outputs, 3, padding=1)
+
+    def forward(self, x: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
+        x = self.up(x)
+        x = x * x.square().mean(dim=1, keepdim=True).add(1e-8).rsqrt()
+        scale, shift = self.affine(code)[:, :, None, None].chunk(2, dim=1)
+        x = F.leaky_relu(x * (1 + scale) + shift, 0.2)
+        return x + F.leaky_relu(self.refine(x), 0.2)
+
+
+class CvaeGenerator(Generator):
+    """Identity codes, the decoder G(w, z), and the encoder of variation codes q(z | image, w).
+
+    Decoder and encoder each are a linear map, solved in closed form by `start` and then left alone, plus a
+    convolutional network that learns what the linear map cannot say. From a few hundred faces the linear part
+    alone rebuilds them roughly; the networks begin there and not at noise.
+    """
+
+    mean: torch.Tensor
+    person_axes: torch.Tensor
+    variation_axes: torch.Tensor
+
+    def __init__(self, config: CvaeGan, num_identities: int, img_channels: int, size_px: int) -> None:
+        super().__init__()
+        self.config = config
+        self.num_identities = num_identities
+        self.code_dim, self.z_dim = config.code_dim, config.z_dim
+        down = widths(config.channels, config.max_channels, size_px)
+        up = down[::-1]
+        self.base_px = size_px >> len(down)
+        self.img_shape = (img_channels, size_px, size_px)
+        joint = config.code_dim + config.z_dim
+        self.identity = nn.Embedding(num_identities, config.code_dim)
+        self.register_buffer("mean", torch.zeros(math.prod(self.img_shape)))
+        self.register_buffer("person_axes", torch.zeros(config.code_dim, math.prod(self.img_shape)))
+        self.register_buffer("variation_axes", torch.zeros(config.z_dim, math.prod(self.img_shape)))
+        self.base = nn.Linear(joint, up[0] * self.base_px**2)
+        self.blocks = nn.ModuleList(ModulatedBlock(i, o, joint) for i, o in zip(up, up[1:], strict=False))
+        self.to_img = nn.Conv2d(up[-1], 4 * img_channels, 3, padding=1)
+        layers: list[nn.Module] = []
+        for i, o in zip([img_channels, *down], down, strict=False):
+            layers += [nn.Conv2d(i, o, 4, 2, 1), nn.GroupNorm(8, o), nn.LeakyReLU(0.2)]
+        self.encoder = nn.Sequential(*layers, nn.Flatten())
+        self.moments = nn.Linear(down[-1] * self.base_px**2 + config.code_dim, 2 * config.z_dim)
+        for layer in (self.to_img, self.moments):  # begin close to the linear maps
+            nn.init.normal_(layer.weight, std=0.1 / math.sqrt(layer.weight[0].numel()))
+
+    @torch.no_grad()
+    def start(self, img: torch.Tensor, label: torch.Tensor) -> None:
+        """Eigenfaces of the people's means, and of the images' deviations from them, scaled to unit codes.
+
+        (Turk and Pentland 1991 for the axes; split between and within people as in Fisherfaces, Belhumeur et
+        al. 1997, section 2.4.)
+        """
+        flat = torch.cat([img, img.flip(3)]).flatten(1)
+        person = torch.cat([label, label])
+        counts = torch.bincount(person, minlength=self.num_identities).clamp(min=1).to(flat)
+        means = torch.zeros(self.num_identities, flat.shape[1]).to(flat).index_add_(0, person, flat)
+        means /= counts[:, None]
+        self.mean.copy_(flat.mean(dim=0))
+        axes, codes = principal_axes(means - self.mean, self.code_dim)
+        self.person_axes[: len(axes)] = axes
+        self.identity.weight.normal_(0, 0.1)
+        self.identity.weight[:, : len(axes)] = codes
+        axes, _ = principal_axes(flat - means[person], self.z_dim)
+        self.variation_axes[: len(axes)] = axes
+
+    def codes(self) -> torch.Tensor:
+        """See Generator."""
+        return self.identity.weight
+
+    def forward(self, w: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+        """See Generator."""
+        code = torch.cat([w, z], dim=1)
+        x = self.base(code).view(len(code), -1, self.base_px, self.base_px)
+        for block in self.blocks:
+            x = block(x, code)
+        eigenface = self.mean + w @ self.person_axes + z @ self.variation_axes
+        return (F.pixel_shuffle(self.to_img(x), 2) + eigenface.view(-1, *self.img_shape)).clamp(-1, 1)
+
+    def encode(self, img: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        """The mean of the variation code of images of people w, (N, z_dim)."""
+        return self._moments(img, w)[0]
+
+    def _moments(self, img: torch.Tensor, w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        learned, log_var = self.moments(torch.cat([self.encoder(img), w], dim=1)).chunk(2, dim=1)
+        left = img.flatten(1) - self.mean - w @ self.person_axes  # what person and mean do not explain
+        scale = self.variation_axes.square().sum(dim=1).clamp(min=1e-8)
+        return left @ self.variation_axes.T / scale + learned, (log_var - 2).clamp(-8, 8)
+
+    def step(self, real_img: torch.Tensor, label: torch.Tensor) -> Step:
+        """Rebuild each image, and draw half of the people with the variation of another one of the batch."""
+        w = self.identity(label)
+        mean, log_var = self._moments(real_img, w)
+        z = mean + torch.randn_like(mean) * (log_var / 2).exp()
+        half = (len(w) + 1) // 2
+        img = self(torch.cat([w, w[:half]]), torch.cat([z, z.roll(1, dims=0)[:half]]))
+        rebuilt, recombined = img[: len(w)], img[len(w) :]
+        pooled = F.l1_loss(F.avg_pool2d(rebuilt, 4), F.avg_pool2d(real_img, 4))
+        terms = {
+            "reconstruction": self.config.reconstruction * (F.l1_loss(rebuilt, real_img) + pooled),
+            # KL(N(mean, var) || N(0, 1)), Kingma and Welling 2014, appendix B
+            "kl": self.config.kl * 0.5 * (mean.square() + log_var.exp() - 1 - log_var).sum(dim=1).mean(),
+        }
+        return Step(recombined, label[:half], terms)
+
+
+def principal_axes(centred: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Up to `count` principal axes (k, features), each as long as its standard deviation, and unit codes (N, k)."""
+    _, singular, axes = torch.linalg.svd(centred, full_matrices=False)
+    keep = min(count, int((singular > 1e-4 * singular[0].clamp(min=1e-8)).sum()))
+    sigma = singular[:keep] / math.sqrt(len(centred))
+    axes = axes[:keep] * sigma[:, None]
+    return axes, centred @ axes.T / sigma.square()
+
+
+def discriminator(config: CvaeGan, num_identities: int, img_channels: int, size_px: int) -> nn.Module:
+    """Strided convolutions with leaky ReLU and a projection of the person (see ProjectionDiscriminator)."""
+    down = widths(config.channels, config.max_channels, size_px)
+    layers: list[nn.Module] = []
+    for i, o in zip([img_channels, *down], down, strict=False):
+        layers += [maybe_spectral(nn.Conv2d(i, o, 4, 2, 1), config.spectral_norm), nn.LeakyReLU(0.2)]
+    return ProjectionDiscriminator(nn.Sequential(*layers), down[-1], num_identities, config.spectral_norm)

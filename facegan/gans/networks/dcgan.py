@@ -1,0 +1,103 @@
+"""Networks of the DCGAN family (Radford et al. 2016, "Unsupervised representation learning with deep
+convolutional generative adversarial networks")."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from facegan.errors import ConfigError
+from facegan.gans.networks.base import Generator, ProjectionDiscriminator, maybe_spectral
+
+if TYPE_CHECKING:
+    from facegan.gans.dcgan import Dcgan
+
+INIT_STD = 0.02  # "a zero-centered Normal distribution with standard deviation 0.02", section 4
+
+
+def grid(size_px: int) -> tuple[int, int]:
+    """(base_px, levels) with size_px = base_px * 2**levels, base_px in 4..7 and at least two levels.
+
+    Raises ConfigError where there is none: of the multiples of 16 up to 512 it is there for 16, 32, 48, 64,
+    80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448 and 512.
+    """
+    base_px, levels = size_px, 0
+    while base_px >= 8 and base_px % 2 == 0:
+        base_px, levels = base_px // 2, levels + 1
+    if not 4 <= base_px <= 7 or levels < 2:
+        sizes = [base * 2**level for level in range(2, 8) for base in (4, 5, 6, 7)]
+        near = sorted(sorted(sizes, key=lambda size: abs(size - size_px))[:2])
+        raise ConfigError(
+            f"a generator of {size_px} px: the side must be 4, 5, 6 or 7 times 4, 8, 16, ...",
+            fix=f"set prepare.size_px={near[0]} or {near[1]}",
+        )
+    return base_px, levels
+
+
+def widths(channels: int, max_channels: int, levels: int) -> list[int]:
+    """Channels at half, quarter, ... resolution down to the base: doubled at each halving, up to a bound."""
+    return [min(channels * 2**level, max_channels) for level in range(levels)]
+
+
+def _classic(layer: nn.Conv2d | nn.ConvTranspose2d) -> nn.Module:
+    nn.init.normal_(layer.weight, 0.0, INIT_STD)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+class DcganGenerator(Generator):
+    """Transposed convolutions, batch norm and ReLU from [w, z] (Radford et al. 2016, figure 1).
+
+    In eval mode batch norm uses its running moments, so that an image depends on its own w and z alone.
+    """
+
+    def __init__(self, config: Dcgan, num_identities: int, img_channels: int, size_px: int) -> None:
+        super().__init__()
+        base_px, levels = grid(size_px)
+        self.num_identities = num_identities
+        self.code_dim, self.z_dim = config.code_dim, config.z_dim
+        up = widths(config.channels, config.max_channels, levels)[::-1]
+        joint = config.code_dim + config.z_dim
+        self.identity = nn.Embedding(num_identities, config.code_dim)
+        layers = [_classic(nn.ConvTranspose2d(joint, up[0], base_px, bias=False))]
+        for i, o in pairwise(up):
+            layers += [nn.BatchNorm2d(i), nn.ReLU(), _classic(nn.ConvTranspose2d(i, o, 4, 2, 1, bias=False))]
+        layers += [nn.BatchNorm2d(up[-1]), nn.ReLU()]
+        layers += [_classic(nn.ConvTranspose2d(up[-1], img_channels, 4, 2, 1)), nn.Tanh()]
+        self.layers = nn.Sequential(*layers)
+
+    def codes(self) -> torch.Tensor:
+        """See Generator."""
+        return self.identity.weight
+
+    def forward(self, w: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+        """See Generator."""
+        img: torch.Tensor = self.layers(torch.cat([w, z], dim=1)[:, :, None, None])
+        return img
+
+
+def discriminator(config: Dcgan, num_identities: int, img_channels: int, size_px: int) -> nn.Module:
+    """Strided convolutions, batch norm after all but the first, leaky ReLU (Radford et al. 2016, section 3),
+    and a projection of the person in place of the last convolution (see ProjectionDiscriminator).
+
+    Without batch norm where the loss is wasserstein (Gulrajani et al. 2017, section 4: the penalty is on each
+    image alone) and where spectral_norm is on.
+    """
+    levels = grid(size_px)[1]
+    spectral = config.spectral_norm
+    norm = not (spectral or config.loss == "wasserstein")
+    down = widths(config.channels, config.max_channels, levels)
+    layers: list[nn.Module] = []
+    for level, (i, o) in enumerate(zip([img_channels, *down], down, strict=False)):
+        normed = norm and level > 0
+        layers.append(maybe_spectral(_classic(nn.Conv2d(i, o, 4, 2, 1, bias=not normed)), spectral))
+        layers += [nn.BatchNorm2d(o), nn.LeakyReLU(0.2)] if normed else [nn.LeakyReLU(0.2)]
+    D = ProjectionDiscriminator(nn.Sequential(*layers), down[-1], num_identities, spectral)
+    if not spectral:
+        for layer in (D.psi, D.embed):
+            nn.init.normal_(layer.get_parameter("weight"), 0.0, INIT_STD)
+    return D

@@ -1,0 +1,171 @@
+"""From a recipe to its stages: who needs what, under which fingerprint. Straight down, no back and forth."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from facegan.config import Arm, Recipe, Runtime
+from facegan.errors import UserError
+from facegan.events import Context, OnEvent, silent
+from facegan.frozen import Frozen
+from facegan.stages import STAGES, VERSIONS
+from facegan.store import Artifact, Store, file_sha256, fingerprint, package_versions
+from facegan.store import commit as git_commit
+
+GUIDE = "guide"
+
+
+@dataclass(frozen=True)
+class Node:
+    """One run of a stage: its config, the nodes that it needs, and fingerprints of what is no stage (`raw`).
+
+    `options` goes to the stage; `hashed` is what of it decides the outputs (not where files lie).
+    """
+
+    stage: str
+    options: Frozen
+    hashed: dict[str, Any]
+    extra: dict[str, Any] = field(default_factory=dict)
+    needs: dict[str, Node] = field(default_factory=dict)
+    raw: dict[str, str] = field(default_factory=dict)
+    arm: str | None = None
+    seed: int | None = None
+
+    @cached_property
+    def key(self) -> str:
+        """The fingerprint, known before anything has run."""
+        inputs = {**self.raw, **{name: node.key for name, node in self.needs.items()}}
+        return fingerprint(self.stage, VERSIONS[self.stage], self.config, inputs)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The fully resolved config that is hashed."""
+        return {**self.hashed, **self.extra}
+
+    @property
+    def title(self) -> str:
+        """For people: the stage, and arm and seed where it has them."""
+        parts = [self.stage, self.arm, None if self.seed is None else f"seed {self.seed}"]
+        return " · ".join(part for part in parts if part)
+
+
+def node(stage: str, options: Frozen, **rest: Any) -> Node:
+    """A node whose whole config is hashed."""
+    return Node(stage, options, options.model_dump(mode="json"), **rest)
+
+
+def build(recipe: Recipe) -> list[Node]:
+    """All nodes of a recipe, each after what it needs; raises UserError when its source cannot be read."""
+    source = recipe.prepare.source
+    hashed = {**recipe.prepare.model_dump(mode="json"), "source": source.identifying()}
+    prepare = Node("prepare", recipe.prepare, hashed, raw={"source": source.fingerprint()})
+    nodes = [prepare]
+    synthesize = None
+    if any(arm.synthetic for arm in recipe.arms.values()):
+        gan = node("train_gan", recipe.train_gan, needs={"manifest": prepare})
+        real = _merge(recipe, GUIDE, Arm(), prepare, None)
+        guide = _recognizer(recipe, GUIDE, recipe.guide_seed, real, prepare)
+        needs = {"manifest": prepare, "generator": gan, "guide": guide}
+        synthesize = node("synthesize", recipe.synthesize, needs=needs)
+        nodes += [real, guide, gan, synthesize]
+    merges = {name: _merge(recipe, name, arm, prepare, synthesize) for name, arm in recipe.arms.items()}
+    nodes += merges.values()
+    runs = [(name, seed) for name in recipe.arms for seed in recipe.seeds]
+    recognizers = {run: _recognizer(recipe, *run, merges[run[0]], prepare) for run in runs}
+    nodes += recognizers.values()
+    benchmarks = {}
+    for (name, seed), recognizer in recognizers.items():
+        needs = {"recognizer": recognizer, "train": merges[name], "test": prepare}
+        benchmarks[name, seed] = node("benchmark", recipe.benchmark, needs=needs, arm=name, seed=seed)
+    nodes += benchmarks.values()
+    return [*nodes, _report(recipe, nodes)]
+
+
+def _merge(recipe: Recipe, name: str, arm: Arm, prepare: Node, synthesize: Node | None) -> Node:
+    needs = {"real": prepare}
+    if arm.synthetic and synthesize is not None:
+        needs["synthetic"] = synthesize
+    extra = {"arm": arm.model_dump(mode="json")}
+    return node("merge", recipe.merge, extra=extra, needs=needs, arm=name)
+
+
+def _recognizer(recipe: Recipe, name: str, seed: int, train: Node, prepare: Node) -> Node:
+    options = recipe.train_recognizer
+    raw = {}
+    if options.weights:
+        path = Path(options.weights).expanduser()
+        if not path.is_file():
+            raise UserError(f"the weights file '{path}' is not there", fix="set train_recognizer.weights")
+        raw["weights"] = file_sha256(path)
+    hashed = options.model_dump(mode="json", exclude={"weights"})
+    needs = {"train": train, "val": prepare}
+    return Node("train_recognizer", options, hashed, {"seed": seed}, needs, raw, name, seed)
+
+
+def _report(recipe: Recipe, nodes: list[Node]) -> Node:
+    whole = recipe.model_dump(mode="json", exclude={"runtime"})
+    whole["prepare"]["source"] = recipe.prepare.source.identifying()
+    whole["train_recognizer"].pop("weights")
+    return node("report", recipe.report, extra={"recipe": whole}, needs={input_name(n): n for n in nodes})
+
+
+def input_name(item: Node) -> str:
+    """How the report names its inputs: `stage`, `stage:arm` or `stage:arm:seed`."""
+    parts = (item.stage, item.arm, item.seed)
+    return ":".join(str(part) for part in parts if part is not None)
+
+
+def upto(nodes: list[Node], stage: str) -> list[Node]:
+    """The nodes of `stage` and all that they need, in order; raises UserError for an unknown stage."""
+    if stage not in STAGES:
+        raise UserError(f"unknown stage '{stage}'", fix=f"choose one of: {', '.join(STAGES)}")
+    wanted: set[str] = set()
+    for item in reversed(nodes):
+        if item.stage == stage or item.key in wanted:
+            wanted |= {item.key, *(needed.key for needed in item.needs.values())}
+    return [item for item in nodes if item.key in wanted]
+
+
+def lookup(item: Node, store: Store, done: dict[str, Artifact]) -> tuple[Artifact | None, str]:
+    """A verified hit for `item`, or None and why; `done` holds the artifacts of what it needs, by key."""
+    missing = [needed.title for needed in item.needs.values() if needed.key not in done]
+    if missing:
+        return None, f"follows {missing[0]}"
+    return store.lookup(item.stage, item.key, {n: done[needed.key] for n, needed in item.needs.items()})
+
+
+def execute(
+    item: Node, store: Store, done: dict[str, Artifact], runtime: Runtime, on_event: OnEvent = silent
+) -> Artifact:
+    """The artifact of `item`: found in the store and verified, or made now."""
+    context = Context(runtime, on_event, item.stage, item.arm, item.seed)
+    inputs = {name: done[needed.key] for name, needed in item.needs.items()}
+    folders = {name: artifact.path for name, artifact in inputs.items()}
+
+    def work(out: Path) -> None:
+        stage = importlib.import_module(f"facegan.stages.{item.stage}")
+        run: Callable[..., None] = stage.run
+        run(item.options, item.extra, folders, out, context)
+
+    return store.produce(
+        item.stage, VERSIONS[item.stage], item.config, inputs, item.raw, work, _environment(runtime), context.say
+    )
+
+
+def _environment(runtime: Runtime) -> dict[str, Any]:
+    """Where the outputs were made, for the record: read when the record is written, torch is loaded by then."""
+    import sys
+
+    torch = sys.modules.get("torch")
+    threads = torch.get_num_threads() if torch else 1
+    return {
+        "device": runtime.device,
+        "threads": threads,
+        "packages": package_versions(),
+        "commit": git_commit(),
+    }

@@ -1,0 +1,15 @@
+"""What a sampler of identities hands back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A proposed person: `code` (code_dim,) float32 and the training people, by row, whom it descends from."""
+
+    code: np.ndarray
+    parents: tuple[int, ...]

@@ -1,0 +1,184 @@
+"""The Parquet manifest: one row an image, the encoded bytes embedded, readable by Hugging Face `datasets`.
+
+`<folder>/manifest/part-NNNNN.parquet`. Adding a column is a minor version, changing one a major; a reader
+refuses a major that it does not know.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from facegan.errors import UserError
+
+SCHEMA_VERSION = "1.0"
+FOLDER = "manifest"
+ROWS_PER_PART = 10_000
+SPLITS = ("train", "val", "test")
+_HUGGINGFACE = json.dumps({"info": {"features": {"image": {"_type": "Image"}}}})
+
+SCHEMA = pa.schema(
+    [
+        pa.field("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())]), nullable=False),
+        pa.field("image_id", pa.string(), nullable=False),
+        pa.field("source_sha256", pa.string()),
+        pa.field("identity", pa.string(), nullable=False),
+        pa.field("label", pa.int32()),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("dataset", pa.string(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("height", pa.int32(), nullable=False),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("landmarks", pa.list_(pa.float32(), 10)),
+        pa.field("quality", pa.float32()),
+        pa.field("group", pa.string()),
+        pa.field("license", pa.string()),
+        pa.field("generator", pa.string()),
+        pa.field("seed", pa.int64()),
+        pa.field("latent", pa.string()),
+        pa.field("parents", pa.list_(pa.string())),
+    ]
+)
+
+
+def row(image_bytes: bytes, **columns: Any) -> dict[str, Any]:
+    """One row: `image` and `image_id` from the stored bytes, the other columns as given, null where not."""
+    image_id = hashlib.sha256(image_bytes).hexdigest()
+    blank = dict.fromkeys(SCHEMA.names)
+    return {**blank, "image": {"bytes": image_bytes, "path": None}, "image_id": image_id, **columns}
+
+
+def write(folder: Path, rows: Iterable[dict[str, Any]], stage: str, inputs: dict[str, str]) -> dict[str, int]:
+    """Write rows below `folder/manifest`, a part at a time; return the counts {source/split: rows}.
+
+    The same rows give the same bytes. `stage` and `inputs` ({name: fingerprint}) go to the schema metadata.
+    """
+    target = folder / FOLDER
+    target.mkdir(parents=True, exist_ok=True)
+    for stale in target.glob("part-*.parquet"):
+        stale.unlink()
+    counts: Counter[str] = Counter()
+    for number, chunk in enumerate(_chunks(rows)):
+        part: Counter[str] = Counter(f"{r['source']}/{r['split']}" for r in chunk)
+        counts.update(part)
+        metadata = {
+            "huggingface": _HUGGINGFACE,
+            "schema_version": SCHEMA_VERSION,
+            "stage": stage,
+            "fingerprint": folder.name.removesuffix(".incomplete"),
+            "inputs": json.dumps(inputs, sort_keys=True),
+            "counts": json.dumps(dict(sorted(part.items()))),
+        }
+        table = pa.Table.from_pylist(chunk, schema=SCHEMA.with_metadata(metadata))
+        pq.write_table(table, target / f"part-{number:05d}.parquet", compression="zstd", row_group_size=1000)
+    return dict(sorted(counts.items()))
+
+
+def _chunks(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Lists of at most ROWS_PER_PART rows; one empty list when there are no rows, so that a part is written."""
+    chunk: list[dict[str, Any]] = []
+    empty = True
+    for item in rows:
+        chunk.append(item)
+        empty = False
+        if len(chunk) == ROWS_PER_PART:
+            yield chunk
+            chunk = []
+    if chunk or empty:
+        yield chunk
+
+
+def parts(path: Path) -> list[Path]:
+    """The part files of a stage's folder, of its `manifest` folder, or one part itself."""
+    if path.is_file():
+        return [path]
+    folder = path / FOLDER if (path / FOLDER).is_dir() else path
+    found = sorted(folder.glob("part-*.parquet"))
+    if not found:
+        raise UserError(f"no manifest in '{path}'", fix="give a stage's folder or its manifest/ folder")
+    return found
+
+
+def read(path: Path, columns: Sequence[str] | None = None, split: str | None = None) -> pa.Table:
+    """The manifest at `path` as one table, `columns` only and of one `split` only where given.
+
+    Raises UserError for a file that is no Parquet, lacks columns, or has a major version unknown here.
+    """
+    return pa.concat_tables([_read_part(part, columns, split) for part in parts(path)])
+
+
+def iterate(path: Path, split: str | None = None) -> Iterator[dict[str, Any]]:
+    """Rows as dicts, a part at a time: memory is bounded by a part."""
+    for part in parts(path):
+        yield from _read_part(part, None, split).to_pylist()
+
+
+def _read_part(part: Path, columns: Sequence[str] | None, split: str | None) -> pa.Table:
+    fix = "delete the stage's folder: the next run makes it again"
+    try:
+        schema = pq.read_schema(part)
+        check_schema(schema, part)
+        filters = pc.field("split") == split if split is not None else None
+        table = pq.read_table(part, columns=list(columns) if columns else None, filters=filters)
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"the manifest part {part} cannot be read: {error}", fix=fix) from error
+    return table.replace_schema_metadata(None)
+
+
+def check_schema(schema: pa.Schema, part: Path) -> None:
+    """Raise UserError unless every column is there with its type and the major version is known."""
+    version = (schema.metadata or {}).get(b"schema_version", b"none").decode(errors="replace")
+    if version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
+        raise UserError(
+            f"{part} has schema version {version}; this facegan reads {SCHEMA_VERSION.split('.')[0]}.x",
+            fix="make the manifest again with this version, or install the facegan that wrote it",
+        )
+    for wanted in SCHEMA:
+        index = schema.get_field_index(wanted.name)
+        if index < 0:
+            raise UserError(f"{part} has no column '{wanted.name}'", fix="make the manifest again")
+        got = schema.field(index).type
+        if not got.equals(wanted.type):
+            raise UserError(
+                f"{part}: column '{wanted.name}' is {got}, expected {wanted.type}", fix="make the manifest again"
+            )
+
+
+def validate(path: Path) -> list[str]:
+    """Every fault of a manifest as a sentence: hashes, splits, sources, labels; an empty list when sound."""
+    faults: list[str] = []
+    split_of: dict[str, str] = {}
+    for item in iterate(path):
+        name = item["image_id"][:12]
+        if hashlib.sha256(item["image"]["bytes"]).hexdigest() != item["image_id"]:
+            faults.append(f"{name}: image_id is not the sha256 of the stored bytes")
+        if item["split"] not in SPLITS:
+            faults.append(f"{name}: split is '{item['split']}'")
+        if item["source"] not in ("real", "synthetic"):
+            faults.append(f"{name}: source is '{item['source']}'")
+        if item["source"] == "synthetic" and not (item["generator"] and item["latent"]):
+            faults.append(f"{name}: synthetic without generator and latent")
+        if split_of.setdefault(item["identity"], item["split"]) != item["split"]:
+            faults.append(f"{item['identity']} stands in {split_of[item['identity']]} and in {item['split']}")
+    return faults
+
+
+def summarise(path: Path) -> dict[str, Any]:
+    """Counts of rows and identities by source and split, from the columns alone."""
+    table = read(path, ["identity", "source", "split"])
+    keys = pa.table({"key": pc.binary_join_element_wise(table["source"], table["split"], "/"),
+                     "identity": table["identity"]})  # fmt: skip
+    grouped = keys.group_by("key").aggregate([("identity", "count"), ("identity", "count_distinct")])
+    groups = {
+        item["key"]: {"images": item["identity_count"], "identities": item["identity_count_distinct"]}
+        for item in sorted(grouped.to_pylist(), key=lambda item: str(item["key"]))
+    }
+    return {"images": table.num_rows, "identities": pc.count_distinct(table["identity"]).as_py(), "groups": groups}

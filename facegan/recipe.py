@@ -1,0 +1,205 @@
+"""Recipes by name or from a file, with `extends` and `--set`; every mistake is one readable line.
+
+Layers, the later over the earlier: defaults of the config models, what the file `extends`, the file, `--set`.
+Mappings merge key by key, anything else is replaced; null over a mapping takes it away
+(`arms: {synthetic: null}`). Where a layer names another `kind`, the member starts from that kind's own
+defaults. Relative paths (`prepare.source.root`, `train_recognizer.weights`) are relative to the current
+directory.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from facegan.config import Recipe
+from facegan.errors import ConfigError
+from facegan.recipe_errors import defaults, explain
+
+DEFAULT = "orl-quick"
+RESERVED = ("published", "latest")  # folders of reports/ that are no recipe's
+
+
+def load(name: str = DEFAULT, sets: Sequence[str] = ()) -> Recipe:
+    """The recipe of a name or file, `sets` (`dotted.path=YAML`) applied; raises ConfigError."""
+    data = merge(_kinds(defaults()), _read(name, ()))
+    recipe = _validate(data, f"recipe '{name}'")
+    if sets:
+        data = recipe.model_dump(mode="json")
+        for path, value in sorted(map(_parse_set, sets), key=lambda item: item[0][-1] != "kind"):
+            _set(data, path, value)
+        recipe = _validate(data, f"recipe '{name}' with --set")
+    if recipe.name in RESERVED:
+        raise ConfigError(f"a recipe cannot be called '{recipe.name}': reports/ keeps that name for itself")
+    return _absolute(recipe)
+
+
+def shipped() -> dict[str, Path]:
+    """The recipes that come with facegan: {name: file}, sorted."""
+    folder = Path(str(files("facegan") / "recipes"))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def descriptions() -> dict[str, str]:
+    """{name: one-line description} of the shipped recipes."""
+    return {name: str(_load_yaml(path).get("description", "")) for name, path in shipped().items()}
+
+
+def merge(base: Any, over: Any) -> Any:
+    """`over` laid on `base`, neither changed: see the module's docstring."""
+    if not (isinstance(base, dict) and isinstance(over, dict)):
+        return over
+    if "kind" in over and over["kind"] != base.get("kind"):
+        return over
+    merged = dict(base)
+    for key, value in over.items():
+        if value is None and isinstance(merged.get(key), dict):
+            del merged[key]
+        else:
+            merged[key] = merge(merged[key], value) if key in merged else value
+    return merged
+
+
+def _validate(data: Any, what: str) -> Recipe:
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        raise explain(error, data, what) from None
+
+
+def _kinds(data: Any) -> dict[str, Any]:
+    """Of the defaults only which `kind` stands where, so that a layer may leave it unsaid."""
+    found = {key: _kinds(value) for key, value in data.items() if isinstance(value, dict)}
+    found = {key: value for key, value in found.items() if value}
+    return {**found, "kind": data["kind"]} if "kind" in data else found
+
+
+def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
+    """The merged data of a recipe and of what it extends."""
+    path = _find(name)
+    if str(path) in seen:
+        raise ConfigError(f"recipes extend each other in a circle: {' -> '.join([*seen, str(path)])}")
+    data = _load_yaml(path)
+    parent = data.pop("extends", None)
+    data = {key: value for key, value in data.items() if value is not None}  # `merge:` with nothing below it
+    data.setdefault("name", re.sub(r"[^A-Za-z0-9._+-]+", "-", path.stem).lstrip("._+-")[:60] or "custom")
+    if parent is None:
+        return data
+    if not isinstance(parent, str):
+        raise ConfigError(f"{path}: extends must be a recipe's name or file, got {parent!r}")
+    beside = path.parent / parent
+    base = _read(str(beside) if beside.is_file() else parent, (*seen, str(path)))
+    base.pop("description", None)
+    merged: dict[str, Any] = merge(merge(_kinds(defaults()), base), data)
+    return merged
+
+
+def _find(name: str) -> Path:
+    """The file of a shipped name or a path; raises ConfigError with close matches."""
+    known = shipped()
+    if name in known:
+        return known[name]
+    if Path(name).expanduser().is_file():
+        return Path(name).expanduser()
+    if "/" in name or name.endswith((".yaml", ".yml")):
+        raise ConfigError(f"there is no recipe file '{name}' (looked in {Path.cwd()})", fix="give its path")
+    close = get_close_matches(name, known, n=1)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    raise ConfigError(
+        f"unknown recipe '{name}'", fix=f"{hint}the recipes are: {', '.join(known)}; or give a FILE.yaml"
+    )
+
+
+class _Loader(yaml.SafeLoader):
+    """safe_load that reads 2e-3 as a number (YAML 1.1 does not) and refuses a key that stands twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        twice = [key for number, key in enumerate(keys) if key in keys[:number]]
+        if twice:
+            raise yaml.constructor.ConstructorError(None, None, f"'{twice[0]}' stands twice", node.start_mark)
+        return dict(super().construct_mapping(node, deep))
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
+def _parse_yaml(text: str, what: str) -> Any:
+    try:
+        return yaml.load(text, _Loader)
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f"{what} is not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def _load_yaml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the recipe {path} cannot be read: {error}") from None
+    data = _parse_yaml(text, f"the recipe {path}")
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise ConfigError(f"the recipe {path} must be a mapping of stages, got {type(data).__name__}")
+    return {str(key): value for key, value in data.items()}
+
+
+def _parse_set(text: str) -> tuple[list[str], Any]:
+    path, equals, value = text.partition("=")
+    if not equals or not all(path.split(".")):
+        raise ConfigError(f"--set {text!r} is not PATH=VALUE", fix="for example: --set train_gan.kimg=40")
+    return path.split("."), _parse_yaml(value, f"the value of --set {path}")
+
+
+def _set(data: Any, path: list[str], value: Any) -> None:
+    """Put `value` at `path`; a `kind` takes the place of the whole member."""
+    here = data
+    for depth, key in enumerate(path[:-1]):
+        here = here[_index(here, path, depth)] if isinstance(here, list) else here.setdefault(key, {})
+        if not isinstance(here, dict | list):
+            done = ".".join(path[: depth + 1])
+            raise ConfigError(f"--set {'.'.join(path)}: {done} is {here!r}, which holds no keys")
+    value = copy.deepcopy(value)
+    if isinstance(here, list):
+        here[_index(here, path, len(path) - 1)] = value
+    elif path[-1] == "kind":
+        here.clear()
+        here["kind"] = value
+    elif value is None and isinstance(here.get(path[-1]), dict):
+        del here[path[-1]]
+    else:
+        here[path[-1]] = value
+
+
+def _index(items: list[Any], path: list[str], depth: int) -> int:
+    key = path[depth]
+    if not key.isdecimal() or int(key) >= len(items):
+        raise ConfigError(
+            f"--set {'.'.join(path)}: {'.'.join(path[:depth])} is a list of {len(items)}, got '{key}'",
+            fix=f"give a number from 0 to {len(items) - 1}, or set the whole list",
+        )
+    return int(key)
+
+
+def _absolute(recipe: Recipe) -> Recipe:
+    """Paths made absolute now, so that another process or a later chdir finds the same files."""
+    prepare, recognizer = recipe.prepare, recipe.train_recognizer
+    if root := getattr(prepare.source, "root", None):
+        source = prepare.source.model_copy(update={"root": str(Path(root).expanduser().absolute())})
+        prepare = prepare.model_copy(update={"source": source})
+    if recognizer.weights:
+        weights = str(Path(recognizer.weights).expanduser().absolute())
+        recognizer = recognizer.model_copy(update={"weights": weights})
+    return recipe.model_copy(update={"prepare": prepare, "train_recognizer": recognizer})

@@ -1,0 +1,1 @@
+"""The parts of the report stage: numbers, words, figures, faces and pages."""

@@ -1,0 +1,285 @@
+"""The figures: matplotlib's objects on the Agg canvas, for white paper: a dark page turns them over with CSS.
+
+The same numbers give the same bytes: no dates, no version in the PNG, and the style set here alone.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from facegan.reporting.results import Measure
+
+Lines = Sequence[Mapping[str, float]]
+Series = tuple[np.ndarray, np.ndarray]
+
+
+PAPER, INK, MUTED, GRID = "#ffffff", "#1f2328", "#667080", "#e4e7eb"
+ARMS = ("#0072b2", "#d55e00", "#009e73", "#aa4499", "#b8860b", "#56b4e9", "#7f3b08", "#666666")
+"""Told apart by people with any colour vision (after Okabe and Ito)."""
+
+STYLE: Any = {
+    "font.family": ["DejaVu Sans"],
+    "font.size": 9,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": MUTED,
+    "axes.facecolor": PAPER,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "legend.frameon": False,
+    "lines.solid_capstyle": "round",
+}
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One figure as PNG; `width` in CSS px."""
+
+    name: str
+    alt: str
+    png: bytes
+    width: int
+
+
+def render(name: str, alt: str, size: tuple[float, float], draw: Callable[[Figure], None]) -> Drawn:
+    """Draw a figure of `size` inches; the user's own matplotlibrc does not reach its bytes."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(STYLE)
+        figure = Figure(figsize=size, dpi=144, layout="constrained", facecolor=PAPER)
+        draw(figure)
+        buffer = io.BytesIO()
+        FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
+    return Drawn(name, alt, buffer.getvalue(), round(size[0] * 96))
+
+
+def color(number: int) -> str:
+    """The colour of the arm with this number."""
+    return ARMS[number % len(ARMS)]
+
+
+def arms(measures: Sequence[Measure], names: Sequence[str], confidence: float) -> Drawn:
+    """Dots and whiskers: for each metric a panel, for each arm its mean, its interval, and its seeds."""
+    columns = min(4 if len(measures) > 6 else 3, len(measures))
+    rows = -(-len(measures) // columns)
+    size = (9.8, rows * (1.15 + 0.3 * len(names)))
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axis in axes[len(measures) :]:
+            axis.set_axis_off()
+        for place, (axis, measure) in enumerate(zip(axes, measures, strict=False)):
+            _whiskers(axis, measure, names, labels=place % columns == 0)
+
+    alt = (
+        f"Each metric for each arm: filled dot = mean over seeds, whisker = {confidence:.0%} interval, "
+        "open dots = single seeds"
+    )
+    return render("arms", alt, size, draw)
+
+
+def _whiskers(axis: Axes, measure: Measure, names: Sequence[str], labels: bool) -> None:
+    axis.set_title(measure.name)
+    axis.set_ylim(len(names) - 0.4, -0.6)
+    axis.set_yticks(range(len(names)), names if labels else [""] * len(names))
+    axis.tick_params(axis="y", length=0)
+    axis.grid(False, axis="y")
+    axis.set_xlabel("← lower is better" if measure.better == "lower" else "higher is better →", fontsize=8)
+    if not measure.resolved:
+        axis.set_xticks([])
+        axis.text(0.5, 0.5, wrap(measure.note), transform=axis.transAxes, ha="center", va="center",
+                  fontsize=8, color=MUTED)  # fmt: skip
+        return
+    for number, name in enumerate(names):
+        shade, arm = color(number), measure.arms[name]
+        if arm.mean is None:
+            continue
+        if arm.low is not None and arm.high is not None:
+            axis.plot([arm.low, arm.high], [number, number], color=shade, linewidth=2.2)
+        seeds = [value for value in arm.per_seed if value is not None]
+        axis.plot(seeds, [number + 0.24] * len(seeds), "o", mfc="none", mec=shade, ms=4, alpha=0.9)
+        axis.plot([arm.mean], [number], "o", color=shade, ms=7, mec=PAPER, mew=1)
+    axis.locator_params(axis="x", nbins=4)
+
+
+def wrap(text: str, width: int = 26) -> str:
+    """Lines of at most `width` characters."""
+    import textwrap
+
+    return "\n".join(textwrap.wrap(text, width))
+
+
+def det(curves: Mapping[str, Sequence[Series]], n_genuine: int, n_impostor: int) -> Drawn:
+    """Detection error trade-off: FRR over FAR, per arm the mean over seeds and a thin line for each seed."""
+    floor_x, floor_y = 1 / max(n_impostor, 1), 1 / max(n_genuine, 1)
+    limit = min(10 / max(n_impostor, 1), 1)
+    left = max(floor_x, limit / 4)
+    grid = np.geomspace(left, 1, 400)
+
+    def at_grid(far: np.ndarray, frr: np.ndarray) -> np.ndarray:
+        place = np.searchsorted(far, grid * (1 + 1e-9), side="right") - 1
+        return frr[np.maximum(place, 0)]
+
+    def draw(figure: Figure) -> None:
+        axis = figure.subplots()
+        axis.axvspan(left, limit, color=GRID, alpha=0.55, lw=0)
+        axis.plot([left, 1], [left, 1], color=MUTED, lw=1, ls=(0, (2, 3)))
+        for number, (name, lines) in enumerate(curves.items()):
+            stepped = np.stack([at_grid(*line) for line in lines])
+            for line in stepped:
+                axis.step(
+                    grid,
+                    np.maximum(line, floor_y),
+                    where="post",
+                    color=color(number),
+                    lw=0.7,
+                    alpha=0.45,
+                )
+            mean = np.maximum(stepped.mean(axis=0), floor_y)
+            axis.step(grid, mean, where="post", color=color(number), lw=2, label=name)
+        axis.set(xscale="log", yscale="log", xlim=(left, 1), ylim=(max(floor_y, 3e-3), 1.05))
+        axis.xaxis.set_major_formatter(_plain)
+        axis.yaxis.set_major_formatter(_plain)
+        axis.set_title("DET: one mistake traded for the other")
+        axis.set_xlabel("FAR: share of strangers accepted")
+        axis.set_ylabel("FRR: share of the same person rejected")
+        axis.legend(loc="lower left")
+
+    alt = "FRR over FAR for each arm on logarithmic axes, lower left is better; dotted: both equal (EER)"
+    return render("det", alt, (4.7, 3.9), draw)
+
+
+def _plain(value: float, _: float) -> str:
+    return f"{value:g}"
+
+
+def cmc(curves: Mapping[str, Sequence[Series]]) -> Drawn:
+    """Cumulative match characteristic: share of searches with the right person among the k best."""
+
+    def draw(figure: Figure) -> None:
+        axis = figure.subplots()
+        lowest, last = 1.0, 2.0
+        for number, (name, lines) in enumerate(curves.items()):
+            length = min(len(rate) for _, rate in lines)
+            rates = np.stack([rate[:length] for _, rate in lines])
+            rank = lines[0][0][:length]
+            lowest, last = min(lowest, rates.min()), max(last, rank[-1])
+            axis.plot(rank, rates.T, color=color(number), lw=0.7, alpha=0.45)
+            axis.plot(rank, rates.mean(axis=0), "o-", ms=3.5, color=color(number), lw=2, label=name)
+        axis.set(xlim=(0.7, min(last, 20) + 0.3), ylim=(max(0, lowest - 0.05), 1.01))
+        axis.xaxis.set_major_locator(mpl.ticker.MaxNLocator(8, integer=True))
+        axis.set_title("CMC: found among the k best")
+        axis.set_xlabel("k, the rank")
+        axis.set_ylabel("share of searches")
+        axis.legend(loc="lower right")
+
+    alt = "Share of searches that find the person among the k best, for each arm; higher is better"
+    return render("cmc", alt, (4.7, 3.9), draw)
+
+
+def gan(lines: Lines) -> Drawn:
+    """What the generator's training showed: adversarial losses, its other terms, and D's mean logits."""
+    names = [name for name in _keys(lines) if name != "nimg"]
+    logits = [name for name in names if name.endswith("logits")]
+    adversarial = [name for name in names if name in ("d", "g", "gp", "r1")]
+    rest = [name for name in names if name not in {*logits, *adversarial}]
+    groups = [
+        ("Adversarial losses", adversarial, "linear"),
+        ("Other terms of G", rest, "log"),
+        ("D's mean logits", logits, "linear"),
+    ]
+    groups = [group for group in groups if group[1]]
+
+    def draw(figure: Figure) -> None:
+        for axis, (title, members, scale) in zip(
+            figure.subplots(1, len(groups), squeeze=False)[0], groups, strict=True
+        ):
+            positive = True
+            for number, name in enumerate(members):
+                nimg, value = _column(lines, name)
+                positive = positive and bool((value > 0).all())
+                axis.plot(nimg, value, color=color(number), lw=0.6, alpha=0.25)
+                axis.plot(nimg, smooth(value), color=color(number), lw=1.6, label=name.replace("_", " "))
+            if scale == "log" and positive:
+                axis.set_yscale("log")
+                axis.yaxis.set_major_formatter(_plain)
+            axis.set_title(title)
+            axis.set_xlabel("thousand images seen")
+            axis.legend(fontsize=8)
+
+    return render("gan", "Training curves of the generator over thousand images seen", (9.6, 2.9), draw)
+
+
+def recognizers(curves: Mapping[str, Sequence[Lines]]) -> Drawn:
+    """Loss and EER on val people over images seen: a thin line for each seed, a thick one for the mean."""
+
+    def draw(figure: Figure) -> None:
+        for axis, (name, title) in zip(
+            figure.subplots(1, 2),
+            (("loss", "Training loss"), ("val_eer", "EER on validation people")),
+            strict=True,
+        ):
+            for number, (arm, seeds) in enumerate(curves.items()):
+                shade = color(number)
+                columns = [column for column in (_column(lines, name) for lines in seeds) if len(column[0])]
+                smoothed = [(x, smooth(y) if name == "loss" else y) for x, y in columns]
+                mark = "" if name == "loss" else "o"
+                for x, y in smoothed:
+                    axis.plot(x, y, color=shade, lw=0.7, alpha=0.45, marker=mark, ms=2.5)
+                if smoothed and all(np.array_equal(x, smoothed[0][0]) for x, _ in smoothed):
+                    mean = np.mean([y for _, y in smoothed], axis=0)
+                    axis.plot(smoothed[0][0], mean, color=shade, lw=2, label=arm, marker=mark, ms=4)
+            axis.set_title(title)
+            axis.set_xlabel("thousand images seen")
+            axis.set_ylim(bottom=0)
+            if axis.get_legend_handles_labels()[0]:
+                axis.legend(fontsize=8)
+            else:
+                axis.text(0.5, 0.5, "not recorded", transform=axis.transAxes, ha="center", color=MUTED)
+
+    alt = "Training loss and equal error rate on validation people, for each arm, over thousand images seen"
+    return render("recognizers", alt, (9.6, 3.1), draw)
+
+
+def _keys(lines: Lines) -> Iterator[str]:
+    return iter(dict.fromkeys(key for line in lines for key in line))
+
+
+def _column(lines: Lines, name: str) -> Series:
+    """Thousand images and the values of one name, where it stands."""
+    found = [(line["nimg"] / 1000, line[name]) for line in lines if line.get(name) is not None]
+    x, y = np.asarray(found, np.float64).reshape(-1, 2).T
+    return x, y
+
+
+def smooth(values: np.ndarray) -> np.ndarray:
+    """Moving average over about a fortieth of the curve, shorter towards its ends."""
+    half = len(values) // 80
+    if half == 0:
+        return values
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    at = np.arange(len(values))
+    low, high = np.maximum(at - half, 0), np.minimum(at + half + 1, len(values))
+    return (total[high] - total[low]) / (high - low)

@@ -1,0 +1,183 @@
+"""The pages: one self-contained HTML file, and Markdown that shows the figures beside it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from facegan.reporting import faces, sections, words
+from facegan.reporting.faces import Gallery
+from facegan.reporting.figures import ARMS, Drawn
+from facegan.reporting.results import NO_GAIN, Findings, Measure
+
+TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
+STRIP_PX = (640, 104)
+
+
+@dataclass(frozen=True)
+class Material:
+    """What the pages are made of beside the numbers."""
+
+    drawn: dict[str, Drawn]
+    gallery: Gallery | None
+    samples: bytes | None
+
+
+def context(
+    recipe: dict[str, Any], inputs: dict[str, Path], findings: Findings, material: Material
+) -> dict[str, Any]:
+    """Everything that the templates show."""
+    comparison = findings.comparison
+    named = next(m for m in findings.measures if m.name == comparison["metric"])
+    arms = sections.arms(recipe, inputs)
+    synthetic = "synthesize" in inputs
+    prepared = sections.read_json(inputs["prepare"] / "summary.json")
+    return {
+        "recipe": recipe,
+        "comparison": comparison,
+        "percent": words.percent(comparison["confidence"]),
+        "tone": {"gain": "gain", "loss": "loss", NO_GAIN: "none"}[comparison["verdict"]],
+        "headline": words.headline(recipe, comparison["verdict"]),
+        "sentence": words.verdict(recipe, named, comparison),
+        "why": words.why(comparison),
+        "smallest": words.smallest(named, comparison),
+        "gloss": words.gloss(named.name, named.arms[comparison["baseline"]].mean),
+        "strip": strip(named, comparison),
+        "splits": prepared["splits"],
+        "n_images": findings.n_images,
+        "arms": arms,
+        "invented": material.gallery.n_new if material.gallery else 0,
+        "rows": [metric_row(m, recipe) for m in findings.measures],
+        "drawn": material.drawn,
+        "gallery": material.gallery,
+        "samples": material.samples,
+        "quarantine": sections.quarantine(inputs["prepare"]),
+        "filters": sections.filters(inputs["synthesize"]) if synthetic else None,
+        "duplicates": sections.duplicates(recipe, inputs),
+        "recognizers": sections.recognizers(recipe, inputs),
+        "limits": words.limits(comparison, findings.n_images, synthetic),
+        "terms": words.TERMS,
+        "config": yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, width=100),
+        "lineage": sections.lineage(inputs),
+        "colors": ARMS,
+    }
+
+
+def metric_row(measure: Measure, recipe: dict[str, Any]) -> dict[str, Any]:
+    """A metric as a line of the tables: a cell for each arm, and for each difference from the baseline."""
+    cells, differences = [], []
+    for arm in recipe["arms"]:
+        value = measure.arms[arm]
+        if value.mean is None:
+            cells.append({"value": "", "interval": "", "seeds": "", "note": measure.note})
+            continue
+        cells.append(
+            {
+                "value": words.number(value.mean),
+                "interval": words.interval(value.low, value.high),
+                "seeds": ", ".join(words.number(v) for v in value.per_seed),
+                "note": "",
+            }
+        )
+    for arm in recipe["arms"]:
+        if arm == recipe["comparison"]["baseline"]:
+            continue
+        difference = measure.differences.get(arm)
+        if difference is None:
+            differences.append({"value": "", "interval": "", "tone": "none", "arm": arm})
+            continue
+        digits = words.digits_for(difference.delta, difference.low, difference.high)
+        differences.append(
+            {
+                "arm": arm,
+                "value": words.signed(difference.delta, digits),
+                "interval": words.interval(difference.low, difference.high, digits, sign=True),
+                "tone": side(measure.better, difference.low, difference.high),
+            }
+        )
+    return {
+        "name": measure.name,
+        "words": words.short(measure.name),
+        "better": measure.better,
+        "cells": cells,
+        "differences": differences,
+        "named": measure.name == recipe["comparison"]["metric"],
+        "resolved": measure.resolved,
+        "note": measure.note,
+    }
+
+
+def side(better: str, low: float | None, high: float | None) -> str:
+    """`better` or `worse` where the whole interval lies on that side of zero, else `none`."""
+    if low is None or high is None or low <= 0 <= high:
+        return "none"
+    return "better" if (high < 0) == (better == "lower") else "worse"
+
+
+def strip(measure: Measure, comparison: dict[str, Any]) -> dict[str, Any] | None:
+    """Where things lie on the little picture of the difference: x in px, with the values as text."""
+    delta, low, high = (comparison[key] for key in ("delta", "ci_low", "ci_high"))
+    if delta is None or low is None:
+        return None
+    sign = -1 if measure.better == "lower" else 1
+    smallest = comparison["smallest_detectable"]
+    least = None if smallest is None else sign * smallest
+    marks = [0.0, low, high, *([least] if least is not None else [])]
+    span = max(max(marks) - min(marks), 1e-9)
+    width, margin = STRIP_PX[0], 90  # room for the labels
+
+    def x(value: float) -> float:
+        return round(margin + (value - min(marks)) / span * (width - 2 * margin), 1)
+
+    digits = words.digits_for(delta, low, high)
+    text = {
+        "delta": words.signed(delta, digits),
+        "low": words.signed(low, digits),
+        "high": words.signed(high, digits),
+    }
+    return {
+        "x": {"zero": x(0), "delta": x(delta), "low": x(low), "high": x(high)},
+        "least": None
+        if least is None
+        else {"at": x(least), "label": min(max(x(least), margin), width - margin)},
+        "text": text,
+        "better_left": sign < 0,
+        "width": STRIP_PX[0],
+        "height": STRIP_PX[1],
+    }
+
+
+def markdown_safe(text: object) -> str:
+    """Text that Markdown shows as it is, in a paragraph or a table cell."""
+    flat = re.sub(r"\s+", " ", str(text))
+    escaped = re.sub(r"([\\`*_{}\[\]|#~])", r"\\\1", flat)
+    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def fenced(text: str) -> str:
+    """A code block whose fence is longer than any run of backticks in it."""
+    runs = re.findall(r"`+", text)
+    fence = "`" * max(3, *(len(run) + 1 for run in runs)) if runs else "```"
+    return f"{fence}yaml\n{text.rstrip()}\n{fence}"
+
+
+def pages(values: dict[str, Any]) -> tuple[str, str]:
+    """`index.html` and `report.md`."""
+    loader = FileSystemLoader(TEMPLATES)
+    environment = Environment(
+        loader=loader,
+        autoescape=lambda name: bool(name) and str(name).endswith(".html.j2"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"uri": faces.data_uri, "face": faces.uri, "md": markdown_safe, "fenced": fenced}
+    html = environment.get_template("report.html.j2").render(values)
+    markdown = environment.get_template("report.md.j2").render(values)
+    return html, re.sub(r"\n{3,}", "\n\n", markdown)

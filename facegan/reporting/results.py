@@ -1,0 +1,277 @@
+"""The numbers of a report: what each recognizer scored, how sure that is, and the verdict.
+
+Points come from the benchmarks' `results.json`; intervals from their `replicates`, with the same resampled
+people for every arm and seed, so that arms can be compared in pairs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from facegan import intervals
+from facegan.benchmarks import BENCHMARKS, BenchmarkConfig
+from facegan.errors import UserError
+from facegan.reporting import runs as scored
+from facegan.reporting.runs import Curves, Doubles, Run
+from facegan.store import write_atomic
+
+NO_GAIN = "no gain shown"
+
+SCHEMA = pa.schema(
+    [
+        ("arm", pa.string()),
+        ("seed", pa.int64()),
+        ("benchmark", pa.string()),
+        ("metric", pa.string()),
+        ("operating_point", pa.float64()),
+        ("value", pa.float64()),
+        ("ci_low", pa.float64()),
+        ("ci_high", pa.float64()),
+        ("n_genuine", pa.int64()),
+        ("n_impostor", pa.int64()),
+        ("n_identities", pa.int64()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class ArmValue:
+    """One metric of one arm: a value and an interval for each seed, their mean and its interval."""
+
+    per_seed: tuple[float | None, ...]
+    mean: float | None
+    low: float | None = None
+    high: float | None = None
+    seed_low: tuple[float | None, ...] = ()
+    seed_high: tuple[float | None, ...] = ()
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Arm minus baseline, in the metric's own unit."""
+
+    delta: float | None
+    low: float | None
+    high: float | None
+    smallest: float | None
+    verdict: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One metric over all arms and seeds. `note` says why there is no value, where there is none."""
+
+    name: str
+    benchmark: str
+    better: str  # lower | higher
+    operating_point: float | None
+    note: str
+    n_genuine: int
+    n_impostor: int
+    n_identities: int
+    arms: dict[str, ArmValue] = field(default_factory=dict)
+    differences: dict[str, Difference] = field(default_factory=dict)
+
+    @property
+    def resolved(self) -> bool:
+        """Whether any arm has a value."""
+        return any(arm.mean is not None for arm in self.arms.values())
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that was measured, and the answer to the one question."""
+
+    measures: tuple[Measure, ...]
+    comparison: dict[str, Any]
+    curves: Curves
+    n_images: int
+
+
+def measure(
+    recipe: dict[str, Any],
+    inputs: dict[str, Path],
+    n_boot: int,
+    seed: int,
+    progress: Callable[[int, int], None],
+) -> Findings:
+    """Everything that the report says in numbers; `progress(done, total)` counts recognizers.
+
+    Raises UserError when the comparison's metric was not measured, or runs judged different test images.
+    """
+    arms, seeds = list(recipe["arms"]), list(recipe["seeds"])
+    benchmarks = [
+        BENCHMARKS.get(spec["kind"]).model_validate(spec) for spec in recipe["benchmark"]["benchmarks"]
+    ]
+    runs = [scored.load(inputs, arm, s) for arm in arms for s in seeds]
+    scored.same_test(runs)
+    found = scored.found(runs)
+    wanted = recipe["comparison"]["metric"]
+    if wanted not in found:
+        raise UserError(
+            f"comparison.metric is '{wanted}', which no benchmark measured",
+            fix=f"set comparison.metric to one of: {', '.join(found)}",
+        )
+    n_people = int(runs[0].people.max()) + 1
+    weights = intervals.person_weights(n_people, n_boot, seed)
+    drawn: dict[tuple[str, int], dict[str, Doubles]] = {}
+    for number, run in enumerate(runs, start=1):
+        drawn[run.arm, run.seed] = _replicates(benchmarks, run, weights)
+        progress(number, len(runs))
+    measures = tuple(_measure(recipe, found[name], runs, drawn, n_people) for name in found)
+    named = next(item for item in measures if item.name == wanted)
+    comparison = _comparison(recipe, named, n_people)
+    return Findings(measures, comparison, scored.curves(runs), len(runs[0].people))
+
+
+def _replicates(
+    benchmarks: list[BenchmarkConfig], run: Run, weights: NDArray[np.int32]
+) -> dict[str, Doubles]:
+    found: dict[str, Doubles] = {}
+    for benchmark in benchmarks:
+        found.update(benchmark.replicates(run.embedding, run.people, weights))
+    return found
+
+
+def _measure(
+    recipe: dict[str, Any],
+    found: tuple[str, dict[str, Any]],
+    runs: list[Run],
+    drawn: dict[tuple[str, int], dict[str, Doubles]],
+    n_people: int,
+) -> Measure:
+    kind, metric = found
+    name, confidence = metric["name"], recipe["comparison"]["confidence"]
+    arms: dict[str, ArmValue] = {}
+    stacks: dict[str, tuple[Doubles, Doubles]] = {}
+    for arm in recipe["arms"]:
+        points = [scored.value(run, kind, name) for run in runs if run.arm == arm]
+        values = [drawn[arm, seed][name] for seed in recipe["seeds"] if name in drawn[arm, seed]]
+        if None in points or len(values) < len(points):
+            whole = [point for point in points if point is not None]
+            mean = float(np.mean(whole)) if len(whole) == len(points) else None
+            arms[arm] = ArmValue(tuple(points), mean)
+            continue
+        stacks[arm] = np.stack(values), np.asarray(points, np.float64)
+        arms[arm] = _arm(*stacks[arm], n_people, confidence)
+    baseline = recipe["comparison"]["baseline"]
+    differences: dict[str, Difference] = {}
+    for arm in arms:
+        if arm in stacks and baseline in stacks and arm != baseline:
+            pair = stacks[arm], stacks[baseline]
+            differences[arm] = _difference(*pair, metric["better"], n_people, confidence)
+        elif arm != baseline:
+            differences[arm] = _without_interval(arms[arm].mean, arms[baseline].mean, metric)
+    fields = ("better", "operating_point", "note", "n_genuine", "n_impostor", "n_identities")
+    return Measure(name, kind, **{f: metric[f] for f in fields}, arms=arms, differences=differences)
+
+
+def _arm(values: Doubles, points: Doubles, n_people: int, confidence: float) -> ArmValue:
+    """Intervals of one arm: of its mean for other people and seeds, and of each seed for other people."""
+    whole = intervals.single_interval(values, points, n_people, confidence)
+    each = [
+        intervals.single_interval(values[[s]], points[[s]], n_people, confidence) for s in range(len(points))
+    ]
+    return ArmValue(
+        tuple(points.tolist()),
+        whole.value,
+        *_ends(whole),
+        tuple(_ends(one)[0] for one in each),
+        tuple(_ends(one)[1] for one in each),
+    )
+
+
+def _ends(interval: intervals.Interval) -> tuple[float | None, float | None]:
+    """Both ends; None where the data allow no interval."""
+    if np.isfinite(interval.people_error):
+        return interval.ci_low, interval.ci_high
+    return None, None
+
+
+def _difference(
+    arm: tuple[Doubles, Doubles],
+    baseline: tuple[Doubles, Doubles],
+    better: Any,
+    n_people: int,
+    confidence: float,
+) -> Difference:
+    found = intervals.paired_difference(arm[0], baseline[0], arm[1], baseline[1], n_people, confidence)
+    smallest = intervals.smallest_detectable(found)
+    verdict, reason = intervals.verdict(found, better)
+    return Difference(
+        found.delta, *_ends(found), smallest if np.isfinite(smallest) else None, verdict, reason
+    )
+
+
+def _without_interval(arm: float | None, baseline: float | None, metric: dict[str, Any]) -> Difference:
+    """A difference that nothing can be claimed of: the metric has no value here, or no interval."""
+    delta = None if arm is None or baseline is None else arm - baseline
+    reason = metric["note"] if delta is None and metric["note"] else f"{metric['name']} has no interval"
+    return Difference(delta, None, None, None, NO_GAIN, reason)
+
+
+def _comparison(recipe: dict[str, Any], named: Measure, n_people: int) -> dict[str, Any]:
+    """The answer to the one question; keys as in the command line's contract, and why."""
+    spec = recipe["comparison"]
+    found = named.differences[spec["arm"]]
+    return {
+        "metric": named.name,
+        "baseline": spec["baseline"],
+        "arm": spec["arm"],
+        "delta": found.delta,
+        "ci_low": found.low,
+        "ci_high": found.high,
+        "confidence": spec["confidence"],
+        "n_seeds": len(recipe["seeds"]),
+        "n_identities": n_people,
+        "verdict": found.verdict,
+        "reason": found.reason,
+        "smallest_detectable": found.smallest,
+    }
+
+
+def write(out: Path, recipe: dict[str, Any], findings: Findings) -> None:
+    """Write `results.json` (the command line's contract without stages) and `results.parquet` (tidy)."""
+    arms: dict[str, dict[str, Any]] = {arm: {} for arm in recipe["arms"]}
+    rows = []
+    for measure in findings.measures:
+        for arm, value in measure.arms.items():
+            arms[arm][measure.name] = {
+                "per_seed": list(value.per_seed),
+                "mean": value.mean,
+                "ci_low": value.low,
+                "ci_high": value.high,
+                "note": measure.note,
+            }
+            rows += [_row(measure, arm, place, seed) for place, seed in enumerate(recipe["seeds"])]
+    results = {"recipe": recipe["name"], "arms": arms, "comparison": findings.comparison}
+    write_atomic(out / "results.json", json.dumps(results, indent=1, allow_nan=False).encode())
+    pq.write_table(pa.Table.from_pylist(rows, SCHEMA), out / "results.parquet")
+
+
+def _row(measure: Measure, arm: str, place: int, seed: int) -> dict[str, Any]:
+    """One recognizer's value; its interval is for other people and this seed."""
+    value = measure.arms[arm]
+    return {
+        "arm": arm,
+        "seed": seed,
+        "benchmark": measure.benchmark,
+        "metric": measure.name,
+        "operating_point": measure.operating_point,
+        "value": value.per_seed[place],
+        "ci_low": value.seed_low[place] if value.seed_low else None,
+        "ci_high": value.seed_high[place] if value.seed_high else None,
+        "n_genuine": measure.n_genuine,
+        "n_impostor": measure.n_impostor,
+        "n_identities": measure.n_identities,
+    }

@@ -1,0 +1,168 @@
+"""What the report tells beside the numbers, read from its inputs: people, filters, quarantine, lineage."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from facegan.reporting.faces import natural
+from facegan.reporting.words import number
+
+LISTED = 20
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object, or an empty one where the file is not there."""
+    return dict(json.loads(path.read_bytes())) if path.is_file() else {}
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSON-lines file, none where it is not there."""
+    return [json.loads(line) for line in path.read_text().splitlines() if line] if path.is_file() else []
+
+
+def arms(recipe: dict[str, Any], inputs: dict[str, Path]) -> list[dict[str, Any]]:
+    """What each arm was trained on, in words and counts."""
+    found = []
+    for place, (name, spec) in enumerate(recipe["arms"].items()):
+        summary = read_json(inputs[f"merge:{name}"] / "summary.json")
+        words = [
+            text
+            for key, text in (
+                ("real", "photos of real people"),
+                ("existing", "synthetic images of these people"),
+                ("new", "synthetic images of people who do not exist"),
+            )
+            if spec[key]
+        ]
+        found.append({"name": name, "place": place, "words": ", ".join(words), **summary, "arm": name})
+    return found
+
+
+def quarantine(folder: Path) -> dict[str, Any]:
+    """How many files were left out, why, and the first of them."""
+    table = pq.read_table(folder / "quarantine.parquet").to_pylist()
+    summary = read_json(folder / "summary.json")
+    reasons = Counter(item["reason"] for item in table)
+    return {
+        "files": summary["files"],
+        "left_out": len(table),
+        "reasons": sorted(reasons.items(), key=lambda item: (-item[1], item[0])),
+        "listed": table[:LISTED],
+        "more": max(0, len(table) - LISTED),
+    }
+
+
+def filters(folder: Path) -> dict[str, Any]:
+    """The filters of synthesize: thresholds, counts, and what was wanted beside what was made."""
+    found = read_json(folder / "filters.json")
+    wanted, made = found.get("requested", {}), found.get("made", {})
+    return {
+        "thresholds": [
+            {"name": plain(name), "value": _text(entry.get("value")), "how": entry.get("how", "")}
+            for name, entry in found.get("thresholds", {}).items()
+        ],
+        "counts": [{**entry, "filter": plain(str(entry["filter"]))} for entry in found.get("counts", [])],
+        "made": [
+            {"what": plain(name), "wanted": _text(wanted.get(name)), "made": _text(made.get(name))}
+            for name in dict.fromkeys([*wanted, *made])
+        ],
+    }
+
+
+def plain(name: str) -> str:
+    """A key as words."""
+    return name.replace("_", " ")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float) and not value.is_integer():
+        return number(value)
+    return "–" if value is None else str(int(value) if isinstance(value, float) else value)
+
+
+def duplicates(recipe: dict[str, Any], inputs: dict[str, Path]) -> list[dict[str, Any]]:
+    """For each arm: how many pairs of images are the same or nearly so, and how many of two identities."""
+    found = []
+    for name in recipe["arms"]:
+        folder = inputs[f"merge:{name}"]
+        summary = read_json(folder / "summary.json")
+        pairs = pq.read_table(folder / "duplicates.parquet").to_pylist()
+        pairs.sort(key=lambda p: (p["kind"], -p["correlation"], natural(p["identity"]), p["image_id"]))
+        found.append(
+            {
+                "arm": name,
+                "exact": summary["exact_duplicates"],
+                "near": summary["near_duplicates"],
+                "across": sum(p["identity"] != p["other_identity"] for p in pairs),
+                "capped": summary["capped"],
+                "listed": [{**p, "correlation": number(p["correlation"])} for p in pairs[:LISTED]],
+                "more": max(0, len(pairs) - LISTED),
+            }
+        )
+    return found
+
+
+def recognizers(recipe: dict[str, Any], inputs: dict[str, Path]) -> list[dict[str, Any]]:
+    """Each recognizer's chosen step and its EER on val people; the guide last, where there is one."""
+    names = [(arm, seed) for arm in recipe["arms"] for seed in recipe["seeds"]]
+    names.append(("guide", recipe["guide_seed"]))
+    found = []
+    for arm, seed in names:
+        folder = inputs.get(f"train_recognizer:{arm}:{seed}")
+        if folder is not None:
+            summary = read_json(folder / "summary.json")
+            value = summary.get("val_eer")
+            found.append(
+                {
+                    "arm": arm,
+                    "seed": seed,
+                    "best_step": summary.get("best_step"),
+                    "steps": summary.get("steps"),
+                    "val_eer": number(value),
+                }
+            )
+    return found
+
+
+def lineage(inputs: dict[str, Path]) -> dict[str, Any]:
+    """Each stage's fingerprint, what it was made from and how much it wrote; the packages that made them.
+
+    No durations, hosts or folders: the same inputs give the same page.
+    """
+    stages: list[dict[str, Any]] = []
+    packages: dict[str, set[str]] = {}
+    for name, folder in inputs.items():
+        record = read_json(folder / "record.json")
+        for package, version in record.get("packages", {}).items():
+            packages.setdefault(package, set()).add(version)
+        outputs = record.get("outputs", {})
+        made_from = [
+            (source, str(entry.get("fingerprint") or entry.get("sha256", ""))[:12])
+            for source, entry in sorted(record.get("inputs", {}).items())
+        ]
+        stages.append(
+            {
+                "name": name.replace(":", " · "),
+                "fingerprint": folder.name[:12],
+                "version": record.get("stage_version"),
+                "made_from": made_from,
+                "files": len(outputs),
+                "size": size(sum(entry["bytes"] for entry in outputs.values())),
+            }
+        )
+    listed = [f"{name} {', '.join(sorted(versions))}" for name, versions in sorted(packages.items())]
+    return {"stages": stages, "packages": listed}
+
+
+def size(count: float) -> str:
+    """Bytes for people."""
+    for unit in ("bytes", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"

@@ -1,0 +1,222 @@
+"""The report in plain words: numbers as text, the verdict as a sentence, terms explained."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from facegan.reporting.results import NO_GAIN, Measure
+
+TERMS = {
+    "identity": "One person. An existing identity is a real person whose photos trained the generator; a new "
+    "identity is a person who does not exist, made by mixing or sampling the codes of real ones.",
+    "arm": "One way of choosing training images. All arms share the network, the augmentation, the number of "
+    "training steps and the batch size: the images are the only difference.",
+    "seed": "A number that sets all chance in a training. Each arm is trained once for each seed, which "
+    "shows how much a result depends on luck.",
+    "recognizer": "A network that turns a face into a list of numbers (an embedding) such that photos of "
+    "one person lie close together.",
+    "genuine and impostor pairs": "Two photos of the same person, and two photos of different people.",
+    "FAR": "False-accept rate: the share of impostor pairs that are taken for one person. A fraction: 0.01 "
+    "is 1 in 100.",
+    "FRR": "False-reject rate: the share of genuine pairs that are taken for two people.",
+    "EER": "Equal error rate: the error at the setting where FAR and FRR are equal. 0.10 means that 1 in "
+    "10 pairs of either kind is judged wrongly. Lower is better.",
+    "TAR@FAR": "True-accept rate at a FAR: the share of genuine pairs recognized when at most that share "
+    "of impostor pairs gets in. Higher is better.",
+    "accuracy": "Share of right answers on as many genuine as impostor pairs. The threshold for each tenth "
+    "of the people is chosen on the other nine tenths.",
+    "rank-k": "One photo of each test person is enrolled, another is searched: how often the right person "
+    "is among the k best. Rank-1 is how often the first guess is right. Higher is better.",
+    "DET and CMC": "DET: FRR drawn over FAR for every threshold. CMC: rank-k drawn for every k.",
+    "interval": "The range of values that fits the data: had other people been tested and other seeds been "
+    "drawn, results within it would be no surprise. It comes from resampling the test people, crossed with "
+    "the seeds.",
+    "guide": "A recognizer trained on real images only, which filters the synthetic ones. It is never "
+    "compared.",
+}
+
+
+def phrase(metric: str) -> str:
+    """A metric's name in words."""
+    if match := re.fullmatch(r"tar@far=(.+)", metric):
+        return f"true-accept rate (at a false-accept rate of {match[1]})"
+    if match := re.fullmatch(r"rank-(\d+)", metric):
+        return f"rank-{match[1]} identification rate"
+    return {"eer": "equal error rate", "accuracy": "verification accuracy"}.get(metric, metric)
+
+
+def short(metric: str) -> str:
+    """A metric's name in few words, for tables; empty where the name says it all."""
+    return phrase(metric).split(" (")[0] if phrase(metric) != metric else ""
+
+
+def percent(share: float) -> str:
+    """A share as percent, on one line."""
+    return f"{100 * share:g}\u00a0%"
+
+
+def gloss(metric: str, value: float | None) -> str:
+    """What a value of the metric means to somebody who has never met it."""
+    if value is None:
+        return ""
+    of100 = f"{100 * value:.0f} in 100" if value >= 0.02 else f"{1000 * value:.0f} in 1000"
+    if metric == "eer":
+        return (
+            "The equal error rate says how often “same person?” is answered wrongly when both kinds of "
+            f"mistake are equally frequent: {number(value)} is {of100} pairs of photos. Lower is better."
+        )
+    if metric.startswith("tar@far="):
+        return (
+            f"Of pairs of photos of one person, {of100} are recognized when at most a share of "
+            f"{metric[8:]} of strangers is let in. Higher is better."
+        )
+    if match := re.fullmatch(r"rank-(\d+)", metric):
+        return f"In {of100} searches the right person is among the first {match[1]}. Higher is better."
+    if metric == "accuracy":
+        return f"Of as many matching as non-matching pairs, {of100} are judged rightly. Higher is better."
+    return ""
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A value with a fixed number of decimals, a dash for None."""
+    return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
+
+
+def signed(value: float | None, digits: int = 3) -> str:
+    """A difference with its sign."""
+    return "–" if value is None else f"{value:+.{digits}f}".replace("-", "−")
+
+
+def digits_for(*values: float | None) -> int:
+    """Three decimals, or more where one of the values would read as zero and is not."""
+    digits = 3
+    while digits < 6 and any(v is not None and v != 0 and round(abs(v), digits) == 0 for v in values):
+        digits += 1
+    return digits
+
+
+def interval(low: float | None, high: float | None, digits: int = 3, sign: bool = False) -> str:
+    """`low to high`, or an empty string where there is none."""
+    if low is None or high is None:
+        return ""
+    show = signed if sign else number
+    return f"{show(low, digits)} to {show(high, digits)}"
+
+
+def subject(recipe: dict[str, Any]) -> str:
+    """What was done to the training images, as the subject of the verdict's sentence."""
+    comparison = recipe["comparison"]
+    baseline, arm = (recipe["arms"][comparison[side]] for side in ("baseline", "arm"))
+    plain = baseline["real"] and not (baseline["existing"] or baseline["new"])
+    synthetic = arm["existing"] or arm["new"]
+    if plain and synthetic and arm["real"]:
+        return "Adding synthetic faces"
+    if plain and synthetic:
+        return "Training on synthetic faces instead of real ones"
+    return f"Training as in arm “{comparison['arm']}” instead of arm “{comparison['baseline']}”"
+
+
+def headline(recipe: dict[str, Any], verdict: str) -> str:
+    """The verdict in three or four words."""
+    if verdict == NO_GAIN:
+        return "No gain shown"
+    helped = "helped" if verdict == "gain" else "hurt"
+    arm = recipe["arms"][recipe["comparison"]["arm"]]
+    who = "the synthetic faces" if arm["existing"] or arm["new"] else "these faces"
+    return f"{verdict.capitalize()}: {who} {helped}"
+
+
+def verdict(recipe: dict[str, Any], named: Measure, comparison: dict[str, Any]) -> str:
+    """The verdict in one sentence, with its numbers."""
+    words, what, result = phrase(named.name), subject(recipe), comparison["verdict"]
+    delta, low, high = (comparison[key] for key in ("delta", "ci_low", "ci_high"))
+    if delta is None:
+        return f"{what} could not be judged by the {words}: {comparison['reason']}."
+    before, after = named.arms[comparison["baseline"]].mean, named.arms[comparison["arm"]].mean
+    digits = digits_for(delta, low, high)
+    moved = "raised" if delta > 0 else "lowered"
+    if result == NO_GAIN:
+        moved = "left" if delta == 0 else "moved"
+    span = f"from {number(before, digits)} to {number(after, digits)}"
+    if moved == "left":
+        span = f"at {number(before, digits)}"
+    certainty = (
+        f", {percent(comparison['confidence'])} interval {interval(low, high, digits, True)}"
+        if low is not None
+        else ""
+    )
+    return f"{what} {moved} the {words} {span} (difference {signed(delta, digits)}{certainty}): {result}."
+
+
+def why(comparison: dict[str, Any]) -> str:
+    """The reason of the verdict, in a sentence."""
+    low, result = comparison["ci_low"], comparison["verdict"]
+    if low is None or comparison["n_seeds"] < 3:
+        return f"{comparison['reason']}."
+    if result == NO_GAIN:
+        return "the interval holds zero, so a difference like this may be chance."
+    side = "better" if result == "gain" else "worse"
+    return f"the whole interval lies on the {side} side of zero, over {comparison['n_seeds']} seeds."
+
+
+def smallest(named: Measure, comparison: dict[str, Any]) -> str:
+    """The smallest gain that the data could have shown, in a sentence."""
+    least = comparison["smallest_detectable"]
+    if least is None:
+        return ""
+    direction = "drop" if named.better == "lower" else "rise"
+    count, seeds = comparison["n_seeds"], "seed" if comparison["n_seeds"] == 1 else "seeds"
+    return (
+        f"The smallest gain that {comparison['n_identities']} test people and {count} {seeds} could have "
+        f"shown (four times in five) is a {direction} of about {number(least, digits_for(least))}."
+    )
+
+
+def limits(comparison: dict[str, Any], n_images: int, synthetic: bool) -> list[tuple[str, str]]:
+    """What the verdict cannot tell: (heading, text)."""
+    people = comparison["n_identities"]
+    found = [
+        (
+            "Few people",
+            f"The test has {n_images} photos of {people} people. Pairs are many, but pairs of the same "
+            "people are not independent of each other: people are what counts, and the intervals resample "
+            "people.",
+        ),
+        (
+            "One split",
+            "The people were divided into train, validation and test once. Another division can give "
+            "another answer, and the intervals do not cover that.",
+        ),
+        (
+            "One recipe",
+            "The answer holds for this network, this schedule and this generator on these faces. More real "
+            "data, a larger network or pretrained weights may change it in either direction.",
+        ),
+        (
+            "One question",
+            f"Only the comparison of “{comparison['arm']}” with “{comparison['baseline']}” by "
+            f"{comparison['metric']} was named before the run. All other numbers are for orientation: the "
+            "more one looks at, the more likely one of them stands out by chance.",
+        ),
+        (
+            "“No gain shown” is not “no gain”",
+            "It says that the data cannot tell the difference from chance. Compare the smallest gain that "
+            "could have been shown.",
+        ),
+        (
+            "Not the deployment",
+            "The test photos come from the same source as the training photos. Other cameras, ages and "
+            "groups of people are not tested, and neither is fairness between groups.",
+        ),
+    ]
+    if synthetic:
+        found.append(
+            (
+                "Synthetic is not anonymous",
+                "The generator has learned from real people, and a new identity can resemble one of them. "
+                "The filters remove what the guide finds too close; they prove nothing about privacy or "
+                "consent.",
+            )
+        )
+    return found

@@ -1,0 +1,19 @@
+"""The stages. Each module has `run(options, extra, inputs, out, context)` and imports no other stage.
+
+`options` is the stage's frozen config, `extra` what the graph adds to it (arm, seed), `inputs` the folders
+of earlier stages by name, `out` the folder to write to, whose `work/` is kept for a resume and then dropped.
+"""
+
+from __future__ import annotations
+
+# Raise a version when the same config would give other outputs: every cached result of it is then made again.
+VERSIONS = {
+    "prepare": 1,
+    "train_gan": 1,
+    "synthesize": 1,
+    "merge": 1,
+    "train_recognizer": 1,
+    "benchmark": 1,
+    "report": 1,
+}
+STAGES = tuple(VERSIONS)

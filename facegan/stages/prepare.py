@@ -1,0 +1,138 @@
+"""prepare: raw faces to a manifest, split by identity; what cannot be read goes to the quarantine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from facegan import manifest
+from facegan.config import Prepare, Split
+from facegan.errors import UserError
+from facegan.events import Context
+from facegan.images import BadImage, decode, encode_png, to_square
+from facegan.sources import SourceImage
+from facegan.store import write_atomic
+
+QUARANTINE = pa.schema([("file", pa.string()), ("identity", pa.string()), ("reason", pa.string())])
+
+
+def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
+    """Write `manifest/`, `quarantine.parquet` (file, identity, reason) and `summary.json`.
+
+    Raises UserError when fewer than one person is left for each of train, val and test (two for train).
+    """
+    quarantine: list[dict[str, str]] = []
+    sources = list(options.source.rows())
+    readable = list(_read(sources, options, quarantine, context))
+    counts = Counter(row["identity"] for row in readable)
+    few = {name for name, count in counts.items() if count < options.min_images}
+    for item in readable:
+        if item["identity"] in few:
+            reason = f"identity has {counts[item['identity']]} readable image(s), min_images is {options.min_images}"
+            quarantine.append({"file": item["file"], "identity": item["identity"], "reason": reason})
+    kept = [item for item in readable if item["identity"] not in few]
+    split = assign(sorted({item["identity"] for item in kept}), options.split)
+    _check(split, options, len(sources), quarantine)
+    rows = (_row(item, split[item["identity"]]) for item in kept)
+    manifest.write(out, rows, "prepare", {})
+    quarantine.sort(key=lambda item: (item["identity"], item["file"]))
+    pq.write_table(pa.Table.from_pylist(quarantine, QUARANTINE), out / "quarantine.parquet")
+    people, images = Counter(split.values()), Counter(split[item["identity"]] for item in kept)
+    splits = {s: {"identities": people[s], "images": images[s]} for s in manifest.SPLITS}
+    summary = {
+        "files": len(sources),
+        "quarantined": len(quarantine),
+        "splits": splits,
+    }
+    write_atomic(out / "summary.json", json.dumps(summary, indent=1).encode())
+    context.table([{"split": s, **v} for s, v in splits.items()], "people and images of each split")
+    if quarantine:
+        context.table(quarantine[:20], f"{len(quarantine)} image(s) in the quarantine")
+
+
+def _read(
+    sources: list[SourceImage], options: Prepare, quarantine: list[dict[str, str]], context: Context
+) -> Iterator[dict[str, Any]]:
+    """Decoded and resized images; what fails goes to `quarantine` with the reason."""
+    for number, item in enumerate(sources, start=1):
+        try:
+            if item.path.stat().st_size > 500e6:
+                raise BadImage("file larger than 500 MB")
+            data = item.path.read_bytes()
+            image = to_square(decode(data, options.max_megapixels), options.size_px, options.color)
+            yield {
+                "identity": item.identity,
+                "file": item.relative,
+                "pixels": np.asarray(image),
+                "source_sha256": hashlib.sha256(data).hexdigest(),
+                "license": item.license,
+                "group": item.group,
+            }
+        except (BadImage, OSError) as error:
+            reason = str(error) if isinstance(error, BadImage) else f"cannot be read: {error.strerror}"
+            quarantine.append({"file": item.relative, "identity": item.identity, "reason": reason})
+        context.progress(number, len(sources), "images")
+
+
+def _row(item: dict[str, Any], split: str) -> dict[str, Any]:
+    height, width = item["pixels"].shape[:2]
+    return manifest.row(
+        encode_png(item["pixels"]),
+        source_sha256=item["source_sha256"],
+        identity=item["identity"],
+        source="real",
+        dataset=item["identity"].split("/")[0],
+        split=split,
+        height=height,
+        width=width,
+        license=item["license"],
+        group=item["group"],
+    )
+
+
+def assign(names: list[str], options: Split) -> dict[str, str]:
+    """{identity: split}: people ranked by a seeded hash of their name, cut at the shares.
+
+    Frozen people keep their split and count towards its share, so that the rest fill what is missing.
+    Ranks (and not the hash's value) are cut, so that ten people too are split in the wanted proportions;
+    freeze earlier assignments where people are added later.
+    """
+    assigned: dict[str, str] = {name: options.frozen[name] for name in names if name in options.frozen}
+    free = [name for name in names if name not in assigned]
+    free.sort(key=lambda name: hashlib.sha256(f"{options.seed}/{name}".encode()).hexdigest())
+    wanted = quotas(len(names), options)
+    taken = Counter(assigned.values())
+    room = {split: max(0, wanted[split] - taken[split]) for split in manifest.SPLITS}
+    for name in free:
+        split = next((s for s in manifest.SPLITS if room[s] > 0), "test")
+        room[split] -= 1
+        assigned[name] = split
+    return assigned
+
+
+def quotas(people: int, options: Split) -> dict[str, int]:
+    """How many people each split gets: the shares rounded, val and test at least one person each."""
+    val = max(1, round(people * options.val))
+    test = max(1, round(people * options.test))
+    return {"train": people - val - test, "val": val, "test": test}
+
+
+def _check(split: dict[str, str], options: Prepare, files: int, quarantine: list[dict[str, str]]) -> None:
+    people = Counter(split.values())
+    if people["train"] >= 2 and people["val"] >= 1 and people["test"] >= 1:
+        return
+    reasons = Counter(item["reason"] for item in quarantine).most_common(3)
+    seen = "; ".join(f"{count} x {reason}" for reason, count in reasons) or "nothing was quarantined"
+    raise UserError(
+        f"too few usable people: train {people['train']}, val {people['val']}, test {people['test']} "
+        f"(from {files} files with {options.min_images} or more readable images each; {seen})",
+        fix="give at least four people with two images or more each (twenty and more for a verdict that can tell)",
+    )

@@ -1,0 +1,146 @@
+"""train_gan: an identity-conditional generator from the train people alone."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from facegan.checkpoint import Checkpoints, cut_curve, save_tensors
+from facegan.config import TrainGan
+from facegan.events import Context
+from facegan.gans.networks.base import Generator
+from facegan.gans.networks.io import to_pixels, to_tensor
+from facegan.gans.networks.objective import d_loss, diffaugment, g_loss, gradient_penalty, r1_penalty
+from facegan.images import ManifestImages
+from facegan.store import WORK, write_atomic
+from facegan.training import Curve, Sampler, device_of, reseed, step_size, subseed, threads_of, update_ema
+
+GRID_PEOPLE, GRID_VARIATIONS = 8, 6
+
+
+def run(options: TrainGan, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
+    """Write `generator.safetensors` (G_ema), `generator.json`, `curve.jsonl` and `snapshots/kimg-*.png`.
+
+    Goes on from the newest checkpoint in `out/work`. Raises UserError when a loss is not finite.
+    """
+    # Data.
+    torch.set_num_threads(threads_of(context.runtime))
+    device = device_of(context.runtime)
+    images = ManifestImages(inputs["manifest"], split="train")
+    names, codes = images.codes()
+    size_px, channels = images.pixels.shape[1], images.pixels.shape[3]
+    sampler = Sampler(len(images), options.seed)
+
+    # Networks and optimizers.
+    torch.manual_seed(subseed("gan", options.seed))
+    G = options.gan.build_generator(len(names), channels, size_px).to(device)
+    D = options.gan.build_discriminator(len(names), channels, size_px).to(device)
+    G.start(to_tensor(images.pixels).to(device), torch.from_numpy(codes).to(device))
+    G_ema = copy.deepcopy(G).requires_grad_(False).eval()
+    betas = (options.gan.beta1, options.gan.beta2)
+    opt_g = torch.optim.Adam(G.parameters(), options.gan.lr_g, betas, foreach=True)
+    opt_d = torch.optim.Adam(D.parameters(), options.gan.lr_d, betas, foreach=True)
+    parts: dict[str, Any] = {"G": G, "D": D, "G_ema": G_ema, "opt_g": opt_g, "opt_d": opt_d}
+
+    # Resume.
+    checkpoints, nimg, total = Checkpoints(out / WORK), 0, step_size(options.kimg, options.batch_size)
+    curve = Curve(out / "curve.jsonl")
+    if (latest := checkpoints.load_latest()) is not None:
+        nimg, state = latest
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+        context.say(f"goes on from {nimg / 1000:g} of {total / 1000:g} kimg")
+    cut_curve(curve.path, nimg)
+
+    # Train.
+    beta = 0.5 ** (options.batch_size / max(options.gan.ema_kimg * 1000, 1e-8))
+    while nimg < total:
+        rng = reseed(options.seed, nimg)
+        rows = sampler.batch(nimg, options.batch_size)
+        mirrored = rng.random(len(rows)) < 0.5 if options.flip else None
+        real_img = to_tensor(images.pixels[rows], mirrored).to(device)
+        label = torch.from_numpy(codes[rows]).to(device)
+        values = train_step(options, G, D, opt_g, opt_d, real_img, label, nimg // options.batch_size)
+        update_ema(G_ema, G, beta)
+        nimg += options.batch_size
+
+        # Tell, draw, save.
+        context.progress(nimg / 1000, total / 1000, "kimg", **values)
+        curve.add(nimg, values)
+        if crossed(nimg, options.batch_size, options.snapshot_kimg) or nimg >= total:
+            path = out / "snapshots" / f"kimg-{nimg / 1000:09.3f}.png"
+            draw_grid(path, G_ema, images, codes)
+            context.image(path, f"samples at {nimg / 1000:.1f} kimg: a person in each row, columns share variation")
+        if crossed(nimg, options.batch_size, options.checkpoint_kimg) and nimg < total:
+            checkpoints.save(nimg, {name: part.state_dict() for name, part in parts.items()})
+
+    # Hand over.
+    save_tensors(out / "generator.safetensors", G_ema.state_dict())
+    spec = {"gan": options.gan.model_dump(mode="json"), "identities": names, "channels": channels}
+    write_atomic(out / "generator.json", json.dumps({**spec, "size_px": size_px, "nimg": nimg}).encode())
+
+
+def train_step(
+    options: TrainGan, G: Generator, D: nn.Module, opt_g: torch.optim.Optimizer, opt_d: torch.optim.Optimizer,
+    real_img: torch.Tensor, label: torch.Tensor, step: int,
+) -> dict[str, float]:  # fmt: skip
+    """One step of D and one of G on the same fake images; returns the values of every loss term."""
+    gan, policy = options.gan, options.gan.diffaugment
+    made = G.step(real_img, label)
+
+    # D: its loss on real and fake, and the penalties.
+    fake = made.fake_img.detach()
+    real_logits = D(diffaugment(real_img, policy), label)
+    gen_logits = D(diffaugment(fake, policy), made.fake_label)
+    terms_d = {"d": d_loss(gan.loss, real_logits, gen_logits)}
+    if gan.loss == "wasserstein":
+        terms_d["gp"] = gradient_penalty(D, real_img, fake, label, gan.gp_lambda)
+    if gan.r1_gamma > 0 and step % gan.r1_interval == 0:  # scaled up for the steps that leave it out
+        terms_d["r1"] = r1_penalty(D, real_img, label, gan.r1_gamma) * gan.r1_interval
+    opt_d.zero_grad(set_to_none=True)
+    torch.stack(list(terms_d.values())).sum().backward()
+    opt_d.step()
+
+    # G: the adversarial term through the D just improved, and the terms of its own.
+    D.requires_grad_(False)
+    adversarial = g_loss(gan.loss, D(diffaugment(made.fake_img, policy), made.fake_label))
+    terms_g = {"g": adversarial * getattr(gan, "adversarial", 1.0), **made.terms}
+    opt_g.zero_grad(set_to_none=True)
+    torch.stack(list(terms_g.values())).sum().backward()
+    opt_g.step()
+    D.requires_grad_(True)
+
+    logits = {"real_logits": real_logits.mean(), "gen_logits": gen_logits.mean()}
+    return {name: value.item() for name, value in {**terms_d, **terms_g, **logits}.items()}
+
+
+def crossed(nimg: int, batch_size: int, every_kimg: float) -> bool:
+    """Whether the batch that ended at `nimg` passed a multiple of `every_kimg` thousand images."""
+    every = every_kimg * 1000
+    return int(nimg // every) > int((nimg - batch_size) // every)
+
+
+@torch.no_grad()
+def draw_grid(path: Path, G: Generator, images: ManifestImages, codes: np.ndarray) -> None:
+    """A fixed-latent grid: one person a row, led by a real photo; the columns share a variation code."""
+    device = next(G.parameters()).device
+    people = min(GRID_PEOPLE, G.num_identities)
+    donors = np.linspace(0, len(images) - 1, GRID_VARIATIONS).astype(int)
+    w = G.codes()
+    z = G.encode(to_tensor(images.pixels[donors]).to(device), w[torch.from_numpy(codes[donors]).to(device)])
+    if z is None:
+        z = torch.randn(GRID_VARIATIONS, G.z_dim, generator=torch.Generator().manual_seed(0)).to(device)
+    img = G(w[:people].repeat_interleave(GRID_VARIATIONS, 0), z.repeat(people, 1))
+    fakes = to_pixels(img).reshape(people, GRID_VARIATIONS, *images.pixels.shape[1:])
+    firsts = np.stack([images.pixels[np.flatnonzero(codes == person)[0]] for person in range(people)])
+    rows = [np.concatenate([real, *row], axis=1) for real, row in zip(firsts, fakes, strict=True)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    grid = np.concatenate(rows).squeeze()
+    Image.fromarray(grid).save(path)

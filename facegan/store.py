@@ -1,0 +1,269 @@
+"""The content-addressed stage store: fingerprint, lock, verify, commit.
+
+`root/<stage>/<fingerprint>/` holds a stage's outputs and, written last and renamed in with them,
+`record.json`. Unfinished work lies in `<fingerprint>.incomplete/`; what stands in its `work/` folder
+(checkpoints) is dropped at the commit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+
+from facegan.errors import UserError
+
+State = Literal["ran", "resumed", "cached"]
+WORK = "work"
+PACKAGES = ("facegan", "torch", "timm", "albumentations", "numpy", "pillow", "pyarrow")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished stage: where its outputs lie and how they came to be (`state`), `seconds` in this run."""
+
+    stage: str
+    fingerprint: str
+    path: Path
+    state: State
+    seconds: float = 0.0
+    note: str = ""
+    record: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def output_digest(self) -> str:
+        """sha256 over the sorted (relative path, sha256) of all outputs."""
+        outputs = self.record["outputs"]
+        return digest({name: entry["sha256"] for name, entry in outputs.items()})
+
+
+def canonical(value: Any) -> str:
+    """Canonical JSON; raises TypeError for what has no single form (sets, objects, NaN)."""
+    try:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"cannot be put in canonical form: {error}") from error
+
+
+def digest(value: Any) -> str:
+    """sha256 (hex) of the canonical JSON of `value`."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def fingerprint(stage: str, version: int, config: dict[str, Any], inputs: dict[str, str]) -> str:
+    """The key of a stage's outputs: sha256 over {stage, version, resolved config, input fingerprints}."""
+    return digest({"stage": stage, "stage_version": version, "config": config, "inputs": inputs})
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 (hex) of a file, read in pieces."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write through a temporary file, fsync and os.replace: a reader sees the old bytes or the new.
+
+    Raises UserError when the disk is full; the file that was there before is untouched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise disk_error(path, error) from error
+
+
+def disk_error(path: Path, error: OSError) -> UserError:
+    """The message for a write that failed: the path, the reason, the room that is left."""
+    try:
+        free = f"{shutil.disk_usage(path.parent).free / 1e6:.0f} MB free there"
+    except OSError:
+        free = "its folder cannot be read"
+    return UserError(
+        f"cannot write {path}: {error.strerror or error} ({free})",
+        fix="free some space or give another --workdir; the same command goes on from the last checkpoint",
+    )
+
+
+def verify(folder: Path) -> tuple[dict[str, Any] | None, str]:
+    """The record of a finished stage, or None with the reason: sizes and sha256 of all outputs are checked."""
+    if not (folder / "record.json").is_file():
+        return None, "never made" if not folder.exists() else "record.json is missing"
+    try:
+        record = json.loads((folder / "record.json").read_bytes())
+        outputs = dict(record["outputs"])
+    except (ValueError, KeyError, TypeError) as error:
+        return None, f"record.json cannot be read ({error})"
+    for name, entry in outputs.items():
+        path = folder / name
+        if not path.is_file():
+            return None, f"{name} is missing"
+        if path.stat().st_size != entry["bytes"] or file_sha256(path) != entry["sha256"]:
+            return None, f"{name} was changed"
+    return record, ""
+
+
+class Store:
+    """The stages under `root` (`DIR/data/store`)."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def folder(self, stage: str, key: str) -> Path:
+        """Where the outputs of a stage lie."""
+        return self.root / stage / key
+
+    def lookup(self, stage: str, key: str, inputs: dict[str, Artifact]) -> tuple[Artifact | None, str]:
+        """A verified hit, or None and the reason why there is none."""
+        record, reason = verify(self.folder(stage, key))
+        if record is None:
+            return None, reason
+        for name, artifact in inputs.items():
+            if record["inputs"].get(name, {}).get("outputs_sha256") != artifact.output_digest():
+                return None, f"its input {name} is not the one that it was made from"
+        return Artifact(stage, key, self.folder(stage, key), "cached", record=record), ""
+
+    def produce(
+        self,
+        stage: str,
+        version: int,
+        config: dict[str, Any],
+        inputs: dict[str, Artifact],
+        raw: dict[str, str],
+        work: Callable[[Path], None],
+        environment: dict[str, Any],
+        say: Callable[[str], None] = lambda _: None,
+    ) -> Artifact:
+        """The stage's artifact: a verified hit, or made by `work(folder)` and committed.
+
+        `raw` are input fingerprints that are no stage (a source, a weights file). One process works on a
+        fingerprint at a time; another waits, says so, and then finds the hit.
+        """
+        key = fingerprint(stage, version, config, {**raw, **{n: a.fingerprint for n, a in inputs.items()}})
+        final = self.folder(stage, key)
+        started = time.monotonic()
+        with self._lock(final, say):
+            hit, reason = self.lookup(stage, key, inputs)
+            if hit is not None:
+                return hit
+            if final.exists():
+                say(f"{stage} {key[:12]} is made again: {reason}")
+                shutil.rmtree(final)
+            incomplete = final.with_name(f"{key}.incomplete")
+            resumed = (incomplete / WORK).is_dir() and any((incomplete / WORK).iterdir())
+            (incomplete / WORK).mkdir(parents=True, exist_ok=True)
+            try:
+                work(incomplete)
+            except OSError as error:
+                if error.errno in (28, 122):  # ENOSPC, EDQUOT
+                    raise disk_error(incomplete, error) from error
+                raise
+            seconds = time.monotonic() - started
+            record = {
+                "stage": stage,
+                "stage_version": version,
+                "fingerprint": key,
+                "config": config,
+                "inputs": {
+                    **{n: {"sha256": value} for n, value in raw.items()},
+                    **{n: _input(a) for n, a in inputs.items()},
+                },
+                "duration_s": round(seconds, 3),
+                **environment,
+            }
+            record = self._commit(incomplete, final, record)
+        note = reason if reason != "never made" else ""
+        return Artifact(stage, key, final, "resumed" if resumed else "ran", seconds, note, record)
+
+    @contextlib.contextmanager
+    def _lock(self, final: Path, say: Callable[[str], None]) -> Iterator[None]:
+        """An OS lock, released by death."""
+        final.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = FileLock(str(final) + ".lock", mode=0o600)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            say(f"{final.parent.name} {final.name[:12]} is being made by another run: waiting for it")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _commit(self, incomplete: Path, final: Path, record: dict[str, Any]) -> dict[str, Any]:
+        """Hash the outputs, write the record last, rename the folder in."""
+        shutil.rmtree(incomplete / WORK, ignore_errors=True)
+        outputs = {}
+        for path in sorted(p for p in incomplete.rglob("*") if p.is_file()):
+            name = path.relative_to(incomplete).as_posix()
+            if name != "record.json":
+                outputs[name] = {"sha256": file_sha256(path), "bytes": path.stat().st_size}
+                _fsync(path)
+        record = {**record, "outputs": outputs}
+        write_atomic(incomplete / "record.json", json.dumps(record, indent=1, sort_keys=True).encode())
+        os.replace(incomplete, final)
+        _fsync(final.parent)
+        return record
+
+
+def _input(artifact: Artifact) -> dict[str, Any]:
+    outputs = {name: entry["sha256"] for name, entry in artifact.record["outputs"].items()}
+    return {
+        "stage": artifact.stage,
+        "fingerprint": artifact.fingerprint,
+        "outputs_sha256": artifact.output_digest(),
+        "outputs": outputs,
+    }
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@cache
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that decide the bytes of outputs."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for name in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+@cache
+def commit() -> str | None:
+    """The git commit of a checkout that facegan runs from, read without git; None elsewhere."""
+    git = Path(__file__).resolve().parent.parent / ".git"
+    try:
+        head = (git / "HEAD").read_text().strip()
+        if not head.startswith("ref: "):
+            return head
+        ref = git / head[5:]
+        if ref.is_file():
+            return ref.read_text().strip()
+        packed = (git / "packed-refs").read_text().splitlines()
+        return next(line.split()[0] for line in packed if line.endswith(f" {head[5:]}"))
+    except (OSError, StopIteration):
+        return None

@@ -1,0 +1,125 @@
+"""What both training loops share: device, seeding, position in the data, EMA, curves."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from facegan.config import Runtime
+from facegan.errors import UserError
+
+
+def device_of(runtime: Runtime) -> torch.device:
+    """The device to work on; raises UserError for one that is not there."""
+    if runtime.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(runtime.device)
+    except RuntimeError as error:
+        raise UserError(f"unknown device '{runtime.device}'", fix="use auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"device '{runtime.device}' was asked for, but torch sees no GPU", fix="use auto or cpu")
+    return device
+
+
+def threads_of(runtime: Runtime) -> int:
+    """Threads of one stage: as configured, else the cores shared out over the stages that run side by side."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return runtime.threads or max(1, cores // (runtime.jobs or 2))
+
+
+def subseed(*parts: object) -> int:
+    """A 63-bit seed from sha256 of the parts: the same everywhere, independent for different parts."""
+    text = "/".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
+
+
+def reseed(seed: int, nimg: int) -> np.random.Generator:
+    """Seed torch's global generator for the step at `nimg` and return a numpy generator for the same step.
+
+    The randomness of a step depends on its place alone, so that a resume needs no generator state.
+    """
+    torch.manual_seed(subseed("torch", seed, nimg))
+    return np.random.default_rng(subseed("numpy", seed, nimg))
+
+
+class Sampler:
+    """Shuffled epochs without end; which rows a batch has depends on its position in images alone."""
+
+    def __init__(self, length: int, seed: int) -> None:
+        self.length, self.seed = length, seed
+        self._epoch, self._order = -1, np.empty(0, np.int64)
+
+    def batch(self, nimg: int, size: int) -> np.ndarray:
+        """Row numbers (size,) int64 of the batch that starts after `nimg` images; it may cross an epoch."""
+        rows = []
+        while size > 0:
+            epoch, offset = divmod(nimg, self.length)
+            taken = self._permutation(epoch)[offset : offset + size]
+            rows.append(taken)
+            nimg, size = nimg + len(taken), size - len(taken)
+        return np.concatenate(rows)
+
+    def _permutation(self, epoch: int) -> np.ndarray:
+        if epoch != self._epoch:
+            rng = np.random.default_rng(subseed("epoch", self.seed, epoch))
+            self._epoch, self._order = epoch, rng.permutation(self.length)
+        return self._order
+
+
+@torch.no_grad()
+def update_ema(ema: nn.Module, net: nn.Module, beta: float) -> None:
+    """ema <- beta * ema + (1 - beta) * net for parameters; buffers are copied."""
+    averages: list[torch.Tensor] = list(ema.parameters())
+    torch._foreach_lerp_(averages, [p.detach() for p in net.parameters()], 1 - beta)
+    for average, buffer in zip(ema.buffers(), net.buffers(), strict=True):
+        average.copy_(buffer)
+
+
+def cosine_lr(step: int, steps: int, warmup: float) -> float:
+    """Factor of the learning rate: linear rise over `warmup` of the steps, then half a cosine to zero."""
+    rise = max(1, round(steps * warmup))
+    if step < rise:
+        return (step + 1) / rise
+    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+
+
+class Curve:
+    """Scalars as JSON lines, {"nimg": ..., name: value}; holds no times."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def add(self, nimg: int, values: dict[str, float]) -> None:
+        """Append a line. Raises UserError when a value is not finite: the training has diverged."""
+        check_finite(nimg, values)
+        with open(self.path, "a") as file:
+            file.write(json.dumps({"nimg": nimg, **{k: round(v, 6) for k, v in values.items()}}) + "\n")
+
+    def read(self) -> Iterator[dict[str, float]]:
+        """The lines so far."""
+        if self.path.exists():
+            yield from map(json.loads, self.path.read_text().splitlines())
+
+
+def check_finite(nimg: int, values: dict[str, float]) -> None:
+    """Raise UserError when a value is NaN or infinite."""
+    bad = {name: value for name, value in values.items() if not math.isfinite(value)}
+    if bad:
+        raise UserError(
+            f"training diverged after {nimg} images: {', '.join(f'{k} = {v}' for k, v in bad.items())}",
+            fix="lower the learning rate, or choose another loss; checkpoints before this are kept",
+        )
+
+
+def step_size(total_kimg: float, batch_size: int) -> int:
+    """Images in the whole run, rounded up to whole batches."""
+    return math.ceil(total_kimg * 1000 / batch_size) * batch_size

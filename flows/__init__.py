@@ -1,0 +1,8 @@
+"""What runs facegan: the Prefect flow and the command line. facegan itself never imports this."""
+
+import os
+
+from facegan.workers import QUIET
+
+for _name, _value in QUIET.items():  # before prefect and albumentations are imported
+    os.environ.setdefault(_name, _value)

@@ -1,0 +1,168 @@
+"""What a run leaves behind: the store it fills, the report it hands out, the JSON answer and the tables."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from facegan.config import Recipe
+from facegan.errors import ConfigError, UserError
+from facegan.graph import Node
+from facegan.store import Artifact, Store, disk_error, file_sha256, write_atomic
+
+RESULTS = "results.json"  # in reports/ it is the whole answer, with stages and paths
+
+
+def store_of(workdir: Path) -> Store:
+    """The store of a working directory; makes nothing."""
+    return Store(workdir / "data" / "store")
+
+
+def open_store(workdir: Path) -> Store:
+    """The store of a working directory, made where it is not: for its owner alone, since it holds faces."""
+    store = store_of(workdir)
+    try:
+        store.root.parent.mkdir(parents=True, exist_ok=True)
+        store.root.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise disk_error(store.root.parent, error) from error
+    return store
+
+
+def export(
+    recipe: Recipe, report: Artifact, stages: list[dict[str, Any]], workdir: Path
+) -> tuple[Path, dict[str, Any]]:
+    """Copy the report out of the store unless it lies there unchanged; point `latest` to it.
+
+    Returns its page and the answer.
+
+    `reports/<recipe>/<fingerprint>/`; an earlier answer there is kept by a run that computed nothing.
+    """
+    top = workdir / "reports" / recipe.name
+    final = top / report.fingerprint
+    answer = {"recipe": recipe.name, "report": str(final / "index.html"), "stages": stages}
+    found = read_results(report.path)
+    answer |= {"arms": found["arms"], "comparison": found["comparison"]}
+    computed = any(stage["state"] != "cached" for stage in stages)
+    try:
+        top.mkdir(parents=True, exist_ok=True)
+        if not _same(final, report):
+            _copy(report, final)
+            computed = True
+        if computed or not _told(final / RESULTS, answer):
+            write_atomic(final / RESULTS, json.dumps(answer, indent=1).encode())
+        _point(top / "latest", report.fingerprint)
+    except OSError as error:
+        raise disk_error(top, error) from error
+    return final / "index.html", answer
+
+
+def _same(final: Path, report: Artifact) -> bool:
+    """Whether every file of the report lies in `final` as it was made."""
+    for name, entry in report.record["outputs"].items():
+        path = final / name
+        if name != RESULTS and not (path.is_file() and file_sha256(path) == entry["sha256"]):
+            return False
+    return True
+
+
+def _told(path: Path, answer: dict[str, Any]) -> bool:
+    """Whether an earlier run wrote this answer here (its stages may have run then)."""
+    try:
+        earlier = json.loads(path.read_bytes())
+        return all(earlier[key] == answer[key] for key in ("recipe", "report", "arms", "comparison"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _copy(report: Artifact, final: Path) -> None:
+    """All or nothing: copied beside `final`, then renamed."""
+    with tempfile.TemporaryDirectory(prefix=".new-", dir=final.parent, ignore_cleanup_errors=True) as folder:
+        fresh = Path(folder) / "report"
+        for name in report.record["outputs"]:
+            target = fresh / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(report.path / name, target)
+        if final.is_dir():
+            os.replace(final, Path(folder) / "old")
+        os.replace(fresh, final)
+
+
+def _point(link: Path, name: str) -> None:
+    """A relative link, replaced at once."""
+    if link.is_symlink() and os.readlink(link) == name:
+        return
+    fresh = link.with_name(f".latest-{os.getpid()}")
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(name, target_is_directory=True)
+    os.replace(fresh, link)
+
+
+def stage_rows(nodes: list[Node], artifacts: list[Artifact]) -> list[dict[str, Any]]:
+    """The `stages` of the JSON answer."""
+    return [
+        {
+            "stage": item.stage,
+            "arm": item.arm,
+            "seed": item.seed,
+            "key": artifact.fingerprint,
+            "state": artifact.state,
+            "seconds": round(artifact.seconds, 3),
+            "path": str(artifact.path.absolute()),
+        }
+        for item, artifact in zip(nodes, artifacts, strict=True)
+    ]
+
+
+def partial(recipe: Recipe, stages: list[dict[str, Any]]) -> dict[str, Any]:
+    """The JSON answer of a run that ended before the report."""
+    return {"recipe": recipe.name, "report": None, "stages": stages, "arms": {}, "comparison": None}
+
+
+def check_writable(path: str) -> None:
+    """Raise ConfigError now rather than after the run when the answer could not be written."""
+    if path != "-" and not Path(path).expanduser().absolute().parent.is_dir():
+        raise ConfigError(
+            f"--json {path}: its folder is not there", fix="make the folder, or use - for standard output"
+        )
+    if path != "-" and Path(path).expanduser().is_dir():
+        raise ConfigError(f"--json {path} is a folder", fix="name a file, or use - for standard output")
+
+
+def read_results(folder: Path) -> dict[str, Any]:
+    """`results.json` of a report; raises UserError when it cannot be read."""
+    try:
+        found: dict[str, Any] = json.loads((folder / RESULTS).read_bytes())
+        return found
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{folder / RESULTS} cannot be read: {error}", fix="run the same command again"
+        ) from error
+
+
+def sentence(folder: Path) -> str:
+    """The verdict in one sentence, as report.md says it in bold."""
+    lines = (folder / "report.md").read_text(encoding="utf-8").splitlines()
+    bold = next((line for line in lines if line.startswith("**") and line.endswith("**")), "")
+    return bold.strip("*").replace("\\", "")
+
+
+def arms_table(answer: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: each arm's mean and interval of every metric with a value, the deciding one first."""
+    decides = answer["comparison"]["metric"]
+    names = list(dict.fromkeys(name for values in answer["arms"].values() for name in values))
+    names = [n for n in names if any(v.get(n, {}).get("mean") is not None for v in answer["arms"].values())]
+    names.sort(key=lambda name: name != decides)
+    rows = [[arm, *(_cell(values.get(name, {})) for name in names)] for arm, values in answer["arms"].items()]
+    return ["arm", *names], rows
+
+
+def _cell(value: dict[str, Any]) -> str:
+    mean, low, high = (value.get(key) for key in ("mean", "ci_low", "ci_high"))
+    if mean is None:
+        return "-"
+    return f"{mean:.3f}" if low is None or high is None else f"{mean:.3f} ({low:.3f} to {high:.3f})"

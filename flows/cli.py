@@ -1,0 +1,236 @@
+"""The `facegan` command. Everything heavy is imported where it is needed: help and plan import no torch."""
+
+from __future__ import annotations
+
+import functools
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from facegan import __version__
+from facegan.errors import ConfigError, Remote, UserError
+
+if TYPE_CHECKING:
+    from facegan.config import Recipe
+    from facegan.graph import Node
+
+main = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Would synthetic identities help my face recognizer, and can I believe the answer?\n\n"
+    "`facegan run` goes from faces to a report with a verdict. After a change or an interruption give "
+    "the same command again: what is done stays done.",
+    epilog="Exit status: 0 done, 1 the run failed, 2 bad usage or config.",
+)
+
+RecipeArg = Annotated[str, typer.Argument(metavar="[RECIPE | FILE.yaml]", help="a recipe's name or a file")]
+SetOpt = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="PATH=YAML", help="change an option: train_gan.gan.kind=dcgan (repeatable)"
+    ),
+]
+UntilOpt = Annotated[str | None, typer.Option("--until", metavar="STAGE", help="the last stage to run")]
+WorkdirOpt = Annotated[Path, typer.Option("--workdir", metavar="DIR", help="holds data/store and reports")]
+JsonOpt = Annotated[
+    str | None, typer.Option("--json", metavar="FILE", help="the answer as JSON; - is standard output")
+]
+Command = TypeVar("Command", bound=Callable[..., None])
+
+
+class Terminated(BaseException):
+    """SIGTERM, as an exception: everything that was started is ended on the way out."""
+
+
+def said(command: Command) -> Command:
+    """A command whose errors are said in words; only what nobody foresaw shows a traceback."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except UserError as error:
+            typer.echo(f"facegan: {error}", err=True)
+            raise typer.Exit(error.exit_code) from None
+        except (KeyboardInterrupt, Terminated) as error:
+            typer.echo("facegan: stopped; the same command goes on from the last checkpoint", err=True)
+            raise typer.Exit(143 if isinstance(error, Terminated) else 130) from None
+        except BrokenPipeError:
+            raise typer.Exit(1) from None
+        except Exception as error:
+            text = str(error.__cause__) if isinstance(error.__cause__, Remote) else traceback.format_exc()
+            typer.echo(f"facegan: this is a bug; please report it with what follows\n{text}", err=True)
+            raise typer.Exit(1) from None
+
+    return wrapped  # type: ignore[return-value]
+
+
+@main.callback(invoke_without_command=True)
+def _common(
+    version: Annotated[bool, typer.Option("--version", help="show the version and exit")] = False,
+) -> None:
+    if version:
+        typer.echo(f"facegan {__version__}")
+        raise typer.Exit
+
+
+@main.command()
+@said
+def run(
+    recipe: RecipeArg = "orl-quick",
+    sets: SetOpt = None,
+    until: UntilOpt = None,
+    workdir: WorkdirOpt = Path("."),
+    json: JsonOpt = None,
+) -> None:
+    """Run a recipe: GAN, synthetic identities, recognizers of each arm, benchmark, report with a verdict."""
+    _run(recipe, sets, until, workdir, json)
+
+
+@main.command()
+@said
+def stage(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="the stage to end with")],
+    recipe: RecipeArg = "orl-quick",
+    sets: SetOpt = None,
+    workdir: WorkdirOpt = Path("."),
+    json: JsonOpt = None,
+) -> None:
+    """Run up to and including one stage, from what is cached."""
+    _run(recipe, sets, name, workdir, json)
+
+
+@main.command()
+@said
+def plan(
+    recipe: RecipeArg = "orl-quick",
+    sets: SetOpt = None,
+    until: UntilOpt = None,
+    workdir: WorkdirOpt = Path("."),
+) -> None:
+    """Show what is cached, stale or to run, and why; time and disk to expect. Runs nothing."""
+    from flows import tables
+    from flows.answer import store_of
+    from flows.planning import plan
+
+    loaded, nodes, workdir = _load(recipe, sets, until, workdir)
+    tables.show_plan(loaded, plan(nodes, store_of(workdir)), workdir)
+
+
+@main.command("list")
+@said
+def list_(
+    family: Annotated[str | None, typer.Argument(metavar="[FAMILY]", help="one family only")] = None,
+    filter_: Annotated[str, typer.Argument(metavar="[FILTER]", help="of backbones: resnet*")] = "*",
+) -> None:
+    """List recipes, sources, gans, identities, heads, backbones, benchmarks."""
+    from flows import listing
+
+    for line in listing.lines(family, filter_):
+        typer.echo(line)
+
+
+@main.command()
+@said
+def regenerate(
+    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="a stage's folder or its manifest/")],
+    image_id: Annotated[str, typer.Argument(metavar="IMAGE_ID", help="sha256 of a synthetic row's image")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="where the image goes")],
+    workdir: Annotated[
+        Path | None, typer.Option("--workdir", metavar="DIR", help="where its generator is stored")
+    ] = None,
+) -> None:
+    """Make one synthetic image again, bit for bit, from its row of a manifest."""
+    from facegan.store import Store
+    from flows.answer import store_of
+
+    if not manifest.exists():
+        raise ConfigError(
+            f"there is no manifest '{manifest}'", fix="give a stage's folder or its manifest/ folder"
+        )
+    above = (p for p in manifest.absolute().parents if p.name == "store" and p.parent.name == "data")
+    store = store_of(workdir) if workdir else Store(next(above, Path("data/store")))
+    from facegan.regenerate import regenerate
+
+    regenerate(manifest, image_id, out, store)
+    typer.echo(f"{out}")
+
+
+def _load(
+    recipe: str, sets: list[str] | None, until: str | None, workdir: Path
+) -> tuple[Recipe, list[Node], Path]:
+    from facegan import graph
+    from facegan.recipe import load
+    from facegan.stages import STAGES
+
+    loaded = load(recipe, sets or [])
+    if until is not None and until not in STAGES:
+        raise ConfigError(f"unknown stage '{until}'", fix=f"choose one of: {', '.join(STAGES)}")
+    nodes = graph.upto(graph.build(loaded), until or "report")
+    if not nodes:
+        raise ConfigError(
+            f"this recipe has no stage '{until}'", fix="an arm with synthetic rows would need it"
+        )
+    return loaded, nodes, workdir.expanduser().absolute()
+
+
+def _run(name: str, sets: list[str] | None, until: str | None, workdir: Path, json_to: str | None) -> None:
+    import os
+    import time
+
+    from flows import answer, tables
+    from flows.planning import survey
+
+    started = time.monotonic()
+    recipe, nodes, workdir = _load(name, sets, until, workdir)
+    if json_to is not None:
+        answer.check_writable(json_to)
+    store = answer.open_store(workdir)
+    hits = [artifact for _, artifact, _ in survey(nodes, store) if artifact is not None]
+    all_hit = len(hits) == len(nodes)
+    recorded = bool(os.environ.get("PREFECT_API_URL"))
+    artifacts = hits if all_hit and not recorded else _flow(recipe, workdir, until, len(nodes), all_hit)
+    stages = answer.stage_rows(nodes, artifacts)
+    if nodes[-1].stage == "report":
+        page, result = answer.export(recipe, artifacts[-1], stages, workdir)
+    else:
+        page, result = None, answer.partial(recipe, stages)
+    tables.show_run(stages, result, page, time.monotonic() - started, to_stderr=json_to == "-")
+    tables.write_json(json_to, result)
+
+
+def _flow(recipe: Recipe, workdir: Path, until: str | None, count: int, all_hit: bool) -> list[Any]:
+    """Run the flow, on the user's Prefect server or a temporary one, with something to see meanwhile."""
+    from facegan.workers import start_server
+    from flows.screen import Screen
+    from flows.server import prefect_server
+
+    signal.signal(signal.SIGTERM, _terminate)
+    with Screen(count) as screen:
+        if not all_hit:
+            start_server(recipe.runtime)  # imports torch in the background while Prefect starts
+            screen.line(f"recipe {recipe.name}: {count} stages in {workdir}; starting (10 to 30 s)")
+        with prefect_server(workdir):
+            from flows.pipeline import pipeline
+            from flows.steps import WATCHER
+
+            token = WATCHER.set(screen)
+            try:
+                return pipeline(recipe, str(workdir), until)
+            finally:
+                WATCHER.reset(token)
+
+
+def _terminate(*_: object) -> None:
+    raise Terminated
+
+
+if __name__ == "__main__":
+    sys.exit(main())

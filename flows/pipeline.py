@@ -1,0 +1,110 @@
+"""The Prefect flow: one task a stage, top to bottom. Which stage waits for which is the graph's business."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from prefect import Task, flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.states import State
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from facegan.config import Recipe
+from facegan.store import Artifact
+from facegan.workers import WorkerKilled
+from flows.steps import RETRIES, Step, Steps
+
+Made = Artifact | State[Artifact]
+
+
+def can_help(task: Task[..., Any], run: Any, state: State[Any]) -> bool:
+    """Whether trying again may help: the process was killed or the file system failed, not the user."""
+    try:
+        state.result()
+    except (WorkerKilled, OSError):
+        return True
+    except BaseException:
+        return False
+    return False
+
+
+# The store is the only cache: it knows the content of files, which Prefect's keys do not.
+stage = partial(
+    task,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=RETRIES,
+    retry_delay_seconds=1,
+    retry_condition_fn=can_help,
+    task_run_name="{step}",
+)
+
+
+@stage
+def prepare(step: Step, inputs: list[Artifact]) -> Made:
+    """Raw faces to a manifest, split by identity."""
+    return step.run(inputs)
+
+
+@stage
+def train_gan(step: Step, inputs: list[Artifact]) -> Made:
+    """An identity-conditional generator from the train people alone."""
+    return step.run(inputs)
+
+
+@stage
+def synthesize(step: Step, inputs: list[Artifact]) -> Made:
+    """New images of the training people and new people, filtered by the guide."""
+    return step.run(inputs)
+
+
+@stage
+def merge(step: Step, inputs: list[Artifact]) -> Made:
+    """One manifest for each arm."""
+    return step.run(inputs)
+
+
+@stage
+def train_recognizer(step: Step, inputs: list[Artifact]) -> Made:
+    """One recognizer for each arm and seed."""
+    return step.run(inputs)
+
+
+@stage
+def benchmark(step: Step, inputs: list[Artifact]) -> Made:
+    """Each recognizer on the test people."""
+    return step.run(inputs)
+
+
+@stage
+def report(step: Step, inputs: list[Artifact]) -> Made:
+    """The page that a person reads."""
+    return step.run(inputs)
+
+
+@flow(
+    name="facegan",
+    flow_run_name="{recipe.name}",
+    task_runner=ThreadPoolTaskRunner(),  # type: ignore[arg-type] # threads wait; runtime.jobs bounds the work
+    persist_result=False,
+)
+def pipeline(recipe: Recipe, workdir: str = ".", until: str | None = None) -> list[Artifact]:
+    """Would synthetic identities help my face recognizer? From faces to a verdict.
+
+    Writes below `workdir`; `until` names the last stage. Returns the artifacts in the graph's order; raises
+    UserError (and so fails the flow run) with the first stage that fails.
+    """
+    with Steps(recipe, workdir, until) as steps:
+        steps.start(prepare)
+        steps.start(merge, guide=True)  # the guide, which filters, learns from real faces alone
+        steps.start(train_recognizer, guide=True)
+        steps.start(train_gan)
+        steps.start(synthesize)
+        steps.start(merge)
+        steps.start(train_recognizer)
+        steps.start(benchmark)
+        steps.start(report)
+        artifacts = steps.results()
+        steps.tell(artifacts)
+        return artifacts

@@ -1,0 +1,154 @@
+"""What a person sees while a run works: a bar for each running stage on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+from facegan.events import Event
+from facegan.graph import Node
+from facegan.store import Artifact
+
+LINE_EVERY_S = 10.0
+
+
+def console(to_stderr: bool = True) -> Console:
+    """A console; where no terminal is, lines are long enough not to be broken."""
+    made = Console(stderr=to_stderr, highlight=False, soft_wrap=False)
+    if not made.is_terminal:
+        made.width = 160
+    return made
+
+
+def span(seconds: float) -> str:
+    """A duration for people: 0.4 s, 12 s, 3 min 05 s, 2 h 07 min."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+@dataclass
+class Meter:
+    """How far a stage is: `done` of `total`, its rate since it (re)started, its last values."""
+
+    started: float
+    first: tuple[float, float] | None = None
+    last: tuple[float, float] = (0.0, 0.0)
+    total: float = 0.0
+    unit: str = ""
+    values: dict[str, float] = field(default_factory=dict)
+    next_line: float = 0.0
+
+    def add(self, event: Event, now: float) -> None:
+        """Take a progress event in."""
+        if self.first is None or event.done < self.last[1]:
+            self.first = (now, event.done)
+        self.last, self.total, self.unit = (now, event.done), event.total, event.unit
+        self.values.update(event.values)
+
+    def text(self) -> str:
+        """`3.2 of 18 kimg, 0.05 kimg/s, 4 min 12 s left, loss 1.2`."""
+        if self.first is None:
+            return ""
+        parts = [f"{self.last[1]:.4g} of {self.total:.4g} {self.unit}"]
+        seconds, made = self.last[0] - self.first[0], self.last[1] - self.first[1]
+        if seconds > 0 and made > 0:
+            rate = made / seconds
+            parts += [f"{rate:.3g} {self.unit}/s", f"{span((self.total - self.last[1]) / rate)} left"]
+        order = sorted(self.values, key=lambda name: name not in ("loss", "val_eer", "d", "g"))
+        return ", ".join([*parts, *(f"{name} {self.values[name]:.3g}" for name in order[:2])])
+
+
+class Screen:
+    """A Watcher of the flow; a context manager that takes its bars away."""
+
+    def __init__(self, total: int) -> None:
+        self.console = console()
+        self._lock = threading.Lock()
+        self._meters: dict[tuple[Any, ...], Meter] = {}
+        self._bars: dict[tuple[Any, ...], Any] = {}
+        self._total, self._finished = total, 0
+        self._progress: Progress | None = None
+        if self.console.is_terminal and not self.console.is_dumb_terminal:
+            columns = (
+                SpinnerColumn(),
+                TextColumn("{task.description}"),
+                BarColumn(20),
+                TextColumn("{task.fields[text]}"),
+            )
+            self._progress = Progress(*columns, console=self.console, transient=True)
+
+    def __enter__(self) -> Screen:
+        if self._progress:
+            self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._progress:
+            self._progress.stop()
+
+    def line(self, text: str) -> None:
+        """One line, above the bars where there are any."""
+        self.console.print(text, markup=False, soft_wrap=True)
+        if not self._progress:
+            sys.stderr.flush()
+
+    def started(self, item: Node) -> None:
+        """See Watcher."""
+        with self._lock:
+            self._meters[_of(item)] = Meter(time.monotonic())
+            if self._progress:
+                self._bars[_of(item)] = self._progress.add_task(item.title, total=None, text="")
+            else:
+                self.line(f"{_clock()} {item.title}: started")
+
+    def event(self, event: Event) -> None:
+        """See Watcher."""
+        key = (event.stage, event.arm, event.seed)
+        parts = (event.stage, event.arm, None if event.seed is None else f"seed {event.seed}")
+        title = " · ".join(part for part in parts if part)
+        with self._lock:
+            if event.kind == "message":
+                self.line(f"{_clock()} {title}: {event.text}")
+            elif event.kind == "progress" and key in self._meters:
+                self._on_progress(key, title, event)
+
+    def _on_progress(self, key: tuple[Any, ...], title: str, event: Event) -> None:
+        meter, now = self._meters[key], time.monotonic()
+        meter.add(event, now)
+        if self._progress:
+            self._progress.update(self._bars[key], completed=event.done, total=event.total, text=meter.text())
+        elif now >= meter.next_line and event.done < event.total:
+            first, meter.next_line = meter.next_line == 0, now + LINE_EVERY_S
+            if not first:
+                self.line(f"{_clock()} {title}: {meter.text()}")
+
+    def finished(self, item: Node, artifact: Artifact) -> None:
+        """See Watcher."""
+        with self._lock:
+            self._finished += 1
+            self._meters.pop(_of(item), None)
+            if self._progress and _of(item) in self._bars:
+                self._progress.remove_task(self._bars.pop(_of(item)))
+            how = {"cached": "cached, verified", "ran": "done", "resumed": "done, resumed"}[artifact.state]
+            took = f" in {span(artifact.seconds)}" if artifact.state != "cached" else ""
+            self.line(f"{_clock()} {item.title}: {how}{took} ({self._finished} of {self._total})")
+
+
+def _of(item: Node) -> tuple[Any, ...]:
+    return (item.stage, item.arm, item.seed)
+
+
+def _clock() -> str:
+    return time.strftime("%H:%M:%S")

@@ -1,0 +1,183 @@
+"""A temporary Prefect server for one command: private, and gone with the command however that ends.
+
+Prefect's own ephemeral server lives on after kill -9 of the command and asks nobody who they are; this one
+ends with the pipe that its parent holds and lets in only who knows a password made for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from facegan.errors import UserError
+
+PATIENCE_S = 180.0
+CALM = {
+    "PREFECT__SERVER_EPHEMERAL": "1",  # only the services that a short-lived server needs
+    "PREFECT__SERVER_FINAL": "1",
+    "PREFECT_UI_ENABLED": "0",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+}
+
+
+@contextlib.contextmanager
+def prefect_server(workdir: Path) -> Iterator[None]:
+    """The environment for a flow: the user's server where PREFECT_API_URL is set, else a temporary one.
+
+    The temporary one keeps its database in PREFECT_HOME or, unless that is set, in `workdir/data/prefect`
+    (`PREFECT_HOME=... prefect server start` shows it later). Call before prefect is imported.
+    """
+    # The command has a screen of its own; in Prefect all messages are kept.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    if os.environ.get("PREFECT_API_URL"):
+        yield
+        return
+    with contextlib.ExitStack() as stack:
+        home = stack.enter_context(_home(workdir))
+        password = f"facegan:{secrets.token_urlsafe(24)}"
+        changes = {"PREFECT_HOME": str(home), "PREFECT_API_AUTH_STRING": password, "PREFECT_API_URL": ""}
+        stack.enter_context(_environment(changes))
+        os.environ["PREFECT_API_URL"] = stack.enter_context(_running(home, password))
+        _reread_settings()
+        try:
+            yield
+        finally:
+            _flush()
+
+
+@contextlib.contextmanager
+def _home(workdir: Path) -> Iterator[Path]:
+    """A private folder; of two commands at once in one workdir the second gets a folder that it deletes."""
+    if chosen := os.environ.get("PREFECT_HOME"):
+        Path(chosen).mkdir(parents=True, exist_ok=True, mode=0o700)
+        yield Path(chosen)
+        return
+    home = workdir / "data" / "prefect"
+    home.mkdir(parents=True, exist_ok=True)
+    home.chmod(0o700)
+    lock = FileLock(home / "lock", mode=0o600)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        with tempfile.TemporaryDirectory(prefix="facegan-prefect-", ignore_cleanup_errors=True) as other:
+            yield Path(other)
+        return
+    try:
+        yield home
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def _environment(changes: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _running(home: Path, password: str) -> Iterator[str]:
+    """Start the server and wait for it; yields the address of its API."""
+    ours, theirs = multiprocessing.Pipe()
+    with socket.create_server(("127.0.0.1", 0)) as listener, open(home / "server.log", "w") as log:
+        port = listener.getsockname()[1]
+        handles = (theirs.fileno(), listener.fileno())
+        settings = {
+            "PREFECT_SERVER_API_AUTH_STRING": password,
+            "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+        }
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flows.server", *map(str, handles)],
+            env={**os.environ, **CALM, **settings},
+            pass_fds=handles,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C is for the command, which then ends the server
+        )
+        theirs.close()
+    try:
+        _wait(process, f"http://127.0.0.1:{port}/api/health", home / "server.log")
+        yield f"http://127.0.0.1:{port}/api"
+    finally:
+        ours.close()
+        process.terminate()
+        try:
+            process.wait(timeout=3)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait(process: subprocess.Popen[bytes], health: str, log: Path) -> None:
+    """Until the server answers; raises UserError with the end of its log when it does not."""
+    started = time.monotonic()
+    while process.poll() is None and time.monotonic() - started < PATIENCE_S:
+        with contextlib.suppress(urllib.error.URLError, OSError):
+            if urllib.request.urlopen(health, timeout=5).status == 200:
+                return
+        time.sleep(0.1)
+    tail = "\n".join(log.read_text(errors="replace").splitlines()[-8:])
+    state = "is not up yet" if process.poll() is None else f"ended with code {process.returncode}"
+    raise UserError(
+        f"the temporary Prefect server {state} after {time.monotonic() - started:.0f} s:\n{tail}",
+        fix=f"see {log}, or start one yourself (`prefect server start`) and set PREFECT_API_URL",
+    )
+
+
+def _reread_settings() -> None:
+    """Tell a prefect that was imported before (in a test, a notebook) of the new environment."""
+    if "prefect" in sys.modules:
+        from prefect.context import refresh_global_settings_context
+
+        refresh_global_settings_context()
+
+
+def _flush() -> None:
+    """Hand logs and events over while the server still listens."""
+    with contextlib.suppress(Exception):
+        from prefect.events.worker import EventsWorker
+        from prefect.logging.handlers import APILogWorker
+
+        EventsWorker.drain_all(timeout=5)
+        APILogWorker.drain_all(timeout=5)
+
+
+def _serve(parent: int, listener: int) -> None:
+    """In the server's process."""
+    from multiprocessing.connection import Connection
+
+    from facegan.workers import end_with
+
+    os.umask(0o077)
+    threading.Thread(target=end_with, args=(Connection(parent),), daemon=True).start()
+    import uvicorn
+    from prefect.server.api.server import create_app
+
+    config = uvicorn.Config(create_app, factory=True, log_level="error", lifespan="on")
+    uvicorn.Server(config).run(sockets=[socket.socket(fileno=listener)])
+
+
+if __name__ == "__main__":
+    _serve(int(sys.argv[1]), int(sys.argv[2]))

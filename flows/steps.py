@@ -1,0 +1,162 @@
+"""The machinery below the flow: nodes of the graph as tasks that know what they wait for."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, Protocol
+
+from prefect import Task
+from prefect.futures import PrefectFuture, as_completed
+from prefect.runtime import task_run
+from prefect.states import Completed, State
+
+from facegan import graph
+from facegan.config import Recipe
+from facegan.events import Event
+from facegan.store import Artifact
+from facegan.workers import Stopped, WorkerKilled, Workers
+from flows.answer import open_store
+from flows.artifacts import StageArtifacts, verdict
+
+RETRIES = 1
+
+
+class Watcher(Protocol):
+    """Who is told what happens while a flow runs in this process: the command's screen."""
+
+    def started(self, item: graph.Node) -> None:
+        """A stage begins to work."""
+
+    def event(self, event: Event) -> None:
+        """A stage tells something."""
+
+    def finished(self, item: graph.Node, artifact: Artifact) -> None:
+        """A stage is done, or was found in the store."""
+
+
+WATCHER: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
+
+
+class Step:
+    """One node of the graph, ready to run: what a task is given (Prefect looks no deeper)."""
+
+    def __init__(self, steps: Steps, item: graph.Node, rank: int) -> None:
+        self.steps, self.item, self.rank = steps, item, rank
+
+    def __str__(self) -> str:
+        return self.item.title
+
+    def run(self, inputs: list[Artifact]) -> Artifact | State[Artifact]:
+        """The node's artifact; a hit as a state named Cached, which the task then shows."""
+        artifact = self.steps.make(self, inputs)
+        if artifact.state != "cached":
+            return artifact
+        return Completed(name="Cached", message=f"verified in {artifact.path}", data=artifact)
+
+
+class Steps:
+    """The nodes of a recipe, as tasks; a context manager that leaves no process behind."""
+
+    def __init__(self, recipe: Recipe, workdir: str, until: str | None) -> None:
+        self.recipe, self.workdir = recipe, Path(workdir).expanduser().absolute()
+        self.nodes = graph.upto(graph.build(recipe), until or "report")
+        self.store = open_store(self.workdir)
+        self._futures: dict[int, PrefectFuture[Artifact]] = {}  # by place in `nodes`
+        self._errors: dict[str, Exception] = {}
+        self._workers: Workers | None = None
+        self._lock = threading.Lock()
+        self._by_key: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+
+    def __enter__(self) -> Steps:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def start(self, task: Task[..., Any], guide: bool = False) -> None:
+        """Submit one task for each node of the task's stage: those of the guide, or all others."""
+        chosen = [
+            (place, item)
+            for place, item in enumerate(self.nodes)
+            if item.stage == task.name and (item.arm == graph.GUIDE) == guide
+        ]
+        steps = [Step(self, item, place) for place, item in chosen]
+        if len(steps) == 1:
+            self._futures[chosen[0][0]] = task.submit(steps[0], self._inputs(chosen[0][1]))
+        elif steps:
+            futures = task.map(steps, [self._inputs(item) for _, item in chosen])
+            self._futures.update({place: future for (place, _), future in zip(chosen, futures, strict=True)})
+
+    def _inputs(self, item: graph.Node) -> list[PrefectFuture[Artifact]]:
+        """What `item` waits for: the tasks of all that it needs."""
+        keys = {needed.key for needed in item.needs.values()}
+        first = {self.nodes[at].key: at for at in sorted(self._futures, reverse=True)}
+        return [self._futures[first[key]] for key in sorted(keys)]
+
+    def make(self, step: Step, inputs: list[Artifact]) -> Artifact:
+        """The artifact of a step: a verified hit, or made by a worker now."""
+        item, watcher = step.item, WATCHER.get()
+        with self._lock:
+            lock = self._by_key[item.key]
+        try:
+            with lock:  # two arms may be the same work: the second then finds the first's result
+                artifact, _ = graph.lookup(item, self.store, {a.fingerprint: a for a in inputs})
+                if artifact is None:
+                    artifact = self._work(step, inputs, watcher)
+        except Exception as error:
+            self._errors[item.title] = error
+            again = isinstance(error, WorkerKilled | OSError) and (task_run.run_count or 0) <= RETRIES
+            if watcher and again:
+                text = f"{str(error).splitlines()[0]}: trying once more"
+                watcher.event(Event("message", item.stage, item.arm, item.seed, text))
+            raise
+        self._errors.pop(item.title, None)
+        if watcher:
+            watcher.finished(item, artifact)
+        return artifact
+
+    def _work(self, step: Step, inputs: list[Artifact], watcher: Watcher | None) -> Artifact:
+        with self._lock:
+            if self._workers is None:
+                self._workers = Workers(self.recipe.runtime)
+            workers = self._workers
+        with workers.turn(step.rank), StageArtifacts(step.item).shown() as shown:
+            if watcher:
+                watcher.started(step.item)
+
+            def on_event(event: Event) -> None:
+                if watcher:
+                    watcher.event(event)
+                shown(event)
+
+            return workers.run(step.item, self.store, inputs, on_event)
+
+    def results(self) -> list[Artifact]:
+        """Wait for all; the artifacts in the order of `nodes`. The first failure stops all and is raised."""
+        with self._first_error():
+            for future in as_completed(list(self._futures.values())):
+                future.result()
+        return [self._futures[place].result() for place in range(len(self.nodes))]
+
+    def tell(self, artifacts: list[Artifact]) -> None:
+        """Show the verdict as the flow run's last artifact."""
+        verdict(self.recipe, artifacts[-1])
+
+    @contextmanager
+    def _first_error(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self._stop()
+            causes = [cause for cause in self._errors.values() if not isinstance(cause, Stopped)]
+            cause = causes[0] if causes else error
+            raise cause from cause.__cause__
+
+    def _stop(self) -> None:
+        if self._workers is not None:
+            self._workers.stop()

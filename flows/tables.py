@@ -1,0 +1,107 @@
+"""The tables that commands end with."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from facegan.config import Recipe
+from facegan.errors import UserError
+from facegan.store import write_atomic
+from facegan.workers import cores
+from flows.answer import arms_table, sentence
+from flows.planning import Planned, disk, expected_s
+from flows.screen import console, span
+
+
+def show_run(
+    stages: list[dict[str, Any]], result: dict[str, Any], page: Path | None, seconds: float, to_stderr: bool
+) -> None:
+    """Time per stage, the arms, the verdict, the report's path."""
+    out = console(to_stderr)
+    if all(stage["state"] == "cached" for stage in stages):
+        _say(out, f"nothing to do: all {len(stages)} stages are cached and verified ({span(seconds)})")
+    else:
+        out.print(_times(stages, seconds))
+    if page is None:
+        return
+    header, rows = arms_table(result)
+    out.print(_table(header, rows))
+    _say(out, sentence(page.parent))
+    _say(out, f"report: {page}")
+
+
+def _times(stages: list[dict[str, Any]], seconds: float) -> Table:
+    """One line a stage: its runs summed up. Stages run side by side, so that the sum may pass the whole."""
+    rows = []
+    for name in dict.fromkeys(stage["stage"] for stage in stages):
+        runs = [stage for stage in stages if stage["stage"] == name]
+        states = [f"{n} {state}" for state in ("ran", "resumed", "cached") if (n := _count(runs, state))]
+        rows.append([name, str(len(runs)), ", ".join(states), span(sum(run["seconds"] for run in runs))])
+    table = _table(["stage", "runs", "state", "time"], rows)
+    table.add_section()
+    table.add_row("whole command", "", "", span(seconds))
+    return table
+
+
+def _count(runs: list[dict[str, Any]], state: str) -> int:
+    return sum(run["state"] == state for run in runs)
+
+
+def show_plan(recipe: Recipe, plans: list[Planned], workdir: Path) -> None:
+    """Each stage, then time and disk to expect."""
+    out = console(to_stderr=False)
+    rows = []
+    for one in plans:
+        item = one.item
+        seconds = "unknown" if one.seconds is None else "" if one.state == "cached" else span(one.seconds)
+        seed = "" if item.seed is None else str(item.seed)
+        rows.append([item.stage, item.arm or "", seed, item.key[:12], one.state, one.why, seconds])
+    out.print(_table(["stage", "arm", "seed", "fingerprint", "state", "why", "time"], rows))
+    left = [one for one in plans if one.state != "cached"]
+    if not left:
+        _say(out, f"recipe {recipe.name}: all {len(plans)} stages are cached and verified")
+    else:
+        jobs = recipe.runtime.jobs or min(2, cores())
+        seconds_left, unknown = expected_s(plans, jobs)
+        known = (
+            f"about {span(seconds_left)}" if unknown < len(left) else "unknown (nothing like it has run here)"
+        )
+        more = f", {unknown} of which nothing like it has run here" if 0 < unknown < len(left) else ""
+        _say(out, f"recipe {recipe.name}: {len(left)} of {len(plans)} stages to run{more}; time left {known}")
+    size, unsized, free = disk(plans, workdir)
+    more = f" and {unsized} stages of unknown size" if unsized else ""
+    _say(out, f"disk: {size / 1e6:.1f} MB to write{more}, {free / 1e9:.1f} GB free in {workdir}")
+
+
+def _table(header: list[str], rows: list[list[str]]) -> Table:
+    table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False)
+    for name in header:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(cell.replace("[", "\\[") for cell in row))
+    return table
+
+
+def _say(out: Console, text: str) -> None:
+    out.print(text, markup=False, soft_wrap=True)
+
+
+def write_json(to: str | None, result: dict[str, Any]) -> None:
+    """The answer to a file, or alone on standard output."""
+    text = json.dumps(result, indent=1, allow_nan=False)
+    if to == "-":
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    elif to is not None:
+        path = Path(to).expanduser()
+        try:
+            write_atomic(path, (text + "\n").encode())
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error}") from error

@@ -1,0 +1,411 @@
+"""The GAN families as one family, and the objectives against formulas written out by hand."""
+
+from __future__ import annotations
+
+import copy
+import math
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from facegan.config import TrainGan
+from facegan.errors import ConfigError
+from facegan.gans import GANS, GanConfig
+from facegan.gans.networks.base import Generator
+from facegan.gans.networks.dcgan import grid
+from facegan.gans.networks.io import to_tensor
+from facegan.gans.networks.objective import d_loss, diffaugment, g_loss, gradient_penalty, r1_penalty
+from facegan.gans.networks.style import MinibatchStddev, ModulatedConv
+from facegan.stages.train_gan import train_step
+from facegan.training import update_ema
+
+KINDS = sorted(GANS.load())
+LOSSES = ["nonsaturating", "hinge", "wasserstein"]
+POLICY = ["color", "translation", "cutout"]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(before)
+
+
+def config_of(kind: str, **options: Any) -> GanConfig:
+    config: GanConfig = GANS.get(kind).model_validate({"kind": kind, **options})
+    return config
+
+
+def latents(G: Generator, count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    rng = torch.Generator().manual_seed(seed)
+    return torch.randn(count, G.code_dim, generator=rng), torch.randn(count, G.z_dim, generator=rng)
+
+
+def adam(net: nn.Module, config: GanConfig, lr: float) -> torch.optim.Optimizer:
+    return torch.optim.Adam(net.parameters(), lr, (config.beta1, config.beta2), foreach=True)
+
+
+# The family.
+
+
+def test_listing_imports_no_torch() -> None:
+    code = "import sys; from facegan.gans import GANS; GANS.load(); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("size_px", "channels"), [(16, 1), (48, 3), (64, 1)])
+def test_shapes_and_ranges(kind: str, size_px: int, channels: int) -> None:
+    config = config_of(kind)
+    G, D = config.build_generator(5, channels, size_px), config.build_discriminator(5, channels, size_px)
+    img = G(*latents(G, 4))
+    assert img.shape == (4, channels, size_px, size_px) and img.dtype == torch.float32
+    assert img.detach().abs().max() <= 1
+    logits = D(img, torch.tensor([0, 1, 4, 4]))
+    assert logits.shape == (4,) and logits.isfinite().all()
+    assert G.num_identities == 5 and G.codes().shape == (5, G.code_dim)
+    z = G.encode(img)
+    assert z is None or z.shape == (4, G.z_dim)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size_px", [80, 112, 144])
+def test_other_sizes_are_made_or_refused(kind: str, size_px: int) -> None:
+    config = config_of(kind)
+    try:
+        G = config.build_generator(2, 1, size_px)
+    except ConfigError:
+        with pytest.raises(ConfigError):
+            config.build_discriminator(2, 1, size_px)
+        return
+    assert G(*latents(G, 2)).shape == (2, 1, size_px, size_px)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_both_codes_and_the_label_matter(kind: str) -> None:
+    config = config_of(kind)
+    G, D = config.build_generator(3, 1, 16).eval(), config.build_discriminator(3, 1, 16).eval()
+    (w, z), (other_w, other_z) = latents(G, 2), latents(G, 2, seed=1)
+    img, logits = G(w, z), D(G(w, z), torch.tensor([0, 0]))
+    assert (G(other_w, z) - img).abs().amax(dim=(1, 2, 3)).min() > 1e-5
+    assert (G(w, other_z) - img).abs().amax(dim=(1, 2, 3)).min() > 1e-5
+    assert (D(img, torch.tensor([1, 1])) - logits).abs().min() > 1e-6
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("spectral_norm", [False, True])
+def test_every_parameter_gets_a_gradient(kind: str, loss: str, spectral_norm: bool) -> None:
+    r1_gamma = 0.0 if loss == "wasserstein" else 1.0
+    config = config_of(kind, loss=loss, spectral_norm=spectral_norm, r1_gamma=r1_gamma)
+    G, D = config.build_generator(3, 1, 16), config.build_discriminator(3, 1, 16)
+    label = torch.tensor([0, 1, 2, 0, 1, 2])  # not a multiple of style's group of four
+    opt_g, opt_d = adam(G, config, config.lr_g), adam(D, config, config.lr_d)
+    before = copy.deepcopy(G.state_dict())
+    real_img = to_tensor(np.random.default_rng(0).integers(0, 256, (6, 16, 16, 1), np.uint8))
+    values = train_step(TrainGan(gan=config), G, D, opt_g, opt_d, real_img, label, 0)
+    assert all(math.isfinite(value) for value in values.values())
+    assert ("gp" in values) == (loss == "wasserstein") and ("r1" in values) == (loss != "wasserstein")
+    for net in (G, D):
+        for name, parameter in net.named_parameters():
+            assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+            assert parameter.requires_grad, name
+    assert any(not torch.equal(value, before[name]) for name, value in G.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_eval_images_depend_on_their_own_latents_alone(kind: str) -> None:
+    config = config_of(kind)
+    G, D = config.build_generator(4, 1, 32), config.build_discriminator(4, 1, 32)
+    opt_g, opt_d = adam(G, config, config.lr_g), adam(D, config, config.lr_d)
+    label = torch.tensor([0, 1, 2, 3])
+    train_step(TrainGan(gan=config), G, D, opt_g, opt_d, torch.rand(4, 1, 32, 32) * 2 - 1, label, 1)
+    again = config.build_generator(4, 1, 32)
+    again.load_state_dict(G.state_dict())
+    G.eval(), again.eval()
+    w, z = latents(G, 8)
+    img = G(w, z)
+    for index in (0, 3, 7):
+        mine = (torch.arange(8) == index)[:, None]
+        torch.rand(5)  # the state of the global generator plays no part
+        assert torch.equal(again(w * mine, z * mine)[index], img[index])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_learns_who_is_bright(kind: str) -> None:
+    """Two people, one dark and one bright: after 40 steps at the default rates G knows them, whatever z."""
+    config = config_of(kind)
+    G, D = config.build_generator(2, 1, 16), config.build_discriminator(2, 1, 16)
+    opt_g, opt_d = adam(G, config, config.lr_g), adam(D, config, config.lr_d)
+    label = torch.arange(16) % 2
+    real_img = (label * 1.2 - 0.6)[:, None, None, None] + 0.05 * torch.randn(16, 1, 16, 16)
+    for step in range(40):
+        train_step(TrainGan(gan=config, batch_size=16), G, D, opt_g, opt_d, real_img, label, step)
+    G.eval()
+    _, z = latents(G, 32)
+    with torch.no_grad():
+        dark, bright = (G(code.expand(32, -1), z).mean(dim=(1, 2, 3)) for code in G.codes())
+    assert (bright > dark).all()
+    assert bright.mean() - dark.mean() > 0.3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_spectral_norm_bounds_every_layer(kind: str) -> None:
+    D = config_of(kind, spectral_norm=True).build_discriminator(6, 1, 32)
+    for name, parameter in D.named_parameters():
+        assert parameter.ndim < 2 or "parametrizations.weight" in name, f"{name} is not normalised"
+    layers = [layer for layer in D.modules() if hasattr(layer, "parametrizations")]
+    assert len(layers) >= 4
+    for layer in layers:
+        for _ in range(40):  # each look at the weight is a power iteration
+            weight = layer.weight
+        top = torch.linalg.matrix_norm(weight.detach().flatten(1), ord=2)
+        assert top == pytest.approx(1.0, abs=0.05), layer
+        assert getattr(layer, "scale", 1.0) == 1.0  # an equalised rate must not undo the bound
+
+
+@pytest.mark.parametrize("kind", ["dcgan", "style"])
+def test_sizes_of_the_pyramid(kind: str) -> None:
+    for size_px in range(16, 513, 16):
+        try:
+            base_px, levels = grid(size_px)
+        except ConfigError as error:
+            assert "prepare.size_px" in str(error)
+            assert size_px // (size_px & -size_px) > 7
+        else:
+            assert base_px * 2**levels == size_px and 4 <= base_px <= 7
+    for build in (config_of(kind).build_generator, config_of(kind).build_discriminator):
+        with pytest.raises(ConfigError, match=r"set prepare\.size_px=128 or 160"):
+            build(2, 1, 144)
+
+
+def test_dcgan_has_batch_norm_in_d_only_where_it_may() -> None:
+    def norms(**options: Any) -> int:
+        D = config_of("dcgan", **options).build_discriminator(2, 1, 64)
+        return sum(isinstance(layer, nn.BatchNorm2d) for layer in D.modules())
+
+    assert norms() == 3  # of four convolutions, all but the first
+    assert norms(loss="wasserstein") == norms(spectral_norm=True) == 0
+
+
+# Parts of the style family.
+
+
+@pytest.mark.parametrize("up", [False, True])
+def test_modulated_convolution_is_the_papers(up: bool) -> None:
+    """Against per-sample weights, Karras et al. 2020, eq. 1 to 3."""
+    layer = ModulatedConv(3, 5, 4, 12 if up else 6, up=up).double().eval()
+    nn.init.normal_(layer.noise_strength), nn.init.normal_(layer.bias)
+    x, style = torch.randn(2, 3, 6, 6, dtype=torch.float64), torch.randn(2, 4, dtype=torch.float64)
+    out = layer(x, style)
+    s = layer.affine(style)
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=torch.float64)
+    blur = (torch.outer(taps, taps) / 16).expand(5, 1, 4, 4)
+    for i in range(2):
+        modulated = s[i][None, :, None, None] * layer.weight * layer.scale
+        weight = modulated / (modulated.square().sum(dim=(1, 2, 3), keepdim=True) + 1e-8).sqrt()
+        if up:
+            y = torch.conv_transpose2d(x[i : i + 1], weight.transpose(0, 1), stride=2)
+            y = torch.conv2d(y, blur, padding=1, groups=5)
+        else:
+            y = torch.conv2d(x[i : i + 1], weight, padding=1)
+        y = y + layer.noise_strength * layer.noise + layer.bias[:, None, None]
+        expected = torch.where(y > 0, y, 0.2 * y) * math.sqrt(2)
+        torch.testing.assert_close(out[i : i + 1], expected)
+
+
+def test_style_noise_is_fixed_in_eval_mode_only() -> None:
+    G = config_of("style").build_generator(2, 1, 16)
+    for layer in G.modules():
+        if isinstance(layer, ModulatedConv):
+            nn.init.ones_(layer.noise_strength)
+    w, z = latents(G, 2)
+    assert not torch.equal(G(w, z), G(w, z))
+    G.eval()
+    assert torch.equal(G(w, z), G(w, z))
+    torch.testing.assert_close(G(3 * w, 5 * z), G(w, z), rtol=1e-3, atol=1e-4)  # only directions count
+
+
+def test_minibatch_stddev() -> None:
+    x = torch.randn(6, 2, 3, 3)
+    out = MinibatchStddev(4)(x)  # groups of three: {0, 2, 4} and {1, 3, 5}
+    assert torch.equal(out[:, :2], x)
+    for group in ([0, 2, 4], [1, 3, 5]):
+        spread = x[group].double().std(dim=0, correction=0).mean()
+        assert out[group, 2].flatten().tolist() == pytest.approx([float(spread)] * 27, rel=1e-4)
+
+
+# The objectives.
+
+
+def test_losses_against_formulas() -> None:
+    real = torch.tensor([-3.0, -0.4, 0.2, 1.7, 30.0], dtype=torch.float64)
+    gen = torch.tensor([-2.0, 0.3, 0.9, 2.5, -30.0], dtype=torch.float64)
+
+    def log_sigmoid(x: float) -> float:
+        return -math.log1p(math.exp(-x))
+
+    def mean(values: list[float]) -> float:
+        return sum(values) / len(values)
+
+    r, g = real.tolist(), gen.tolist()
+    assert g_loss("nonsaturating", gen).item() == pytest.approx(mean([-log_sigmoid(x) for x in g]), rel=1e-12)
+    expected = mean([-log_sigmoid(x) for x in r]) + mean([-log_sigmoid(-x) for x in g])
+    assert d_loss("nonsaturating", real, gen).item() == pytest.approx(expected, rel=1e-12)
+    expected = mean([max(0.0, 1 - x) for x in r]) + mean([max(0.0, 1 + x) for x in g])
+    assert d_loss("hinge", real, gen).item() == pytest.approx(expected, rel=1e-12)
+    assert d_loss("wasserstein", real, gen).item() == pytest.approx(mean(g) - mean(r), rel=1e-12)
+    for kind in ("hinge", "wasserstein"):
+        assert g_loss(kind, gen).item() == pytest.approx(-mean(g), rel=1e-12)
+
+
+class Linear(nn.Module):
+    """D(x) = <a, x> + its label's offset: the gradient is a everywhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Parameter(torch.randn(2, 4, 4, dtype=torch.float64))
+
+    def forward(self, img: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        return (img * self.a).sum(dim=(1, 2, 3)) + 7.0 * label
+
+
+class Quadratic(nn.Module):
+    """D(x) = b / 2 |x|^2: the gradient is b x."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.b = nn.Parameter(torch.tensor(0.7, dtype=torch.float64))
+
+    def forward(self, img: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        return self.b / 2 * img.square().sum(dim=(1, 2, 3))
+
+
+def test_r1_against_analytic_gradients() -> None:
+    img, label, gamma = torch.randn(3, 2, 4, 4, dtype=torch.float64), torch.tensor([0, 1, 2]), 0.3
+    linear = Linear()
+    penalty = r1_penalty(linear, img, label, gamma)
+    assert penalty.item() == pytest.approx(gamma / 2 * linear.a.square().sum().item())
+    penalty.backward()
+    torch.testing.assert_close(linear.a.grad, gamma * linear.a.detach())
+    quadratic = Quadratic()
+    penalty = r1_penalty(quadratic, img, label, gamma)
+    squares = img.square().sum(dim=(1, 2, 3)).mean().item()
+    assert penalty.item() == pytest.approx(gamma / 2 * 0.7**2 * squares)
+    penalty.backward()
+    assert quadratic.b.grad is not None and quadratic.b.grad.item() == pytest.approx(gamma * 0.7 * squares)
+
+
+def test_gradient_penalty_against_analytic_gradients() -> None:
+    real, fake, label = *torch.randn(2, 5, 2, 4, 4), torch.zeros(5, dtype=torch.int64)
+    linear = Linear().float()
+    norm = linear.a.square().sum().sqrt().item()
+    assert gradient_penalty(linear, real, fake, label, 10.0).item() == pytest.approx(10 * (norm - 1) ** 2)
+    quadratic = Quadratic().float()
+    penalty = gradient_penalty(quadratic, real, real, label, 10.0)  # nothing lies between real and real
+    norms = 0.7 * real.square().sum(dim=(1, 2, 3)).sqrt()
+    assert penalty.item() == pytest.approx(10 * (norms - 1).square().mean().item())
+
+
+# DiffAugment.
+
+
+@pytest.mark.parametrize("name", POLICY)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_diffaugment_is_differentiable_and_repeatable(name: str, channels: int) -> None:
+    def augment(img: torch.Tensor) -> torch.Tensor:
+        torch.manual_seed(3)
+        return diffaugment(img, [name])
+
+    img = torch.randn(2, channels, 8, 8, dtype=torch.float64, requires_grad=True)
+    out = augment(img)
+    assert out.shape == img.shape and not torch.equal(out, img)
+    assert torch.equal(out, augment(img))
+    assert not torch.equal(out, diffaugment(img, [name]))
+    assert torch.autograd.gradcheck(augment, (img,), fast_mode=True)
+
+
+def test_diffaugment_runs_its_policy_in_order() -> None:
+    img = torch.randn(4, 1, 16, 16)
+    assert torch.equal(diffaugment(img, []), img)
+    torch.manual_seed(1)
+    expected = diffaugment(diffaugment(img, ["translation"]), ["cutout"])
+    torch.manual_seed(1)
+    assert torch.equal(diffaugment(img, ["translation", "cutout"]), expected)
+
+
+def _shifted(img: torch.Tensor, dy: int, dx: int) -> torch.Tensor:
+    """CHW moved by (dy, dx), zeros coming in."""
+    out = torch.zeros_like(img)
+    height, width = img.shape[1:]
+    for row in range(height):
+        for col in range(width):
+            if 0 <= row - dy < height and 0 <= col - dx < width:
+                out[:, row, col] = img[:, row - dy, col - dx]
+    return out
+
+
+def test_translation_is_a_pure_shift() -> None:
+    img = torch.randn(1, 2, 16, 16)
+    reach = range(-2, 3)  # an eighth of 16
+    shifts = {(dy, dx): _shifted(img[0], dy, dx) for dy in reach for dx in reach}
+    seen = set()
+    for moved in diffaugment(img.expand(300, -1, -1, -1), ["translation"]):
+        hits = [shift for shift, expected in shifts.items() if torch.equal(moved, expected)]
+        assert len(hits) == 1
+        seen.add(hits[0])
+    assert seen == set(shifts)
+
+
+def test_cutout_zeroes_a_rectangle() -> None:
+    img = torch.rand(200, 2, 16, 16) + 1
+    sides = []
+    for before, after in zip(img, diffaugment(img, ["cutout"]), strict=True):
+        hole = after[0] == 0
+        rows, cols = hole.any(dim=1), hole.any(dim=0)
+        assert torch.equal(hole, rows[:, None] & cols[None, :])
+        for side in (rows, cols):
+            ends = side.nonzero().flatten()
+            assert len(ends) == 0 or len(ends) == ends[-1] - ends[0] + 1  # without gaps
+        assert torch.equal(after, before * ~hole)
+        sides += [int(rows.sum()), int(cols.sum())]
+    assert max(sides) in (7, 8)  # half the side
+
+
+def test_color_changes_brightness_and_contrast_alone() -> None:
+    img = torch.randn(50, 1, 8, 8, dtype=torch.float64)
+    out = diffaugment(img, ["color"])
+    shift = out.mean(dim=(1, 2, 3)) - img.mean(dim=(1, 2, 3))
+    assert shift.abs().max() <= 0.5
+    centred_in, centred_out = (x - x.mean(dim=(1, 2, 3), keepdim=True) for x in (img, out))
+    factor = (centred_out / centred_in).flatten(1)
+    torch.testing.assert_close(factor, factor[:, :1].expand(-1, 64), rtol=1e-6, atol=1e-6)
+    assert factor.min() >= 0.5 - 1e-6 and factor.max() <= 1.5 + 1e-6
+
+
+# The averaged generator.
+
+
+def test_ema_is_its_closed_form() -> None:
+    net = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)).double()
+    ema, beta, steps = copy.deepcopy(net).requires_grad_(False), 0.9, 7
+    expected = [beta**steps * p.detach().clone() for p in net.parameters()]
+    for step in range(steps):
+        with torch.no_grad():
+            for p in net.parameters():
+                p.copy_(torch.randn_like(p))
+        net(torch.randn(4, 2, dtype=torch.float64))
+        update_ema(ema, net, beta)
+        for total, p in zip(expected, net.parameters(), strict=True):
+            total += (1 - beta) * beta ** (steps - 1 - step) * p.detach()
+    for average, value in zip(ema.parameters(), expected, strict=True):
+        torch.testing.assert_close(average, value, rtol=1e-12, atol=1e-12)
+    for copied, buffer in zip(ema.buffers(), net.buffers(), strict=True):
+        assert torch.equal(copied, buffer)
