@@ -61,7 +61,7 @@ class Prepare(Frozen):
     color: Literal["grey", "rgb"] = Field("grey", description="stored as one or three channels")
     split: Split = Split()
     min_images: int = Field(2, ge=1, description="identities with fewer readable images are left out")
-    max_megapixels: float = Field(100, gt=0, description="larger images go to the quarantine unread")
+    max_megapixels: float = Field(100, gt=0, le=178, description="larger images go to the quarantine unread")
 
 
 class TrainGan(Frozen):
@@ -86,8 +86,11 @@ class Synthesize(Frozen):
     new_identities: int = Field(40, ge=0, le=10_000_000, description="people who do not exist")
     images_per_new: int = Field(10, ge=1, le=10000)
     oversample: float = Field(2.0, ge=1, le=20, description="candidates drawn for each image that is kept")
+    borrowed: float = Field(
+        0.5, ge=0, le=1, description="how far a photo's variation code moves towards that of another person's photo"
+    )
     variation_noise: float = Field(
-        0.3, ge=0, le=3, description="noise added to a borrowed variation code, in its standard deviations"
+        0.2, ge=0, le=3, description="noise added to a variation code, in standard deviations"
     )
     max_fmr: float = Field(
         0.01, gt=0, lt=0.5, description="false-match rate on val people that sets what counts as too close"
@@ -248,6 +251,11 @@ class Recipe(Frozen):
                 raise ValueError(f"comparison names arm '{name}', but the arms are: {', '.join(self.arms)}")
         if self.comparison.baseline == self.comparison.arm:
             raise ValueError(f"comparison sets arm '{self.comparison.arm}' against itself")
+        measured = [name for benchmark in self.benchmark.benchmarks for name in benchmark.names()]
+        if self.comparison.metric not in measured:
+            raise ValueError(f"comparison.metric '{self.comparison.metric}' is not measured; {', '.join(measured)} are")
+        if len(set(measured)) != len(measured):
+            raise ValueError(f"two benchmarks measure the same: {', '.join(measured)}; keep one of each kind")
         if "guide" in self.arms:
             raise ValueError("'guide' is the name of the recognizer that filters: call the arm otherwise")
         if self.guide_seed in self.seeds:

@@ -152,19 +152,22 @@ def execute(
         run: Callable[..., None] = stage.run
         run(item.options, item.extra, folders, out, context)
 
+    version = VERSIONS[item.stage]
     return store.produce(
-        item.stage, VERSIONS[item.stage], item.config, inputs, item.raw, work, _environment(runtime), context.say
+        item.stage, version, item.config, inputs, item.raw, work, lambda: _environment(runtime), context.say
     )
 
 
 def _environment(runtime: Runtime) -> dict[str, Any]:
-    """Where the outputs were made, for the record: read when the record is written, torch is loaded by then."""
+    """Where the outputs were made, for the record: read when the work is done, with torch where it took torch."""
     import sys
 
     torch = sys.modules.get("torch")
-    threads = torch.get_num_threads() if torch else 1
+    threads, device = (torch.get_num_threads() if torch else 1), runtime.device
+    if torch and device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     return {
-        "device": runtime.device,
+        "device": device,
         "threads": threads,
         "packages": package_versions(),
         "commit": git_commit(),

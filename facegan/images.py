@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from facegan import manifest
+from facegan.errors import UserError
 
 MODES = {"grey": "L", "rgb": "RGB"}
 
@@ -31,16 +32,21 @@ def decode(data: bytes, max_megapixels: float = 100) -> Image.Image:
                 raise BadImage(f"{width} x {height} px is more than {max_megapixels:g} megapixels")
             image.load()
             return ImageOps.exif_transpose(image)
+    except BadImage:
+        raise
     except UnidentifiedImageError as error:
         raise BadImage("not an image in a known format") from error
     except Image.DecompressionBombError as error:
-        raise BadImage("absurdly large") from error
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError, IndexError) as error:
+        raise BadImage(f"absurdly large: {str(error).split(',')[0]}") from error
+    except Exception as error:  # each of Pillow's decoders has errors of its own
         raise BadImage(f"broken or truncated: {error}") from error
 
 
 def to_square(image: Image.Image, size_px: int, color: str) -> Image.Image:
-    """The centre square of an image at size_px, grey or RGB; 16-bit images are brought to 8 bits."""
+    """The centre square of an image at size_px, grey or RGB; 16-bit images are brought to 8 bits.
+
+    Raises BadImage for a colour mode that Pillow cannot convert.
+    """
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         values = np.asarray(image, np.float32)
         low, high = float(values.min()), float(values.max())
@@ -48,7 +54,11 @@ def to_square(image: Image.Image, size_px: int, color: str) -> Image.Image:
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return ImageOps.fit(image.convert(MODES[color]), (size_px, size_px), Image.Resampling.LANCZOS)
+    try:
+        converted = image.convert(MODES[color])
+    except ValueError as error:
+        raise BadImage(f"colour mode {image.mode} cannot be converted") from error
+    return ImageOps.fit(converted, (size_px, size_px), Image.Resampling.LANCZOS)
 
 
 def encode_png(pixels: np.ndarray) -> bytes:
@@ -70,6 +80,7 @@ class ManifestImages:
     """The rows of a manifest (of one split): columns at hand, images decoded once and kept as uint8.
 
     `pixels` is (N, H, W, C) uint8, `identity` (N,) names, `label` (N,) int64 or -1 where the manifest has none.
+    Raises UserError for a manifest or an image in it that cannot be read.
     """
 
     def __init__(self, path: Path, split: str | None = None) -> None:
@@ -80,7 +91,13 @@ class ManifestImages:
         label = [-1 if value is None else value for value in table["label"].to_pylist()]
         self.label = np.asarray(label, dtype=np.int64)
         stored = table["image"].combine_chunks().field("bytes")
-        images = [to_pixels(item.as_py()) for item in stored]
+        try:
+            images = [to_pixels(item.as_py()) for item in stored]
+        except (OSError, SyntaxError, ValueError) as error:
+            raise UserError(
+                f"an image in the manifest '{path}' cannot be decoded: {error}",
+                fix="delete the stage's folder: the next run makes it again",
+            ) from error
         self.pixels = np.stack(images) if images else np.empty((0, 0, 0, 1), np.uint8)
 
     def __len__(self) -> int:

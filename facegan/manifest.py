@@ -27,7 +27,8 @@ _HUGGINGFACE = json.dumps({"info": {"features": {"image": {"_type": "Image"}}}})
 
 SCHEMA = pa.schema(
     [
-        pa.field("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())]), nullable=False),
+        # Nullable, like `datasets`' own: else the loader takes it for another column and hands back a dict.
+        pa.field("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
         pa.field("image_id", pa.string(), nullable=False),
         pa.field("source_sha256", pa.string()),
         pa.field("identity", pa.string(), nullable=False),
@@ -128,7 +129,8 @@ def _read_part(part: Path, columns: Sequence[str] | None, split: str | None) -> 
         check_schema(schema, part)
         filters = pc.field("split") == split if split is not None else None
         table = pq.read_table(part, columns=list(columns) if columns else None, filters=filters)
-    except (pa.ArrowException, OSError) as error:
+        table.validate(full=True)
+    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: text that is no UTF-8
         raise UserError(f"the manifest part {part} cannot be read: {error}", fix=fix) from error
     return table.replace_schema_metadata(None)
 
@@ -156,6 +158,7 @@ def validate(path: Path) -> list[str]:
     """Every fault of a manifest as a sentence: hashes, splits, sources, labels; an empty list when sound."""
     faults: list[str] = []
     split_of: dict[str, str] = {}
+    pairs: set[tuple[str, int | None]] = set()
     for item in iterate(path):
         name = item["image_id"][:12]
         if hashlib.sha256(item["image"]["bytes"]).hexdigest() != item["image_id"]:
@@ -168,6 +171,25 @@ def validate(path: Path) -> list[str]:
             faults.append(f"{name}: synthetic without generator and latent")
         if split_of.setdefault(item["identity"], item["split"]) != item["split"]:
             faults.append(f"{item['identity']} stands in {split_of[item['identity']]} and in {item['split']}")
+        pairs.add((item["identity"], item["label"]))
+    return faults + _label_faults(pairs)
+
+
+def _label_faults(pairs: set[tuple[str, int | None]]) -> list[str]:
+    """What is wrong with (identity, label): all null, or one label for each identity, 0 .. n - 1."""
+    labelled = [(identity, label) for identity, label in pairs if label is not None]
+    if not labelled:
+        return []
+    faults = ["some rows have a label and some have none"] if len(labelled) < len(pairs) else []
+    labels_of: dict[str, list[int]] = {}
+    people_of: dict[int, list[str]] = {}
+    for identity, label in sorted(labelled):
+        labels_of.setdefault(identity, []).append(label)
+        people_of.setdefault(label, []).append(identity)
+    faults += [f"{name} has label {' and '.join(map(str, n))}" for name, n in labels_of.items() if len(n) > 1]
+    faults += [f"label {n} stands for {' and '.join(names)}" for n, names in people_of.items() if len(names) > 1]
+    if sorted(people_of) != list(range(len(people_of))):
+        faults.append(f"labels are not dense: {len(people_of)} of them, from {min(people_of)} to {max(people_of)}")
     return faults
 
 

@@ -47,11 +47,22 @@ class Artifact:
 
 
 def canonical(value: Any) -> str:
-    """Canonical JSON; raises TypeError for what has no single form (sets, objects, NaN)."""
+    """Canonical JSON; raises TypeError for what has no single form (sets, objects, NaN, keys that are no text)."""
     try:
+        _check_keys(value)
         return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError) as error:
         raise TypeError(f"cannot be put in canonical form: {error}") from error
+
+
+def _check_keys(value: Any) -> None:
+    if isinstance(value, dict):
+        if odd := [key for key in value if not isinstance(key, str)]:
+            raise TypeError(f"the key {odd[0]!r} is no text")  # JSON would make 1 and "1" alike
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for item in value:
+            _check_keys(item)
 
 
 def digest(value: Any) -> str:
@@ -107,14 +118,14 @@ def verify(folder: Path) -> tuple[dict[str, Any] | None, str]:
         return None, "never made" if not folder.exists() else "record.json is missing"
     try:
         record = json.loads((folder / "record.json").read_bytes())
-        outputs = dict(record["outputs"])
-    except (ValueError, KeyError, TypeError) as error:
-        return None, f"record.json cannot be read ({error})"
-    for name, entry in outputs.items():
+        outputs = {str(name): (entry["bytes"], entry["sha256"]) for name, entry in record["outputs"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return None, f"record.json cannot be read ({type(error).__name__}: {error})"
+    for name, (size_bytes, sha256) in outputs.items():
         path = folder / name
         if not path.is_file():
             return None, f"{name} is missing"
-        if path.stat().st_size != entry["bytes"] or file_sha256(path) != entry["sha256"]:
+        if path.stat().st_size != size_bytes or file_sha256(path) != sha256:
             return None, f"{name} was changed"
     return record, ""
 
@@ -135,7 +146,7 @@ class Store:
         if record is None:
             return None, reason
         for name, artifact in inputs.items():
-            if record["inputs"].get(name, {}).get("outputs_sha256") != artifact.output_digest():
+            if record.get("inputs", {}).get(name, {}).get("outputs_sha256") != artifact.output_digest():
                 return None, f"its input {name} is not the one that it was made from"
         return Artifact(stage, key, self.folder(stage, key), "cached", record=record), ""
 
@@ -147,13 +158,14 @@ class Store:
         inputs: dict[str, Artifact],
         raw: dict[str, str],
         work: Callable[[Path], None],
-        environment: dict[str, Any],
+        environment: Callable[[], dict[str, Any]],
         say: Callable[[str], None] = lambda _: None,
     ) -> Artifact:
         """The stage's artifact: a verified hit, or made by `work(folder)` and committed.
 
-        `raw` are input fingerprints that are no stage (a source, a weights file). One process works on a
-        fingerprint at a time; another waits, says so, and then finds the hit.
+        `raw` are input fingerprints that are no stage (a source, a weights file); `environment` is asked when
+        the work is done. One process works on a fingerprint at a time; another waits, says so, and then finds
+        the hit.
         """
         key = fingerprint(stage, version, config, {**raw, **{n: a.fingerprint for n, a in inputs.items()}})
         final = self.folder(stage, key)
@@ -167,8 +179,8 @@ class Store:
                 shutil.rmtree(final)
             incomplete = final.with_name(f"{key}.incomplete")
             resumed = (incomplete / WORK).is_dir() and any((incomplete / WORK).iterdir())
-            (incomplete / WORK).mkdir(parents=True, exist_ok=True)
             try:
+                (incomplete / WORK).mkdir(parents=True, exist_ok=True)
                 work(incomplete)
             except OSError as error:
                 if error.errno in (28, 122):  # ENOSPC, EDQUOT
@@ -185,7 +197,7 @@ class Store:
                     **{n: _input(a) for n, a in inputs.items()},
                 },
                 "duration_s": round(seconds, 3),
-                **environment,
+                **environment(),
             }
             record = self._commit(incomplete, final, record)
         note = reason if reason != "never made" else ""

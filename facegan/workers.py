@@ -26,10 +26,9 @@ from facegan import graph
 from facegan.config import Runtime
 from facegan.errors import Remote, UserError
 from facegan.events import OnEvent, silent
-from facegan.stages import STAGES
 from facegan.store import Artifact, Store
 
-PRELOAD = [f"facegan.stages.{stage}" for stage in STAGES] + ["timm"]
+PRELOAD = ["facegan.preloaded"]
 QUIET = {"NO_ALBUMENTATIONS_UPDATE": "1", "DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
 AGAIN = "run the same command again: it goes on from the last checkpoint"
 
@@ -64,7 +63,7 @@ class Workers:
         """What `auto` and 0 came to on this machine; raises UserError for a device that is not there."""
         with self._lock:
             if self._runtime is None:
-                self._runtime = self._call("device", resolve, (self._asked,), silent)
+                self._runtime = self.call("device", resolve, (self._asked,), silent)
                 self._turns.open(self._runtime.jobs)
             return self._runtime
 
@@ -84,7 +83,7 @@ class Workers:
         """
         done = {artifact.fingerprint: artifact for artifact in inputs}
         arguments = (item, store, done, self.runtime())
-        artifact: Artifact = self._call(item.title, graph.execute, arguments, on_event)
+        artifact: Artifact = self.call(item.title, graph.execute, arguments, on_event)
         return artifact
 
     def stop(self) -> None:
@@ -95,7 +94,7 @@ class Workers:
             for process in self._processes:
                 process.kill()
 
-    def _call(
+    def call(
         self, title: str, function: Callable[..., Any], arguments: tuple[Any, ...], on_event: OnEvent
     ) -> Any:
         """`function(*arguments, on_event)` in a process; its result, or what it raised."""

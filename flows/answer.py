@@ -139,9 +139,7 @@ def read_results(folder: Path) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((folder / RESULTS).read_bytes())
         return found
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"{folder / RESULTS} cannot be read: {error}", fix="run the same command again"
-        ) from error
+        raise UserError(f"{folder / RESULTS} cannot be read: {error}", fix="run the same command again") from error
 
 
 def sentence(folder: Path) -> str:

@@ -36,7 +36,7 @@ class StageArtifacts:
     def __init__(self, item: Node) -> None:
         self._key, self._title = slug(item.title), item.title
         self._progress: Any = None  # a UUID
-        self._percent, self._next = 0.0, 0.0
+        self._percent, self._next, self._text = 0.0, 0.0, ""
         self._show: dict[str, Callable[[Event], None]] = {
             "progress": self._on_progress,
             "image": self._on_image,
@@ -49,23 +49,23 @@ class StageArtifacts:
         """Yields what is to be called with each event; progress ends at 100 if the stage does not raise."""
         yield self._event
         if self._progress is not None and self._percent < 100:
-            guarded(update_progress_artifact, self._progress, 100.0)
+            guarded(update_progress_artifact, self._progress, 100.0, self._text)
 
     def _event(self, event: Event) -> None:
         guarded(self._show[event.kind], event)
 
     def _on_progress(self, event: Event) -> None:
+        values = "".join(f", {name} {value:.4g}" for name, value in event.values.items())
+        self._text = f"{self._title}: {event.done:g} of {event.total:g} {event.unit}{values}"
         now = time.monotonic()
         if now < self._next:
             return
         self._next = now + INTERVAL_S
         self._percent = 100 * event.done / max(event.total, 1e-12)
-        values = "".join(f", {name} {value:.4g}" for name, value in event.values.items())
-        text = f"{self._title}: {event.done:g} of {event.total:g} {event.unit}{values}"
         if self._progress is None:
-            self._progress = create_progress_artifact(self._percent, f"{self._key}-progress", text)
+            self._progress = create_progress_artifact(self._percent, f"{self._key}-progress", self._text)
         else:
-            update_progress_artifact(self._progress, self._percent, text)
+            update_progress_artifact(self._progress, self._percent, self._text)
 
     def _on_image(self, event: Event) -> None:
         create_image_artifact(data_uri(Path(event.path)), f"{self._key}-samples", event.text)

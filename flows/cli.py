@@ -33,15 +33,11 @@ main = typer.Typer(
 RecipeArg = Annotated[str, typer.Argument(metavar="[RECIPE | FILE.yaml]", help="a recipe's name or a file")]
 SetOpt = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set", metavar="PATH=YAML", help="change an option: train_gan.gan.kind=dcgan (repeatable)"
-    ),
+    typer.Option("--set", metavar="PATH=YAML", help="change an option: train_gan.gan.kind=dcgan (repeatable)"),
 ]
 UntilOpt = Annotated[str | None, typer.Option("--until", metavar="STAGE", help="the last stage to run")]
 WorkdirOpt = Annotated[Path, typer.Option("--workdir", metavar="DIR", help="holds data/store and reports")]
-JsonOpt = Annotated[
-    str | None, typer.Option("--json", metavar="FILE", help="the answer as JSON; - is standard output")
-]
+JsonOpt = Annotated[str | None, typer.Option("--json", metavar="FILE", help="the answer as JSON; - is standard output")]
 Command = TypeVar("Command", bound=Callable[..., None])
 
 
@@ -152,9 +148,7 @@ def regenerate(
     from flows.answer import store_of
 
     if not manifest.exists():
-        raise ConfigError(
-            f"there is no manifest '{manifest}'", fix="give a stage's folder or its manifest/ folder"
-        )
+        raise ConfigError(f"there is no manifest '{manifest}'", fix="give a stage's folder or its manifest/ folder")
     above = (p for p in manifest.absolute().parents if p.name == "store" and p.parent.name == "data")
     store = store_of(workdir) if workdir else Store(next(above, Path("data/store")))
     from facegan.regenerate import regenerate
@@ -163,9 +157,7 @@ def regenerate(
     typer.echo(f"{out}")
 
 
-def _load(
-    recipe: str, sets: list[str] | None, until: str | None, workdir: Path
-) -> tuple[Recipe, list[Node], Path]:
+def _load(recipe: str, sets: list[str] | None, until: str | None, workdir: Path) -> tuple[Recipe, list[Node], Path]:
     from facegan import graph
     from facegan.recipe import load
     from facegan.stages import STAGES
@@ -175,9 +167,7 @@ def _load(
         raise ConfigError(f"unknown stage '{until}'", fix=f"choose one of: {', '.join(STAGES)}")
     nodes = graph.upto(graph.build(loaded), until or "report")
     if not nodes:
-        raise ConfigError(
-            f"this recipe has no stage '{until}'", fix="an arm with synthetic rows would need it"
-        )
+        raise ConfigError(f"this recipe has no stage '{until}'", fix="an arm with synthetic rows would need it")
     return loaded, nodes, workdir.expanduser().absolute()
 
 
@@ -196,7 +186,7 @@ def _run(name: str, sets: list[str] | None, until: str | None, workdir: Path, js
     hits = [artifact for _, artifact, _ in survey(nodes, store) if artifact is not None]
     all_hit = len(hits) == len(nodes)
     recorded = bool(os.environ.get("PREFECT_API_URL"))
-    artifacts = hits if all_hit and not recorded else _flow(recipe, workdir, until, len(nodes), all_hit)
+    artifacts = hits if all_hit and not recorded else _flow(recipe, workdir, until, len(nodes), len(hits))
     stages = answer.stage_rows(nodes, artifacts)
     if nodes[-1].stage == "report":
         page, result = answer.export(recipe, artifacts[-1], stages, workdir)
@@ -206,7 +196,7 @@ def _run(name: str, sets: list[str] | None, until: str | None, workdir: Path, js
     tables.write_json(json_to, result)
 
 
-def _flow(recipe: Recipe, workdir: Path, until: str | None, count: int, all_hit: bool) -> list[Any]:
+def _flow(recipe: Recipe, workdir: Path, until: str | None, count: int, hits: int) -> list[Any]:
     """Run the flow, on the user's Prefect server or a temporary one, with something to see meanwhile."""
     from facegan.workers import start_server
     from flows.screen import Screen
@@ -214,9 +204,10 @@ def _flow(recipe: Recipe, workdir: Path, until: str | None, count: int, all_hit:
 
     signal.signal(signal.SIGTERM, _terminate)
     with Screen(count) as screen:
-        if not all_hit:
+        cached = f", {hits} of them cached" if hits else ""
+        screen.line(f"recipe {recipe.name} in {workdir}: {count} stages{cached}; starting takes 10 to 30 s")
+        if hits < count:
             start_server(recipe.runtime)  # imports torch in the background while Prefect starts
-            screen.line(f"recipe {recipe.name}: {count} stages in {workdir}; starting (10 to 30 s)")
         with prefect_server(workdir):
             from flows.pipeline import pipeline
             from flows.steps import WATCHER

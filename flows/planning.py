@@ -41,9 +41,7 @@ def plan(nodes: list[Node], store: Store) -> list[Planned]:
     return [_planned(item, hit, why, store, records[item.stage]) for item, hit, why in survey(nodes, store)]
 
 
-def _planned(
-    item: Node, hit: Artifact | None, why: str, store: Store, records: list[dict[str, Any]]
-) -> Planned:
+def _planned(item: Node, hit: Artifact | None, why: str, store: Store, records: list[dict[str, Any]]) -> Planned:
     if hit is not None:
         return Planned(item, "cached", "verified", 0.0, 0)
     near, changes = _nearest(item, records)

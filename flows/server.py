@@ -45,6 +45,7 @@ def prefect_server(workdir: Path) -> Iterator[None]:
     # The command has a screen of its own; in Prefect all messages are kept.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     if os.environ.get("PREFECT_API_URL"):
+        _check_there()
         yield
         return
     with contextlib.ExitStack() as stack:
@@ -58,6 +59,19 @@ def prefect_server(workdir: Path) -> Iterator[None]:
             yield
         finally:
             _flush()
+
+
+def _check_there() -> None:
+    """Raise UserError when the user's own server does not answer."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        problem = client.api_healthcheck()
+    if problem is not None:
+        raise UserError(
+            f"no Prefect server answers at PREFECT_API_URL={os.environ['PREFECT_API_URL']}: {problem}",
+            fix="start it, or unset PREFECT_API_URL to run with a temporary one",
+        )
 
 
 @contextlib.contextmanager

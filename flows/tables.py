@@ -70,9 +70,7 @@ def show_plan(recipe: Recipe, plans: list[Planned], workdir: Path) -> None:
     else:
         jobs = recipe.runtime.jobs or min(2, cores())
         seconds_left, unknown = expected_s(plans, jobs)
-        known = (
-            f"about {span(seconds_left)}" if unknown < len(left) else "unknown (nothing like it has run here)"
-        )
+        known = f"about {span(seconds_left)}" if unknown < len(left) else "unknown (nothing like it has run here)"
         more = f", {unknown} of which nothing like it has run here" if 0 < unknown < len(left) else ""
         _say(out, f"recipe {recipe.name}: {len(left)} of {len(plans)} stages to run{more}; time left {known}")
     size, unsized, free = disk(plans, workdir)

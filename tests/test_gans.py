@@ -43,6 +43,13 @@ def config_of(kind: str, **options: Any) -> GanConfig:
     return config
 
 
+def networks(config: GanConfig, people: int, channels: int, size_px: int) -> tuple[Generator, nn.Module]:
+    """G and D as train_gan makes them, begun from two random images of each person."""
+    G = config.build_generator(people, channels, size_px)
+    G.start(torch.rand(2 * people, channels, size_px, size_px) * 2 - 1, torch.arange(2 * people) % people)
+    return G, config.build_discriminator(people, channels, size_px)
+
+
 def latents(G: Generator, count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     rng = torch.Generator().manual_seed(seed)
     return torch.randn(count, G.code_dim, generator=rng), torch.randn(count, G.z_dim, generator=rng)
@@ -64,15 +71,16 @@ def test_listing_imports_no_torch() -> None:
 @pytest.mark.parametrize(("size_px", "channels"), [(16, 1), (48, 3), (64, 1)])
 def test_shapes_and_ranges(kind: str, size_px: int, channels: int) -> None:
     config = config_of(kind)
-    G, D = config.build_generator(5, channels, size_px), config.build_discriminator(5, channels, size_px)
-    img = G(*latents(G, 4))
+    G, D = networks(config, 5, channels, size_px)
+    w, z = latents(G, 4)
+    img = G(w, z)
     assert img.shape == (4, channels, size_px, size_px) and img.dtype == torch.float32
     assert img.detach().abs().max() <= 1
     logits = D(img, torch.tensor([0, 1, 4, 4]))
     assert logits.shape == (4,) and logits.isfinite().all()
     assert G.num_identities == 5 and G.codes().shape == (5, G.code_dim)
-    z = G.encode(img)
-    assert z is None or z.shape == (4, G.z_dim)
+    found = G.encode(img, w)
+    assert found is None or found.shape == z.shape
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -91,7 +99,8 @@ def test_other_sizes_are_made_or_refused(kind: str, size_px: int) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_both_codes_and_the_label_matter(kind: str) -> None:
     config = config_of(kind)
-    G, D = config.build_generator(3, 1, 16).eval(), config.build_discriminator(3, 1, 16).eval()
+    G, D = networks(config, 3, 1, 16)
+    G.eval(), D.eval()
     (w, z), (other_w, other_z) = latents(G, 2), latents(G, 2, seed=1)
     img, logits = G(w, z), D(G(w, z), torch.tensor([0, 0]))
     assert (G(other_w, z) - img).abs().amax(dim=(1, 2, 3)).min() > 1e-5
@@ -105,7 +114,7 @@ def test_both_codes_and_the_label_matter(kind: str) -> None:
 def test_every_parameter_gets_a_gradient(kind: str, loss: str, spectral_norm: bool) -> None:
     r1_gamma = 0.0 if loss == "wasserstein" else 1.0
     config = config_of(kind, loss=loss, spectral_norm=spectral_norm, r1_gamma=r1_gamma)
-    G, D = config.build_generator(3, 1, 16), config.build_discriminator(3, 1, 16)
+    G, D = networks(config, 3, 1, 16)
     label = torch.tensor([0, 1, 2, 0, 1, 2])  # not a multiple of style's group of four
     opt_g, opt_d = adam(G, config, config.lr_g), adam(D, config, config.lr_d)
     before = copy.deepcopy(G.state_dict())
@@ -123,7 +132,7 @@ def test_every_parameter_gets_a_gradient(kind: str, loss: str, spectral_norm: bo
 @pytest.mark.parametrize("kind", KINDS)
 def test_eval_images_depend_on_their_own_latents_alone(kind: str) -> None:
     config = config_of(kind)
-    G, D = config.build_generator(4, 1, 32), config.build_discriminator(4, 1, 32)
+    G, D = networks(config, 4, 1, 32)
     opt_g, opt_d = adam(G, config, config.lr_g), adam(D, config, config.lr_d)
     label = torch.tensor([0, 1, 2, 3])
     train_step(TrainGan(gan=config), G, D, opt_g, opt_d, torch.rand(4, 1, 32, 32) * 2 - 1, label, 1)
@@ -146,6 +155,7 @@ def test_learns_who_is_bright(kind: str) -> None:
     opt_g, opt_d = adam(G, config, config.lr_g), adam(D, config, config.lr_d)
     label = torch.arange(16) % 2
     real_img = (label * 1.2 - 0.6)[:, None, None, None] + 0.05 * torch.randn(16, 1, 16, 16)
+    G.start(real_img, label)
     for step in range(40):
         train_step(TrainGan(gan=config, batch_size=16), G, D, opt_g, opt_d, real_img, label, step)
     G.eval()
@@ -161,7 +171,7 @@ def test_spectral_norm_bounds_every_layer(kind: str) -> None:
     D = config_of(kind, spectral_norm=True).build_discriminator(6, 1, 32)
     for name, parameter in D.named_parameters():
         assert parameter.ndim < 2 or "parametrizations.weight" in name, f"{name} is not normalised"
-    layers = [layer for layer in D.modules() if hasattr(layer, "parametrizations")]
+    layers: list[Any] = [layer for layer in D.modules() if hasattr(layer, "parametrizations")]
     assert len(layers) >= 4
     for layer in layers:
         for _ in range(40):  # each look at the weight is a power iteration

@@ -12,7 +12,7 @@ test set).
     python benchmarks/calibration/interval_coverage.py                      # the table of docs/intervals.md
     python benchmarks/calibration/interval_coverage.py --metric rank-1 --worlds balanced --trials 100
 
-Prints Markdown. About four minutes on two cores by default.
+Prints Markdown. By default about eight minutes of processor time, so four on two quiet cores.
 """
 
 from __future__ import annotations

@@ -41,6 +41,10 @@ class BenchmarkConfig(Frozen):
 
     kind: str
 
+    def names(self) -> list[str]:
+        """The metrics that it can give, so that a recipe which compares another is refused before the run."""
+        raise TypeError(f"{type(self).__name__} must define names()")
+
     def run(self, embedding: np.ndarray, identity: np.ndarray) -> BenchmarkResult:
         """Figures from embeddings (N, embedding_dim) float32 and person codes (N,) int."""
         raise TypeError(f"{type(self).__name__} must define run()")

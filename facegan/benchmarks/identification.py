@@ -20,6 +20,10 @@ class Identification(BenchmarkConfig):
     ranks: tuple[int, ...] = Field((1, 5), description="rank-k identification rates to report")
     rotations: int = Field(10, ge=1, le=1000, description="how many images of each person are enrolled in turn")
 
+    def names(self) -> list[str]:
+        """See BenchmarkConfig."""
+        return [f"rank-{k}" for k in self.ranks]
+
     def run(self, embedding: np.ndarray, identity: np.ndarray) -> BenchmarkResult:
         """See BenchmarkConfig; raises ValueError without two people, one of them with two images."""
         from facegan import metrics

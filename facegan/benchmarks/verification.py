@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
@@ -19,6 +20,10 @@ class Verification(BenchmarkConfig):
     kind: Literal["verification"] = "verification"
     far: tuple[float, ...] = Field((0.1, 0.01, 0.001), description="false-accept rates to report TAR at")
     folds: int = Field(10, ge=2, le=100, description="person-disjoint folds of the accuracy")
+
+    def names(self) -> list[str]:
+        """See BenchmarkConfig."""
+        return ["eer", *(f"tar@far={far:g}" for far in self.far), "accuracy"]
 
     def run(self, embedding: np.ndarray, identity: np.ndarray) -> BenchmarkResult:
         """See BenchmarkConfig; raises ValueError without a genuine and an impostor pair."""
@@ -47,7 +52,7 @@ class Verification(BenchmarkConfig):
     def replicates(
         self, embedding: np.ndarray, identity: np.ndarray, weights: np.ndarray
     ) -> dict[str, np.ndarray]:
-        """See BenchmarkConfig: eer and each resolvable tar@far."""
+        """See BenchmarkConfig: eer, each resolvable tar@far, and accuracy at the thresholds chosen once."""
         from facegan import intervals, metrics
 
         pairs = metrics.pair_scores(embedding, identity)
@@ -55,4 +60,7 @@ class Verification(BenchmarkConfig):
         for far in self.far:
             if metrics.resolvable(far, pairs.n_impostor).ok:
                 found[f"tar@far={far:g}"] = intervals.bootstrap_tar_at_far(pairs, far, weights)
+        with contextlib.suppress(ValueError):  # too few people for folds: run() has said so
+            accuracy = metrics.accuracy_10fold(pairs, self.folds)
+            found["accuracy"] = intervals.bootstrap_accuracy(pairs, accuracy, weights)
         return found

@@ -20,10 +20,12 @@ class CvaeGan(GanConfig):
     image from it and the person's code, and must fool D when the variation comes from another person."""
 
     kind: Literal["cvae_gan"] = "cvae_gan"
-    channels: int = Field(32, ge=8, le=512, multiple_of=8, title="Channels", description="at half the side; doubles below")
+    channels: int = Field(
+        32, ge=8, le=512, multiple_of=8, title="Channels", description="at half the side; doubles below"
+    )
     max_channels: int = Field(128, ge=8, le=1024, multiple_of=8)
     code_dim: int = Field(64, ge=4, le=1024, description="identity code")
-    z_dim: int = Field(32, ge=2, le=1024, description="variation code")
+    z_dim: int = Field(64, ge=2, le=1024, description="variation code")
     reconstruction: float = Field(2.0, gt=0, description="weight of L1 at full and at quarter scale")
     kl: float = Field(0.002, ge=0, description="weight of the variation code's divergence from N(0, 1)")
     adversarial: float = Field(0.05, ge=0, description="weight of the adversarial term in G")

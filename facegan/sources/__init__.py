@@ -10,6 +10,7 @@ from pathlib import Path
 
 from facegan.frozen import Frozen
 from facegan.registry import Registry
+from facegan.store import file_sha256
 
 SOURCES = Registry("source", __name__)
 
@@ -36,11 +37,17 @@ class SourceConfig(Frozen):
 
     def fingerprint(self) -> str:
         """sha256 of the sorted (relative path, file sha256) list: the same faces elsewhere are the same source."""
-        digests = sorted(
-            (row.relative, hashlib.sha256(row.path.read_bytes()).hexdigest()) for row in self.rows()
-        )
+        digests = sorted((row.relative, _sha256(row.path)) for row in self.rows())
         return hashlib.sha256(json.dumps(digests).encode()).hexdigest()
 
     def identifying(self) -> dict[str, object]:
         """The part of the config that is hashed: everything but where the files lie."""
         return self.model_dump(mode="json", exclude={"root"})
+
+
+def _sha256(path: Path) -> str:
+    """Of a file's bytes; "unreadable" for one that cannot be read, which then goes to the quarantine."""
+    try:
+        return file_sha256(path)
+    except OSError:
+        return "unreadable"

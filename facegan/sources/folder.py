@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from facegan.errors import UserError
 from facegan.sources import SOURCES, SourceConfig, SourceImage
@@ -20,6 +20,13 @@ class Folder(SourceConfig):
     root: str = Field(min_length=1, title="Folder", description="holds one directory for each identity")
     dataset: str = Field("folder", pattern=r"^[A-Za-z0-9._-]+$", description="first part of identity names")
     license: str | None = Field(None, description="kept with every row")
+
+    @field_validator("dataset")
+    @classmethod
+    def _is_real(cls, dataset: str) -> str:
+        if dataset == "synthetic":
+            raise ValueError("'synthetic' is the dataset of people who do not exist: choose another name")
+        return dataset
 
     def rows(self) -> Iterator[SourceImage]:
         """See SourceConfig. Links that lead out of the folder and hidden files are passed over."""
@@ -42,5 +49,10 @@ class Folder(SourceConfig):
                 hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
                 if hidden or not path.is_file() or inside not in path.resolve().parents:
                     continue
-                relative = path.relative_to(root).as_posix()
-                yield SourceImage(f"{self.dataset}/{person.name}", relative, path, self.license)
+                relative = _text(path.relative_to(root).as_posix())
+                yield SourceImage(f"{self.dataset}/{_text(person.name)}", relative, path, self.license)
+
+
+def _text(name: str) -> str:
+    """A file name as text that can be written: bytes that are no UTF-8 become `\\xNN`."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

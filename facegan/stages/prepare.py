@@ -27,7 +27,7 @@ QUARANTINE = pa.schema([("file", pa.string()), ("identity", pa.string()), ("reas
 def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
     """Write `manifest/`, `quarantine.parquet` (file, identity, reason) and `summary.json`.
 
-    Raises UserError when fewer than one person is left for each of train, val and test (two for train).
+    Raises UserError when fewer than two people are left for each of train, val and test.
     """
     quarantine: list[dict[str, str]] = []
     sources = list(options.source.rows())
@@ -40,7 +40,7 @@ def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: P
             quarantine.append({"file": item["file"], "identity": item["identity"], "reason": reason})
     kept = [item for item in readable if item["identity"] not in few]
     split = assign(sorted({item["identity"] for item in kept}), options.split)
-    _check(split, options, len(sources), quarantine)
+    _check(split, counts, options, len(sources), quarantine)
     rows = (_row(item, split[item["identity"]]) for item in kept)
     manifest.write(out, rows, "prepare", {})
     quarantine.sort(key=lambda item: (item["identity"], item["file"]))
@@ -119,20 +119,24 @@ def assign(names: list[str], options: Split) -> dict[str, str]:
 
 
 def quotas(people: int, options: Split) -> dict[str, int]:
-    """How many people each split gets: the shares rounded, val and test at least one person each."""
-    val = max(1, round(people * options.val))
-    test = max(1, round(people * options.test))
+    """How many people each split gets: the shares rounded, val and test at least two people each."""
+    val = max(2, round(people * options.val))  # one person alone has no impostor
+    test = max(2, round(people * options.test))
     return {"train": people - val - test, "val": val, "test": test}
 
 
-def _check(split: dict[str, str], options: Prepare, files: int, quarantine: list[dict[str, str]]) -> None:
+def _check(
+    split: dict[str, str], counts: Counter[str], options: Prepare, files: int, quarantine: list[dict[str, str]]
+) -> None:
     people = Counter(split.values())
-    if people["train"] >= 2 and people["val"] >= 1 and people["test"] >= 1:
+    paired = {split[name] for name in split if counts[name] >= 2}  # the others have no genuine pair
+    if min(people[s] for s in manifest.SPLITS) >= 2 and paired >= {"val", "test"}:
         return
     reasons = Counter(item["reason"] for item in quarantine).most_common(3)
     seen = "; ".join(f"{count} x {reason}" for reason, count in reasons) or "nothing was quarantined"
     raise UserError(
-        f"too few usable people: train {people['train']}, val {people['val']}, test {people['test']} "
-        f"(from {files} files with {options.min_images} or more readable images each; {seen})",
-        fix="give at least four people with two images or more each (twenty and more for a verdict that can tell)",
+        f"too few usable people in {getattr(options.source, 'root', options.source.kind)}: train {people['train']}, "
+        f"val {people['val']}, test {people['test']}, of two and more that each needs (from {files} files; people "
+        f"need {options.min_images} or more readable images; {seen})",
+        fix="give at least six people with two images or more each (twenty and more for a verdict that can tell)",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,15 +49,16 @@ class Studio:
     options: Synthesize
     device: torch.device
 
-    def variation(self, count: int, person: int | None, rng: np.random.Generator) -> np.ndarray:
-        """Variation codes (count, z_dim): those of other people's photos, with noise of their own spread."""
+    def variation(self, count: int, people: Sequence[int], rng: np.random.Generator) -> np.ndarray:
+        """Variation codes (count, z_dim): from photos of `people`, part of the way to photos of others, with noise."""
         if self.donors is None:
             return rng.standard_normal((count, self.G.z_dim)).astype(np.float32)
-        others = np.flatnonzero(self.donor_person != person) if person is not None else np.arange(len(self.donors))
-        others = others if len(others) else np.arange(len(self.donors))
-        picked = self.donors[rng.choice(others, count, replace=count > len(others))]
-        noise = rng.standard_normal(picked.shape) * self.donors.std(axis=0) * self.options.variation_noise
-        return (picked + noise).astype(np.float32)
+        own = np.isin(self.donor_person, people)
+        others = ~own if not own.all() else own
+        start = self.donors[rng.choice(np.flatnonzero(own), count)]
+        end = self.donors[rng.choice(np.flatnonzero(others), count)]
+        noise = rng.standard_normal(start.shape) * self.donors.std(axis=0) * self.options.variation_noise
+        return np.asarray(start + self.options.borrowed * (end - start) + noise, np.float32)
 
     def shoot(self, code: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Images of one person (N, H, W, C) uint8 and the guide's embeddings of them (N, embedding_dim)."""
@@ -124,7 +126,7 @@ def existing_people(
     candidates = round(options.images_per_existing * options.oversample)
     for number, name in enumerate(names):
         seed = subseed("existing", options.seed, name)
-        z = studio.variation(candidates, number, np.random.default_rng(seed))
+        z = studio.variation(candidates, [number], np.random.default_rng(seed))
         pixels, embedding = studio.shoot(codes[number], z)
         kept = best(embedding @ centres[number], options.images_per_existing)
         why = "the candidates least like their person under the guide"
@@ -154,7 +156,7 @@ def new_identities(
         proposal = options.identities.propose(codes, 1, rng)[0]
         seed = subseed("new", options.seed, attempt)
         candidates = round(options.images_per_new * options.oversample)
-        z = studio.variation(candidates, None, np.random.default_rng(seed))
+        z = studio.variation(candidates, proposal.parents, np.random.default_rng(seed))
         pixels, embedding = studio.shoot(proposal.code, z)
         centre = robust_centre(embedding)
         near_real, near_new = (centres @ centre).max(), (taken[len(centres) :] @ centre).max(initial=-1.0)

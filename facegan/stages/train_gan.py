@@ -23,6 +23,7 @@ from facegan.store import WORK, write_atomic
 from facegan.training import Curve, Sampler, device_of, reseed, step_size, subseed, threads_of, update_ema
 
 GRID_PEOPLE, GRID_VARIATIONS = 8, 6
+START_IMAGES = 4000  # more would not move what a generator begins from, and would have to be held as float32
 
 
 def run(options: TrainGan, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
@@ -42,7 +43,6 @@ def run(options: TrainGan, extra: dict[str, Any], inputs: dict[str, Path], out: 
     torch.manual_seed(subseed("gan", options.seed))
     G = options.gan.build_generator(len(names), channels, size_px).to(device)
     D = options.gan.build_discriminator(len(names), channels, size_px).to(device)
-    G.start(to_tensor(images.pixels).to(device), torch.from_numpy(codes).to(device))
     G_ema = copy.deepcopy(G).requires_grad_(False).eval()
     betas = (options.gan.beta1, options.gan.beta2)
     opt_g = torch.optim.Adam(G.parameters(), options.gan.lr_g, betas, foreach=True)
@@ -57,6 +57,10 @@ def run(options: TrainGan, extra: dict[str, Any], inputs: dict[str, Path], out: 
         for name, part in parts.items():
             part.load_state_dict(state[name])
         context.say(f"goes on from {nimg / 1000:g} of {total / 1000:g} kimg")
+    else:
+        some = np.linspace(0, len(images) - 1, min(len(images), START_IMAGES)).astype(int)
+        G.start(to_tensor(images.pixels[some]).to(device), torch.from_numpy(codes[some]).to(device))
+        G_ema.load_state_dict(G.state_dict())
     cut_curve(curve.path, nimg)
 
     # Train.
@@ -101,7 +105,7 @@ def train_step(
     gen_logits = D(diffaugment(fake, policy), made.fake_label)
     terms_d = {"d": d_loss(gan.loss, real_logits, gen_logits)}
     if gan.loss == "wasserstein":
-        terms_d["gp"] = gradient_penalty(D, real_img, fake, label, gan.gp_lambda)
+        terms_d["gp"] = gradient_penalty(D, real_img[: len(fake)], fake, made.fake_label, gan.gp_lambda)
     if gan.r1_gamma > 0 and step % gan.r1_interval == 0:  # scaled up for the steps that leave it out
         terms_d["r1"] = r1_penalty(D, real_img, label, gan.r1_gamma) * gan.r1_interval
     opt_d.zero_grad(set_to_none=True)

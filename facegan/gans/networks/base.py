@@ -8,10 +8,15 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from facegan.errors import ConfigError
+
 
 @dataclass
 class Step:
-    """What G did in one training step: images for D with their labels, and loss terms of its own, weighted."""
+    """What G did in one training step: images for D, loss terms of its own (weighted).
+
+    `fake_label` (n,) are the people of `fake_img`, the first n of the batch's labels.
+    """
 
     fake_img: torch.Tensor
     fake_label: torch.Tensor
@@ -47,6 +52,30 @@ class Generator(nn.Module):
         """Fake images of the batch's people with variation drawn from N(0, 1), and no terms of its own."""
         z = torch.randn(len(label), self.z_dim, device=real_img.device)
         return Step(self(self.codes()[label], z), label, {})
+
+
+def grid(size_px: int) -> tuple[int, int]:
+    """(base_px, levels) with size_px = base_px * 2**levels, base_px in 4..7 and at least two levels.
+
+    Raises ConfigError where there is none: of the multiples of 16 up to 512 it is there for 16, 32, 48, 64,
+    80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448 and 512.
+    """
+    base_px, levels = size_px, 0
+    while base_px >= 8 and base_px % 2 == 0:
+        base_px, levels = base_px // 2, levels + 1
+    if not 4 <= base_px <= 7 or levels < 2:
+        sizes = [base * 2**level for level in range(2, 8) for base in (4, 5, 6, 7)]
+        near = sorted(sorted(sizes, key=lambda size: abs(size - size_px))[:2])
+        raise ConfigError(
+            f"a generator of {size_px} px: the side must be 4, 5, 6 or 7 times 4, 8, 16, ...",
+            fix=f"set prepare.size_px={near[0]} or {near[1]}",
+        )
+    return base_px, levels
+
+
+def widths(channels: int, max_channels: int, levels: int) -> list[int]:
+    """Channels at half, quarter, ... resolution down to the base: doubled at each halving, up to a bound."""
+    return [min(channels * 2**level, max_channels) for level in range(levels)]
 
 
 def maybe_spectral(layer: nn.Module, wanted: bool) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING
 
@@ -9,47 +10,39 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from facegan.gans.networks.base import Generator, ProjectionDiscriminator, Step, maybe_spectral
+from facegan.gans.networks.base import Generator, ProjectionDiscriminator, Step, grid, maybe_spectral, widths
 
 if TYPE_CHECKING:
     from facegan.gans.cvae_gan import CvaeGan
 
-def widths(channels: int, max_channels: int, size_px: int) -> list[int]:
-    """Channels at size_px / 2, size_px / 4, ... down to 4 to 7 px: doubled at each halving, up to a bound.
-
-    There are no features at full size, where they would cost most: the last layer draws the image from half.
-    """
-    levels = int(math.log2(size_px / 4))
-    return [min(channels * 2**level, max_channels) for level in range(levels)]
+OVERSAMPLING = 8
 
 
-class ModulatedBlock(nn.Module):
-    """Convolve and double the side, normalise each pixel, then scale and shift each channel by the code.
+class Modulated(nn.Module):
+    """A convolution, each pixel normalised, then each channel scaled and shifted by the code.
 
-    The stride-2 transposed convolution of 4 x 4 costs less than half of upsampling before a 3 x 3 one. Pixel
-    norm (Karras et al. 2018, section 4.2) keeps what instance norm takes away, and draws no droplets.
+    Pixel norm (Karras et al. 2018, section 4.2) keeps what instance norm takes away, and draws no droplets.
     """
 
-    def __init__(self, inputs: int, outputs: int, code_dim: int) -> None:
+    def __init__(self, conv: nn.Conv2d, code_dim: int) -> None:
         super().__init__()
-        self.up = nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1)
-        self.affine = nn.Linear(code_dim, 2 * outputs)
-        self.refine = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.conv = conv
+        self.affine = nn.Linear(code_dim, 2 * conv.out_channels)
+        nn.init.normal_(self.affine.weight, std=0.1 / math.sqrt(code_dim))
 
     def forward(self, x: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
-        x = self.up(x)
+        x = self.conv(x)
         x = x * x.square().mean(dim=1, keepdim=True).add(1e-8).rsqrt()
         scale, shift = self.affine(code)[:, :, None, None].chunk(2, dim=1)
-        x = F.leaky_relu(x * (1 + scale) + shift, 0.2)
-        return x + F.leaky_relu(self.refine(x), 0.2)
+        return F.leaky_relu(x * (1 + scale) + shift, 0.2)
 
 
 class CvaeGenerator(Generator):
     """Identity codes, the decoder G(w, z), and the encoder of variation codes q(z | image, w).
 
-    Decoder and encoder each are a linear map, solved in closed form by `start` and then left alone, plus a
-    convolutional network that learns what the linear map cannot say. From a few hundred faces the linear part
-    alone rebuilds them roughly; the networks begin there and not at noise.
+    Decoder and encoder each begin with a linear map, solved in closed form by `start` and then left alone.
+    G draws the eigenface of both codes, rough and ghostly, and a U-net (Ronneberger et al. 2015), modulated
+    by the codes, turns it into a face: it begins near a face and not at noise, and learns in a tenth of the images.
     """
 
     mean: torch.Tensor
@@ -61,23 +54,27 @@ class CvaeGenerator(Generator):
         self.config = config
         self.num_identities = num_identities
         self.code_dim, self.z_dim = config.code_dim, config.z_dim
-        down = widths(config.channels, config.max_channels, size_px)
-        up = down[::-1]
-        self.base_px = size_px >> len(down)
+        smallest_px, levels = grid(size_px)
+        down = widths(config.channels, config.max_channels, levels)
         self.img_shape = (img_channels, size_px, size_px)
         joint = config.code_dim + config.z_dim
         self.identity = nn.Embedding(num_identities, config.code_dim)
         self.register_buffer("mean", torch.zeros(math.prod(self.img_shape)))
         self.register_buffer("person_axes", torch.zeros(config.code_dim, math.prod(self.img_shape)))
         self.register_buffer("variation_axes", torch.zeros(config.z_dim, math.prod(self.img_shape)))
-        self.base = nn.Linear(joint, up[0] * self.base_px**2)
-        self.blocks = nn.ModuleList(ModulatedBlock(i, o, joint) for i, o in zip(up, up[1:], strict=False))
-        self.to_img = nn.Conv2d(up[-1], 4 * img_channels, 3, padding=1)
+        self.down = nn.ModuleList(
+            Modulated(nn.Conv2d(i, o, 4, 2, 1), joint) for i, o in itertools.pairwise([img_channels, *down])
+        )
+        self.up = nn.ModuleList(
+            Modulated(nn.Conv2d(i, o, 1), joint) for i, o in itertools.pairwise(down[::-1])
+        )
+        self.refine = nn.ModuleList(Modulated(nn.Conv2d(o, o, 3, 1, 1), joint) for o in down[-2::-1])
+        self.to_img = nn.Conv2d(down[0], img_channels, 3, padding=1)
         layers: list[nn.Module] = []
         for i, o in zip([img_channels, *down], down, strict=False):
             layers += [nn.Conv2d(i, o, 4, 2, 1), nn.GroupNorm(8, o), nn.LeakyReLU(0.2)]
         self.encoder = nn.Sequential(*layers, nn.Flatten())
-        self.moments = nn.Linear(down[-1] * self.base_px**2 + config.code_dim, 2 * config.z_dim)
+        self.moments = nn.Linear(down[-1] * smallest_px**2 + config.code_dim, 2 * config.z_dim)
         for layer in (self.to_img, self.moments):  # begin close to the linear maps
             nn.init.normal_(layer.weight, std=0.1 / math.sqrt(layer.weight[0].numel()))
 
@@ -108,11 +105,16 @@ class CvaeGenerator(Generator):
     def forward(self, w: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
         """See Generator."""
         code = torch.cat([w, z], dim=1)
-        x = self.base(code).view(len(code), -1, self.base_px, self.base_px)
-        for block in self.blocks:
-            x = block(x, code)
-        eigenface = self.mean + w @ self.person_axes + z @ self.variation_axes
-        return (F.pixel_shuffle(self.to_img(x), 2) + eigenface.view(-1, *self.img_shape)).clamp(-1, 1)
+        eigenface = (self.mean + w @ self.person_axes + z @ self.variation_axes).view(-1, *self.img_shape)
+        x, skips = eigenface, []
+        for down in self.down:
+            x = down(x, code)
+            skips.append(x)
+        for up, refine, skip in zip(self.up, self.refine, skips[-2::-1], strict=True):
+            x = up(F.interpolate(x, scale_factor=2.0), code) + skip  # transposed convolutions draw checkerboards
+            x = x + refine(x, code)
+        x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+        return (eigenface + self.to_img(x)).clamp(-1, 1)
 
     def encode(self, img: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
         """The mean of the variation code of images of people w, (N, z_dim)."""
@@ -122,7 +124,7 @@ class CvaeGenerator(Generator):
         learned, log_var = self.moments(torch.cat([self.encoder(img), w], dim=1)).chunk(2, dim=1)
         left = img.flatten(1) - self.mean - w @ self.person_axes  # what person and mean do not explain
         scale = self.variation_axes.square().sum(dim=1).clamp(min=1e-8)
-        return left @ self.variation_axes.T / scale + learned, (log_var - 2).clamp(-8, 8)
+        return left @ self.variation_axes.T / scale + learned, (log_var - 4).clamp(-8, 4)
 
     def step(self, real_img: torch.Tensor, label: torch.Tensor) -> Step:
         """Rebuild each image, and draw half of the people with the variation of another one of the batch."""
@@ -142,17 +144,20 @@ class CvaeGenerator(Generator):
 
 
 def principal_axes(centred: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Up to `count` principal axes (k, features), each as long as its standard deviation, and unit codes (N, k)."""
-    _, singular, axes = torch.linalg.svd(centred, full_matrices=False)
+    """Up to `count` principal axes (k, features), each as long as its standard deviation, and unit codes (N, k).
+
+    By randomised range finding (Halko et al. 2011, algorithm 4.4): it draws from torch's global generator.
+    """
+    _, singular, axes = torch.svd_lowrank(centred, q=min(count + OVERSAMPLING, *centred.shape), niter=4)
     keep = min(count, int((singular > 1e-4 * singular[0].clamp(min=1e-8)).sum()))
     sigma = singular[:keep] / math.sqrt(len(centred))
-    axes = axes[:keep] * sigma[:, None]
+    axes = axes.T[:keep] * sigma[:, None]
     return axes, centred @ axes.T / sigma.square()
 
 
 def discriminator(config: CvaeGan, num_identities: int, img_channels: int, size_px: int) -> nn.Module:
     """Strided convolutions with leaky ReLU and a projection of the person (see ProjectionDiscriminator)."""
-    down = widths(config.channels, config.max_channels, size_px)
+    down = widths(config.channels, config.max_channels, grid(size_px)[1])
     layers: list[nn.Module] = []
     for i, o in zip([img_channels, *down], down, strict=False):
         layers += [maybe_spectral(nn.Conv2d(i, o, 4, 2, 1), config.spectral_norm), nn.LeakyReLU(0.2)]

@@ -26,7 +26,7 @@ def d_loss(kind: str, real_logits: torch.Tensor, gen_logits: torch.Tensor) -> to
 
 
 def r1_penalty(D: nn.Module, real_img: torch.Tensor, label: torch.Tensor, gamma: float) -> torch.Tensor:
-    """gamma / 2 * E |grad_x D(x)|^2 at real images (Mescheder et al. 2018, eq. 9)."""
+    """gamma / 2 * E |grad_x D(x)|^2 at real images as they are, not augmented (Mescheder et al. 2018, eq. 9)."""
     img = real_img.detach().requires_grad_(True)
     (grad,) = torch.autograd.grad(D(img, label).sum(), img, create_graph=True)
     return gamma / 2 * grad.square().sum(dim=(1, 2, 3)).mean()
@@ -36,7 +36,7 @@ def gradient_penalty(
     D: nn.Module, real_img: torch.Tensor, fake_img: torch.Tensor, label: torch.Tensor, weight: float
 ) -> torch.Tensor:
     """weight * E (|grad_x D(x)| - 1)^2 between real and fake images (Gulrajani et al. 2017, eq. 3)."""
-    t = torch.rand(len(label), 1, 1, 1, device=real_img.device)
+    t = torch.rand(len(label), 1, 1, 1, device=real_img.device, dtype=real_img.dtype)
     img = torch.lerp(real_img.detach(), fake_img.detach(), t).requires_grad_(True)
     (grad,) = torch.autograd.grad(D(img, label).sum(), img, create_graph=True)
     return weight * (grad.square().sum(dim=(1, 2, 3)).add(1e-12).sqrt() - 1).square().mean()
@@ -73,10 +73,11 @@ def _translation(img: torch.Tensor, ratio: float = 0.125) -> torch.Tensor:
 
 def _cutout(img: torch.Tensor, ratio: float = 0.5) -> torch.Tensor:
     n, _, height, width = img.shape
-    half_h, half_w = int(height * ratio / 2 + 0.5), int(width * ratio / 2 + 0.5)
+    cut_h, cut_w = int(height * ratio + 0.5), int(width * ratio + 0.5)
     cy = torch.randint(0, height + 1, (n, 1, 1), device=img.device)
     cx = torch.randint(0, width + 1, (n, 1, 1), device=img.device)
     rows = torch.arange(height, device=img.device)[None, :, None]
     cols = torch.arange(width, device=img.device)[None, None, :]
-    inside = ((rows - cy).abs() < half_h) & ((cols - cx).abs() < half_w)
+    top, left = cy - cut_h // 2, cx - cut_w // 2
+    inside = (rows >= top) & (rows < top + cut_h) & (cols >= left) & (cols < left + cut_w)
     return img * ~inside[:, None]

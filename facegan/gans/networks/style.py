@@ -11,8 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from facegan.gans.networks.base import Generator, ProjectionDiscriminator, maybe_spectral
-from facegan.gans.networks.dcgan import grid
+from facegan.gans.networks.base import Generator, ProjectionDiscriminator, grid, maybe_spectral
 
 if TYPE_CHECKING:
     from facegan.gans.style import Style
@@ -54,9 +53,7 @@ class EqualLinear(nn.Module):
     """A linear layer with equalised learning rate: weights are N(0, 1), scaled by 1 / sqrt(inputs) when used
     (Karras et al. 2018, section 4.1). Not scaled where the weight is to be divided by its spectral norm."""
 
-    def __init__(
-        self, inputs: int, outputs: int, bias: float = 0.0, lr: float = 1.0, scaled: bool = True
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, bias: float = 0.0, lr: float = 1.0, scaled: bool = True) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(outputs, inputs) / lr)
         self.bias = nn.Parameter(torch.full((outputs,), bias / lr))
@@ -176,9 +173,7 @@ class StyleGenerator(Generator):
         return torch.tanh(img)
 
 
-def _conv(
-    inputs: int, outputs: int, size: int, spectral: bool, down: bool = False, bias: bool = True
-) -> nn.Module:
+def _conv(inputs: int, outputs: int, size: int, spectral: bool, down: bool = False, bias: bool = True) -> nn.Module:
     return maybe_spectral(EqualConv(inputs, outputs, size, down, bias, scaled=not spectral), spectral)
 
 

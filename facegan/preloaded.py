@@ -1,0 +1,35 @@
+"""Imported by the process that worker processes are forked from, and nowhere else: all that is slow to import."""
+
+import atexit
+import contextlib
+import importlib
+import os
+import sys
+import threading
+import warnings
+
+from facegan.stages import STAGES
+
+
+def _watch(parent: int, done: threading.Event) -> None:
+    """End with the command also while imports are under way; later the fork server sees to that itself."""
+    while not done.wait(0.2):
+        if os.getppid() != parent:
+            os._exit(1)
+
+
+def _load() -> None:
+    done = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(os.getppid(), done))
+    watcher.start()
+    for name in [*(f"facegan.stages.{stage}" for stage in STAGES), "timm"]:
+        with contextlib.suppress(Exception):  # the stage that needs it will say what is wrong
+            importlib.import_module(name)
+    done.set()
+    watcher.join()  # no thread may run when children are forked
+
+
+if not sys.warnoptions:
+    warnings.simplefilter("ignore")
+_load()
+atexit.register(os._exit, 0)  # nothing to tidy up, and taking torch apart takes a second

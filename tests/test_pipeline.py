@@ -1,0 +1,218 @@
+"""The whole pipeline on real faces through the real command: contract, cache, and what kill -9 leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from facegan import manifest
+from facegan.config import Recipe
+from facegan.graph import build
+from facegan.recipe import load
+from facegan.store import Store
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
+RECIPE = "orl-tiny"
+
+
+def command(workdir: Path, *arguments: str) -> list[str]:
+    """`facegan run` of the tiny recipe in a workdir."""
+    return [sys.executable, "-m", "flows.cli", "run", RECIPE, "--workdir", str(workdir), *arguments]
+
+
+def run(workdir: Path, *arguments: str) -> dict[str, Any]:
+    """Run to the end; the JSON that the contract promises."""
+    done = subprocess.run([*command(workdir, *arguments), "--json", "-"], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return dict(json.loads(done.stdout))
+
+
+def outputs(workdir: Path) -> dict[str, Any]:
+    """{stage/fingerprint: {file: sha256}} of every record in a workdir's store."""
+    found = {}
+    for path in (workdir / "data" / "store").glob("*/*/record.json"):
+        record = json.loads(path.read_bytes())
+        found[f"{record['stage']}/{record['fingerprint']}"] = {k: v["sha256"] for k, v in record["outputs"].items()}
+    return found
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """One undisturbed run: (workdir, its JSON)."""
+    workdir = tmp_path_factory.mktemp("finished")
+    return workdir, run(workdir)
+
+
+def copy_of(finished: Path, tmp_path: Path) -> Path:
+    """A workdir of one's own to spoil."""
+    shutil.copytree(finished / "data" / "store", tmp_path / "data" / "store")
+    return tmp_path
+
+
+def states(answer: dict[str, Any]) -> dict[str, set[str]]:
+    """{stage: the states that its runs ended in}."""
+    found: dict[str, set[str]] = {}
+    for item in answer["stages"]:
+        found.setdefault(item["stage"], set()).add(item["state"])
+    return found
+
+
+def test_json_is_the_contract(finished: tuple[Path, dict[str, Any]]) -> None:
+    workdir, answer = finished
+    recipe = load(RECIPE)
+    assert answer["recipe"] == RECIPE
+    report = Path(answer["report"])
+    assert report.is_absolute() and report.name == "index.html" and report.parent.parent.name == RECIPE
+    assert (workdir / "reports" / RECIPE / "latest").resolve() == report.parent.resolve()
+    for name in ("results.parquet", "results.json", "report.md"):
+        assert (report.parent / name).is_file()
+    assert list((report.parent / "figures").glob("*.png"))
+    assert [s["key"] for s in answer["stages"]] == [item.key for item in build(recipe)]
+    for stage in answer["stages"]:
+        assert set(stage) == {"stage", "arm", "seed", "key", "state", "seconds", "path"}
+        assert stage["state"] in ("ran", "cached") and Path(stage["path"]).is_dir()
+    assert set(answer["arms"]) == set(recipe.arms)
+    for figures in answer["arms"].values():
+        assert len(figures["eer"]["per_seed"]) == len(recipe.seeds)
+        assert 0 <= figures["eer"]["mean"] <= 1
+    keys = {"metric", "baseline", "arm", "delta", "ci_low", "ci_high", "confidence"}
+    keys |= {"n_seeds", "n_identities", "verdict"}
+    assert keys <= set(answer["comparison"])
+    assert answer["comparison"]["n_identities"] == 14
+
+
+def test_the_verdict_is_about_the_numbers_of_the_run(finished: tuple[Path, dict[str, Any]]) -> None:
+    _, answer = finished
+    arms = {name: figures["eer"] for name, figures in answer["arms"].items()}
+    for figures in arms.values():
+        assert figures["mean"] == pytest.approx(sum(figures["per_seed"]) / len(figures["per_seed"]))
+    expected = arms["real+synthetic"]["mean"] - arms["real"]["mean"]
+    assert answer["comparison"]["delta"] == pytest.approx(expected)
+    table = pq.read_table(Path(answer["report"]).parent / "results.parquet").to_pandas()
+    own = table[(table.arm == "real") & (table.metric == "eer")].sort_values("seed").value.tolist()
+    assert own == pytest.approx(arms["real"]["per_seed"])
+
+
+def test_arms_hold_what_they_say(finished: tuple[Path, dict[str, Any]]) -> None:
+    _, answer = finished
+    sources = {}
+    for stage in answer["stages"]:
+        if stage["stage"] == "merge" and stage["arm"] != "guide":
+            table = manifest.read(Path(stage["path"]), ["source", "identity", "split"])
+            sources[stage["arm"]] = set(table["source"].to_pylist())
+            assert set(table["split"].to_pylist()) == {"train"}
+            assert manifest.validate(Path(stage["path"])) == []
+    assert sources == {"real": {"real"}, "real+synthetic": {"real", "synthetic"}, "synthetic": {"synthetic"}}
+
+
+def test_second_run_is_all_hits_and_starts_no_server(finished: tuple[Path, dict[str, Any]]) -> None:
+    workdir, first = finished
+    before = {path: path.stat().st_mtime_ns for path in (workdir / "data" / "store").rglob("*.safetensors")}
+    done = subprocess.run([*command(workdir), "--json", "-"], capture_output=True, text=True, timeout=60)
+    second = json.loads(done.stdout)
+    assert {s["state"] for s in second["stages"]} == {"cached"}
+    assert second["arms"] == first["arms"] and second["report"] == first["report"]
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    assert "server" not in done.stderr.lower()
+
+
+def test_a_gan_option_leaves_the_real_arm_cached(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    workdir = copy_of(finished[0], tmp_path)
+    answer = run(workdir, "--set", "train_gan.gan.lr_g=0.0007")
+    for stage in answer["stages"]:
+        follows = stage["stage"] in ("train_gan", "synthesize", "report") or (
+            stage["arm"] in ("real+synthetic", "synthetic")
+        )
+        assert (stage["state"] == "ran") == follows, stage
+
+
+def test_a_flipped_byte_is_noticed_and_mended(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    workdir = copy_of(finished[0], tmp_path)
+    victim = next((workdir / "data" / "store" / "train_gan").glob("*/generator.safetensors"))
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 2] ^= 1
+    victim.write_bytes(data)
+    done = subprocess.run([*command(workdir), "--json", "-"], capture_output=True, text=True, timeout=200)
+    answer = json.loads(done.stdout)
+    assert states(answer)["train_gan"] == {"ran"}
+    assert states(answer)["synthesize"] == {"cached"}, "the same bytes came back, so what follows still holds"
+    assert "was changed" in done.stderr
+    assert outputs(workdir) == outputs(finished[0])
+
+
+@pytest.mark.parametrize("stage", ["train_gan", "train_recognizer"])
+def test_kill_9_at_a_random_moment_then_the_same_bytes(
+    finished: tuple[Path, dict[str, Any]], tmp_path: Path, stage: str
+) -> None:
+    if stage == "train_recognizer":  # the stages before it are at hand, so that the kill falls into it
+        copy_of(finished[0], tmp_path)
+        for later in ("train_recognizer", "benchmark", "report"):
+            shutil.rmtree(tmp_path / "data" / "store" / later)
+    process = subprocess.Popen(
+        command(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    folder = tmp_path / "data" / "store" / stage
+    deadline = time.monotonic() + 120
+    while not list(folder.glob("*.incomplete/curve.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(random.uniform(0, 1.0))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert len(outputs(tmp_path)) < len(outputs(finished[0])), "the run was over before it was killed"
+    answer = run(tmp_path)
+    assert outputs(tmp_path) == outputs(finished[0])
+    assert answer["arms"] == finished[1]["arms"]
+
+
+def test_regenerate_gives_the_stored_bytes(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    _, answer = finished
+    folder = next(Path(s["path"]) for s in answer["stages"] if s["stage"] == "merge" and s["arm"] == "synthetic")
+    rows = manifest.read(folder, ["image_id", "image"]).to_pylist()
+    row = random.choice(rows)
+    out = tmp_path / "face.png"
+    arguments = ["regenerate", str(folder), row["image_id"], "--out", str(out)]
+    done = subprocess.run([sys.executable, "-m", "flows.cli", *arguments], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert out.read_bytes() == row["image"]["bytes"]
+
+
+def test_two_runs_at_once_share_the_work(tmp_path: Path) -> None:
+    arguments = ["--until", "train_gan"]
+    both = [
+        subprocess.Popen(command(tmp_path, *arguments), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for _ in range(2)
+    ]
+    texts = [process.communicate(timeout=200)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], texts
+    assert len(list((tmp_path / "data" / "store" / "train_gan").glob("*/record.json"))) == 1
+
+
+def test_graph_names_every_stage_once_per_arm_and_seed() -> None:
+    recipe = load(RECIPE)
+    nodes = build(recipe)
+    runs = [(item.stage, item.arm, item.seed) for item in nodes]
+    assert len(runs) == len(set(runs))
+    position = {item.key: place for place, item in reversed(list(enumerate(nodes)))}
+    for place, item in enumerate(nodes):
+        assert all(position[needed.key] < place for needed in item.needs.values())
+
+
+def test_runtime_is_in_no_fingerprint() -> None:
+    recipe = load(RECIPE)
+    other = Recipe.model_validate({**recipe.model_dump(), "runtime": {"jobs": 7, "threads": 3, "log_interval_s": 9}})
+    assert [item.key for item in build(recipe)] == [item.key for item in build(other)]
+
+
+def test_store_of_a_finished_run_is_private(finished: tuple[Path, dict[str, Any]]) -> None:
+    assert Store(finished[0] / "data" / "store").root.stat().st_mode & 0o077 == 0

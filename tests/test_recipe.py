@@ -1,0 +1,174 @@
+"""Recipes: names, files, extends, --set, and what is said when they are wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from facegan import recipe
+from facegan.errors import ConfigError
+
+
+def wrong(name: str = "orl-tiny", *sets: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        recipe.load(name, sets)
+    assert caught.value.exit_code == 2
+    return str(caught.value)
+
+
+def write(folder: Path, text: str, name: str = "mine.yaml") -> str:
+    (folder / name).write_text(text)
+    return str(folder / name)
+
+
+@pytest.mark.parametrize("name", recipe.shipped())
+def test_shipped_recipes_load_under_their_name_and_say_what_they_are(name: str) -> None:
+    loaded = recipe.load(name)
+    assert loaded.name == name
+    assert recipe.descriptions()[name] == loaded.description != ""
+
+
+def test_a_recipe_survives_a_round_trip() -> None:
+    loaded = recipe.load("orl-tiny")
+    assert type(loaded).model_validate(loaded.model_dump(mode="json")) == loaded
+
+
+def test_a_file_is_named_after_itself_and_keeps_what_it_extends(tmp_path: Path) -> None:
+    path = write(tmp_path, "extends: orl-tiny\ntrain_gan: {kimg: 1.5}\n", "my faces.yaml")
+    loaded, base = recipe.load(path), recipe.load("orl-tiny")
+    assert loaded.name == "my-faces"
+    assert loaded.train_gan.kimg == 1.5
+    assert loaded.train_gan.gan == base.train_gan.gan
+    assert loaded.description == ""
+
+
+def test_extends_finds_a_file_beside_the_file(tmp_path: Path) -> None:
+    write(tmp_path, "extends: orl-tiny\nname: base\nseeds: [4, 5]\n", "base.yaml")
+    loaded = recipe.load(write(tmp_path, "extends: base.yaml\nname: top\n"))
+    assert (loaded.name, loaded.seeds) == ("top", (4, 5))
+
+
+def test_extending_in_a_circle_is_said(tmp_path: Path) -> None:
+    write(tmp_path, "extends: two.yaml\n", "one.yaml")
+    assert "circle" in wrong(write(tmp_path, "extends: one.yaml\n", "two.yaml"))
+
+
+def test_another_kind_in_a_file_starts_from_that_kinds_defaults(tmp_path: Path) -> None:
+    text = "extends: orl-tiny\ntrain_gan: {gan: {kind: dcgan}}\n"
+    loaded = recipe.load(write(tmp_path, text))
+    assert loaded.train_gan.gan == type(loaded.train_gan.gan)()
+    same = recipe.load(write(tmp_path, "extends: orl-tiny\ntrain_gan: {gan: {kind: cvae_gan}}\n"))
+    assert same.train_gan.gan == recipe.load("orl-tiny").train_gan.gan
+
+
+def test_null_takes_a_mapping_away_and_an_empty_stage_changes_nothing(tmp_path: Path) -> None:
+    text = "extends: orl-tiny\nmerge:\narms: {synthetic: null, real: {}, real+synthetic: {new: true}}\n"
+    write(tmp_path, "arms: {real: {}, real+synthetic: {existing: true}, synthetic: {real: false, new: true}}", "b.yaml")
+    loaded = recipe.load(write(tmp_path, text.replace("orl-tiny", "b.yaml")))
+    assert list(loaded.arms) == ["real", "real+synthetic"]
+    assert loaded.arms["real+synthetic"].existing
+    assert loaded.arms["real+synthetic"].new
+
+
+def test_a_file_with_arms_of_its_own_replaces_the_default_arms(tmp_path: Path) -> None:
+    text = "arms: {a: {}, b: {new: true}}\ncomparison: {baseline: a, arm: b}\n"
+    assert list(recipe.load(write(tmp_path, text)).arms) == ["a", "b"]
+
+
+def test_set_changes_one_option() -> None:
+    loaded = recipe.load("orl-tiny", ["train_gan.kimg=3", "arms.synthetic.existing=false", "seeds=[7]"])
+    assert loaded.train_gan.kimg == 3
+    assert loaded.train_gan.gan == recipe.load("orl-tiny").train_gan.gan
+    assert not loaded.arms["synthetic"].existing
+    assert loaded.seeds == (7,)
+
+
+def test_setting_a_kind_resets_its_siblings_in_whatever_order() -> None:
+    sets = ["train_gan.gan.channels=16", "train_gan.gan.kind=dcgan"]
+    one, other = recipe.load("orl-tiny", sets), recipe.load("orl-tiny", sets[::-1])
+    assert one == other
+    assert one.train_gan.gan == type(one.train_gan.gan)(channels=16)
+    reset = recipe.load("orl-tiny", ["train_gan.gan.kind=cvae_gan"]).train_gan.gan
+    assert reset == type(reset)()
+
+
+def test_set_reaches_into_lists() -> None:
+    loaded = recipe.load("orl-tiny", ["benchmark.benchmarks.1.rotations=3", "seeds.0=9"])
+    assert [b.model_dump().get("rotations") for b in loaded.benchmark.benchmarks] == [None, 3]
+    assert loaded.seeds[0] == 9
+    assert "list of 2, got '5'" in wrong("orl-tiny", "benchmark.benchmarks.5.rotations=3")
+
+
+@pytest.mark.parametrize("text", ["2e-3", "2E-3", "2.0e-3", "0.002", "+2e-3"])
+def test_numbers_with_an_exponent_are_numbers(text: str) -> None:
+    sets = [f"train_recognizer.lr={text}", f"train_recognizer.backbone_args.drop_rate={text}"]
+    loaded = recipe.load("orl-tiny", sets)
+    assert loaded.train_recognizer.lr == loaded.train_recognizer.backbone_args["drop_rate"] == 0.002
+
+
+def test_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    sets = ["prepare.source={kind: folder, root: faces}", "train_recognizer.weights=w.safetensors"]
+    loaded = recipe.load("orl-tiny", sets)
+    assert getattr(loaded.prepare.source, "root") == str(tmp_path / "faces")  # noqa: B009
+    assert loaded.train_recognizer.weights == str(tmp_path / "w.safetensors")
+
+
+def test_unknown_names_are_answered_with_close_ones() -> None:
+    assert "did you mean 'orl-quick'?" in wrong("orl-quik")
+    assert "there is no recipe file" in wrong("nowhere/mine.yaml")
+    assert "did you mean train_gan?" in wrong("orl-tiny", "trian_gan.kimg=3")
+    said = wrong("orl-tiny", "train_gan.gan.chanels=3")
+    assert "train_gan.gan.chanels: unknown key (got 3); did you mean train_gan.gan.channels?" in said
+    assert "valid here: " in said
+    assert "did you mean train_gan.gan.channels?" in wrong("orl-tiny", "train_gan.channels=3")
+
+
+def test_unknown_kinds_are_answered_with_the_valid_ones() -> None:
+    said = wrong("orl-tiny", "train_gan.gan.kind=cvaegan")
+    assert "train_gan.gan.kind: unknown kind 'cvaegan'; choose one of: cvae_gan, dcgan, style" in said
+    assert "benchmark.benchmarks.0: names no kind; choose one of:" in wrong("orl-tiny", "benchmark.benchmarks=[{}]")
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("train_gan.kimg=-1", "train_gan.kimg: should be greater than 0, got -1"),
+        ("train_gan.kimg=much", "train_gan.kimg: should be a valid number"),
+        ("prepare.source.kind=folder", "prepare.source.root: is missing"),
+        ("prepare.size_px.x=3", "prepare.size_px is 32, which holds no keys"),
+        ("comparison.arm=nobody", "comparison names arm 'nobody'"),
+        ("arms={a/b: {}}", "arms.a/b"),
+        ("name=../../up", "name: "),
+        ("name=published", "cannot be called 'published'"),
+        ("train_gan.kimg={a: [}", "not valid YAML"),
+        ("train_gan.kimg", "not PATH=VALUE"),
+        ("=3", "not PATH=VALUE"),
+    ],
+)
+def test_mistakes_are_said_with_their_path(text: str, part: str) -> None:
+    assert part in wrong("orl-tiny", text)
+
+
+def test_every_mistake_is_said_at_once() -> None:
+    said = wrong("orl-tiny", "train_gan.kimg=-1", "merge.cap=3")
+    assert said.count("\n  - ") == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("train_gan: {kimg: 1, kimg: 2}", "'kimg' stands twice"),
+        ("- a\n- b", "must be a mapping of stages, got list"),
+        ("train_gan: [", "not valid YAML"),
+        ("extends: 3", "extends must be"),
+        ("extends: nobody", "unknown recipe 'nobody'"),
+        ("train_gan: 3", "train_gan: "),
+        ("!!python/object/apply:os.system ['true']", "not valid YAML"),
+        ("\udcff", "cannot be read"),
+    ],
+)
+def test_bad_files_are_said(tmp_path: Path, text: str, part: str) -> None:
+    (tmp_path / "mine.yaml").write_bytes(text.encode(errors="surrogateescape"))
+    assert part in wrong(str(tmp_path / "mine.yaml"))

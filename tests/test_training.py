@@ -1,0 +1,137 @@
+"""What both training loops share: position in the data, seeds, schedules, averages, curves."""
+
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from facegan.config import Runtime
+from facegan.errors import UserError
+from facegan.training import (
+    Curve,
+    Sampler,
+    check_finite,
+    cosine_lr,
+    device_of,
+    reseed,
+    step_size,
+    subseed,
+    threads_of,
+    update_ema,
+)
+
+
+@pytest.mark.parametrize(("length", "size"), [(10, 3), (7, 7), (5, 12), (1, 4), (33, 8)])
+def test_every_row_once_an_epoch(length: int, size: int) -> None:
+    sampler = Sampler(length, seed=1)
+    batches = [sampler.batch(nimg, size) for nimg in range(0, length * size, size)]
+    assert all(batch.shape == (size,) and batch.dtype == np.int64 for batch in batches)
+    rows = np.concatenate(batches).reshape(-1, length)  # size whole epochs
+    assert all(sorted(epoch.tolist()) == list(range(length)) for epoch in rows)
+    if length > 5:
+        assert len({tuple(epoch) for epoch in rows.tolist()}) > 1  # epochs differ in order
+
+
+def test_a_batch_is_a_function_of_its_position() -> None:
+    straight = Sampler(10, seed=3)
+    wanted = {nimg: straight.batch(nimg, 4).tolist() for nimg in range(0, 80, 4)}
+    order = np.random.default_rng(0).permutation(list(wanted))
+    jumping = Sampler(10, seed=3)
+    for nimg in order:
+        assert jumping.batch(int(nimg), 4).tolist() == wanted[int(nimg)]
+        assert Sampler(10, seed=3).batch(int(nimg), 4).tolist() == wanted[int(nimg)]
+
+
+def test_a_batch_crosses_epochs_without_loss() -> None:
+    sampler = Sampler(10, seed=3)
+    across = sampler.batch(8, 5)
+    assert across[:2].tolist() == sampler.batch(0, 10)[8:].tolist()
+    assert across[2:].tolist() == sampler.batch(10, 10)[:3].tolist()
+    other = [Sampler(10, seed=seed).batch(0, 10).tolist() for seed in range(5)]
+    assert len({tuple(rows) for rows in other}) == 5
+
+
+def test_seeds_are_a_function_of_seed_and_place() -> None:
+    def draws(seed: int, nimg: int) -> tuple[float, float]:
+        rng = reseed(seed, nimg)
+        return float(torch.rand(())), float(rng.random())
+
+    first = draws(0, 8)
+    torch.rand(100)
+    assert draws(0, 8) == first
+    seen = [draws(seed, nimg) for seed in (0, 1, 8, 80) for nimg in (0, 8, 80, 800)]
+    assert len({torch_ for torch_, _ in seen}) == len({numpy_ for _, numpy_ in seen}) == 16
+
+
+def test_subseeds_fit_an_int64_and_differ() -> None:
+    seeds = [subseed("a", i, j) for i in range(30) for j in range(30)]
+    assert len(set(seeds)) == 900 and all(0 <= seed < 2**63 for seed in seeds)
+    assert subseed("existing", 0, "orl/s1") == 7905368770576488696  # for ever: rows in the world hold it
+    assert subseed(1, 23) != subseed(12, 3)
+
+
+def test_cosine_schedule() -> None:
+    rates = [cosine_lr(step, 100, 0.1) for step in range(100)]
+    assert rates[:10] == pytest.approx([0.1 * (step + 1) for step in range(10)])
+    assert max(rates) == rates[9] == rates[10] == 1.0
+    assert all(later < earlier for earlier, later in zip(rates[10:], rates[11:], strict=False))
+    assert rates[55] == pytest.approx(0.5) and 0 < rates[99] < 1e-3
+    assert rates[32] == pytest.approx(0.5 * (1 + math.cos(math.pi * 22 / 90)))
+    assert cosine_lr(0, 1, 0.0) == 1.0 and all(cosine_lr(s, 4, 0.99) > 0 for s in range(4))
+
+
+def test_ema_by_hand() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+    ema = copy.deepcopy(net).requires_grad_(False)
+    expected = [p.detach().clone() for p in net.parameters()]
+    for step in range(4):
+        with torch.no_grad():
+            for p in net.parameters():
+                p.add_(torch.randn_like(p))
+        net(torch.randn(8, 3))  # moves the buffers
+        update_ema(ema, net, 0.75)
+        expected = [0.75 * e + 0.25 * p.detach() for e, p in zip(expected, net.parameters(), strict=True)]
+        assert all(torch.allclose(a, e) for a, e in zip(ema.parameters(), expected, strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(ema.buffers(), net.buffers(), strict=True))
+        assert int(dict(ema.named_buffers())["1.num_batches_tracked"]) == step + 1
+
+
+def test_ema_without_memory_is_the_net() -> None:
+    net, ema = nn.Linear(2, 2), nn.Linear(2, 2)
+    update_ema(ema, net, 0.0)
+    assert torch.allclose(ema.weight, net.weight)
+
+
+def test_a_curve_has_no_times_and_stops_at_nan(tmp_path: Path) -> None:
+    curve = Curve(tmp_path / "curve.jsonl")
+    curve.add(8, {"loss": 1.23456789})
+    curve.add(16, {"loss": 0.5, "val_eer": 0.25})
+    assert curve.path.read_text() == '{"nimg": 8, "loss": 1.234568}\n{"nimg": 16, "loss": 0.5, "val_eer": 0.25}\n'
+    for bad in (math.nan, math.inf, -math.inf):
+        with pytest.raises(UserError, match=r"diverged after 24 images: loss = ") as error:
+            curve.add(24, {"loss": bad, "sound": 1.0})
+        assert "learning rate" in error.value.fix and "sound" not in str(error.value)
+    assert [line["nimg"] for line in curve.read()] == [8, 16]
+    assert list(Curve(tmp_path / "none").read()) == []
+    check_finite(0, {"a": 0.0, "b": -1e30})
+
+
+def test_length_of_a_run_is_whole_batches() -> None:
+    assert step_size(18, 32) == 18016 and step_size(0.048, 8) == 48 and step_size(0.001, 8) == 8
+
+
+def test_devices_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert device_of(Runtime()) == device_of(Runtime(device="cpu")) == torch.device("cpu")
+    with pytest.raises(UserError, match="torch sees no GPU"):
+        device_of(Runtime(device="cuda:1"))
+    with pytest.raises(UserError, match="unknown device 'abacus'"):
+        device_of(Runtime(device="abacus"))
+    assert threads_of(Runtime(threads=3)) == 3 and threads_of(Runtime(jobs=256)) == 1
