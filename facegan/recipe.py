@@ -113,9 +113,7 @@ def _find(name: str) -> Path:
         raise ConfigError(f"there is no recipe file '{name}' (looked in {Path.cwd()})", fix="give its path")
     close = get_close_matches(name, known, n=1)
     hint = f"did you mean '{close[0]}'? " if close else ""
-    raise ConfigError(
-        f"unknown recipe '{name}'", fix=f"{hint}the recipes are: {', '.join(known)}; or give a FILE.yaml"
-    )
+    raise ConfigError(f"unknown recipe '{name}'", fix=f"{hint}the recipes are: {', '.join(known)}; or give a FILE.yaml")
 
 
 class _Loader(yaml.SafeLoader):

@@ -24,9 +24,7 @@ def explain(error: ValidationError, data: Any, what: str) -> ConfigError:
     lines = [_line(dict(fault), data) for fault in error.errors(include_url=False)]
     text = lines[0] if len(lines) == 1 else "\n" + "\n".join(f"  - {line}" for line in lines)
     families = any(fault["type"].startswith("union_tag") for fault in error.errors(include_url=False))
-    return ConfigError(
-        f"{what}: {text}", fix="`facegan list` shows the members of every family" if families else ""
-    )
+    return ConfigError(f"{what}: {text}", fix="`facegan list` shows the members of every family" if families else "")
 
 
 def _line(fault: dict[str, Any], data: Any) -> str:

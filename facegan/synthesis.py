@@ -39,7 +39,7 @@ def draw(G: Generator, w: np.ndarray, z: np.ndarray, batch_size: int) -> np.ndar
 def latent_json(w: np.ndarray, z: np.ndarray, index: int, batch_size: int, **more: Any) -> str:
     """The `latent` column: both codes (float32 exactly), the place in the padded batch, and what else is given."""
     codes = {"w": [float(x) for x in w], "z": [float(x) for x in z]}
-    return json.dumps({**codes, "index": index % batch_size, "batch_size": batch_size, **more})
+    return json.dumps({**codes, "index": int(index) % batch_size, "batch_size": batch_size, **more})
 
 
 def redraw(G: Generator, latent: str) -> bytes:

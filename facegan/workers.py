@@ -74,9 +74,7 @@ class Workers:
         with self._turns.turn(rank):
             yield
 
-    def run(
-        self, item: graph.Node, store: Store, inputs: list[Artifact], on_event: OnEvent = silent
-    ) -> Artifact:
+    def run(self, item: graph.Node, store: Store, inputs: list[Artifact], on_event: OnEvent = silent) -> Artifact:
         """The artifact of `item`, found or made in a process. Hold a `turn` while you call this.
 
         Raises what the stage raised, WorkerKilled when its process died, Stopped after `stop()`.
@@ -94,9 +92,7 @@ class Workers:
             for process in self._processes:
                 process.kill()
 
-    def call(
-        self, title: str, function: Callable[..., Any], arguments: tuple[Any, ...], on_event: OnEvent
-    ) -> Any:
+    def call(self, title: str, function: Callable[..., Any], arguments: tuple[Any, ...], on_event: OnEvent) -> Any:
         """`function(*arguments, on_event)` in a process; its result, or what it raised."""
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_child, args=(theirs, function, arguments), name=title)

@@ -155,8 +155,8 @@ def arms_table(answer: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     names = list(dict.fromkeys(name for values in answer["arms"].values() for name in values))
     names = [n for n in names if any(v.get(n, {}).get("mean") is not None for v in answer["arms"].values())]
     names.sort(key=lambda name: name != decides)
-    rows = [[arm, *(_cell(values.get(name, {})) for name in names)] for arm, values in answer["arms"].items()]
-    return ["arm", *names], rows
+    rows = [[name, *(_cell(values.get(name, {})) for values in answer["arms"].values())] for name in names]
+    return ["metric", *answer["arms"]], rows
 
 
 def _cell(value: dict[str, Any]) -> str:

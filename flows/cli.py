@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -172,9 +174,6 @@ def _load(recipe: str, sets: list[str] | None, until: str | None, workdir: Path)
 
 
 def _run(name: str, sets: list[str] | None, until: str | None, workdir: Path, json_to: str | None) -> None:
-    import os
-    import time
-
     from flows import answer, tables
     from flows.planning import survey
 
@@ -203,6 +202,7 @@ def _flow(recipe: Recipe, workdir: Path, until: str | None, count: int, hits: in
     from flows.server import prefect_server
 
     signal.signal(signal.SIGTERM, _terminate)
+    os.environ.setdefault("MPLCONFIGDIR", str(workdir / "data" / "matplotlib"))  # nothing is written to HOME
     with Screen(count) as screen:
         cached = f", {hits} of them cached" if hits else ""
         screen.line(f"recipe {recipe.name} in {workdir}: {count} stages{cached}; starting takes 10 to 30 s")

@@ -52,7 +52,8 @@ def _planned(item: Node, hit: Artifact | None, why: str, store: Store, records: 
     if unfinished.is_dir() and any(unfinished.iterdir()):
         return Planned(item, "partly done", "goes on from its last checkpoint", seconds, size)
     if folder.exists():
-        return Planned(item, "stale", why, seconds, size)
+        kept = ", and is kept if that comes out the same" if why.startswith("follows") else ""
+        return Planned(item, "stale", why + kept, seconds, size)
     if changes:
         return Planned(item, "stale", f"changed: {', '.join(changes)}", seconds, size)
     return Planned(item, "to run", why, seconds, size)

@@ -236,7 +236,7 @@ def test_the_report_is_handed_out_repaired_and_pointed_to(tmp_path: Path) -> Non
     assert json.loads((latest / "results.json").read_text()) == result
     assert result["report"] == str(page)
     assert answer.sentence(page.parent) == "It helped (a _lot_): gain."
-    assert answer.arms_table(result) == (["arm", "eer"], [["real", "0.100 (0.050 to 0.200)"]])
+    assert answer.arms_table(result) == (["metric", "real"], [["eer", "0.100 (0.050 to 0.200)"]])
 
     answer.export(recipe, one, cached, tmp_path)  # a run that computed nothing keeps who ran what
     assert json.loads((latest / "results.json").read_text())["stages"] == ran

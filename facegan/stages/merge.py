@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
@@ -48,8 +49,7 @@ def run(options: Merge, extra: dict[str, Any], inputs: dict[str, Path], out: Pat
     rows = _cap(rows, options)
     capped = before - len(rows)
     duplicates = find_duplicates(rows, options.near_duplicate)
-    exact = {d["image_id"] for d in duplicates if d["kind"] == "exact"}
-    rows = _drop_repeats(rows, exact)
+    rows = _drop_repeats(rows)
     names = sorted({r["identity"] for r in rows})
     if len(names) < 2:
         raise UserError(
@@ -107,16 +107,12 @@ def _cap(rows: list[dict[str, Any]], options: Merge) -> list[dict[str, Any]]:
     return [item for place, item in enumerate(rows) if place in kept]
 
 
-def _drop_repeats(rows: list[dict[str, Any]], repeated: set[str]) -> list[dict[str, Any]]:
+def _drop_repeats(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One row for each image_id; the first is kept, and real rows come first."""
-    seen: set[str] = set()
-    kept = []
+    first: dict[str, dict[str, Any]] = {}
     for item in rows:
-        if item["image_id"] in seen and item["image_id"] in repeated:
-            continue
-        seen.add(item["image_id"])
-        kept.append(item)
-    return kept
+        first.setdefault(item["image_id"], item)
+    return list(first.values())
 
 
 def thumbnails(rows: list[dict[str, Any]], side: int = 16) -> np.ndarray:
@@ -132,31 +128,36 @@ def thumbnails(rows: list[dict[str, Any]], side: int = 16) -> np.ndarray:
 
 
 def find_duplicates(rows: list[dict[str, Any]], correlation: float, block: int = 2048) -> list[dict[str, Any]]:
-    """Pairs of rows with the same bytes (`exact`) or with thumbnails correlated at `correlation` or more
-    (`near`), also when one is mirrored; block by block, so that memory grows with the block alone."""
-    small = thumbnails(rows)
-    side = int(np.sqrt(small.shape[1]))
-    mirrored = small.reshape(-1, side, side)[:, :, ::-1].reshape(len(small), -1)
+    """Pairs of rows: each repeat of the same bytes with its first row (`exact`), and different images with
+    thumbnails correlated at `correlation` or more, also when one is mirrored (`near`); block by block, so that
+    memory grows with the block alone."""
+    first: dict[str, dict[str, Any]] = {}
     found = []
-    for start in range(0, len(rows), block):
+    for item in rows:
+        if item["image_id"] in first:
+            found.append(_pair(first[item["image_id"]], item, "exact", 1.0))
+        first.setdefault(item["image_id"], item)
+    distinct = list(first.values())
+    small = thumbnails(distinct)
+    side = math.isqrt(small.shape[1])
+    mirrored = small.reshape(len(small), side, side)[:, :, ::-1].reshape(small.shape)
+    for start in range(0, len(distinct), block):
         here = small[start : start + block]
-        for other in range(start, len(rows), block):
+        for other in range(start, len(distinct), block):
             there = slice(other, other + block)
             alike = np.maximum(here @ small[there].T, here @ mirrored[there].T)
             for i, j in np.argwhere(alike >= correlation):
-                first, second = start + int(i), other + int(j)
-                if first < second:
-                    found.append(_pair(rows[first], rows[second], float(alike[i, j])))
+                if start + i < other + j:
+                    found.append(_pair(distinct[start + i], distinct[other + j], "near", float(alike[i, j])))
     return found
 
 
-def _pair(one: dict[str, Any], other: dict[str, Any], correlation: float) -> dict[str, Any]:
-    same = one["image_id"] == other["image_id"]
+def _pair(one: dict[str, Any], other: dict[str, Any], kind: str, correlation: float) -> dict[str, Any]:
     return {
         "image_id": one["image_id"],
         "other_image_id": other["image_id"],
         "identity": one["identity"],
         "other_identity": other["identity"],
-        "kind": "exact" if same else "near",
+        "kind": kind,
         "correlation": round(min(correlation, 1.0), 4),
     }

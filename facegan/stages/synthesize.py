@@ -153,7 +153,11 @@ def new_identities(
         made = len(taken) - len(centres)
         if made == options.new_identities:
             break
-        proposal = options.identities.propose(codes, 1, rng)[0]
+        try:
+            proposal = options.identities.propose(codes, 1, rng)[0]
+        except ValueError as error:
+            fix = "change synthesize.identities, or give prepare.split.train a larger share"
+            raise UserError(f"no new person can be proposed: {error}", fix) from error
         seed = subseed("new", options.seed, attempt)
         candidates = round(options.images_per_new * options.oversample)
         z = studio.variation(candidates, proposal.parents, np.random.default_rng(seed))
@@ -186,10 +190,15 @@ def calibrate(embedding: np.ndarray, codes: np.ndarray, max_fmr: float) -> dict[
     """
     pairs = pair_scores(embedding, codes)
     impostors = pairs.score[~pairs.genuine]
-    if len(impostors) == 0:
-        raise UserError("the filters need two val people or more", fix="give prepare.split.val a larger share")
-    halves = [robust_centres(embedding[part::2], codes[part::2]) for part in range(2)]
-    centre = np.concatenate([(halves[a] @ halves[b].T)[~np.eye(len(halves[0]), dtype=bool)] for a, b in ((0, 1),)])
+    photos = [np.flatnonzero(codes == code) for code in np.unique(codes)]
+    photos = [places for places in photos if len(places) >= 2]
+    if len(photos) < 2:
+        raise UserError(
+            "the filters need two val people or more, with two images each",
+            fix="give prepare.split.val a larger share",
+        )
+    first, second = (np.stack([robust_centre(embedding[places[half::2]]) for places in photos]) for half in (0, 1))
+    centre = (first @ second.T)[~np.eye(len(photos), dtype=bool)]
     how = f"exceeded by {max_fmr:.2%} of {len(impostors)} comparisons of different val people under the guide"
     how_centre = f"exceeded by at most {max_fmr:.2%} of {len(centre)} comparisons of val people's centres"
     return {

@@ -43,6 +43,8 @@ def run(options: TrainGan, extra: dict[str, Any], inputs: dict[str, Path], out: 
     torch.manual_seed(subseed("gan", options.seed))
     G = options.gan.build_generator(len(names), channels, size_px).to(device)
     D = options.gan.build_discriminator(len(names), channels, size_px).to(device)
+    for net in (G, D):
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # an eighth faster on a CPU
     G_ema = copy.deepcopy(G).requires_grad_(False).eval()
     betas = (options.gan.beta1, options.gan.beta2)
     opt_g = torch.optim.Adam(G.parameters(), options.gan.lr_g, betas, foreach=True)
@@ -81,7 +83,7 @@ def run(options: TrainGan, extra: dict[str, Any], inputs: dict[str, Path], out: 
         if crossed(nimg, options.batch_size, options.snapshot_kimg) or nimg >= total:
             path = out / "snapshots" / f"kimg-{nimg / 1000:09.3f}.png"
             draw_grid(path, G_ema, images, codes)
-            context.image(path, f"samples at {nimg / 1000:.1f} kimg: a person in each row, columns share variation")
+            context.image(path, f"samples at {nimg / 1000:.1f} kimg: a real photo, then the same person with borrowed variation")
         if crossed(nimg, options.batch_size, options.checkpoint_kimg) and nimg < total:
             checkpoints.save(nimg, {name: part.state_dict() for name, part in parts.items()})
 
@@ -133,18 +135,23 @@ def crossed(nimg: int, batch_size: int, every_kimg: float) -> bool:
 
 @torch.no_grad()
 def draw_grid(path: Path, G: Generator, images: ManifestImages, codes: np.ndarray) -> None:
-    """A fixed-latent grid: one person a row, led by a real photo; the columns share a variation code."""
+    """A fixed-latent grid: one person a row, led by a real photo; each column borrows one variation code.
+
+    Where G has an encoder, a face is half-way from the person's own photo to the photo that the column borrows.
+    """
     device = next(G.parameters()).device
     people = min(GRID_PEOPLE, G.num_identities)
-    donors = np.linspace(0, len(images) - 1, GRID_VARIATIONS).astype(int)
+    firsts = np.asarray([np.flatnonzero(codes == person)[0] for person in range(people)])
+    shown = np.concatenate([firsts, np.linspace(0, len(images) - 1, GRID_VARIATIONS).astype(int)])
     w = G.codes()
-    z = G.encode(to_tensor(images.pixels[donors]).to(device), w[torch.from_numpy(codes[donors]).to(device)])
+    z = G.encode(to_tensor(images.pixels[shown]).to(device), w[torch.from_numpy(codes[shown]).to(device)])
     if z is None:
-        z = torch.randn(GRID_VARIATIONS, G.z_dim, generator=torch.Generator().manual_seed(0)).to(device)
-    img = G(w[:people].repeat_interleave(GRID_VARIATIONS, 0), z.repeat(people, 1))
+        z = torch.randn(1, GRID_VARIATIONS, G.z_dim, generator=torch.Generator().manual_seed(0)).to(device)
+        z = z.expand(people, -1, -1)
+    else:
+        z = (z[:people, None] + z[None, people:]) / 2
+    img = G(w[:people].repeat_interleave(GRID_VARIATIONS, 0), z.flatten(0, 1))
     fakes = to_pixels(img).reshape(people, GRID_VARIATIONS, *images.pixels.shape[1:])
-    firsts = np.stack([images.pixels[np.flatnonzero(codes == person)[0]] for person in range(people)])
-    rows = [np.concatenate([real, *row], axis=1) for real, row in zip(firsts, fakes, strict=True)]
+    rows = [np.concatenate([real, *row], axis=1) for real, row in zip(images.pixels[firsts], fakes, strict=True)]
     path.parent.mkdir(parents=True, exist_ok=True)
-    grid = np.concatenate(rows).squeeze()
-    Image.fromarray(grid).save(path)
+    Image.fromarray(np.concatenate(rows).squeeze()).save(path)

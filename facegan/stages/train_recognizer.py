@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -102,8 +103,11 @@ def run(
 
 
 def val_eer(net: nn.Module, val: ManifestImages, device: torch.device) -> float:
-    """Equal error rate over all pairs of val images."""
-    pairs = pair_scores(embed(net, val.pixels, 64, device), val.codes()[1])
+    """Equal error rate over all pairs of val images; NaN where the net has diverged."""
+    embedding = embed(net, val.pixels, 64, device)
+    if not np.isfinite(embedding).all():
+        return math.nan
+    pairs = pair_scores(embedding, val.codes()[1])
     return eer(pairs.score, pairs.genuine)
 
 

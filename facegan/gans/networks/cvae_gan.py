@@ -113,8 +113,7 @@ class CvaeGenerator(Generator):
         for up, refine, skip in zip(self.up, self.refine, skips[-2::-1], strict=True):
             x = up(F.interpolate(x, scale_factor=2.0), code) + skip  # transposed convolutions draw checkerboards
             x = x + refine(x, code)
-        x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
-        return (eigenface + self.to_img(x)).clamp(-1, 1)
+        return (eigenface + self.to_img(F.interpolate(x, scale_factor=2.0))).clamp(-1, 1)
 
     def encode(self, img: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
         """The mean of the variation code of images of people w, (N, z_dim)."""

@@ -1,0 +1,444 @@
+"""synthesize: thresholds and filters counted by hand, rows that are made again bit for bit, new people's descent."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from drawn import RUNTIME, Lab, pick, tiny
+
+from facegan import graph, manifest
+from facegan.config import Recipe, Synthesize
+from facegan.errors import UserError
+from facegan.events import Context
+from facegan.gans import GANS
+from facegan.gans.networks.io import load_generator
+from facegan.identities import IDENTITIES
+from facegan.identities._proposal import Proposal
+from facegan.identities.mixture import Mixture
+from facegan.stages import synthesize
+from facegan.stages.synthesize import Studio, Tally, calibrate, existing_people, new_identities, robust_centre
+from facegan.store import Artifact, Store
+from facegan.synthesis import draw, redraw, regenerate
+
+KINDS = sorted(GANS.load())
+MEMBERS = sorted(IDENTITIES.load())
+
+
+def with_gan(root: Path, kind: str, **changes: Any) -> Recipe:
+    data = tiny(root, **changes).model_dump(mode="json")
+    data["train_gan"]["gan"] = {"kind": kind, "channels": 8, "max_channels": 16, "code_dim": 8, "z_dim": 4}
+    data["train_gan"]["kimg"] = 0.016
+    return Recipe.model_validate(data)
+
+
+def report_of(artifact: Artifact) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads((artifact.path / "filters.json").read_text())
+    return data
+
+
+def rows_of(artifact: Artifact) -> list[dict[str, Any]]:
+    return manifest.read(artifact.path).to_pylist()
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    return (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)
+
+
+# Thresholds.
+
+
+@pytest.mark.parametrize("max_fmr", [0.01, 0.1, 0.3])
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_thresholds_against_a_count(max_fmr: float, shuffled: bool) -> None:
+    rng = np.random.default_rng(3)
+    codes = np.repeat(np.arange(9), [2, 3, 4, 5, 6, 2, 7, 5, 3])
+    if shuffled:
+        codes = rng.permutation(codes)
+    embedding = unit(rng.normal(size=(9, 8))[codes] + 0.8 * rng.normal(size=(len(codes), 8)))
+    found = calibrate(embedding, codes, max_fmr)
+
+    images = [
+        float(np.dot(embedding[i], embedding[j]))
+        for i in range(len(codes))
+        for j in range(i)
+        if codes[i] != codes[j]
+    ]
+    centres = []
+    for a in range(9):
+        for b in range(9):
+            if a != b:
+                one = robust_centre(embedding[np.flatnonzero(codes == a)[::2]])
+                other = robust_centre(embedding[np.flatnonzero(codes == b)[1::2]])
+                centres.append(float(one @ other))
+    for kind, scores in (("image", images), ("person", centres)):
+        limit, allowed = found[kind]["value"], int(max_fmr * len(scores) + 1e-9)
+        assert sum(score > limit + 1e-6 for score in scores) <= allowed
+        assert sum(score > limit - 1e-4 for score in scores) >= allowed or limit >= max(scores)
+        ranked = sorted(scores, reverse=True)
+        assert ranked[allowed] - 1e-6 <= limit <= ranked[max(allowed - 1, 0)] + 1e-6
+        assert f"{len(scores)} comparisons" in found[kind]["how"]
+
+
+def test_thresholds_need_two_people() -> None:
+    rng = np.random.default_rng(0)
+    for codes in ([0, 0, 0, 0], [0, 0, 0, 1]):
+        with pytest.raises(UserError, match="two val people"):
+            calibrate(unit(rng.normal(size=(4, 8))), np.asarray(codes), 0.1)
+
+
+def test_a_person_with_one_image_does_not_spoil_the_thresholds() -> None:
+    rng = np.random.default_rng(0)
+    found = calibrate(unit(rng.normal(size=(7, 8))), np.asarray([0, 1, 1, 2, 2, 3, 3]), 0.2)
+    assert np.isfinite(found["person"]["value"]) and "6 comparisons" in found["person"]["how"]
+
+
+def test_a_robust_centre_leans_away_from_outliers() -> None:
+    rng = np.random.default_rng(0)
+    axis = unit(np.eye(1, 16)[0])
+    embedding = unit(np.concatenate([axis + 0.1 * rng.normal(size=(8, 16)), -axis + rng.normal(size=(2, 16))]))
+    plain = unit(embedding.mean(axis=0))
+    assert robust_centre(embedding) @ axis > plain @ axis
+    assert np.linalg.norm(robust_centre(embedding)) == pytest.approx(1, abs=1e-5)
+
+
+# Filters, with a generator and a guide whose answers are known.
+
+
+class Scripted(Mixture):
+    """Proposes the codes that it is told to, one after the other."""
+
+    kind: Any = "scripted"
+    script: tuple[tuple[float, ...], ...] = ()
+
+    def propose(self, codes: np.ndarray, count: int, rng: np.random.Generator) -> list[Proposal]:
+        place = int(ASKED["count"])
+        ASKED["count"] += count
+        return [Proposal(np.asarray(self.script[place % len(self.script)], np.float32), (0, 1))]
+
+
+ASKED = Counter[str]()
+
+
+class Played(Studio):
+    """Draws nothing: the guide sees the code itself, turned a little by the variation."""
+
+    def shoot(self, code: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        pixels = np.arange(len(z), dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 1), np.uint8)
+        return pixels, unit(code[None] + 0.01 * np.pad(z, ((0, 0), (0, len(code) - z.shape[1]))))
+
+
+class Codes(torch.nn.Module):
+    def __init__(self, codes: np.ndarray, z_dim: int) -> None:
+        super().__init__()
+        self.given, self.z_dim = torch.from_numpy(codes), z_dim
+
+    def codes(self) -> torch.Tensor:
+        return self.given
+
+
+TRAIN = np.eye(6, dtype=np.float32)[:2]  # two train people, at right angles
+
+
+def played(**options: Any) -> Played:
+    ASKED.clear()
+    chosen = Synthesize(images_per_existing=3, new_identities=3, images_per_new=2, oversample=2, batch_size=4)
+    donors = np.random.default_rng(0).normal(size=(10, 2)).astype(np.float32)
+    G: Any = Codes(TRAIN, 2)
+    studio = Played(G, G, donors, np.repeat([0, 1], 5), chosen, torch.device("cpu"))
+    studio.options = chosen.model_copy(update=options)
+    return studio
+
+
+def axis(*parts: float) -> tuple[float, ...]:
+    return tuple([*parts, *[0.0] * (6 - len(parts))])
+
+
+SCRIPT = (
+    axis(1, 0, 0.1),  # the first train person
+    axis(0, 0, 1),  # new
+    axis(0, 0, 1, 0.1),  # the same again
+    axis(0, 1, 0.2),  # the second train person
+    axis(0, 0, 0, 1),  # new
+    axis(0, 0, 0, 0, 1),  # new
+    axis(0, 0, 0, 0, 0, 1),  # never asked for
+)
+
+
+def test_filters_are_counted_right() -> None:
+    tally, limit = Tally(), {"person": {"value": 0.7}}
+    studio = played(identities=Scripted(script=SCRIPT), max_attempts=5)
+    rows, people = new_identities(studio, ["d/a", "d/b"], TRAIN, limit, tally, "g", Context(RUNTIME))
+    assert people == 3 and ASKED["count"] == 6 and len(rows) == 3 * 2
+    counts = {name: (entry["seen"], entry["removed"]) for name, entry in tally.counts.items()}
+    assert counts == {
+        "new people too close to a train person": (6, 2),
+        "new people too close to each other": (4, 1),
+        "consistency of new people": (3 * 4, 3 * 2),
+    }
+    assert Counter(row["identity"] for row in rows) == {f"synthetic/new-00000{n}": 2 for n in range(3)}
+    codes = {row["identity"][-1]: json.loads(row["latent"])["w"] for row in rows}
+    assert [codes[n] for n in "012"] == [list(SCRIPT[k]) for k in (1, 4, 5)]
+    assert all(row["parents"] == ["d/a", "d/b"] and row["split"] == "train" for row in rows)
+
+
+def test_proposals_are_bounded() -> None:
+    tally, limit = Tally(), {"person": {"value": -1.0}}  # nobody may pass
+    studio = played(identities=Scripted(script=SCRIPT), new_identities=4, max_attempts=3)
+    rows, people = new_identities(studio, ["d/a", "d/b"], TRAIN, limit, tally, "g", Context(RUNTIME))
+    assert (rows, people, ASKED["count"]) == ([], 0, 12)
+    assert tally.counts["new people too close to a train person"]["removed"] == 12
+
+
+def test_the_best_images_of_a_train_person_are_kept() -> None:
+    tally, studio = Tally(), played(oversample=4)
+    centres = unit(TRAIN + np.asarray([[0, 0.01, 0, 0, 0, 0], [0.01, 0, 0, 0, 0, 0]]))
+    rows = existing_people(studio, ["d/a", "d/b"], centres, tally, "g", Context(RUNTIME))
+    assert tally.counts["consistency of train people"] == {
+        "filter": "consistency of train people", "seen": 24, "removed": 18,
+        "why": "the candidates least like their person under the guide",
+    }  # fmt: skip
+    assert [row["identity"] for row in rows] == ["d/a"] * 3 + ["d/b"] * 3
+    for number, name in enumerate(["d/a", "d/b"]):
+        mine = [row for row in rows if row["identity"] == name]
+        z = studio.variation(12, number, np.random.default_rng(mine[0]["seed"]))  # from the row's own seed
+        score = studio.shoot(TRAIN[number], z)[1] @ centres[number]
+        wanted = {int(k) for k in np.argsort(score)[-3:]}
+        given = [json.loads(row["latent"]) for row in mine]
+        assert {tuple(latent["z"]) for latent in given} == {tuple(float(x) for x in z[k]) for k in wanted}
+        assert sorted(latent["index"] for latent in given) == sorted(k % 4 for k in wanted)
+        assert all(row["parents"] == [name] for row in mine)
+
+
+def test_variation_is_borrowed_from_others() -> None:
+    studio = played(variation_noise=0.0)
+    assert studio.donors is not None
+    for person in (0, 1):
+        z = studio.variation(5, person, np.random.default_rng(1))
+        others = {tuple(row) for row in studio.donors[studio.donor_person != person]}
+        assert {tuple(row) for row in z} == others  # each once, and none of their own
+    assert len(studio.variation(40, 0, np.random.default_rng(1))) == 40  # more than there are donors
+    assert len({tuple(row) for row in studio.variation(10, None, np.random.default_rng(1))}) == 10
+    studio = played(variation_noise=0.5)
+    z = studio.variation(5000, 0, np.random.default_rng(1))
+    assert studio.donors is not None and z.dtype == np.float32
+    spread = np.sqrt(studio.donors[5:].std(axis=0) ** 2 + (0.5 * studio.donors.std(axis=0)) ** 2)
+    assert np.allclose(z.std(axis=0), spread, rtol=0.1)
+    studio.donors = None
+    assert np.allclose(studio.variation(5000, 0, np.random.default_rng(1)).std(axis=0), 1, rtol=0.1)
+
+
+# The stage.
+
+
+@pytest.fixture(scope="module")
+def made(recipe: Recipe, shared: Lab) -> Artifact:
+    return shared.stage(recipe, "synthesize")
+
+
+def test_the_stage_adds_up(made: Artifact, recipe: Recipe, shared: Lab) -> None:
+    rows, report = rows_of(made), report_of(made)
+    assert manifest.validate(made.path) == []
+    assert report["made"]["images of train people"] == 4 * 3 == report["requested"]["images of train people"]
+    existing = [row for row in rows if not row["identity"].startswith("synthetic/")]
+    new = [row for row in rows if row["identity"].startswith("synthetic/")]
+    assert len(existing) == 12 and len(new) == report["made"]["images of new people"]
+    assert len({row["identity"] for row in new}) == report["made"]["new people"] > 0
+    counts = {entry["filter"]: entry for entry in report["counts"]}
+    assert (counts["consistency of train people"]["seen"], counts["consistency of train people"]["removed"]) == (24, 12)
+    near_real, near_new = (counts[f"new people too close to {whom}"] for whom in ("a train person", "each other"))
+    assert near_new["seen"] == near_real["seen"] - near_real["removed"]
+    assert report["made"]["new people"] == near_new["seen"] - near_new["removed"]
+    assert near_real["seen"] <= 3 * 20
+    prepare = shared.done[pick(graph.build(recipe), "prepare").key]
+    train = set(manifest.read(prepare.path, ["identity"], split="train")["identity"].to_pylist())
+    assert {row["identity"] for row in existing} == train
+    for row in rows:
+        assert row["split"] == "train" and row["source_sha256"] is None and set(row["parents"]) <= train
+        assert row["generator"] == made.record["inputs"]["generator"]["fingerprint"]
+        assert (row["height"], row["width"], row["label"]) == (32, 32, None)
+    assert all(len(row["parents"]) == len(set(row["parents"])) == 2 for row in new)
+
+
+def test_the_same_again_and_another_seed(made: Artifact, recipe: Recipe, shared: Lab, tmp_path: Path) -> None:
+    node = pick(graph.build(recipe), "synthesize")
+    folders = {name: shared.done[needed.key].path for name, needed in node.needs.items()}
+    for name, seed in (("same.incomplete", 0), ("other", 1)):
+        out = tmp_path / made.fingerprint / name
+        out.mkdir(parents=True)
+        options = recipe.synthesize.model_copy(update={"seed": seed})
+        synthesize.run(options, {}, folders, out, Context(RUNTIME))
+    assert rows_of(made) == manifest.read(tmp_path / made.fingerprint / "same.incomplete").to_pylist()
+    other = manifest.read(tmp_path / made.fingerprint / "other").to_pylist()
+    assert not {row["image_id"] for row in other} & {row["image_id"] for row in rows_of(made)}
+    shutil.copytree(shared.store.root, tmp_path / "copy", ignore=lambda _, names: [n for n in names if n == made.fingerprint])
+    lab = Lab(tmp_path / "copy")
+    again = lab.make(node)
+    assert again.state == "ran" and again.record["outputs"] == made.record["outputs"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_row_is_made_again_bit_for_bit(faces: Path, shared: Lab, tmp_path: Path, kind: str) -> None:
+    recipe = with_gan(faces, kind)
+    artifact = shared.stage(recipe, "synthesize")
+    arm = shared.stage(recipe, "merge", "synthetic")
+    G, _ = load_generator(shared.store.folder("train_gan", rows_of(artifact)[0]["generator"]))
+    rows = rows_of(artifact)
+    assert len(rows) >= 12 and max(json.loads(row["latent"])["index"] for row in rows) == 3
+    for row in rows:
+        assert redraw(G, row["latent"]) == row["image"]["bytes"]
+    # By the command's way, from a manifest whose rows stand in another order, and from an arm's.
+    table = manifest.read(artifact.path)
+    order = np.random.default_rng(0).permutation(len(rows))
+    (tmp_path / "manifest").mkdir()
+    part = pq.read_table(manifest.parts(artifact.path)[0]).take(order)
+    pq.write_table(part, tmp_path / "manifest" / "part-00000.parquet")
+    assert manifest.read(tmp_path)["image_id"].to_pylist() != table["image_id"].to_pylist()
+    for number, row in enumerate(rows):
+        source = tmp_path if number % 2 else arm.path
+        out = tmp_path / f"{number}.png"
+        assert regenerate(source, row["image_id"], out, shared.store)
+        assert out.read_bytes() == row["image"]["bytes"]
+    torch.set_num_threads(1)
+
+
+def test_neighbours_in_a_batch_do_not_matter(made: Artifact, shared: Lab) -> None:
+    G, _ = load_generator(shared.store.folder("train_gan", rows_of(made)[0]["generator"]))
+    rng = np.random.default_rng(0)
+    w, z = rng.normal(size=(7, 8)).astype(np.float32), rng.normal(size=(7, 4)).astype(np.float32)
+    whole = draw(G, w, z, 4)
+    assert whole.shape == (7, 32, 32, 1) and whole.dtype == np.uint8
+    w[[0, 1, 3]], z[[0, 1, 3]] = 9, -9
+    assert np.array_equal(draw(G, w, z, 4)[[2, 4, 5, 6]], whole[[2, 4, 5, 6]])
+
+
+@pytest.fixture
+def own_threads() -> Iterator[None]:
+    yield
+    torch.set_num_threads(1)
+
+
+def test_what_cannot_be_made_again(made: Artifact, recipe: Recipe, shared: Lab, tmp_path: Path) -> None:
+    out, rows = tmp_path / "x.png", rows_of(made)
+    with pytest.raises(UserError, match="no row of"):
+        regenerate(made.path, "zzz", out, shared.store)
+    with pytest.raises(UserError, match="several rows"):
+        regenerate(made.path, "", out, shared.store)
+    arm = shared.stage(recipe, "merge", "real")
+    real = manifest.read(arm.path, ["image_id"])["image_id"].to_pylist()[0]
+    with pytest.raises(UserError, match="is a real photo"):
+        regenerate(arm.path, real, out, shared.store)
+    with pytest.raises(UserError, match=r"not whole in .*never made") as error:
+        regenerate(made.path, rows[0]["image_id"], out, Store(tmp_path / "empty"))
+    assert "--workdir" in error.value.fix
+    generator = shared.store.folder("train_gan", rows[0]["generator"])
+    damaged = shutil.copytree(generator, tmp_path / "damaged" / "train_gan" / generator.name)
+    (damaged / "generator.safetensors").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"generator.safetensors was changed"):
+        regenerate(made.path, rows[0]["image_id"], out, Store(tmp_path / "damaged"))
+    assert not out.exists()
+    shortest = next(k for k in range(1, 64) if sum(r["image_id"].startswith(rows[0]["image_id"][:k]) for r in rows) == 1)
+    assert regenerate(made.path, rows[0]["image_id"][:shortest], out, shared.store)
+
+
+def test_impossible_thresholds_are_reported(
+    faces: Path, shared: Lab, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never = {kind: {"value": -1.0, "how": "nobody"} for kind in ("image", "person")}
+    monkeypatch.setattr(synthesize, "calibrate", lambda *_: never)
+    node = pick(graph.build(tiny(faces, synthesize={"max_attempts": 2})), "synthesize")
+    artifact = lab.make(node)
+    report = report_of(artifact)
+    assert report["made"] == {"images of train people": 12, "new people": 0, "images of new people": 0}
+    assert {e["filter"]: (e["seen"], e["removed"]) for e in report["counts"]}[
+        "new people too close to a train person"
+    ] == (6, 6)
+    said = [event.text for event in lab.events if event.kind == "message"]
+    assert any("made 0 of 3 new people" in text for text in said)
+    bare = tiny(faces, synthesize={"max_attempts": 2, "images_per_existing": 0})
+    with pytest.raises(UserError, match="no synthetic image was left") as error:
+        lab.stage(bare, "synthesize")
+    assert "max_fmr" in error.value.fix
+
+
+def test_too_few_people_for_a_mixture_is_said(faces: Path, lab: Lab) -> None:
+    changed = tiny(faces, synthesize={"identities": {"kind": "mixture", "parents": 9}})
+    with pytest.raises(UserError, match="a mixture of 9 people needs as many, got 4") as error:
+        lab.stage(changed, "synthesize")
+    assert "synthesize.identities" in error.value.fix
+
+
+def test_a_generator_without_encoder(faces: Path, shared: Lab) -> None:
+    artifact = shared.stage(with_gan(faces, "dcgan"), "synthesize")
+    z = np.asarray([json.loads(row["latent"])["z"] for row in rows_of(artifact)])
+    assert np.abs(z.mean()) < 0.5 and 0.5 < z.std() < 1.5
+
+
+# The family of identity samplers.
+
+
+def some_codes(people: int = 7, code_dim: int = 5) -> np.ndarray:
+    return np.random.default_rng(0).normal(2, 1, size=(people, code_dim)).astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", MEMBERS)
+def test_each_sampler_proposes(kind: str) -> None:
+    sampler, codes = IDENTITIES.get(kind)(), some_codes()
+    before = codes.copy()
+    proposals = sampler.propose(codes, 9, np.random.default_rng(1))
+    assert len(proposals) == 9 and np.array_equal(codes, before)
+    for proposal in proposals:
+        assert proposal.code.shape == (5,) and proposal.code.dtype == np.float32 and np.isfinite(proposal.code).all()
+        assert len(set(proposal.parents)) == len(proposal.parents) >= 1
+        assert all(isinstance(parent, int) and 0 <= parent < 7 for parent in proposal.parents)
+        assert np.linalg.norm(codes - proposal.code, axis=1).min() > 1e-3  # none of them
+    again = sampler.propose(codes, 9, np.random.default_rng(1))
+    assert all(np.array_equal(a.code, b.code) and a.parents == b.parents for a, b in zip(proposals, again, strict=True))
+    other = sampler.propose(codes, 9, np.random.default_rng(2))
+    assert not any(np.array_equal(a.code, b.code) for a, b in zip(proposals, other, strict=True))
+    assert len({proposal.code.tobytes() for proposal in proposals}) == 9
+    assert sampler.propose(codes, 0, np.random.default_rng(1)) == []
+
+
+@pytest.mark.parametrize("kind", MEMBERS)
+def test_each_sampler_keeps_the_spread_of_real_codes(kind: str) -> None:
+    codes = some_codes(40, 6)
+    proposals = IDENTITIES.get(kind)().propose(codes, 400, np.random.default_rng(1))
+    drawn, mean = np.stack([p.code for p in proposals]), codes.mean(axis=0)
+    length = np.linalg.norm(codes - mean, axis=1).mean()
+    assert np.linalg.norm(drawn - mean, axis=1).mean() == pytest.approx(length, rel=0.15)
+    assert np.allclose(drawn.mean(axis=0), mean, atol=0.4)
+
+
+@pytest.mark.parametrize("kind", MEMBERS)
+def test_each_sampler_refuses_one_person(kind: str) -> None:
+    with pytest.raises(ValueError, match="got 1"):
+        IDENTITIES.get(kind)().propose(some_codes(1), 1, np.random.default_rng(0))
+
+
+def test_a_mixture_lies_between_its_parents() -> None:
+    codes = some_codes(10, 30)
+    mean = codes.mean(axis=0)
+    for proposal in Mixture(parents=3).propose(codes, 50, np.random.default_rng(0)):
+        parents = (codes - mean)[list(proposal.parents)]
+        child = proposal.code - mean
+        weights, residual, *_ = np.linalg.lstsq(parents.T, child, rcond=None)
+        assert (weights >= -1e-4).all() and (residual < 1e-6).all()  # a convex mixture, made longer
+        lengths = np.linalg.norm(parents, axis=1)
+        assert lengths.min() - 1e-4 <= np.linalg.norm(child) <= lengths.max() + 1e-4
+
+
+def test_a_mixture_of_two_opposite_people_is_finite() -> None:
+    codes = np.asarray([[1, 0, 0], [-1, 0, 0]], np.float32)
+    for proposal in Mixture(concentration=1e6).propose(codes, 20, np.random.default_rng(0)):
+        assert np.isfinite(proposal.code).all() and np.linalg.norm(proposal.code) <= 1 + 1e-4
+    same = np.ones((3, 4), np.float32)
+    assert all(np.allclose(p.code, 1) for p in Mixture().propose(same, 5, np.random.default_rng(0)))

@@ -1,0 +1,179 @@
+"""train_gan: what it hands over, whom it sees, and that a stopped run ends with the same bytes."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from drawn import RUNTIME, Lab, draw_folder, pick, tiny
+from PIL import Image
+
+from facegan import graph, manifest
+from facegan.checkpoint import Checkpoints
+from facegan.config import Recipe
+from facegan.errors import UserError
+from facegan.events import Context, Event
+from facegan.gans import GANS
+from facegan.gans.networks.io import load_generator, to_tensor
+from facegan.graph import Node
+from facegan.images import ManifestImages
+from facegan.stages import train_gan
+from facegan.stages.train_gan import crossed
+from facegan.store import WORK, Artifact
+
+KINDS = sorted(GANS.load())
+
+
+def gan_node(root: Path, kind: str = "cvae_gan", **changes: Any) -> Node:
+    data = tiny(root).model_dump(mode="json")
+    gan = {"kind": kind, "channels": 8, "max_channels": 16, "code_dim": 8, "z_dim": 4, **changes.pop("gan", {})}
+    data["train_gan"] = {**data["train_gan"], **changes, "gan": gan}
+    return pick(graph.build(Recipe.model_validate(data)), "train_gan")
+
+
+class Stop(Exception):
+    """Raised in the middle of a training, as a crash would come."""
+
+
+def stop_at(nimg: int, kind: str = "progress") -> Callable[[Event], None]:
+    def on_event(event: Event) -> None:
+        seen = {"progress": event.done, "image": float(Path(event.path).stem[5:] or 0)}.get(event.kind, 0.0)
+        if event.kind == kind and round(seen * 1000) >= nimg:
+            raise Stop
+
+    return on_event
+
+
+def test_what_is_handed_over(faces: Path, shared: Lab) -> None:
+    artifact = shared.make(gan_node(faces))
+    assert set(artifact.record["outputs"]) == {
+        "generator.safetensors", "generator.json", "curve.jsonl",
+        "snapshots/kimg-00000.024.png", "snapshots/kimg-00000.048.png",
+    }  # fmt: skip
+    spec = json.loads((artifact.path / "generator.json").read_text())
+    prepare = shared.done[gan_node(faces).needs["manifest"].key]
+    rows = manifest.read(prepare.path, ["identity", "split"]).to_pylist()
+    assert spec["identities"] == sorted({r["identity"] for r in rows if r["split"] == "train"})  # and no other
+    assert (spec["channels"], spec["size_px"], spec["nimg"]) == (1, 32, 48)
+    lines = [json.loads(line) for line in (artifact.path / "curve.jsonl").read_text().splitlines()]
+    assert [line["nimg"] for line in lines] == [8, 16, 24, 32, 40, 48]
+    assert {"d", "g", "reconstruction", "kl", "real_logits", "gen_logits"} <= set(lines[0])
+    grid = np.asarray(Image.open(artifact.path / "snapshots" / "kimg-00000.024.png"))
+    assert grid.shape == (4 * 32, 7 * 32)  # a real photo and six variations of each of four people
+    images = ManifestImages(prepare.path, split="train")
+    assert np.array_equal(grid[:32, :32], images.pixels[np.flatnonzero(images.codes()[1] == 0)[0]].squeeze())
+
+
+def test_people_of_val_and_test_teach_nothing(faces: Path, shared: Lab, tmp_path: Path) -> None:
+    node = gan_node(faces)
+    artifact = shared.make(node)
+    rows = manifest.read(shared.done[node.needs["manifest"].key].path).to_pylist()
+    manifest.write(tmp_path / "in", [row for row in rows if row["split"] == "train"], "prepare", {})
+    (tmp_path / "out").mkdir()
+    inputs = {"manifest": tmp_path / "in"}
+    train_gan.run(node.options, {}, inputs, tmp_path / "out", Context(RUNTIME))  # type: ignore[arg-type]
+    theirs, ours = ((path / "generator.safetensors").read_bytes() for path in (artifact.path, tmp_path / "out"))
+    assert theirs == ours
+
+
+def test_it_learns_to_rebuild_faces(faces: Path, shared: Lab, lab: Lab) -> None:
+    """The default family: images rebuilt from their own codes come closer to the real ones."""
+
+    def distance(artifact: Artifact, images: ManifestImages) -> float:
+        G, _ = load_generator(artifact.path)
+        img, codes = to_tensor(images.pixels), torch.from_numpy(images.codes()[1])
+        w = G.codes()[codes]
+        z = G.encode(img, w)
+        assert z is not None
+        return float((G(w, z) - img).abs().mean())
+
+    short = shared.make(gan_node(faces))
+    images = ManifestImages(shared.done[gan_node(faces).needs["manifest"].key].path, split="train")
+    long = lab.make(gan_node(faces, kimg=0.4, checkpoint_kimg=9, snapshot_kimg=9, flip=False, gan={"ema_kimg": 0.1}))
+    assert distance(long, images) < 0.9 * distance(short, images)
+    assert distance(long, images) < 0.5 * float(np.abs(images.pixels / 127.5 - np.mean(images.pixels / 127.5)).mean())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stopped_run_ends_with_the_same_bytes(faces: Path, shared: Lab, lab: Lab, kind: str) -> None:
+    node = gan_node(faces, kind, gan={"r1_gamma": 0.5, "r1_interval": 2})
+    undisturbed = shared.make(node)
+    for nimg in (24, 40):  # checkpoints are written at 16 and 32
+        with pytest.raises(Stop):
+            lab.make(node, stop_at(nimg))
+    resumed = lab.make(node)
+    said = [event.text for event in lab.events if event.kind == "message"]
+    assert resumed.state == "resumed" and "goes on from 0.032 of 0.048 kimg" in said
+    assert resumed.record["outputs"] == undisturbed.record["outputs"]
+
+
+@pytest.mark.parametrize("nimg", [8, 16, 24, 32, 48])
+def test_wherever_it_stops(faces: Path, shared: Lab, lab: Lab, nimg: int) -> None:
+    node = gan_node(faces)
+    undisturbed = shared.make(node)
+    with pytest.raises(Stop):
+        lab.make(node, stop_at(nimg))
+    again = lab.make(node)
+    assert again.state == ("resumed" if nimg > 16 else "ran")
+    assert again.record["outputs"] == undisturbed.record["outputs"]
+
+
+def test_stopped_while_drawing_and_torn_files(faces: Path, shared: Lab, lab: Lab) -> None:
+    node = gan_node(faces)
+    undisturbed = shared.make(node)
+    with pytest.raises(Stop):
+        lab.make(node, stop_at(48, "image"))
+    out = lab.store.folder(node.stage, node.key).with_suffix(".incomplete")
+    newest = sorted((out / WORK).glob("checkpoint-*.pt"))[-1]
+    os.truncate(newest, 1000)
+    os.truncate(out / "curve.jsonl", (out / "curve.jsonl").stat().st_size - 9)
+    os.truncate(out / "snapshots" / "kimg-00000.048.png", 50)
+    os.truncate(out / "snapshots" / "kimg-00000.024.png", 50)
+    (out / "generator.safetensors").write_bytes(b"half")
+    (out / ".generator.safetensors.tmp").write_bytes(b"half")
+    (out / WORK / ".checkpoint-000000000048.pt.tmp").write_bytes(b"half")
+    assert lab.make(node).record["outputs"] == undisturbed.record["outputs"]
+
+
+def test_checkpoints_hold_no_pickle(faces: Path, lab: Lab) -> None:
+    node = gan_node(faces)
+    with pytest.raises(Stop):
+        lab.make(node, stop_at(48))
+    work = lab.store.folder(node.stage, node.key).with_suffix(".incomplete") / WORK
+    latest = Checkpoints(work).load_latest()  # weights_only
+    assert latest is not None and latest[0] == 32 and len(list(work.iterdir())) == 2
+    assert set(latest[1]) == {"G", "D", "G_ema", "opt_g", "opt_d"}
+
+
+def test_what_is_not_finite_stops_the_run(faces: Path, lab: Lab) -> None:
+    with pytest.raises(UserError, match="training diverged after") as error:
+        lab.make(gan_node(faces, gan={"lr_g": 1e30}))
+    assert "learning rate" in error.value.fix
+
+
+def test_seeds_and_options_make_others(faces: Path, shared: Lab, lab: Lab) -> None:
+    first = shared.make(gan_node(faces)).record["outputs"]["generator.safetensors"]
+    nodes = [gan_node(faces, seed=1), gan_node(faces, flip=False), gan_node(faces, gan={"loss": "wasserstein"})]
+    others = [lab.make(node).record["outputs"]["generator.safetensors"]["sha256"] for node in nodes]
+    assert len({first["sha256"], *others}) == 4
+
+
+def test_more_people_than_a_grid_shows(tmp_path: Path, lab: Lab) -> None:
+    root = draw_folder(tmp_path / "root", people=20, shots=2)
+    artifact = lab.make(gan_node(root, kimg=0.008))
+    grid = Image.open(artifact.path / "snapshots" / "kimg-00000.008.png")
+    assert grid.size == (7 * 32, 8 * 32)
+
+
+def test_schedules() -> None:
+    ends = range(8, 81, 8)
+    assert [n for n in ends if crossed(n, 8, 0.016)] == [16, 32, 48, 64, 80]
+    assert [n for n in ends if crossed(n, 8, 0.020)] == [24, 40, 64, 80]
+    assert [n for n in ends if crossed(n, 8, 0.004)] == list(ends)
+    assert [n for n in ends if crossed(n, 8, 1.0)] == []
