@@ -138,9 +138,7 @@ def _checked(
     return score, is_genuine, weight
 
 
-def operating_curve(
-    scores: ArrayLike, genuine: ArrayLike, weights: ArrayLike | None = None
-) -> OperatingCurve:
+def operating_curve(scores: ArrayLike, genuine: ArrayLike, weights: ArrayLike | None = None) -> OperatingCurve:
     """FAR and FRR at every distinct score; tied scores move together.
 
     scores: (P,) finite. genuine: bool (P,). weights: (P,) >= 0, None: all one. Integer weights give what

@@ -153,10 +153,11 @@ def regenerate(
         raise ConfigError(f"there is no manifest '{manifest}'", fix="give a stage's folder or its manifest/ folder")
     above = (p for p in manifest.absolute().parents if p.name == "store" and p.parent.name == "data")
     store = store_of(workdir) if workdir else Store(next(above, Path("data/store")))
-    from facegan.regenerate import regenerate
+    from facegan.synthesis import regenerate
 
-    regenerate(manifest, image_id, out, store)
-    typer.echo(f"{out}")
+    same = regenerate(manifest, image_id, out, store)
+    also = "the bytes that are stored" if same else "not the stored bytes: other machine, threads or versions"
+    typer.echo(f"{out}: {also}")
 
 
 def _load(recipe: str, sets: list[str] | None, until: str | None, workdir: Path) -> tuple[Recipe, list[Node], Path]:
@@ -201,7 +202,7 @@ def _flow(recipe: Recipe, workdir: Path, until: str | None, count: int, hits: in
     from flows.screen import Screen
     from flows.server import prefect_server
 
-    signal.signal(signal.SIGTERM, _terminate)
+    before = signal.signal(signal.SIGTERM, _terminate)
     os.environ.setdefault("MPLCONFIGDIR", str(workdir / "data" / "matplotlib"))  # nothing is written to HOME
     with Screen(count) as screen:
         cached = f", {hits} of them cached" if hits else ""
@@ -217,6 +218,7 @@ def _flow(recipe: Recipe, workdir: Path, until: str | None, count: int, hits: in
                 return pipeline(recipe, str(workdir), until)
             finally:
                 WATCHER.reset(token)
+                signal.signal(signal.SIGTERM, before)
 
 
 def _terminate(*_: object) -> None:

@@ -43,7 +43,13 @@ def draw_face(person: int, shot: int, height: int = 48, width: int = 44) -> np.n
         blob(side * apart + turn, high, size, size * now.uniform(0.5, 1.1), eye)
     blob(turn, high + 0.3, who.uniform(0.05, 0.12), who.uniform(0.1, 0.24), skin * 0.75)
     open_ = now.uniform(0.03, 0.14)
-    blob(turn, who.uniform(0.4, 0.6), who.uniform(0.15, 0.4), open_ + who.uniform(0, 0.06), who.uniform(20, 110))
+    blob(
+        turn,
+        who.uniform(0.4, 0.6),
+        who.uniform(0.15, 0.4),
+        open_ + who.uniform(0, 0.06),
+        who.uniform(20, 110),
+    )
     light = 1 + now.uniform(-0.4, 0.4) * u + now.uniform(-0.3, 0.3) * v + now.uniform(-0.15, 0.15)
     return np.clip(canvas * light + now.normal(0, 2, canvas.shape), 0, 255).astype(np.uint8)
 

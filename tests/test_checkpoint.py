@@ -23,7 +23,11 @@ from facegan.errors import UserError
 
 
 def state(value: float) -> dict[str, Any]:
-    return {"w": torch.full((3,), value), "best": {"step": 1, "val_eer": math.inf}, "net": OrderedDict(a=torch.ones(2))}
+    return {
+        "w": torch.full((3,), value),
+        "best": {"step": 1, "val_eer": math.inf},
+        "net": OrderedDict(a=torch.ones(2)),
+    }
 
 
 def names(folder: Path) -> list[str]:
@@ -58,7 +62,8 @@ def flip(data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "damage", [cut, flip, lambda _: b"", lambda data: data[:32], lambda data: data + b"x", lambda data: data[1:]]
+    "damage",
+    [cut, flip, lambda _: b"", lambda data: data[:32], lambda data: data + b"x", lambda data: data[1:]],
 )
 def test_a_broken_newest_gives_the_one_before(checkpoints: Checkpoints, tmp_path: Path, damage: Any) -> None:
     checkpoints.save(8, state(8))
@@ -182,7 +187,12 @@ save_tensors(Path(sys.argv[1]), tensors, "about")
 
 def test_tensors_round_trip(tmp_path: Path) -> None:
     shared = torch.ones(2, 3, 4, 5).to(memory_format=torch.channels_last)
-    tensors = {"a": shared, "b": shared.permute(3, 2, 1, 0), "c": torch.tensor(3), "d": nn.Parameter(torch.ones(2))}
+    tensors = {
+        "a": shared,
+        "b": shared.permute(3, 2, 1, 0),
+        "c": torch.tensor(3),
+        "d": nn.Parameter(torch.ones(2)),
+    }
     save_tensors(tmp_path / "x.safetensors", tensors)
     loaded = load_tensors(tmp_path / "x.safetensors")
     assert loaded.keys() == tensors.keys()

@@ -243,9 +243,7 @@ def test_family_learns_a_separable_toy(kind: str) -> None:
 
 @pytest.mark.parametrize("num_classes", [20, 100, 1000])
 @pytest.mark.parametrize("kind", KINDS)
-def test_chosen_scale_gives_even_odds_at_45_degrees_and_sure_ones_at_the_centre(
-    kind: str, num_classes: int
-) -> None:
+def test_chosen_scale_gives_even_odds_at_45_degrees_and_sure_ones_at_the_centre(kind: str, num_classes: int) -> None:
     head = make(kind, num_classes=num_classes, embedding_dim=num_classes + 1).eval()
     head.weight.data = torch.eye(num_classes, num_classes + 1)
     if kind == "adaface":
@@ -280,15 +278,11 @@ def test_configs_refuse_what_cannot_work(bad: dict[str, float]) -> None:
 def test_unknown_kind_names_the_valid_ones() -> None:
     with pytest.raises(UserError) as error:
         HEADS.get("sphereface")
-    assert all(
-        kind in str(error.value) for kind in ("sphereface", "softmax", "cosface", "arcface", "adaface")
-    )
+    assert all(kind in str(error.value) for kind in ("sphereface", "softmax", "cosface", "arcface", "adaface"))
 
 
 def test_listing_the_family_imports_no_torch() -> None:
-    code = (
-        "import sys; from facegan.heads import HEADS; print(*HEADS.load()); assert 'torch' not in sys.modules"
-    )
+    code = "import sys; from facegan.heads import HEADS; print(*HEADS.load()); assert 'torch' not in sys.modules"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert out.returncode == 0, out.stderr
     assert out.stdout.split() == KINDS

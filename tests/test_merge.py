@@ -35,7 +35,14 @@ def row(identity: str, pixels: np.ndarray, source: str = "real", split: str = "t
     more = {"generator": "g", "latent": "{}", "parents": ["d/p0"]} if source == "synthetic" else {}
     height, width = pixels.shape
     return manifest.row(
-        encode_png(pixels), identity=identity, source=source, dataset="d", split=split, height=height, width=width, **more
+        encode_png(pixels),
+        identity=identity,
+        source=source,
+        dataset="d",
+        split=split,
+        height=height,
+        width=width,
+        **more,
     )
 
 

@@ -14,9 +14,7 @@ from facegan import metrics
 from facegan.metrics import PairScores, pair_scores
 
 
-def faces(
-    people: int = 8, images: int = 5, spread: float = 0.7, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
+def faces(people: int = 8, images: int = 5, spread: float = 0.7, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings (people * images, 12) float32 around one centre each, and who they are of."""
     rng = np.random.default_rng(seed)
     who = np.repeat(np.arange(people), images)

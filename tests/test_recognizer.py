@@ -114,9 +114,10 @@ def test_test_people_choose_nothing(recipe: Recipe, shared: Lab, tmp_path: Path)
         manifest.write(tmp_path / name / "in", kept, "prepare", {})
         folders = {"train": inputs["train"], "val": tmp_path / name / "in"}
         train_recognizer.run(node.options, {"seed": 0}, folders, tmp_path / name, Context(RUNTIME))  # type: ignore[arg-type]
-        outputs[name] = (tmp_path / name / "embedder.safetensors").read_bytes(), (
-            tmp_path / name / "curve.jsonl"
-        ).read_text()
+        outputs[name] = (
+            (tmp_path / name / "embedder.safetensors").read_bytes(),
+            (tmp_path / name / "curve.jsonl").read_text(),
+        )
     assert outputs["all"] == outputs["val"]
     assert outputs["confused"][1] != outputs["val"][1]
 
@@ -146,7 +147,12 @@ def test_a_stopped_run_ends_with_the_same_bytes(recipe: Recipe, shared: Lab, lab
     assert resumed.state == ("resumed" if step > 2 else "ran")
     assert (f"goes on from step {(step - 1) // 2 * 2} of 6" in said) == (step > 2)
     assert resumed.record["outputs"] == undisturbed.record["outputs"]
-    assert set(resumed.record["outputs"]) == {"embedder.safetensors", "embedder.json", "curve.jsonl", "summary.json"}
+    assert set(resumed.record["outputs"]) == {
+        "embedder.safetensors",
+        "embedder.json",
+        "curve.jsonl",
+        "summary.json",
+    }
 
 
 def test_stopped_twice_and_a_torn_checkpoint(recipe: Recipe, shared: Lab, lab: Lab) -> None:

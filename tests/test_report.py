@@ -43,9 +43,7 @@ def fingerprint(name: str) -> str:
 class World:
     """A folder of fake stage outputs, as the store would hand them to the report."""
 
-    def __init__(
-        self, root: Path, seeds: tuple[int, ...] = (0, 1, 2), gain: float = 0.0, **recipe: Any
-    ) -> None:
+    def __init__(self, root: Path, seeds: tuple[int, ...] = (0, 1, 2), gain: float = 0.0, **recipe: Any) -> None:
         self.root, self.rng, self.inputs = root, np.random.default_rng(0), {}
         self.recipe = Recipe(name="fake", seeds=seeds, **recipe).model_dump(mode="json", exclude={"runtime"})
         self.names = [f"orl/s{n}" for n in range(1, TRAIN)] + [EVIL]
@@ -106,9 +104,7 @@ class World:
         summary = {
             "files": len(rows) + 2,
             "quarantined": 2,
-            "splits": {
-                split: {"identities": count, "images": count * EACH} for split, count in splits.items()
-            },
+            "splits": {split: {"identities": count, "images": count * EACH} for split, count in splits.items()},
         }
         (out / "summary.json").write_text(json.dumps(summary))
 
@@ -127,18 +123,12 @@ class World:
         old = [self.row(name, "train", parents=[name], **made) for name in self.names for _ in range(3)]
         parents = [self.names[0], EVIL]
         new = [
-            self.row(f"synthetic/new-{n:05d}", "train", parents=parents, **made)
-            for n in range(12)
-            for _ in range(3)
+            self.row(f"synthetic/new-{n:05d}", "train", parents=parents, **made) for n in range(12) for _ in range(3)
         ]
         manifest.write(out, old + new, "synthesize", {})
         filters = {
-            "thresholds": {
-                "too_close": {"value": 0.4123, "how": "similarity at a false-match rate of 0.01 on val"}
-            },
-            "counts": [
-                {"filter": "left_identity", "seen": 120, "removed": 37, "why": "far from the robust centre"}
-            ],
+            "thresholds": {"too_close": {"value": 0.4123, "how": "similarity at a false-match rate of 0.01 on val"}},
+            "counts": [{"filter": "left_identity", "seen": 120, "removed": 37, "why": "far from the robust centre"}],
             "requested": {"new_identities": 14, "images": 60},
             "made": {"new_identities": 12, "images": 54},
         }
@@ -169,15 +159,11 @@ class World:
 
     def _train_recognizer(self, arm: str, seed: int) -> None:
         out = self.folder(f"train_recognizer:{arm}:{seed}")
-        lines: list[dict[str, float]] = [
-            {"nimg": 32 * n, "loss": 9 / n + self.rng.random()} for n in range(1, 60)
-        ]
+        lines: list[dict[str, float]] = [{"nimg": 32 * n, "loss": 9 / n + self.rng.random()} for n in range(1, 60)]
         for line in lines[9::10]:
             line["val_eer"] = 0.3 - line["nimg"] / 20000 + self.rng.random() / 50
         (out / "curve.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-        (out / "summary.json").write_text(
-            json.dumps({"best_step": 50, "steps": 59, "val_eer": 0.2, "images_seen": 1})
-        )
+        (out / "summary.json").write_text(json.dumps({"best_step": 50, "steps": 59, "val_eer": 0.2, "images_seen": 1}))
 
     def _benchmark(self, arm: str, seed: int, sigma: float) -> None:
         out = self.folder(f"benchmark:{arm}:{seed}")
@@ -241,17 +227,13 @@ def test_numbers_are_those_of_the_embeddings(gained: tuple[World, Path]) -> None
     eers = {}
     for arm in ("real", "real+synthetic"):
         folders = [world.inputs[f"benchmark:{arm}:{seed}"] for seed in (0, 1, 2)]
-        eers[arm] = [
-            sklearn_eer(load_file(f / "embeddings.safetensors")["embedding"], people) for f in folders
-        ]
+        eers[arm] = [sklearn_eer(load_file(f / "embeddings.safetensors")["embedding"], people) for f in folders]
         entry = found["arms"][arm]["eer"]
         assert entry["per_seed"] == pytest.approx(eers[arm], abs=0.01)
         assert entry["mean"] == pytest.approx(np.mean(entry["per_seed"]))
         assert entry["ci_low"] < entry["mean"] < entry["ci_high"]
     comparison = found["comparison"]
-    assert comparison["delta"] == pytest.approx(
-        np.mean(eers["real+synthetic"]) - np.mean(eers["real"]), abs=0.01
-    )
+    assert comparison["delta"] == pytest.approx(np.mean(eers["real+synthetic"]) - np.mean(eers["real"]), abs=0.01)
     assert (comparison["n_seeds"], comparison["n_identities"]) == (3, TEST)
     assert (comparison["metric"], comparison["baseline"], comparison["arm"]) == (
         "eer",
@@ -336,10 +318,7 @@ def test_parquet_is_tidy(gained: tuple[World, Path]) -> None:
     results = read(gained[1])["arms"]
     assert len(rows) == sum(len(entry["per_seed"]) for arm in results.values() for entry in arm.values())
     eer = next(row for row in rows if (row["arm"], row["seed"], row["metric"]) == ("real", 1, "eer"))
-    assert (
-        eer["value"] == results["real"]["eer"]["per_seed"][1]
-        and eer["ci_low"] < eer["value"] < eer["ci_high"]
-    )
+    assert eer["value"] == results["real"]["eer"]["per_seed"][1] and eer["ci_low"] < eer["value"] < eer["ci_high"]
     assert eer["n_identities"] == TEST
 
 
@@ -354,9 +333,7 @@ class Links(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
-        self.links += [
-            value or "" for name, value in attrs if name in ("src", "href", "srcset", "data", "action")
-        ]
+        self.links += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data", "action")]
 
 
 def test_html_stands_alone_and_escapes(gained: tuple[World, Path]) -> None:

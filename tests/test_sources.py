@@ -25,7 +25,8 @@ def test_the_family(faces: Path) -> None:
     members = SOURCES.load()
     assert {"orl", "folder"} <= set(members)
     for kind, member in members.items():
-        source: SourceConfig = member.model_validate({"kind": kind, **({"root": str(faces)} if kind == "folder" else {})})
+        root = {"root": str(faces)} if "root" in member.model_fields else {}
+        source: SourceConfig = member.model_validate({"kind": kind, **root})
         rows = list(source.rows())
         assert [(r.identity, r.relative) for r in rows] == sorted((r.identity, r.relative) for r in rows)
         assert len({r.relative for r in rows}) == len(rows) > 0
@@ -53,7 +54,10 @@ def test_a_folder_lists_people_and_images(tmp_path: Path, faces: Path) -> None:
     (root / "readme.txt").touch()
     (root / "empty").mkdir()
     rows = list(folder(root, dataset="mine", license="CC0").rows())
-    assert Counter(row.identity for row in rows) == {"mine/p00": 6, **{f"mine/p{n:02d}": 5 for n in range(1, 8)}}
+    assert Counter(row.identity for row in rows) == {
+        "mine/p00": 6,
+        **{f"mine/p{n:02d}": 5 for n in range(1, 8)},
+    }
     assert "p00/more/deep.png" in {row.relative for row in rows} and {row.license for row in rows} == {"CC0"}
 
 

@@ -84,7 +84,8 @@ def test_canonical_form_does_not_know_the_order_of_keys() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [{1, 2}, float("nan"), float("inf"), object(), b"bytes", Path("."), {"deep": [{"er": {3}}]}, {(1, 2): 3}]
+    "value",
+    [{1, 2}, float("nan"), float("inf"), object(), b"bytes", Path("."), {"deep": [{"er": {3}}]}, {(1, 2): 3}],
 )
 def test_what_has_no_single_form_raises(value: Any) -> None:
     with pytest.raises(TypeError, match="canonical"):
@@ -161,7 +162,10 @@ def test_the_record_is_written_last_and_says_it_all(store: Store, monkeypatch: p
     one = produce(store)
     assert seen == [["data.bin", "more.bin"]]
     record = json.loads((one.path / "record.json").read_text())
-    assert record["outputs"]["sub/more.bin"] == {"bytes": 8, "sha256": file_sha256(one.path / "sub" / "more.bin")}
+    assert record["outputs"]["sub/more.bin"] == {
+        "bytes": 8,
+        "sha256": file_sha256(one.path / "sub" / "more.bin"),
+    }
     assert set(record["outputs"]) == {"data.bin", "sub/more.bin"}
     assert record["fingerprint"] == one.fingerprint == one.path.name
     assert record["config"] == {"a": 1} and record["stage"] == "stage" and record["stage_version"] == 1
@@ -200,7 +204,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no record": (lambda p: (p / "record.json").unlink(), "record.json is missing"),
     "torn record": (lambda p: os.truncate(p / "record.json", 40), "record.json cannot be read"),
     "strange record": (lambda p: (p / "record.json").write_text("[1]"), "record.json cannot be read"),
-    "bare record": (lambda p: (p / "record.json").write_text('{"outputs": {"a": {}}}'), "record.json cannot be read"),
+    "bare record": (
+        lambda p: (p / "record.json").write_text('{"outputs": {"a": {}}}'),
+        "record.json cannot be read",
+    ),
     "a folder": (lambda p: ((p / "data.bin").unlink(), (p / "data.bin").mkdir()), "data.bin is missing"),
 }
 
@@ -295,9 +302,7 @@ def test_a_second_process_waits_and_then_hits(tmp_path: Path, children: list[sub
     assert not (tmp_path / "working-second").exists()
 
 
-def test_a_killed_holder_lets_go_and_its_work_is_kept(
-    tmp_path: Path, children: list[subprocess.Popen[str]]
-) -> None:
+def test_a_killed_holder_lets_go_and_its_work_is_kept(tmp_path: Path, children: list[subprocess.Popen[str]]) -> None:
     first = start("first", tmp_path / "store", tmp_path)
     children.append(first)
     wait_for(tmp_path / "working-first", first)

@@ -32,7 +32,14 @@ KINDS = sorted(GANS.load())
 
 def gan_node(root: Path, kind: str = "cvae_gan", **changes: Any) -> Node:
     data = tiny(root).model_dump(mode="json")
-    gan = {"kind": kind, "channels": 8, "max_channels": 16, "code_dim": 8, "z_dim": 4, **changes.pop("gan", {})}
+    gan = {
+        "kind": kind,
+        "channels": 8,
+        "max_channels": 16,
+        "code_dim": 8,
+        "z_dim": 4,
+        **changes.pop("gan", {}),
+    }
     data["train_gan"] = {**data["train_gan"], **changes, "gan": gan}
     return pick(graph.build(Recipe.model_validate(data)), "train_gan")
 
@@ -159,7 +166,11 @@ def test_what_is_not_finite_stops_the_run(faces: Path, lab: Lab) -> None:
 
 def test_seeds_and_options_make_others(faces: Path, shared: Lab, lab: Lab) -> None:
     first = shared.make(gan_node(faces)).record["outputs"]["generator.safetensors"]
-    nodes = [gan_node(faces, seed=1), gan_node(faces, flip=False), gan_node(faces, gan={"loss": "wasserstein"})]
+    nodes = [
+        gan_node(faces, seed=1),
+        gan_node(faces, flip=False),
+        gan_node(faces, gan={"loss": "wasserstein"}),
+    ]
     others = [lab.make(node).record["outputs"]["generator.safetensors"]["sha256"] for node in nodes]
     assert len({first["sha256"], *others}) == 4
 

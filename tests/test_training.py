@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +81,7 @@ def test_cosine_schedule() -> None:
     rates = [cosine_lr(step, 100, 0.1) for step in range(100)]
     assert rates[:10] == pytest.approx([0.1 * (step + 1) for step in range(10)])
     assert max(rates) == rates[9] == rates[10] == 1.0
-    assert all(later < earlier for earlier, later in zip(rates[10:], rates[11:], strict=False))
+    assert all(later < earlier for earlier, later in pairwise(rates[10:]))
     assert rates[55] == pytest.approx(0.5) and 0 < rates[99] < 1e-3
     assert rates[32] == pytest.approx(0.5 * (1 + math.cos(math.pi * 22 / 90)))
     assert cosine_lr(0, 1, 0.0) == 1.0 and all(cosine_lr(s, 4, 0.99) > 0 for s in range(4))

@@ -187,10 +187,7 @@ def row(world: str, n: int, s: int, outcomes: Doubles, true: Doubles, better: in
     naive_gain = (outcomes[..., 3] > 0, outcomes[..., 4] < 0)[::better][0]
     percent = (*held.T, gain[:, 1], loss[:, 1], gain[:, 2], plain[:, 1], naive_gain[:, 1])
     cells = " | ".join(f"{100 * np.mean(p):.1f}" for p in percent)
-    return (
-        f"| {world} | {n} | {s} | {cells} | {np.std(outcomes[:, 1, 0]):.4f} "
-        f"| {np.median(outcomes[:, 2, 5]):.3f} |"
-    )
+    return f"| {world} | {n} | {s} | {cells} | {np.std(outcomes[:, 1, 0]):.4f} | {np.median(outcomes[:, 2, 5]):.3f} |"
 
 
 HEADER = """
@@ -201,9 +198,7 @@ HEADER = """
 
 def main() -> None:
     """Run the simulation and print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=400, help="test sets for each row (default 400)")
     parser.add_argument("--people", type=int, nargs="+", default=[12, 14, 20])
     parser.add_argument("--seeds", type=int, nargs="+", default=[3, 5])

@@ -38,9 +38,7 @@ class Identification(BenchmarkConfig):
         axes = {"rank": [float(k) for k in range(1, len(curve) + 1)], "rate": curve.tolist()}
         return BenchmarkResult(found, {"cmc": axes})
 
-    def replicates(
-        self, embedding: np.ndarray, identity: np.ndarray, weights: np.ndarray
-    ) -> dict[str, np.ndarray]:
+    def replicates(self, embedding: np.ndarray, identity: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
         """See BenchmarkConfig: each rank-k, people weighted as probes while the gallery stays."""
         from facegan import intervals, metrics
 

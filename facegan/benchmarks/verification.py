@@ -49,9 +49,7 @@ class Verification(BenchmarkConfig):
         det = metrics.det_curve(pairs.score, pairs.genuine)
         return BenchmarkResult(found, {"det": {"far": det.far.tolist(), "frr": det.frr.tolist()}})
 
-    def replicates(
-        self, embedding: np.ndarray, identity: np.ndarray, weights: np.ndarray
-    ) -> dict[str, np.ndarray]:
+    def replicates(self, embedding: np.ndarray, identity: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
         """See BenchmarkConfig: eer, each resolvable tar@far, and accuracy at the thresholds chosen once."""
         from facegan import intervals, metrics
 

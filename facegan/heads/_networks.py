@@ -86,9 +86,7 @@ class AdaFaceHead(CosineHead):
     norm_std: Tensor
     batches: Tensor
 
-    def __init__(
-        self, num_classes: int, embedding_dim: int, s: float, m: float, h: float, t_alpha: float
-    ) -> None:
+    def __init__(self, num_classes: int, embedding_dim: int, s: float, m: float, h: float, t_alpha: float) -> None:
         super().__init__(num_classes, embedding_dim, s)
         self.m, self.h, self.t_alpha = m, h, t_alpha
         self.register_buffer("norm_mean", torch.zeros(()))

@@ -28,9 +28,7 @@ class Material:
     samples: bytes | None
 
 
-def context(
-    recipe: dict[str, Any], inputs: dict[str, Path], findings: Findings, material: Material
-) -> dict[str, Any]:
+def context(recipe: dict[str, Any], inputs: dict[str, Path], findings: Findings, material: Material) -> dict[str, Any]:
     """Everything that the templates show."""
     comparison = findings.comparison
     named = next(m for m in findings.measures if m.name == comparison["metric"])
@@ -142,9 +140,7 @@ def strip(measure: Measure, comparison: dict[str, Any]) -> dict[str, Any] | None
     }
     return {
         "x": {"zero": x(0), "delta": x(delta), "low": x(low), "high": x(high)},
-        "least": None
-        if least is None
-        else {"at": x(least), "label": min(max(x(least), margin), width - margin)},
+        "least": None if least is None else {"at": x(least), "label": min(max(x(least), margin), width - margin)},
         "text": text,
         "better_left": sign < 0,
         "width": STRIP_PX[0],

@@ -110,9 +110,7 @@ def measure(
     Raises UserError when the comparison's metric was not measured, or runs judged different test images.
     """
     arms, seeds = list(recipe["arms"]), list(recipe["seeds"])
-    benchmarks = [
-        BENCHMARKS.get(spec["kind"]).model_validate(spec) for spec in recipe["benchmark"]["benchmarks"]
-    ]
+    benchmarks = [BENCHMARKS.get(spec["kind"]).model_validate(spec) for spec in recipe["benchmark"]["benchmarks"]]
     runs = [scored.load(inputs, arm, s) for arm in arms for s in seeds]
     scored.same_test(runs)
     found = scored.found(runs)
@@ -134,9 +132,7 @@ def measure(
     return Findings(measures, comparison, scored.curves(runs), len(runs[0].people))
 
 
-def _replicates(
-    benchmarks: list[BenchmarkConfig], run: Run, weights: NDArray[np.int32]
-) -> dict[str, Doubles]:
+def _replicates(benchmarks: list[BenchmarkConfig], run: Run, weights: NDArray[np.int32]) -> dict[str, Doubles]:
     found: dict[str, Doubles] = {}
     for benchmark in benchmarks:
         found.update(benchmark.replicates(run.embedding, run.people, weights))
@@ -179,9 +175,7 @@ def _measure(
 def _arm(values: Doubles, points: Doubles, n_people: int, confidence: float) -> ArmValue:
     """Intervals of one arm: of its mean for other people and seeds, and of each seed for other people."""
     whole = intervals.single_interval(values, points, n_people, confidence)
-    each = [
-        intervals.single_interval(values[[s]], points[[s]], n_people, confidence) for s in range(len(points))
-    ]
+    each = [intervals.single_interval(values[[s]], points[[s]], n_people, confidence) for s in range(len(points))]
     return ArmValue(
         tuple(points.tolist()),
         whole.value,
@@ -208,9 +202,7 @@ def _difference(
     found = intervals.paired_difference(arm[0], baseline[0], arm[1], baseline[1], n_people, confidence)
     smallest = intervals.smallest_detectable(found)
     verdict, reason = intervals.verdict(found, better)
-    return Difference(
-        found.delta, *_ends(found), smallest if np.isfinite(smallest) else None, verdict, reason
-    )
+    return Difference(found.delta, *_ends(found), smallest if np.isfinite(smallest) else None, verdict, reason)
 
 
 def _without_interval(arm: float | None, baseline: float | None, metric: dict[str, Any]) -> Difference:

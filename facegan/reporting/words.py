@@ -32,8 +32,7 @@ TERMS = {
     "interval": "The range of values that fits the data: had other people been tested and other seeds been "
     "drawn, results within it would be no surprise. It comes from resampling the test people, crossed with "
     "the seeds.",
-    "guide": "A recognizer trained on real images only, which filters the synthetic ones. It is never "
-    "compared.",
+    "guide": "A recognizer trained on real images only, which filters the synthetic ones. It is never compared.",
 }
 
 
@@ -142,9 +141,7 @@ def verdict(recipe: dict[str, Any], named: Measure, comparison: dict[str, Any]) 
     if moved == "left":
         span = f"at {number(before, digits)}"
     certainty = (
-        f", {percent(comparison['confidence'])} interval {interval(low, high, digits, True)}"
-        if low is not None
-        else ""
+        f", {percent(comparison['confidence'])} interval {interval(low, high, digits, True)}" if low is not None else ""
     )
     return f"{what} {moved} the {words} {span} (difference {signed(delta, digits)}{certainty}): {result}."
 

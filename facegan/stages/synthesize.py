@@ -85,7 +85,7 @@ def run(options: Synthesize, extra: dict[str, Any], inputs: dict[str, Path], out
     tally = Tally()
 
     generator = inputs["generator"].name
-    rows = existing_people(studio, spec["identities"], centres, tally, generator, context)
+    rows = existing_people(studio, spec["identities"], centres, thresholds, tally, generator, context)
     made_existing = len(rows)
     new_rows, new_people = new_identities(studio, spec["identities"], centres, thresholds, tally, generator, context)
     rows += new_rows
@@ -115,9 +115,14 @@ def run(options: Synthesize, extra: dict[str, Any], inputs: dict[str, Path], out
 
 
 def existing_people(
-    studio: Studio, names: list[str], centres: np.ndarray, tally: Tally, generator: str, context: Context
-) -> list[dict[str, Any]]:
-    """The best images of each train person, by closeness to the person's real centre under the guide."""
+    studio: Studio, names: list[str], centres: np.ndarray, thresholds: dict[str, Any], tally: Tally, generator: str,
+    context: Context,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """The best images of each train person, by closeness to the person's real centre under the guide.
+
+    An image no closer to its person than strangers' photos are to each other has left its person.
+    """
+    stranger = thresholds["image"]["value"]
     options = studio.options
     rows: list[dict[str, Any]] = []
     if options.images_per_existing == 0:
@@ -128,9 +133,12 @@ def existing_people(
         seed = subseed("existing", options.seed, name)
         z = studio.variation(candidates, [number], np.random.default_rng(seed))
         pixels, embedding = studio.shoot(codes[number], z)
-        kept = best(embedding @ centres[number], options.images_per_existing)
-        why = "the candidates least like their person under the guide"
-        tally.add("consistency of train people", candidates, candidates - len(kept), why)
+        score = embedding @ centres[number]
+        left = int((score <= stranger).sum())
+        tally.add("images that left their train person", candidates, left, f"cosine up to {stranger:.3f}")
+        kept = best(score, options.images_per_existing, stranger)
+        why = "more candidates than wanted: those least like their person under the guide"
+        tally.add("surplus images of train people", candidates - left, candidates - left - len(kept), why)
         for index in kept:
             latent = latent_json(codes[number], z[index], index, options.batch_size)
             rows.append(_row(pixels[index], name, [name], seed, latent, generator))
@@ -146,7 +154,7 @@ def new_identities(
     options = studio.options
     rng = np.random.default_rng(subseed("new", options.seed))
     codes = studio.G.codes().detach().cpu().numpy()
-    limit = thresholds["person"]["value"]
+    limit, stranger = thresholds["person"]["value"], thresholds["image"]["value"]
     rows: list[dict[str, Any]] = []
     taken, proposals = centres, options.new_identities * options.max_attempts
     for attempt in range(proposals):
@@ -170,9 +178,14 @@ def new_identities(
         tally.add("new people too close to each other", 1, int(near_new > limit), f"cosine above {limit:.3f}")
         if near_new > limit:
             continue
-        kept = best(embedding @ centre, options.images_per_new)
-        why = "the candidates least like the rest of their person under the guide"
-        tally.add("consistency of new people", candidates, candidates - len(kept), why)
+        score = embedding @ centre
+        left = int((score <= stranger).sum())
+        tally.add("images that left their new person", candidates, left, f"cosine up to {stranger:.3f}")
+        kept = best(score, options.images_per_new, stranger)
+        why = "more candidates than wanted: those least like the rest of their person under the guide"
+        tally.add("surplus images of new people", candidates - left, candidates - left - len(kept), why)
+        if len(kept) == 0:
+            continue
         name, parents = f"synthetic/new-{made:06d}", [names[p] for p in proposal.parents]
         for index in kept:
             latent = latent_json(proposal.code, z[index], index, options.batch_size)
@@ -220,9 +233,10 @@ def robust_centres(embedding: np.ndarray, codes: np.ndarray) -> np.ndarray:
     return np.stack([robust_centre(embedding[codes == code]) for code in range(int(codes.max()) + 1)])
 
 
-def best(score: np.ndarray, count: int) -> np.ndarray:
-    """Places of the `count` highest scores, in ascending order of place."""
-    return np.sort(np.argsort(-score, kind="stable")[:count])
+def best(score: np.ndarray, count: int, above: float) -> np.ndarray:
+    """Places of the `count` highest scores that are greater than `above`, in ascending order of place."""
+    order = np.argsort(-score, kind="stable")[:count]
+    return np.sort(order[score[order] > above])
 
 
 @torch.no_grad()

@@ -83,7 +83,8 @@ def run(options: TrainGan, extra: dict[str, Any], inputs: dict[str, Path], out: 
         if crossed(nimg, options.batch_size, options.snapshot_kimg) or nimg >= total:
             path = out / "snapshots" / f"kimg-{nimg / 1000:09.3f}.png"
             draw_grid(path, G_ema, images, codes)
-            context.image(path, f"samples at {nimg / 1000:.1f} kimg: a real photo, then the same person with borrowed variation")
+            what = "a real photo, then the same person with borrowed variation"
+            context.image(path, f"samples at {nimg / 1000:.1f} kimg: {what}")
         if crossed(nimg, options.batch_size, options.checkpoint_kimg) and nimg < total:
             checkpoints.save(nimg, {name: part.state_dict() for name, part in parts.items()})
 

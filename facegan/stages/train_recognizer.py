@@ -24,9 +24,7 @@ from facegan.store import WORK, write_atomic
 from facegan.training import Curve, Sampler, cosine_lr, device_of, reseed, subseed, threads_of
 
 
-def run(
-    options: TrainRecognizer, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context
-) -> None:
+def run(options: TrainRecognizer, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
     """Write `embedder.safetensors`, `embedder.json`, `curve.jsonl` and `summary.json`.
 
     `inputs` are `train` (a merged manifest, with labels) and `val` (whose val rows choose the weights).
@@ -133,5 +131,3 @@ def start_from(net: Embedder, path: Path) -> None:
         f"the weights in {path} fit less than half of backbone and embedding layer",
         fix="choose the backbone (and backbone_args) that they were trained with",
     )
-
-

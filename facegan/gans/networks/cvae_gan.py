@@ -65,9 +65,7 @@ class CvaeGenerator(Generator):
         self.down = nn.ModuleList(
             Modulated(nn.Conv2d(i, o, 4, 2, 1), joint) for i, o in itertools.pairwise([img_channels, *down])
         )
-        self.up = nn.ModuleList(
-            Modulated(nn.Conv2d(i, o, 1), joint) for i, o in itertools.pairwise(down[::-1])
-        )
+        self.up = nn.ModuleList(Modulated(nn.Conv2d(i, o, 1), joint) for i, o in itertools.pairwise(down[::-1]))
         self.refine = nn.ModuleList(Modulated(nn.Conv2d(o, o, 3, 1, 1), joint) for o in down[-2::-1])
         self.to_img = nn.Conv2d(down[0], img_channels, 3, padding=1)
         layers: list[nn.Module] = []
