@@ -22,7 +22,7 @@ BACKBONE_ARGS = {"channels": [8, 8, 16, 16], "stem_width": 8}
 
 
 def draw_face(person: int, shot: int, height: int = 48, width: int = 44) -> np.ndarray:
-    """A face (H, W) uint8: head, hair, eyes, nose and mouth belong to the person; place and light to the shot."""
+    """A face (H, W) uint8: the features belong to the person, place and light to the shot."""
     who = np.random.default_rng(subseed("face", person))
     now = np.random.default_rng(subseed("shot", person, shot))
     y, x = np.mgrid[0:height, 0:width]

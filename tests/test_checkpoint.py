@@ -91,18 +91,21 @@ def test_a_temporary_file_of_a_killed_run_is_passed_over(checkpoints: Checkpoint
 
 
 class Evil:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
     def __reduce__(self) -> Any:
-        return (os.system, ("touch /tmp/facegan-was-here",))
+        return (os.mkdir, (str(self.path),))
 
 
 def test_nothing_is_unpickled(checkpoints: Checkpoints, tmp_path: Path) -> None:
     buffer = io.BytesIO()
-    torch.save({"w": Evil()}, buffer)
+    torch.save({"w": Evil(tmp_path / "was-here")}, buffer)
     data = buffer.getvalue()
     (tmp_path / "checkpoint-000000000008.pt").write_bytes(hashlib.sha256(data).digest() + data)
     with pytest.raises(pickle.UnpicklingError, match="Weights only"):
         checkpoints.load_latest()
-    assert not Path("/tmp/facegan-was-here").exists()
+    assert not (tmp_path / "was-here").exists()
 
 
 def test_training_goes_on_exactly(checkpoints: Checkpoints) -> None:

@@ -85,7 +85,8 @@ def test_extreme_columns_round_trip(tmp_path: Path) -> None:
 def test_the_schema_is_the_contract(written: Path) -> None:
     schema = pq.read_schema(part_of(written))
     assert schema.names == [
-        "image", "image_id", "source_sha256", "identity", "label", "source", "dataset", "split", "height", "width",
+        "image", "image_id", "source_sha256", "identity", "label", "source", "dataset", "split",
+        "height", "width",
         "landmarks", "quality", "group", "license", "generator", "seed", "latent", "parents",
     ]  # fmt: skip
     assert schema.field("image").type == pa.struct([("bytes", pa.binary()), ("path", pa.string())])

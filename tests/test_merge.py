@@ -68,8 +68,8 @@ def synthetic_rows() -> list[dict[str, Any]]:
 
 
 def run(
-    tmp_path: Path, arm: Arm, real: list[dict[str, Any]] | None = None, synthetic: list[dict[str, Any]] | None = None,
-    **options: Any,
+    tmp_path: Path, arm: Arm, real: list[dict[str, Any]] | None = None,
+    synthetic: list[dict[str, Any]] | None = None, **options: Any,
 ) -> Path:  # fmt: skip
     inputs = {"real": tmp_path / "real"}
     manifest.write(inputs["real"], real_rows() if real is None else real, "prepare", {})

@@ -99,7 +99,7 @@ def test_fingerprint_is_of_the_faces(tmp_path: Path, faces: Path) -> None:
 def test_fingerprint_with_a_file_that_cannot_be_read(
     tmp_path: Path, faces: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Root reads everything, so the refusal is played; the file goes to the quarantine and the run goes on."""
+    """Root reads everything, so the refusal is played; prepare puts the file into the quarantine."""
     import facegan.sources as module
 
     first = folder(faces).fingerprint()

@@ -1,4 +1,4 @@
-"""synthesize: thresholds and filters counted by hand, rows that are made again bit for bit, new people's descent."""
+"""synthesize: thresholds and filters counted by hand, rows made again bit for bit, new people's descent."""
 
 from __future__ import annotations
 
@@ -314,7 +314,7 @@ def check_rows(artifact: Artifact, recipe: Recipe, lab: Lab) -> None:
     assert all(len(set(row["parents"])) == 2 for row in new)
 
 
-def test_the_stage_adds_up(made: Artifact, generous: Recipe, recipe: Recipe, shared: Lab, lab: Lab) -> None:
+def test_the_stage_adds_up(made: Artifact, generous: Recipe, recipe: Recipe, shared: Lab) -> None:
     check_rows(made, generous, shared)
     assert report_of(made)["made"] == report_of(made)["requested"]
     check_rows(shared.stage(recipe, "synthesize"), recipe, shared)  # with real filters
