@@ -373,9 +373,11 @@ def test_same_inputs_same_bytes(gained: tuple[World, Path]) -> None:
     assert all((out / name).read_bytes() == (again / name).read_bytes() for name in files)
 
 
-def test_metric_that_nobody_measured(tmp_path: Path) -> None:
-    world = World(tmp_path, comparison={"metric": "f1"})
-    with pytest.raises(UserError, match=r"'f1'(.|\n)*eer, tar@far=0.1"):
+def test_metric_that_too_few_people_left_unmeasured(tmp_path: Path) -> None:
+    ranks = {"kind": "identification", "ranks": [1, 500]}
+    benchmark = {"benchmarks": [{"kind": "verification"}, ranks]}
+    world = World(tmp_path, comparison={"metric": "rank-500"}, benchmark=benchmark)
+    with pytest.raises(UserError, match=r"'rank-500'(.|\n)*eer, tar@far=0.1"):
         world.numbers()
 
 

@@ -1,0 +1,38 @@
+"""What a recipe refuses before anything is computed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from facegan.config import Recipe
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"comparison": {"metric": "f1"}}, "'f1' is not measured; eer, tar@far=0.1"),
+        ({"comparison": {"arm": "nobody"}}, "names arm 'nobody', but the arms are: real, real\\+synthetic"),
+        ({"comparison": {"arm": "real"}}, "against itself"),
+        ({"seeds": [1, 1]}, "distinct"),
+        ({"seeds": [0, 1000]}, "guide must not be judged"),
+        ({"arms": {"real": {}, "real+synthetic": {}, "guide": {}}}, "call the arm otherwise"),
+        ({"arms": {"real": {}, "real+synthetic": {"real": False}}}, "at least one of real, existing, new"),
+        ({"arms": {"real": {"synthetic_per_real": 1}, "real+synthetic": {}}}, "both real and synthetic"),
+        ({"synthesize": {"images_per_existing": 0, "new_identities": 0}}, "synthesize makes none"),
+        ({"prepare": {"split": {"train": 0.9}}}, "must be 1"),
+        ({"train_recognizer": {"pretrained": True, "weights": "w.safetensors"}}, "exclude each other"),
+        ({"benchmark": {"benchmarks": [{"kind": "verification"}, {"kind": "verification"}]}}, "measure the same"),
+        ({"train_gan": {"nonsense": 1}}, "Extra inputs"),
+    ],
+)
+def test_impossible_recipes_are_refused_with_the_reason(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        Recipe.model_validate(changes)
+
+
+def test_a_recipe_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Recipe().seeds = (5,)  # type: ignore[misc]
