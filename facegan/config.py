@@ -87,10 +87,10 @@ class Synthesize(Frozen):
     images_per_new: int = Field(10, ge=1, le=10000)
     oversample: float = Field(2.0, ge=1, le=20, description="candidates drawn for each image that is kept")
     borrowed: float = Field(
-        0.5, ge=0, le=1, description="how far a photo's variation code moves towards that of another person's photo"
+        0.4, ge=0, le=1, description="how much of a variation code comes from another person's photo"
     )
     variation_noise: float = Field(
-        0.2, ge=0, le=3, description="noise added to a variation code, in standard deviations"
+        0.1, ge=0, le=3, description="noise added to a variation code, in standard deviations"
     )
     max_fmr: float = Field(
         0.01, gt=0, lt=0.5, description="false-match rate on val people that sets what counts as too close"

@@ -253,9 +253,9 @@ def test_variation_is_borrowed_from_others() -> None:
         own, others = (rounded(donors[person == p]) for p in (who, 1 - who))
         assert rounded(drawn(60, (who,), variation_noise=0.0, borrowed=1.0)) == others
         assert rounded(drawn(60, (who,), variation_noise=0.0, borrowed=0.0)) == own
-        for z in drawn(20, (who,), variation_noise=0.0, borrowed=0.5):  # half way from an own to another's
-            halves = [(np.asarray(a) + np.asarray(b)) / 2 for a in own for b in others]
-            assert np.abs(np.asarray(halves) - z).sum(axis=1).min() < 1e-3
+        for z in drawn(20, (who,), variation_noise=0.0, borrowed=0.6):  # 0.8 of an own, 0.6 of another's
+            turned = [0.8 * np.asarray(a) + 0.6 * np.asarray(b) for a in own for b in others]
+            assert np.abs(np.asarray(turned) - z).sum(axis=1).min() < 1e-3
     everyone = drawn(60, (0, 1), variation_noise=0.0, borrowed=1.0)  # no others: one's own
     assert rounded(everyone) <= rounded(donors)
     noisy = drawn(5000, (0,), variation_noise=0.5, borrowed=1.0)

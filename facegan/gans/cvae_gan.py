@@ -26,14 +26,14 @@ class CvaeGan(GanConfig):
     max_channels: int = Field(128, ge=8, le=1024, multiple_of=8)
     code_dim: int = Field(64, ge=4, le=1024, description="identity code")
     z_dim: int = Field(96, ge=2, le=1024, description="variation code")
-    lr_d: float = Field(1e-3, gt=0)
+    lr_d: float = Field(2e-3, gt=0)
     ema_kimg: float = Field(0.5, ge=0, description="half-life of the averaged generator; 0: no average")
     diffaugment: tuple[Augmentation, ...] = Field(
         ("color", "translation"), description="differentiable augmentation of all that D sees"
     )
     reconstruction: float = Field(2.0, gt=0, description="weight of L1 at full and at quarter scale")
     kl: float = Field(0.002, ge=0, description="weight of the variation code's divergence from N(0, 1)")
-    adversarial: float = Field(0.1, ge=0, description="weight of the adversarial term in G")
+    adversarial: float = Field(0.2, ge=0, description="weight of the adversarial term in G")
 
     def build_generator(self, num_identities: int, img_channels: int, size_px: int) -> Generator:
         """See GanConfig."""

@@ -50,7 +50,11 @@ class Studio:
     device: torch.device
 
     def variation(self, count: int, people: Sequence[int], rng: np.random.Generator) -> np.ndarray:
-        """Variation codes (count, z_dim): from photos of `people`, part of the way to photos of others, with noise."""
+        """Variation codes (count, z_dim): from photos of `people`, turned towards photos of others, with noise.
+
+        sqrt(1 - b^2) own + b other: as long as a real code, where the straight line between two would be
+        shorter and its face bland.
+        """
         if self.donors is None:
             return rng.standard_normal((count, self.G.z_dim)).astype(np.float32)
         own = np.isin(self.donor_person, people)
@@ -58,7 +62,8 @@ class Studio:
         start = self.donors[rng.choice(np.flatnonzero(own), count)]
         end = self.donors[rng.choice(np.flatnonzero(others), count)]
         noise = rng.standard_normal(start.shape) * self.donors.std(axis=0) * self.options.variation_noise
-        return np.asarray(start + self.options.borrowed * (end - start) + noise, np.float32)
+        borrowed = self.options.borrowed
+        return np.asarray(np.sqrt(1 - borrowed**2) * start + borrowed * end + noise, np.float32)
 
     def shoot(self, code: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Images of one person (N, H, W, C) uint8 and the guide's embeddings of them (N, embedding_dim)."""

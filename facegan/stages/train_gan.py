@@ -138,7 +138,7 @@ def crossed(nimg: int, batch_size: int, every_kimg: float) -> bool:
 def draw_grid(path: Path, G: Generator, images: ManifestImages, codes: np.ndarray) -> None:
     """A fixed-latent grid: one person a row, led by a real photo; each column borrows one variation code.
 
-    Where G has an encoder, a face is half-way from the person's own photo to the photo that the column borrows.
+    Where G has an encoder, the code is that of the person's own photo, turned towards the column's photo.
     """
     device = next(G.parameters()).device
     people = min(GRID_PEOPLE, G.num_identities)
@@ -150,7 +150,7 @@ def draw_grid(path: Path, G: Generator, images: ManifestImages, codes: np.ndarra
         z = torch.randn(1, GRID_VARIATIONS, G.z_dim, generator=torch.Generator().manual_seed(0)).to(device)
         z = z.expand(people, -1, -1)
     else:
-        z = (z[:people, None] + z[None, people:]) / 2
+        z = 0.92 * z[:people, None] + 0.4 * z[None, people:]  # as synthesize borrows by default
     img = G(w[:people].repeat_interleave(GRID_VARIATIONS, 0), z.flatten(0, 1))
     fakes = to_pixels(img).reshape(people, GRID_VARIATIONS, *images.pixels.shape[1:])
     rows = [np.concatenate([real, *row], axis=1) for real, row in zip(images.pixels[firsts], fakes, strict=True)]
