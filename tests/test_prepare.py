@@ -8,6 +8,7 @@ import json
 import random
 import shutil
 import struct
+import zipfile
 import zlib
 from collections import Counter
 from pathlib import Path
@@ -364,3 +365,17 @@ def test_growing_moves_few() -> None:
         before, after = assign(names[:count], Split()), assign(names[: count + 1], Split())
         moved = [(before[n], after[n]) for n in before if before[n] != after[n]]
         assert len(moved) <= 4 and {"train", "test"} not in [set(pair) for pair in moved]
+
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "celeb17_raw.zip"
+
+
+@pytest.mark.skipif(not SHARED.is_file(), reason="the shared photos are not beside the project")
+def test_a_folder_of_real_photos_of_any_size(lab: Lab, tmp_path: Path) -> None:
+    with zipfile.ZipFile(SHARED) as archive:
+        archive.extractall(tmp_path)
+    artifact = prepared(lab, tmp_path / "celeb17_raw", size_px=64, color="rgb")
+    images = ManifestImages(artifact.path)
+    assert images.pixels.shape == (204, 64, 64, 3) and not quarantine(artifact)
+    assert Counter(Counter(images.identity.tolist()).values()) == {12: 17}
+    assert manifest.validate(artifact.path) == []
