@@ -138,6 +138,21 @@ def test_second_run_is_all_hits_and_starts_no_server(finished: tuple[Path, dict[
     assert not (workdir / "data" / "prefect").exists(), "a temporary server would have its home there"
 
 
+def test_a_recorded_run_shows_cached_stages_and_the_verdict(finished: tuple[Path, dict[str, Any]]) -> None:
+    workdir, first = finished
+    assert {s["state"] for s in run(workdir)["stages"]} == {"cached"}
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+
+    with get_client(sync_client=True) as client:
+        newest = max(client.read_flow_runs(), key=lambda found: str(found.created))
+        this = FlowRunFilter(id=FlowRunFilterId(any_=[newest.id]))
+        tasks, artifacts = client.read_task_runs(flow_run_filter=this), client.read_artifacts(flow_run_filter=this)
+    assert len(tasks) == len(first["stages"])
+    assert {found.state_name for found in tasks} == {"Cached"}
+    assert any(first["comparison"]["verdict"] in str(found.data) for found in artifacts)
+
+
 def test_a_gan_option_leaves_the_real_arm_cached(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     workdir = copy_of(finished[0], tmp_path)
     answer = run(workdir, "--set", "train_gan.gan.lr_g=0.0007")
