@@ -27,6 +27,7 @@ from facegan.images import ManifestImages
 from facegan.metrics import eer, pair_scores
 from facegan.stages import train_recognizer
 from facegan.store import WORK, Artifact
+from facegan.training import Sampler
 
 
 def recognizer(recipe: Recipe, **changes: Any) -> Node:
@@ -103,6 +104,43 @@ def test_the_best_step_on_val_people_is_kept(trained: tuple[Lab, Node, Artifact]
     assert error_rate(net, val) == summary(artifact)["val_eer"]  # those very weights
 
 
+def test_weights_of_the_best_and_not_of_the_last_step(
+    recipe: Recipe, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script, seen = iter([0.4, 0.1, 0.1, 0.2, 0.3, 0.1]), []
+
+    def scripted(net: torch.nn.Module, *_: Any) -> float:
+        seen.append({name: value.clone() for name, value in net.state_dict().items()})
+        return next(script)
+
+    monkeypatch.setattr(train_recognizer, "val_eer", scripted)
+    artifact = lab.make(recognizer(recipe, evaluations=6))
+    kept = load_file(artifact.path / "embedder.safetensors")
+    assert summary(artifact)["best_step"] == 2 and len(seen) == 6  # the first of the best
+    assert all(torch.equal(kept[name], seen[1][name]) for name in kept)
+    assert not torch.equal(seen[1]["project.weight"], seen[5]["project.weight"])
+
+
+def test_each_step_has_rows_and_chance_of_its_own(recipe: Recipe, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    places, chances = [], []
+
+    class Watched(Augmenter):
+        def __call__(self, pixels: np.ndarray, seed: int) -> np.ndarray:
+            chances.append(seed)
+            return super().__call__(pixels, seed)
+
+    class Placed(Sampler):
+        def batch(self, nimg: int, size: int) -> np.ndarray:
+            places.append((nimg, size))
+            return super().batch(nimg, size)
+
+    monkeypatch.setattr(train_recognizer, "Augmenter", Watched)
+    monkeypatch.setattr(train_recognizer, "Sampler", Placed)
+    lab.make(recognizer(recipe))
+    assert places == [(nimg, 8) for nimg in range(0, 48, 8)]
+    assert len(set(chances)) == len(chances) == 6
+
+
 def test_test_people_choose_nothing(recipe: Recipe, shared: Lab, tmp_path: Path) -> None:
     node = recognizer(recipe)
     inputs = inputs_of(node, shared)
@@ -137,7 +175,7 @@ def test_seed_and_only_seed_makes_another(recipe: Recipe, lab: Lab) -> None:
 
 @pytest.mark.parametrize("step", [1, 3, 4, 5, 6])
 def test_a_stopped_run_ends_with_the_same_bytes(recipe: Recipe, shared: Lab, lab: Lab, step: int) -> None:
-    node = recognizer(recipe)
+    node = recognizer(recipe, backbone_args={**BACKBONE_ARGS, "drop_rate": 0.3})  # draws random numbers
     undisturbed = shared.make(node)
     with pytest.raises(Stop):
         lab.make(node, stop_at(step))
