@@ -20,9 +20,18 @@ Augmentation = Literal["color", "translation", "cutout"]
 
 
 class GanConfig(Frozen):
-    """What every family has: a literal `kind`, the adversarial objective, and the two networks."""
+    """What every family has: a literal `kind` and a generator."""
 
     kind: str
+
+    def build_generator(self, num_identities: int, img_channels: int, size_px: int) -> Generator:
+        """G with its identity codes: see networks.base.Generator."""
+        raise TypeError(f"{type(self).__name__} must define build_generator()")
+
+
+class AdversarialConfig(GanConfig):
+    """A family that is trained against a discriminator: the objective, and the second network."""
+
     loss: Literal["nonsaturating", "hinge", "wasserstein"] = Field(
         "hinge", title="Adversarial loss", description="wasserstein brings its gradient penalty with it"
     )
@@ -38,10 +47,6 @@ class GanConfig(Frozen):
     lr_d: float = Field(5e-4, gt=0)
     beta1: float = Field(0.5, ge=0, lt=1)
     beta2: float = Field(0.99, gt=0, lt=1)
-
-    def build_generator(self, num_identities: int, img_channels: int, size_px: int) -> Generator:
-        """G with its identity codes: see networks.base.Generator."""
-        raise TypeError(f"{type(self).__name__} must define build_generator()")
 
     def build_discriminator(self, num_identities: int, img_channels: int, size_px: int) -> nn.Module:
         """D(img NCHW float32 in -1..1, label (N,) int64) -> logits (N,); may have fewer weights than G."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from facegan.gans import GANS, Augmentation, GanConfig
+from facegan.gans import GANS, AdversarialConfig, Augmentation
 
 if TYPE_CHECKING:
     from torch import nn
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @GANS.register
-class CvaeGan(GanConfig):
+class CvaeGan(AdversarialConfig):
     """Bao et al. 2017 in a small form: an encoder infers the variation code of a real image; G rebuilds the
     image from it and the person's code, and must fool D when the variation comes from another person."""
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from facegan.gans import GANS, GanConfig
+from facegan.gans import GANS, AdversarialConfig
 
 if TYPE_CHECKING:
     from torch import nn
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @GANS.register
-class Dcgan(GanConfig):
+class Dcgan(AdversarialConfig):
     """Radford et al. 2016 with their loss, rates and initialisation (DiffAugment is not theirs); the person
     enters G as a learned code beside z, and D as a projection. D's batch norm is left out under wasserstein,
     whose penalty is on single images, and under spectral_norm, which takes its place."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from facegan.gans import GANS, GanConfig
+from facegan.gans import GANS, AdversarialConfig
 
 if TYPE_CHECKING:
     from torch import nn
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @GANS.register
-class Style(GanConfig):
+class Style(AdversarialConfig):
     """Karras et al. 2020 in a small form: mapping network, modulated convolutions with noise, skip outputs,
     and a residual D with R1. Without style mixing and path length regularisation; with tanh at the output,
     and with DiffAugment."""

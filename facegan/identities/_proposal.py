@@ -9,7 +9,9 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Proposal:
-    """A proposed person: `code` (code_dim,) float32 and the training people, by row, whom it descends from."""
+    """A proposed person: `code` (code_dim,) float32, the training people, by row, whom it descends from, and the
+    share of each (sums to 1)."""
 
     code: np.ndarray
     parents: tuple[int, ...]
+    weights: np.ndarray

@@ -36,5 +36,5 @@ class Gaussian(IdentitiesConfig):
         _, singular, axes = np.linalg.svd(codes - mean, full_matrices=False)
         sigma = singular / np.sqrt(len(codes) - 1)
         draws = rng.standard_normal((count, len(sigma))) * sigma * self.spread
-        everyone = tuple(range(len(codes)))
-        return [Proposal((mean + draw @ axes).astype(np.float32), everyone) for draw in draws]
+        everyone, equal = tuple(range(len(codes))), np.full(len(codes), 1 / len(codes))
+        return [Proposal((mean + draw @ axes).astype(np.float32), everyone, equal) for draw in draws]

@@ -49,21 +49,16 @@ class Studio:
     options: Synthesize
     device: torch.device
 
-    def variation(self, count: int, people: Sequence[int], rng: np.random.Generator) -> np.ndarray:
-        """Variation codes (count, z_dim): from photos of `people`, turned towards photos of others, with noise.
-
-        sqrt(1 - b^2) own + b other: as long as a real code, where the straight line between two would be
-        shorter and its face bland.
-        """
+    def variation(self, count: int, people: Sequence[int], weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Variation codes (count, z_dim): a photo of each of `people`, blended, turned towards photos of others."""
         if self.donors is None:
             return rng.standard_normal((count, self.G.z_dim)).astype(np.float32)
-        own = np.isin(self.donor_person, people)
-        others = ~own if not own.all() else own
-        start = self.donors[rng.choice(np.flatnonzero(own), count)]
-        end = self.donors[rng.choice(np.flatnonzero(others), count)]
-        noise = rng.standard_normal(start.shape) * self.donors.std(axis=0) * self.options.variation_noise
-        borrowed = self.options.borrowed
-        return np.asarray(np.sqrt(1 - borrowed**2) * start + borrowed * end + noise, np.float32)
+        photos = [rng.choice(np.flatnonzero(self.donor_person == person), count) for person in people]
+        strangers = np.flatnonzero(~np.isin(self.donor_person, people))
+        other = self.donors[rng.choice(strangers if len(strangers) else len(self.donors), count)]
+        own = self.G.blend(np.stack([self.donors[photo] for photo in photos]), weights)
+        options = self.options
+        return self.G.vary(own, other, options.borrowed, options.variation_noise, rng).astype(np.float32)
 
     def shoot(self, code: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Images of one person (N, H, W, C) uint8 and the guide's embeddings of them (N, embedding_dim)."""
@@ -136,7 +131,7 @@ def existing_people(
     candidates = round(options.images_per_existing * options.oversample)
     for number, name in enumerate(names):
         seed = subseed("existing", options.seed, name)
-        z = studio.variation(candidates, [number], np.random.default_rng(seed))
+        z = studio.variation(candidates, [number], np.ones(1), np.random.default_rng(seed))
         pixels, embedding = studio.shoot(codes[number], z)
         score = embedding @ centres[number]
         left = int((score <= stranger).sum())
@@ -173,7 +168,7 @@ def new_identities(
             raise UserError(f"no new person can be proposed: {error}", fix) from error
         seed = subseed("new", options.seed, attempt)
         candidates = round(options.images_per_new * options.oversample)
-        z = studio.variation(candidates, proposal.parents, np.random.default_rng(seed))
+        z = studio.variation(candidates, proposal.parents, proposal.weights, np.random.default_rng(seed))
         pixels, embedding = studio.shoot(proposal.code, z)
         centre = robust_centre(embedding)
         near_real, near_new = (centres @ centre).max(), (taken[len(centres) :] @ centre).max(initial=-1.0)

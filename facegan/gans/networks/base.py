@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
@@ -32,6 +33,7 @@ class Generator(nn.Module):
     num_identities: int
     code_dim: int
     z_dim: int
+    start_images: int = 4000  # more would not move what G begins from, and would have to be held as float32
 
     def codes(self) -> torch.Tensor:
         """The training people's identity codes, (num_identities, code_dim)."""
@@ -47,6 +49,26 @@ class Generator(nn.Module):
     def encode(self, img: torch.Tensor, w: torch.Tensor) -> torch.Tensor | None:
         """Variation codes (N, z_dim) of real images of people w, or None where z is drawn from N(0, 1)."""
         return None
+
+    def blend(self, parts: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """One variation code from one of each parent: (parents, N, z_dim) and (parents,) -> (N, z_dim).
+
+        sum_p a_p z_p / |a|: as long as a real code, where the plain mean of several would be shorter and its
+        face bland.
+        """
+        blended: np.ndarray = np.tensordot(weights / np.linalg.norm(weights), parts, axes=1)
+        return blended
+
+    def vary(
+        self, own: np.ndarray, other: np.ndarray, borrowed: float, noise: float, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Variation codes (N, z_dim) turned from a person's own towards those of others' photos, with noise.
+
+        sqrt(1 - b^2) own + b other + noise e, e ~ N(0, 1): the straight line between two codes is shorter than
+        both.
+        """
+        turned = np.sqrt(1 - borrowed**2) * own + borrowed * other
+        return turned + noise * rng.standard_normal(own.shape)
 
     def step(self, real_img: torch.Tensor, label: torch.Tensor) -> Step:
         """Fake images of the batch's people with variation drawn from N(0, 1), and no terms of its own."""

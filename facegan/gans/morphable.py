@@ -1,0 +1,35 @@
+"""Morphable: shape and texture of registered photos, mixed. Solved, not trained: the default where photos are few."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from facegan.gans import GANS, GanConfig
+
+if TYPE_CHECKING:
+    from facegan.gans.networks.base import Generator
+
+
+@GANS.register
+class Morphable(GanConfig):
+    """A multidimensional morphable model (Jones and Poggio 1998) of faces that are registered without landmarks.
+
+    Every photo is a texture in a common frame and a displacement out of it. People, poses and expressions are
+    mixed in both, so a mouth moves instead of fading; light is borrowed as a few smooth axes. The generator holds
+    the registered photos: treat its file as you treat them.
+    """
+
+    kind: Literal["morphable"] = "morphable"
+    max_photos: int = Field(
+        6000, ge=2, le=50_000, title="Photos", description="evenly chosen from the train photos; more take memory"
+    )
+    light_dim: int = Field(24, ge=1, le=256, description="axes of texture that may be borrowed from other people")
+    light: float = Field(0.5, ge=0, le=2, description="how much of another photo's light a new image takes on")
+
+    def build_generator(self, num_identities: int, img_channels: int, size_px: int) -> Generator:
+        """See GanConfig."""
+        from facegan.gans.networks.morphable import MorphableGenerator
+
+        return MorphableGenerator(self, num_identities, img_channels, size_px)

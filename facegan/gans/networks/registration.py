@@ -1,0 +1,169 @@
+"""Groupwise registration: a smooth displacement for each face that lays eyes on eyes and mouths on mouths.
+
+All faces are warped at once towards what they have in common (congealing, Learned-Miller 2006, IEEE PAMI 28(2)),
+which is not one mean face but the nearest point of a low-rank subspace that is learned along the way (as in RASL,
+Peng et al. 2012, IEEE PAMI 34(11)): a pair of glasses then has something to lie on. No landmarks, no labels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+REFERENCE_PX = 64  # the side at which blurs and weights were chosen; other sides are scaled to it
+
+
+@dataclass(frozen=True)
+class Level:
+    """One step from coarse to fine: a control grid of `grid` x `grid` points, at 1 / `shrink` of the side."""
+
+    grid: int
+    shrink: int
+    blur_px: float
+    rank: int
+    iterations: int
+
+
+LEVELS = (Level(3, 4, 4.0, 2, 60), Level(5, 2, 2.5, 12, 60), Level(9, 2, 1.5, 12, 80), Level(13, 1, 0.8, 12, 60))
+GRID = LEVELS[-1].grid
+BEND, STRETCH = 20.0, 2.0  # weights of the second and first differences of the control grid
+LR = 0.02  # of half the side: 0.6 px at 64
+REFRESH = 5  # iterations between two looks at the subspace
+
+
+@dataclass
+class Subspace:
+    """What registered faces have in common at one level: mean (P,) and orthonormal axes (rank, P)."""
+
+    mean: torch.Tensor
+    axes: torch.Tensor
+
+    def nearest(self, flat: torch.Tensor) -> torch.Tensor:
+        """The nearest points of the subspace to (N, P)."""
+        centred = flat - self.mean
+        return self.mean + centred @ self.axes.T @ self.axes
+
+
+def register(img: torch.Tensor, known: list[Subspace] | None = None) -> tuple[torch.Tensor, list[Subspace]]:
+    """Displacements of NCHW float32 faces in -1..1: controls (N, 2, GRID, GRID), and the subspace of each level.
+
+    Where `warp(img, dense(controls))` reads, eyes lie on eyes. In units of half the side, (x, y) order. With
+    `known` subspaces the faces are laid onto those, each for itself; without, the subspaces are learned from the
+    faces and their mirror images (so that the common frame is symmetric), and the mean displacement is zero.
+    """
+    controls = torch.zeros(len(img), 2, LEVELS[0].grid, LEVELS[0].grid, device=img.device)
+    found = []
+    with torch.enable_grad():
+        for place, level in enumerate(LEVELS):
+            start = resample(controls.detach(), level.grid)
+            given = known[place] if known is not None else None
+            controls, subspace = _descend(_features(img, level), start, level, given)
+            found.append(subspace)
+    return controls.detach(), found
+
+
+def _descend(
+    feature: torch.Tensor, controls: torch.Tensor, level: Level, known: Subspace | None
+) -> tuple[torch.Tensor, Subspace]:
+    """Adam on the distance to the subspace, plus what keeps the grid smooth."""
+    side = feature.shape[-1]
+    x, y = unit_grid(side, feature.device).unbind(-1)
+    window = torch.exp(-(x.square() + y.square()) / 0.9**2)  # the face counts, the corners hardly do
+    controls = controls.clone().requires_grad_(True)
+    optimizer = torch.optim.Adam([controls], lr=LR, betas=(0.8, 0.95))
+    subspace = known
+    for iteration in range(level.iterations):
+        warped = warp(feature, dense(controls, side))
+        with torch.no_grad():
+            if known is None and iteration % REFRESH == 0:
+                subspace = _common(warped, level.rank)
+            assert subspace is not None
+            target = subspace.nearest(warped.flatten(1)).view_as(warped)
+        # Sums over the faces, so that a face moves alike among few and many.
+        loss = ((warped - target).square() * window).mean(dim=(1, 2, 3)).sum() + _roughness(controls, level.grid)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        if known is None:
+            with torch.no_grad():  # the frame stays where the faces are on average, and symmetric
+                mean = controls.mean(dim=0, keepdim=True)
+                controls -= (mean + mirrored(mean)) / 2
+    assert subspace is not None
+    return controls.detach(), subspace
+
+
+def _common(warped: torch.Tensor, rank: int) -> Subspace:
+    flat = torch.cat([warped, warped.flip(3)]).flatten(1)
+    mean = flat.mean(dim=0)
+    _, _, axes = torch.svd_lowrank(flat - mean, q=min(rank, *flat.shape), niter=2)
+    return Subspace(mean, axes.T)
+
+
+def _roughness(controls: torch.Tensor, grid: int) -> torch.Tensor:
+    bend = controls.diff(n=2, dim=2).square().mean(dim=(1, 2, 3)) + controls.diff(n=2, dim=3).square().mean(
+        dim=(1, 2, 3)
+    )
+    stretch = controls.diff(dim=2).square().mean(dim=(1, 2, 3)) + controls.diff(dim=3).square().mean(dim=(1, 2, 3))
+    return (BEND * (grid - 1) ** 2 / 4 * bend + STRETCH * (grid - 1) / 2 * stretch).sum()
+
+
+def _features(img: torch.Tensor, level: Level) -> torch.Tensor:
+    """Brightness relative to the neighbourhood, in its standard deviations: what light does not change much."""
+    scale = img.shape[-1] / REFERENCE_PX
+    grey = img.mean(dim=1, keepdim=True)
+    local = grey - blur(grey, 6.0 * scale)
+    local = local / (blur(local.square(), 6.0 * scale).sqrt() + 0.05)
+    return F.avg_pool2d(blur(local, level.blur_px * scale), level.shrink)
+
+
+def blur(img: torch.Tensor, sigma_px: float) -> torch.Tensor:
+    """Gaussian blur of NCHW, the edge's pixels going on."""
+    reach = max(1, int(3 * sigma_px + 0.5))
+    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=img.device) / sigma_px) ** 2)
+    kernel = (kernel / kernel.sum()).to(img.dtype).expand(img.shape[1], 1, 1, -1)
+    img = F.conv2d(F.pad(img, (reach, reach, 0, 0), mode="replicate"), kernel, groups=img.shape[1])
+    img = F.pad(img, (0, 0, reach, reach), mode="replicate")
+    return F.conv2d(img, kernel.transpose(2, 3), groups=img.shape[1])
+
+
+def unit_grid(side: int, device: torch.device | str = "cpu") -> torch.Tensor:
+    """(1, side, side, 2): x and y of each pixel's centre, the image reaching from -1 to 1."""
+    at = (torch.arange(side, device=device) + 0.5) / side * 2 - 1
+    y, x = torch.meshgrid(at, at, indexing="ij")
+    return torch.stack([x, y], dim=-1)[None]
+
+
+def resample(controls: torch.Tensor, grid: int) -> torch.Tensor:
+    """Controls (N, 2, g, g) on another grid."""
+    return F.interpolate(controls, size=(grid, grid), mode="bicubic", align_corners=True)
+
+
+def dense(controls: torch.Tensor, side: int) -> torch.Tensor:
+    """Controls (N, 2, g, g) -> a displacement for each pixel (N, side, side, 2), bicubic."""
+    return resample(controls, side).permute(0, 2, 3, 1)
+
+
+def mirrored(controls: torch.Tensor) -> torch.Tensor:
+    """The controls of the mirror image: seen in the mirror, and x turned round."""
+    turn = torch.tensor([-1.0, 1.0], device=controls.device, dtype=controls.dtype)
+    return controls.flip(3) * turn[:, None, None]
+
+
+def warp(img: torch.Tensor, displacement: torch.Tensor) -> torch.Tensor:
+    """img read at each pixel's place plus its displacement (N, side, side, 2); the edge's pixels go on."""
+    at = unit_grid(img.shape[-1], img.device) + displacement
+    return F.grid_sample(img, at, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def inverse(displacement: torch.Tensor, iterations: int = 10) -> torch.Tensor:
+    """The way back: e with e(y) = -d(y + e(y)), by fixed-point iteration (Chen et al. 2008, Medical Physics 35(1)).
+
+    Converges where d changes by less than its distance; the grid's smoothness sees to that.
+    """
+    field = displacement.permute(0, 3, 1, 2)
+    back = -displacement
+    for _ in range(iterations):
+        back = -warp(field, back).permute(0, 2, 3, 1)
+    return back
