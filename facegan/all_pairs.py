@@ -224,8 +224,7 @@ class _Drawn:
         n, couple = self.pairs.n_people, self.pairs.couple[low:high]
         if len(couple) * len(rows) > _DENSE * n * n:
             counts = np.bincount(couple, minlength=n * n).astype(self.flat.dtype).reshape(n, n)
-            product = self.flat[rows] @ counts
-            return np.einsum("bi,bi->b", product, self.flat[rows], dtype=np.float64)
+            return np.asarray(((self.flat[rows] @ counts).astype(np.float64) * self.weights[rows]).sum(axis=1))
         total = np.zeros(len(rows))
         size = max(1, _CHUNK // len(rows))
         for start in range(0, len(couple), size):

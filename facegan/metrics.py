@@ -275,8 +275,9 @@ def person_folds(pairs: PairScores, folds: int = 10, seed: int = 0) -> Ints:
 def deal_people(paired: Bools, folds: int = 10, seed: int = 0) -> Ints:
     """Deal the people into folds: int32 (n_people,), the fold of each, the same for the same people and seed.
 
-    paired: bool (n_people,), who has two images or more. Every fold needs two people (else it has no impostor pair) and a person with two images (else no genuine
-    pair), so there are min(folds, people // 2, people with two images) folds. Raises ValueError below two.
+    paired: bool (n_people,), who has two images or more. Every fold needs two people (else it has no impostor
+    pair) and a person with two images (else no genuine pair), so there are min(folds, people // 2, people with
+    two images) folds. Raises ValueError below two.
     """
     n_folds = min(folds, paired.size // 2, int(paired.sum()))
     if n_folds < 2:
