@@ -39,7 +39,9 @@ class Split(Frozen):
 
     train: float = Field(0.5, gt=0, lt=1, description="share of the people that everything is trained on")
     val: float = Field(0.15, gt=0, lt=1, description="share of the people on which choices are made")
-    test: float = Field(0.35, gt=0, lt=1, description="share of the people that only the benchmark sees")
+    test: float = Field(
+        0.35, ge=0, lt=1, description="share of the people that only the benchmark sees; 0 where the source names them"
+    )
     seed: int = Field(0, ge=0, description="seeds the hash that ranks the people")
     frozen: dict[str, SplitName] = Field(
         default_factory=dict, description="identities whose split is already decided (`dataset/name: split`)"
@@ -62,6 +64,12 @@ class Prepare(Frozen):
     split: Split = Split()
     min_images: int = Field(2, ge=1, description="identities with fewer readable images are left out")
     max_megapixels: float = Field(100, gt=0, le=178, description="larger images go to the quarantine unread")
+
+    @model_validator(mode="after")
+    def _has_test_people(self) -> Prepare:
+        if self.split.test == 0 and not getattr(self.source, "pairs", None):
+            raise ValueError(f"split.test is 0, but the source '{self.source.kind}' names no test people")
+        return self
 
 
 class TrainGan(Frozen):
@@ -201,6 +209,7 @@ class Report(Frozen):
     seed: int = Field(0, ge=0)
     faces_per_identity: int = Field(6, ge=1, le=20)
     identities_shown: int = Field(8, ge=1, le=50)
+    show_faces: bool = Field(True, description="faces on the page; false: figures and tables only")
 
 
 class Runtime(Frozen):

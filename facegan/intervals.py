@@ -44,6 +44,15 @@ def person_weights(n_people: int, n_boot: int, seed: int) -> Weights:
     return draws.astype(np.int32)
 
 
+def check_weights(weights: Weights, n_people: int) -> None:
+    """Raise ValueError where the weights are not (n_boot, n_people)."""
+    if weights.ndim != 2 or weights.shape[1] != n_people:
+        raise ValueError(
+            f"weights must be (n_boot, {n_people}) for these pairs, got {weights.shape}: make them "
+            f"with person_weights({n_people}, n_boot, seed)"
+        )
+
+
 class _Sums(NamedTuple):
     """Weight of the pairs around each distinct genuine score g_0 < ... < g_{K-1}, for some replicates.
 
@@ -75,11 +84,7 @@ class _Counts:
 
     def sums(self, weights: Weights) -> Iterator[tuple[slice, _Sums]]:
         """Yield slices of the replicates with their sums."""
-        if weights.ndim != 2 or weights.shape[1] != self.n_people:
-            raise ValueError(
-                f"weights must be (n_boot, {self.n_people}) for these pairs, got {weights.shape}: make them "
-                f"with person_weights({self.n_people}, n_boot, seed)"
-            )
+        check_weights(weights, self.n_people)
         size = max(1, _CHUNK // (self.n_levels + self.low.size))
         for start in range(0, len(weights), size):
             rows = slice(start, start + size)
@@ -114,6 +119,17 @@ def _before(sums: Doubles, k: NDArray[np.int64]) -> Doubles:
     return np.where(k > 0, _take(sums, np.maximum(k - 1, 0)), 0)
 
 
+def crossing(far_0: Any, far_1: Any, frr_0: Any, frr_1: Any) -> Any:
+    """EER from the rates at the genuine score g_k (_0) and just above it (_1), where FRR first reaches FAR.
+
+    float or float64 (n,) each. The rule of metrics.eer: the straight line from one point to the other.
+    """
+    before = np.maximum(far_0 - frr_0, 0)  # 0: they crossed already, on the level stretch below g_k
+    with np.errstate(invalid="ignore"):
+        tilted = far_0 + before / (before + frr_1 - far_1) * (far_1 - far_0)
+    return np.where(far_0 <= frr_0, frr_0, tilted)
+
+
 def bootstrap_eer(pairs: PairScores, weights: Weights) -> Doubles:
     """EER of each replicate: float64 (n_boot,).
 
@@ -133,9 +149,7 @@ def bootstrap_eer(pairs: PairScores, weights: Weights) -> Doubles:
         with np.errstate(invalid="ignore"):
             far_0, far_1 = _take(accepted, k) / impostor, _take(above, k) / impostor
             frr_0, frr_1 = _before(at.rejected, k) / genuine, _take(at.rejected, k) / genuine
-            before = np.maximum(far_0 - frr_0, 0)  # 0: they crossed already, on the level stretch below g_k
-            tilted = far_0 + before / (before + frr_1 - far_1) * (far_1 - far_0)
-        values[rows] = np.where(far_0 <= frr_0, frr_0, tilted)
+            values[rows] = crossing(far_0, far_1, frr_0, frr_1)
     return values
 
 
@@ -180,10 +194,14 @@ def bootstrap_accuracy(pairs: PairScores, accuracy: FoldAccuracy, weights: Weigh
         codes = first[side] * np.int64(pairs.n_people) + second[side]
         couples, couple = np.unique(codes, return_inverse=True)
         one, two = couples // pairs.n_people, couples % pairs.n_people
-        weight = weights[:, one].astype(np.float64) * np.where(one == two, 1, weights[:, two])
-        right = np.bincount(couple, weights=accuracy.correct[side])
+        judged = np.stack([np.bincount(couple, weights=accuracy.correct[side]), np.bincount(couple)], axis=1)
+        sums = np.empty((len(weights), 2))
+        size = max(1, _CHUNK // len(couples))
+        for start in range(0, len(weights), size):
+            some = weights[start : start + size]
+            sums[start : start + size] = (some[:, one] * np.where(one == two, 1, some[:, two])) @ judged
         with np.errstate(invalid="ignore"):
-            shares.append((weight @ right) / (weight @ np.bincount(couple)))
+            shares.append(sums[:, 0] / sums[:, 1])
     return np.asarray((shares[0] + shares[1]) / 2, dtype=np.float64)
 
 

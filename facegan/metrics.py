@@ -228,9 +228,13 @@ def det_curve(scores: ArrayLike, genuine: ArrayLike, max_points: int = 500) -> O
     there. Source: Martin et al. 1997, "The DET curve in assessment of detection task performance",
     Eurospeech.
     """
+    return thinned(operating_curve(scores, genuine), max_points)
+
+
+def thinned(curve: OperatingCurve, max_points: int = 500) -> OperatingCurve:
+    """At most max_points of a curve, both ends among them: see det_curve. Raises ValueError below two."""
     if max_points < 2:
         raise ValueError(f"max_points must be at least 2, got {max_points}: a curve has two ends")
-    curve = operating_curve(scores, genuine)
     n = curve.far.size
     if n <= max_points:
         return curve
@@ -262,23 +266,29 @@ class FoldAccuracy:
 
 
 def person_folds(pairs: PairScores, folds: int = 10, seed: int = 0) -> Ints:
-    """Deal the people into folds: int32 (n_people,), the fold of each, the same for the same people and seed.
-
-    Every fold needs two people (else it has no impostor pair) and a person with two images (else no genuine
-    pair), so there are min(folds, people // 2, people with two images) folds. Raises ValueError below two.
-    """
+    """The fold of each person of the pairs: see deal_people."""
     paired = np.zeros(pairs.n_people, dtype=bool)
     paired[pairs.first[pairs.genuine]] = True
-    n_folds = min(folds, pairs.n_people // 2, int(paired.sum()))
+    return deal_people(paired, folds, seed)
+
+
+def deal_people(paired: Bools, folds: int = 10, seed: int = 0) -> Ints:
+    """Deal the people into folds: int32 (n_people,), the fold of each, the same for the same people and seed.
+
+    paired: bool (n_people,), who has two images or more. Every fold needs two people (else it has no impostor
+    pair) and a person with two images (else no genuine pair), so there are min(folds, people // 2, people with
+    two images) folds. Raises ValueError below two.
+    """
+    n_folds = min(folds, paired.size // 2, int(paired.sum()))
     if n_folds < 2:
         raise ValueError(
-            f"folds need four people, two of them with two images or more; got {pairs.n_people} people, "
+            f"folds need four people, two of them with two images or more; got {paired.size} people, "
             f"{paired.sum()} with two images, {folds} folds: add test people"
         )
-    order = np.random.default_rng(seed).permutation(pairs.n_people)
+    order = np.random.default_rng(seed).permutation(paired.size)
     order = np.concatenate([order[paired[order]], order[~paired[order]]])
-    fold = np.empty(pairs.n_people, dtype=np.int32)
-    fold[order] = np.arange(pairs.n_people) % n_folds
+    fold = np.empty(paired.size, dtype=np.int32)
+    fold[order] = np.arange(paired.size) % n_folds
     return fold
 
 

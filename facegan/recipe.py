@@ -194,9 +194,10 @@ def _index(items: list[Any], path: list[str], depth: int) -> int:
 def _absolute(recipe: Recipe) -> Recipe:
     """Paths made absolute now, so that another process or a later chdir finds the same files."""
     prepare, recognizer = recipe.prepare, recipe.train_recognizer
-    if root := getattr(prepare.source, "root", None):
-        source = prepare.source.model_copy(update={"root": str(Path(root).expanduser().absolute())})
-        prepare = prepare.model_copy(update={"source": source})
+    given = {name: path for name in prepare.source.paths if (path := getattr(prepare.source, name, None))}
+    if given:
+        lies = {name: str(Path(path).expanduser().absolute()) for name, path in given.items()}
+        prepare = prepare.model_copy(update={"source": prepare.source.model_copy(update=lies)})
     if recognizer.weights:
         weights = str(Path(recognizer.weights).expanduser().absolute())
         recognizer = recognizer.model_copy(update={"weights": weights})

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from facegan import graph
 from facegan.config import Recipe, Runtime
@@ -61,6 +62,16 @@ def draw_folder(root: Path, people: int = 8, shots: int = 5) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         for shot in range(shots):
             (folder / f"{shot}.png").write_bytes(encode_png(draw_face(person, shot)))
+    return root
+
+
+def draw_lfw(root: Path, people: dict[str, int]) -> Path:
+    """`root/lfw/Name/Name_0001.jpg` with drawn faces, so many of each person."""
+    for person, (name, shots) in enumerate(people.items()):
+        folder = root / "lfw" / name
+        folder.mkdir(parents=True)
+        for shot in range(1, shots + 1):
+            Image.fromarray(draw_face(person, shot)).save(folder / f"{name}_{shot:04d}.jpg", quality=95)
     return root
 
 

@@ -358,6 +358,23 @@ def test_markdown_escapes_and_its_figures_are_there(gained: tuple[World, Path]) 
     assert all((gained[1] / name).is_file() for name in figures)
 
 
+def test_without_faces_the_pages_hold_figures_alone(gained: tuple[World, Path]) -> None:
+    """For faces that may not be published: the numbers stay, no photo and no synthetic face is left."""
+    world, out = gained
+    bare = world.report("bare", show_faces=False)
+    names = {path.name for path in (out / "figures").iterdir()}
+    assert {path.name for path in (bare / "figures").iterdir()} == names - {
+        "faces-existing.png", "faces-new.png", "samples.png",
+    }  # fmt: skip
+    pages = [(bare / name).read_text() for name in ("index.html", "report.md")]
+    assert all("shows no faces" in text and "report.show_faces" in text for text in pages)
+    shown = pages[0].count("data:image/"), (out / "index.html").read_text().count("data:image/")
+    assert shown[0] == len(list((bare / "figures").iterdir())) < shown[1]
+    assert "face of" not in pages[0] and "figures/faces" not in pages[1] and "samples.png" not in pages[1]
+    assert "people who do not exist, made by" in pages[0]  # how many there were is still said
+    assert read(bare) == read(out)
+
+
 def test_no_paths_times_or_hosts(gained: tuple[World, Path]) -> None:
     world, out = gained
     for path in (out / "index.html", out / "report.md", out / "results.json"):

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from drawn import draw_lfw
 from PIL import Image
 from pydantic import ValidationError
 
@@ -21,11 +22,12 @@ def folder(root: Path, **options: str) -> Folder:
     return Folder(root=str(root), **options)
 
 
-def test_the_family(faces: Path) -> None:
+def test_the_family(faces: Path, tmp_path: Path) -> None:
     members = SOURCES.load()
     assert {"orl", "folder"} <= set(members)
     for kind, member in members.items():
-        root = {"root": str(faces)} if "root" in member.model_fields else {}
+        place = draw_lfw(tmp_path, {"Ann_Lee": 2, "Bo": 1}) if kind == "lfw" else faces
+        root = {"root": str(place)} if "root" in member.model_fields else {}
         source: SourceConfig = member.model_validate({"kind": kind, **root})
         rows = list(source.rows())
         assert [(r.identity, r.relative) for r in rows] == sorted((r.identity, r.relative) for r in rows)

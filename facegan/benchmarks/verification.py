@@ -27,38 +27,39 @@ class Verification(BenchmarkConfig):
 
     def run(self, embedding: np.ndarray, identity: np.ndarray) -> BenchmarkResult:
         """See BenchmarkConfig; raises ValueError without a genuine and an impostor pair."""
-        from facegan import metrics
+        from facegan.all_pairs import all_pairs
+        from facegan.metrics import resolvable
 
-        pairs = metrics.pair_scores(embedding, identity)
+        pairs = all_pairs(embedding, identity)
         n_genuine, n_impostor, n_identities = pairs.n_genuine, pairs.n_impostor, pairs.n_people
 
         def metric(name: str, value: float | None, better: str, far: float | None = None, note: str = "") -> Metric:
             return Metric(name, value, better, far, note, n_genuine, n_impostor, n_identities)
 
-        found = [metric("eer", metrics.eer(pairs.score, pairs.genuine), "lower")]
+        found = [metric("eer", pairs.eer(), "lower")]
         for far in self.far:
-            value = metrics.tar_at_far(pairs.score, pairs.genuine, far)
-            note = metrics.resolvable(far, n_impostor).reason
+            value = pairs.tar_at_far(far)
+            note = resolvable(far, n_impostor).reason
             found.append(metric(f"tar@far={far:g}", value, "higher", far, note))
         try:
-            accuracy = metrics.accuracy_10fold(pairs, self.folds)
+            accuracy = pairs.accuracy(self.folds)
             note = f"{accuracy.n_pairs} pairs in {accuracy.n_folds} folds, standard error {accuracy.std_error:.4f}"
             found.append(metric("accuracy", accuracy.mean, "higher", note=note))
         except ValueError as error:
             found.append(metric("accuracy", None, "higher", note=str(error)))
-        det = metrics.det_curve(pairs.score, pairs.genuine)
+        det = pairs.det_curve()
         return BenchmarkResult(found, {"det": {"far": det.far.tolist(), "frr": det.frr.tolist()}})
 
     def replicates(self, embedding: np.ndarray, identity: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
         """See BenchmarkConfig: eer, each resolvable tar@far, and accuracy at the thresholds chosen once."""
-        from facegan import intervals, metrics
+        from facegan.all_pairs import all_pairs
+        from facegan.metrics import resolvable
 
-        pairs = metrics.pair_scores(embedding, identity)
-        found = {"eer": intervals.bootstrap_eer(pairs, weights)}
+        pairs = all_pairs(embedding, identity)
+        found = {"eer": pairs.bootstrap_eer(weights)}
         for far in self.far:
-            if metrics.resolvable(far, pairs.n_impostor).ok:
-                found[f"tar@far={far:g}"] = intervals.bootstrap_tar_at_far(pairs, far, weights)
+            if resolvable(far, pairs.n_impostor).ok:
+                found[f"tar@far={far:g}"] = pairs.bootstrap_tar_at_far(far, weights)
         with contextlib.suppress(ValueError):  # too few people for folds: run() has said so
-            accuracy = metrics.accuracy_10fold(pairs, self.folds)
-            found["accuracy"] = intervals.bootstrap_accuracy(pairs, accuracy, weights)
+            found["accuracy"] = pairs.bootstrap_accuracy(self.folds, weights)
         return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +33,14 @@ def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: P
     sources = list(options.source.rows())
     readable = list(_read(sources, options, quarantine, context))
     counts = Counter(row["identity"] for row in readable)
-    few = {name for name, count in counts.items() if count < options.min_images}
+    held = {item.identity for item in sources if item.side == "test"}  # by the source's own protocol
+    few = {name for name, count in counts.items() if count < options.min_images and name not in held}
     for item in readable:
         if item["identity"] in few:
             reason = f"identity has {counts[item['identity']]} readable image(s), min_images is {options.min_images}"
             quarantine.append({"file": item["file"], "identity": item["identity"], "reason": reason})
     kept = [item for item in readable if item["identity"] not in few]
-    split = assign(sorted({item["identity"] for item in kept}), options.split)
+    split = assign(sorted({item["identity"] for item in kept}), options.split, held)
     _check(split, counts, options, len(sources), quarantine)
     rows = (_row(item, split[item["identity"]]) for item in kept)
     manifest.write(out, rows, "prepare", {})
@@ -64,9 +65,7 @@ def _read(
     """Decoded and resized images; what fails goes to `quarantine` with the reason."""
     for number, item in enumerate(sources, start=1):
         try:
-            if item.path.stat().st_size > 500e6:
-                raise BadImage("file larger than 500 MB")
-            data = item.path.read_bytes()
+            data = item.read()
             image = to_square(decode(data, options.max_megapixels), options.size_px, options.color)
             yield {
                 "identity": item.identity,
@@ -98,28 +97,36 @@ def _row(item: dict[str, Any], split: str) -> dict[str, Any]:
     )
 
 
-def assign(names: list[str], options: Split) -> dict[str, str]:
+def assign(names: list[str], options: Split, held: Collection[str] = ()) -> dict[str, str]:
     """{identity: split}: people ranked by a seeded hash of their name, cut at the shares.
 
     Frozen people keep their split and count towards its share, so that the rest fill what is missing.
     Ranks (and not the hash's value) are cut, so that ten people too are split in the wanted proportions;
-    freeze earlier assignments where people are added later.
+    freeze earlier assignments where people are added later. Where people are `held` for test by the source,
+    they are the test, and train and val share the others in their proportion.
     """
-    assigned: dict[str, str] = {name: options.frozen[name] for name in names if name in options.frozen}
-    free = [name for name in names if name not in assigned]
+    develop = [name for name in names if name not in held]
+    assigned: dict[str, str] = {name: options.frozen[name] for name in develop if name in options.frozen}
+    free = [name for name in develop if name not in assigned]
     free.sort(key=lambda name: hashlib.sha256(f"{options.seed}/{name}".encode()).hexdigest())
-    wanted = quotas(len(names), options)
+    wanted = quotas(len(develop), options, bool(held))
     taken = Counter(assigned.values())
     room = {split: max(0, wanted[split] - taken[split]) for split in manifest.SPLITS}
     for name in free:
         split = next((s for s in manifest.SPLITS if room[s] > 0), "test")
         room[split] -= 1
         assigned[name] = split
-    return assigned
+    return assigned | dict.fromkeys(set(names) - set(develop), "test")
 
 
-def quotas(people: int, options: Split) -> dict[str, int]:
-    """How many people each split gets: the shares rounded, val and test at least two people each."""
+def quotas(people: int, options: Split, held: bool = False) -> dict[str, int]:
+    """How many people each split gets: the shares rounded, val and test at least two people each.
+
+    held: the test people are others, and train and val share all these.
+    """
+    if held:
+        val = max(2, round(people * options.val / (options.train + options.val)))
+        return {"train": people - val, "val": val, "test": 0}
     val = max(2, round(people * options.val))  # one person alone has no impostor
     test = max(2, round(people * options.test))
     return {"train": people - val - test, "val": val, "test": test}

@@ -28,9 +28,9 @@ def run(options: Report, extra: dict[str, Any], inputs: dict[str, Path], out: Pa
     results.write(out, recipe, findings)
     gallery = None
     if "synthesize" in inputs:
-        shown, each = options.identities_shown, options.faces_per_identity
+        shown, each = options.identities_shown if options.show_faces else 0, options.faces_per_identity
         gallery = faces.collect(inputs["prepare"], inputs["synthesize"], shown, each)
-    samples = _samples(inputs)
+    samples = _samples(inputs) if options.show_faces else None
     drawn = _figures(recipe, inputs, findings)
     files = {name: figure.png for name, figure in drawn.items()}
     if gallery is not None:

@@ -1,0 +1,123 @@
+"""Labeled Faces in the Wild, aligned, from a folder or a zip of your own: nothing is downloaded."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from facegan.errors import UserError
+from facegan.sources import SOURCES, Side, SourceConfig, SourceImage, check_size
+
+LICENSE = "Labeled Faces in the Wild (Huang et al. 2007), for research; the photos are their owners'"
+HERE = "put the aligned LFW there (NAME/NAME_0001.jpg, a folder or a .zip of it), or set prepare.source.root"
+VIEW1 = "give LFW's own pairsDevTrain.txt (View 1) as prepare.source.pairs, or null for a split by prepare.split"
+
+_IMAGE = re.compile(r"(?:(?P<top>[^/]+)/)?(?P<file>(?P<name>[!-.0-~]+)/(?P=name)_\d{4}\.jpg)")
+
+
+@dataclass(frozen=True)
+class _Member(SourceImage):
+    """An image in a zip archive, which is read in place."""
+
+    archive: zipfile.ZipFile | None = None
+    member: str = ""
+
+    def read(self) -> bytes:
+        """See SourceImage; a broken member is an OSError too."""
+        assert self.archive is not None
+        check_size(self.archive.getinfo(self.member).file_size)
+        try:
+            return self.archive.read(self.member)
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # RuntimeError: encrypted
+            raise OSError(errno.EIO, f"broken in the archive ({error or type(error).__name__})") from error
+
+    def sha256(self) -> str:
+        """See SourceImage."""
+        return hashlib.sha256(self.read()).hexdigest()
+
+
+@SOURCES.register
+class Lfw(SourceConfig):
+    """LFW (Huang et al. 2007, UMass Amherst TR 07-49); with `pairs`, View 1's people are for train and val alone."""
+
+    paths: ClassVar[tuple[str, ...]] = ("root", "pairs")
+    kind: Literal["lfw"] = "lfw"
+    root: str = Field("data/lfw", min_length=1, description="folder or .zip of NAME/NAME_0001.jpg")
+    pairs: str | None = Field(
+        None, description="View 1's pairsDevTrain.txt: its people are for train and val, all others for test"
+    )
+
+    def rows(self) -> Iterator[SourceImage]:
+        """See SourceConfig; raises UserError when the files are not there or not what they should be."""
+        root = Path(self.root).expanduser()
+        develop = read_people(Path(self.pairs).expanduser()) if self.pairs else None
+        images = list(_zipped(root) if root.is_file() else _folder(root))
+        if not images:
+            raise UserError(f"no face of LFW found in '{root}'", fix=HERE)
+        if len({row.relative for row in images}) < len(images):
+            raise UserError(f"'{root}' holds the same faces below several folders", fix="name one of them as root")
+        names = {row.identity for row in images}
+        if develop is not None and not names & {f"lfw/{name}" for name in develop}:
+            raise UserError(f"nobody of '{self.pairs}' is among the {len(names)} people in '{root}'", fix=VIEW1)
+        for row in sorted(images, key=lambda row: (row.identity, row.relative)):
+            side: Side | None = None
+            if develop is not None:
+                side = "develop" if row.identity.removeprefix("lfw/") in develop else "test"
+            yield replace(row, side=side)
+
+
+def _folder(root: Path) -> Iterator[SourceImage]:
+    """The images of a folder, or of one folder in it; links that lead out of it are passed over."""
+    if not root.is_dir():
+        raise UserError(f"the LFW faces are not there: '{root}'", fix=HERE)
+    inside = root.resolve()
+    for path in [*root.glob("*/*.jpg"), *root.glob("*/*/*.jpg")]:
+        found = _IMAGE.fullmatch(path.relative_to(root).as_posix())
+        if found and path.is_file() and inside in path.resolve().parents:
+            yield SourceImage(f"lfw/{found['name']}", found["file"], path, LICENSE)
+
+
+def _zipped(path: Path) -> Iterator[SourceImage]:
+    """The images of an archive, of which nothing is unpacked; a member whose name leads out of it is refused."""
+    try:
+        archive = zipfile.ZipFile(path)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise UserError(f"'{path}' is no zip archive that can be read: {error}", fix=HERE) from error
+    for member in sorted(set(archive.namelist())):
+        if member.startswith("/") or ".." in member.split("/"):
+            raise UserError(
+                f"'{path}' holds '{member}', which leads out of it", fix="do not use this archive: make it anew"
+            )
+        if found := _IMAGE.fullmatch(member):
+            name, file = found["name"], found["file"]
+            yield _Member(f"lfw/{name}", file, path, LICENSE, archive=archive, member=member)
+
+
+def read_people(path: Path) -> set[str]:
+    """The people of a View 1 file: a count N, N lines `name i j`, N lines `name i other j`; raises UserError."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError as error:
+        raise UserError(f"the pairs file of LFW is not there: '{path}'", fix=VIEW1) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"the pairs file '{path}' cannot be read: {error}", fix=VIEW1) from error
+    count = int(lines[0]) if lines and lines[0].strip().isdecimal() else 0
+    if count == 0 or len(lines) != 2 * count + 1:
+        raise UserError(f"'{path}' is not a count N and 2 N pairs: it has {len(lines)} lines", fix=VIEW1)
+    people = set()
+    for number, line in enumerate(lines[1:], start=1):
+        fields = line.split()
+        width = 3 if number <= count else 4
+        if len(fields) != width or not (fields[1].isdecimal() and fields[-1].isdecimal()):
+            raise UserError(f"'{path}', line {number + 1}: expected {width} fields, got {line[:80]!r}", fix=VIEW1)
+        people |= {fields[0]} if width == 3 else {fields[0], fields[2]}
+    return people
