@@ -156,6 +156,25 @@ class Augment(Frozen):
     erase: float = Field(0.3, ge=0, le=1, description="probability of one random rectangle")
 
 
+class Use(Frozen):
+    """How synthetic rows take part in a training; by default like any other rows."""
+
+    existing: float | None = Field(
+        None, ge=0, le=1, description="share of each batch for images of train people; None: by their number"
+    )
+    new: float | None = Field(
+        None, ge=0, le=1, description="share of each batch for images of new people; None: by their number"
+    )
+    own_head: bool = Field(False, description="new people are told apart among themselves alone")
+    pretrain: float = Field(0.0, ge=0, lt=1, description="share of the steps, the first, on synthetic rows alone")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Use:
+        if (self.existing or 0) + (self.new or 0) > 1:
+            raise ValueError(f"use.existing + use.new must be at most 1, got {self.existing} + {self.new}")
+        return self
+
+
 class TrainRecognizer(Frozen):
     """A timm backbone, an embedding layer and a head, the same for every arm."""
 
@@ -173,6 +192,7 @@ class TrainRecognizer(Frozen):
     weight_decay: float = Field(5e-2, ge=0)
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps in which the rate rises")
     augment: Augment = Augment()
+    use: Use = Field(Use(), exclude_if=lambda use: use == Use())
     evaluations: int = Field(6, ge=1, description="how often val people are scored; the best weights are kept")
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False

@@ -23,6 +23,7 @@ SCHEMA_VERSION = "1.0"
 FOLDER = "manifest"
 ROWS_PER_PART = 10_000
 SPLITS = ("train", "val", "test")
+NEW = "synthetic/"  # how identities of people who do not exist begin: it is their dataset
 _HUGGINGFACE = json.dumps({"info": {"features": {"image": {"_type": "Image"}}}})
 
 SCHEMA = pa.schema(

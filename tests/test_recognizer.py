@@ -15,7 +15,7 @@ import torch
 from drawn import BACKBONE_ARGS, RUNTIME, Lab, draw_folder, merged, pick, tiny
 from safetensors.torch import load_file, save_file
 
-from facegan import graph, manifest
+from facegan import graph, manifest, mixing
 from facegan.augment import Augmenter
 from facegan.checkpoint import Checkpoints
 from facegan.config import Augment, Recipe, TrainRecognizer
@@ -135,7 +135,7 @@ def test_each_step_has_rows_and_chance_of_its_own(recipe: Recipe, lab: Lab, monk
             return super().batch(nimg, size)
 
     monkeypatch.setattr(train_recognizer, "Augmenter", Watched)
-    monkeypatch.setattr(train_recognizer, "Sampler", Placed)
+    monkeypatch.setattr(mixing, "Sampler", Placed)
     lab.make(recognizer(recipe))
     assert places == [(nimg, 8) for nimg in range(0, 48, 8)]
     assert len(set(chances)) == len(chances) == 6

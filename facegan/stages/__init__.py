@@ -12,7 +12,7 @@ VERSIONS = {
     "train_gan": 1,
     "synthesize": 1,
     "merge": 1,
-    "train_recognizer": 1,
+    "train_recognizer": 2,
     "benchmark": 1,
     "report": 1,
 }

@@ -31,7 +31,6 @@ DUPLICATES = pa.schema(
         ("correlation", pa.float32()),
     ]
 )
-NEW = "synthetic/"  # the dataset of people who do not exist
 
 
 def run(options: Merge, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
@@ -75,7 +74,7 @@ def run(options: Merge, extra: dict[str, Any], inputs: dict[str, Path], out: Pat
 
 
 def _wanted(item: dict[str, Any], arm: Arm) -> bool:
-    return arm.new if item["identity"].startswith(NEW) else arm.existing
+    return arm.new if item["identity"].startswith(manifest.NEW) else arm.existing
 
 
 def _ratio(synthetic: list[dict[str, Any]], real: int, arm: Arm, seed: int) -> list[dict[str, Any]]:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from facegan.augment import Augmenter
@@ -20,8 +19,9 @@ from facegan.errors import UserError
 from facegan.events import Context
 from facegan.images import ManifestImages
 from facegan.metrics import eer, pair_scores
+from facegan.mixing import Batches, Judges, groups_of
 from facegan.store import WORK, write_atomic
-from facegan.training import Curve, Sampler, cosine_lr, device_of, reseed, subseed, threads_of
+from facegan.training import Curve, cosine_lr, device_of, reseed, subseed, threads_of
 
 
 def run(options: TrainRecognizer, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
@@ -35,7 +35,8 @@ def run(options: TrainRecognizer, extra: dict[str, Any], inputs: dict[str, Path]
     device, seed, batch_size = device_of(context.runtime), int(extra["seed"]), options.batch_size
     train, val = ManifestImages(inputs["train"]), ManifestImages(inputs["val"], split="val")
     size_px, channels = train.pixels.shape[1], train.pixels.shape[3]
-    sampler, augment = Sampler(len(train), seed), Augmenter(options.augment)
+    row_group, augment = groups_of(train), Augmenter(options.augment)
+    batches = Batches(row_group, options.use, options.steps, batch_size, seed)
 
     # Network, head and optimizer.
     torch.manual_seed(subseed("recognizer", seed))
@@ -43,7 +44,7 @@ def run(options: TrainRecognizer, extra: dict[str, Any], inputs: dict[str, Path]
     if options.weights:
         start_from(net, Path(options.weights).expanduser())
     net.to(device).to(memory_format=torch.channels_last)
-    head = options.head.build(int(train.label.max()) + 1, options.embedding_dim).to(device)
+    head = Judges(options, train.label, row_group).to(device)
     forward = torch.compile(net) if options.compile else net
     optimizer = torch.optim.AdamW(decay_groups(net, head, options), lr=options.lr, foreach=True)
     parts: dict[str, Any] = {"net": net, "head": head, "optimizer": optimizer}
@@ -66,14 +67,13 @@ def run(options: TrainRecognizer, extra: dict[str, Any], inputs: dict[str, Path]
         nimg = step * batch_size
         reseed(seed, nimg)
         net.train()
-        rows = sampler.batch(nimg, batch_size)
+        rows = batches.rows(step)
         img = to_input(augment(train.pixels[rows], subseed("augment", seed, nimg)), device)
-        label = torch.from_numpy(train.label[rows]).to(device)
         for group in optimizer.param_groups:
             group["lr"] = options.lr * cosine_lr(step, options.steps, options.warmup)
         with torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bfloat16"):
             embedding = forward(img)
-        loss = F.cross_entropy(head(embedding.float(), label), label)
+        loss = head(embedding.float(), rows)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

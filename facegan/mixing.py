@@ -1,0 +1,99 @@
+"""How real and synthetic rows share a training: what each batch is made of, and which head judges whom."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from facegan.config import TrainRecognizer, Use
+from facegan.images import ManifestImages
+from facegan.manifest import NEW
+from facegan.training import Sampler, subseed
+
+GROUPS = ("real", "existing", "new")
+
+
+def groups_of(train: ManifestImages) -> np.ndarray:
+    """Each row's place in GROUPS, (N,) int64: a real photo, a synthetic image of a train person, of a new person."""
+    invented = np.char.startswith(train.identity.astype(str), NEW)
+    return np.where(train.source == "real", 0, np.where(invented, 2, 1)).astype(np.int64)
+
+
+class Batches:
+    """The rows of each step; they depend on the step and the seed alone, so that a resume needs no state."""
+
+    def __init__(self, group: np.ndarray, use: Use, steps: int, batch_size: int, seed: int) -> None:
+        self.first = round(steps * use.pretrain)  # steps on synthetic rows alone
+        self.batch_size = batch_size
+        rows = [np.flatnonzero(group == place) for place in range(len(GROUPS))]
+        if use.existing is None and use.new is None and not self.first:
+            self.pools = [(np.arange(len(group)), Sampler(len(group), seed))]
+            self.counts = ([0], [batch_size])
+            return
+        self.pools = [(places, Sampler(len(places), subseed(n, seed))) for n, places in zip(GROUPS, rows, strict=True)]
+        shares = [None, use.existing, use.new]
+        mixed = allot(batch_size, [len(places) for places in rows], shares)
+        alone = allot(batch_size, [0, *(len(places) for places in rows[1:])], shares)
+        self.counts = (alone if sum(alone) else mixed, mixed)
+
+    def rows(self, step: int) -> np.ndarray:
+        """Row numbers (batch_size,) int64 of a step counted from 0; rows of a group stand together."""
+        early, late = self.counts
+        now = early if step < self.first else late
+        found = []
+        for place, (pool, sampler) in enumerate(self.pools):
+            if now[place]:
+                seen = early[place] * min(step, self.first) + late[place] * max(0, step - self.first)
+                found.append(pool[sampler.batch(seen, now[place])])
+        return np.concatenate(found)
+
+
+def allot(size: int, rows: list[int], shares: list[float | None]) -> list[int]:
+    """How many of a batch each group gets: its share where one is given, the rest by numbers of rows.
+
+    A group without rows gets nothing, and what it leaves goes to the others; the largest remainders are rounded up.
+    """
+    given = [share if share is not None and count else 0.0 for share, count in zip(shares, rows, strict=True)]
+    free = [count if share is None else 0 for share, count in zip(shares, rows, strict=True)]
+    rest = max(0.0, 1 - sum(given))
+    wanted = [g + (rest * f / sum(free) if sum(free) else 0.0) for g, f in zip(given, free, strict=True)]
+    if not sum(wanted):
+        return [0] * len(rows)
+    exact = [size * share / sum(wanted) for share in wanted]
+    counts = [int(value + 1e-9) for value in exact]
+    by_remainder = sorted(range(len(rows)), key=lambda place: counts[place] - exact[place])
+    for place in by_remainder[: size - sum(counts)]:
+        counts[place] += 1
+    return counts
+
+
+class Judges(nn.Module):
+    """The classification loss: one head for all people or, with `own_head`, new people under a head of their own.
+
+    A synthetic image can be told from a photo by its look. Under one head that tells new people from train people for
+    nothing; among themselves it tells them nothing.
+    """
+
+    def __init__(self, options: TrainRecognizer, label: np.ndarray, group: np.ndarray) -> None:
+        super().__init__()
+        apart = (group == 2) & options.use.own_head
+        self.heads = nn.ModuleList()
+        self.head_of, self.label = np.zeros(len(label), np.int64), np.zeros(len(label), np.int64)
+        for members in (np.flatnonzero(~apart), np.flatnonzero(apart)):
+            if len(members):
+                people, dense = np.unique(label[members], return_inverse=True)
+                self.head_of[members], self.label[members] = len(self.heads), dense
+                self.heads.append(options.head.build(len(people), options.embedding_dim))
+
+    def forward(self, embedding: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
+        """Mean cross-entropy of the rows' embeddings (N, embedding_dim), each under its own head."""
+        total = embedding.new_zeros(())
+        label, head_of = torch.from_numpy(self.label[rows]).to(embedding.device), self.head_of[rows]
+        for place, head in enumerate(self.heads):
+            chosen = torch.from_numpy(np.flatnonzero(head_of == place)).to(embedding.device)
+            if len(chosen):
+                own = label[chosen]
+                total = total + F.cross_entropy(head(embedding[chosen], own), own, reduction="sum")
+        return total / len(rows)
