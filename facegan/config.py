@@ -30,6 +30,12 @@ else:
     AnyHead = HEADS.union()
     AnyBenchmark = BENCHMARKS.union()
 
+
+def unset(default: Any, **rest: Any) -> Any:
+    """A field that is left out of the hashed config where it has its default: results from before it stay valid."""
+    return Field(default, exclude_if=lambda value: bool(value == default), **rest)
+
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=60)]
 SplitName = Literal["train", "val", "test"]
 
@@ -61,6 +67,8 @@ class Prepare(Frozen):
     color: Literal["grey", "rgb"] = Field("grey", description="stored as one or three channels")
     split: Split = Split()
     min_images: int = Field(2, ge=1, description="identities with fewer readable images are left out")
+    train_images: int | None = unset(None, ge=2, description="keep at most so many images of each train identity")
+    train_identities: int | None = unset(None, ge=2, description="keep at most so many train identities")
     max_megapixels: float = Field(100, gt=0, le=178, description="larger images go to the quarantine unread")
 
 

@@ -54,6 +54,7 @@ def quarantine(folder: Path) -> dict[str, Any]:
         "reasons": sorted(reasons.items(), key=lambda item: (-item[1], item[0])),
         "listed": table[:LISTED],
         "more": max(0, len(table) - LISTED),
+        "not_used": summary.get("not_used"),
     }
 
 
