@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from facegan.benchmarks import BENCHMARKS, BenchmarkConfig
-from facegan.frozen import Frozen
+from facegan.frozen import Frozen, merge
 from facegan.gans import GANS, GanConfig
 from facegan.heads import HEADS, HeadConfig
 from facegan.identities import IDENTITIES, IdentitiesConfig
@@ -126,6 +126,11 @@ class Arm(Frozen):
     new: bool = Field(False, description="synthetic images of new people")
     synthetic_per_real: float | None = Field(
         None, gt=0, description="keep at most so many synthetic rows for each real one (whole people are kept)"
+    )
+    trials: dict[Name, dict[str, Any]] = unset(
+        {"default": {}},
+        min_length=1,
+        description="options laid over train_recognizer, by name; val people choose one for each arm",
     )
 
     @property
@@ -269,6 +274,7 @@ class Recipe(Frozen):
         if self.guide_seed in self.seeds:
             raise ValueError(f"guide_seed {self.guide_seed} is also one of seeds: the guide must not be judged")
         for name, arm in self.arms.items():
+            self._check_trials(name, arm)
             existing = arm.existing and self.synthesize.images_per_existing > 0
             new = arm.new and self.synthesize.new_identities > 0
             if not (arm.real or existing or new):
@@ -277,3 +283,24 @@ class Recipe(Frozen):
                     "(images_per_existing, new_identities)"
                 )
         return self
+
+    def _check_trials(self, name: str, arm: Arm) -> None:
+        first, count = next((other, len(a.trials)) for other, a in self.arms.items())
+        if len(arm.trials) != count:
+            raise ValueError(
+                f"arm '{name}' has {len(arm.trials)} trials, arm '{first}' has {count}: give all arms as many, "
+                "or one of them looks at the val people more often"
+            )
+        for trial, options in arm.trials.items():
+            if "weights" in options:
+                raise ValueError(f"arms.{name}.trials.{trial}: weights must be the same for all trials")
+            try:
+                self.recognizer(name, trial)
+            except ValidationError as error:
+                faults = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+                raise ValueError(f"arms.{name}.trials.{trial}.{'; '.join(faults)}") from None
+
+    def recognizer(self, arm: str, trial: str) -> TrainRecognizer:
+        """The options of an arm's trial: its own laid over train_recognizer."""
+        whole = merge(self.train_recognizer.model_dump(mode="json"), self.arms[arm].trials[trial])
+        return TrainRecognizer.model_validate(whole)

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from facegan.config import Arm, Recipe, Runtime
+from facegan.config import Arm, Recipe, Runtime, TrainRecognizer
 from facegan.errors import UserError
 from facegan.events import Context, OnEvent, silent
 from facegan.frozen import Frozen
@@ -35,6 +35,7 @@ class Node:
     raw: dict[str, str] = field(default_factory=dict)
     arm: str | None = None
     seed: int | None = None
+    trial: str | None = None  # None where an arm has but one
 
     @cached_property
     def key(self) -> str:
@@ -49,8 +50,9 @@ class Node:
 
     @property
     def title(self) -> str:
-        """For people: the stage, and arm and seed where it has them."""
-        parts = [self.stage, self.arm, None if self.seed is None else f"seed {self.seed}"]
+        """For people: the stage, and arm, trial and seed where it has them."""
+        trial, seed = self.trial and f"trial {self.trial}", None if self.seed is None else f"seed {self.seed}"
+        parts = [self.stage, self.arm, trial, seed]
         return " · ".join(part for part in parts if part)
 
 
@@ -69,33 +71,50 @@ def build(recipe: Recipe) -> list[Node]:
     if any(arm.synthetic for arm in recipe.arms.values()):
         gan = node("train_gan", recipe.train_gan, needs={"manifest": prepare})
         real = _merge(recipe, GUIDE, Arm(), prepare, None)
-        guide = _recognizer(recipe, GUIDE, recipe.guide_seed, real, prepare)
+        guide = _recognizer(recipe.train_recognizer, GUIDE, recipe.guide_seed, real, prepare)
         needs = {"manifest": prepare, "generator": gan, "guide": guide}
         synthesize = node("synthesize", recipe.synthesize, needs=needs)
         nodes += [real, guide, gan, synthesize]
     merges = {name: _merge(recipe, name, arm, prepare, synthesize) for name, arm in recipe.arms.items()}
     nodes += merges.values()
-    runs = [(name, seed) for name in recipe.arms for seed in recipe.seeds]
-    recognizers = {run: _recognizer(recipe, *run, merges[run[0]], prepare) for run in runs}
-    nodes += recognizers.values()
-    benchmarks = {}
-    for (name, seed), recognizer in recognizers.items():
-        needs = {"recognizer": recognizer, "train": merges[name], "test": prepare}
-        benchmarks[name, seed] = node("benchmark", recipe.benchmark, needs=needs, arm=name, seed=seed)
-    nodes += benchmarks.values()
+    chosen = {name: _arm(recipe, name, merges[name], prepare) for name in recipe.arms}
+    nodes += [item for items, _ in chosen.values() for item in items]
+    for name, (_, judged) in chosen.items():
+        for seed in recipe.seeds:
+            needs = {**judged[seed], "train": merges[name], "test": prepare}
+            nodes.append(node("benchmark", recipe.benchmark, needs=needs, arm=name, seed=seed))
     return [*nodes, _report(recipe, nodes)]
+
+
+def _arm(recipe: Recipe, name: str, train: Node, prepare: Node) -> tuple[list[Node], dict[int, dict[str, Node]]]:
+    """An arm's recognizers, with what chooses between its trials; and what the benchmark of each seed judges."""
+    trials, seeds = recipe.arms[name].trials, recipe.seeds
+    if len(trials) == 1:
+        only = recipe.recognizer(name, next(iter(trials)))
+        plain = {seed: _recognizer(only, name, seed, train, prepare) for seed in seeds}
+        return list(plain.values()), {seed: {"recognizer": item} for seed, item in plain.items()}
+    made: dict[tuple[str, int], Node] = {}
+    for trial in trials:
+        options = recipe.recognizer(name, trial)
+        made |= {(trial, seed): _recognizer(options, name, seed, train, prepare, trial) for seed in seeds}
+    needs = {f"{trial}:{seed}": item for (trial, seed), item in made.items()}
+    extra = {"trials": list(trials), "seeds": list(seeds)}
+    select = node("select", Frozen(), extra=extra, needs=needs, arm=name)
+    judged = {seed: {"select": select, **{f"recognizer:{t}": made[t, seed] for t in trials}} for seed in seeds}
+    return [*made.values(), select], judged
 
 
 def _merge(recipe: Recipe, name: str, arm: Arm, prepare: Node, synthesize: Node | None) -> Node:
     needs = {"real": prepare}
     if arm.synthetic and synthesize is not None:
         needs["synthetic"] = synthesize
-    extra = {"arm": arm.model_dump(mode="json")}
+    extra = {"arm": arm.model_dump(mode="json", exclude={"trials"})}
     return node("merge", recipe.merge, extra=extra, needs=needs, arm=name)
 
 
-def _recognizer(recipe: Recipe, name: str, seed: int, train: Node, prepare: Node) -> Node:
-    options = recipe.train_recognizer
+def _recognizer(
+    options: TrainRecognizer, name: str, seed: int, train: Node, prepare: Node, trial: str | None = None
+) -> Node:
     raw = {}
     if options.weights:
         path = Path(options.weights).expanduser()
@@ -104,7 +123,7 @@ def _recognizer(recipe: Recipe, name: str, seed: int, train: Node, prepare: Node
         raw["weights"] = file_sha256(path)
     hashed = options.model_dump(mode="json", exclude={"weights"})
     needs = {"train": train, "val": prepare}
-    return Node("train_recognizer", options, hashed, {"seed": seed}, needs, raw, name, seed)
+    return Node("train_recognizer", options, hashed, {"seed": seed}, needs, raw, name, seed, trial)
 
 
 def _report(recipe: Recipe, nodes: list[Node]) -> Node:
@@ -115,8 +134,8 @@ def _report(recipe: Recipe, nodes: list[Node]) -> Node:
 
 
 def input_name(item: Node) -> str:
-    """How the report names its inputs: `stage`, `stage:arm` or `stage:arm:seed`."""
-    parts = (item.stage, item.arm, item.seed)
+    """How the report names its inputs: `stage`, `stage:arm`, `stage:arm:seed` or `stage:arm:trial:seed`."""
+    parts = (item.stage, item.arm, item.trial, item.seed)
     return ":".join(str(part) for part in parts if part is not None)
 
 
@@ -143,7 +162,7 @@ def execute(
     item: Node, store: Store, done: dict[str, Artifact], runtime: Runtime, on_event: OnEvent = silent
 ) -> Artifact:
     """The artifact of `item`: found in the store and verified, or made now."""
-    context = Context(runtime, on_event, item.stage, item.arm, item.seed)
+    context = Context(runtime, on_event, item.title)
     inputs = {name: done[needed.key] for name, needed in item.needs.items()}
     folders = {name: artifact.path for name, artifact in inputs.items()}
 

@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 from facegan.config import Recipe
 from facegan.errors import ConfigError
+from facegan.frozen import merge
 from facegan.recipe_errors import defaults, explain
 
 DEFAULT = "orl-quick"
@@ -51,21 +52,6 @@ def shipped() -> dict[str, Path]:
 def descriptions() -> dict[str, str]:
     """{name: one-line description} of the shipped recipes."""
     return {name: str(_load_yaml(path).get("description", "")) for name, path in shipped().items()}
-
-
-def merge(base: Any, over: Any) -> Any:
-    """`over` laid on `base`, neither changed: see the module's docstring."""
-    if not (isinstance(base, dict) and isinstance(over, dict)):
-        return over
-    if "kind" in over and over["kind"] != base.get("kind"):
-        return over
-    merged = dict(base)
-    for key, value in over.items():
-        if value is None and isinstance(merged.get(key), dict):
-            del merged[key]
-        else:
-            merged[key] = merge(merged[key], value) if key in merged else value
-    return merged
 
 
 def _validate(data: Any, what: str) -> Recipe:

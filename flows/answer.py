@@ -103,12 +103,13 @@ def _point(link: Path, name: str) -> None:
 
 
 def stage_rows(nodes: list[Node], artifacts: list[Artifact]) -> list[dict[str, Any]]:
-    """The `stages` of the JSON answer."""
+    """The `stages` of the JSON answer; `trial` where an arm has several."""
     return [
         {
             "stage": item.stage,
             "arm": item.arm,
             "seed": item.seed,
+            **({"trial": item.trial} if item.trial else {}),
             "key": artifact.fingerprint,
             "state": artifact.state,
             "seconds": round(artifact.seconds, 3),

@@ -67,7 +67,13 @@ def merge(step: Step, inputs: list[Artifact]) -> Made:
 
 @stage
 def train_recognizer(step: Step, inputs: list[Artifact]) -> Made:
-    """One recognizer for each arm and seed."""
+    """One recognizer for each arm, trial and seed."""
+    return step.run(inputs)
+
+
+@stage
+def select(step: Step, inputs: list[Artifact]) -> Made:
+    """The trial of an arm that is best on val people."""
     return step.run(inputs)
 
 
@@ -103,6 +109,7 @@ def pipeline(recipe: Recipe, workdir: str = ".", until: str | None = None) -> li
         steps.start(synthesize)
         steps.start(merge)
         steps.start(train_recognizer)
+        steps.start(select)
         steps.start(benchmark)
         steps.start(report)
         artifacts = steps.results()

@@ -113,7 +113,7 @@ class Steps:
             again = isinstance(error, WorkerKilled | OSError) and (task_run.run_count or 0) <= RETRIES
             if watcher and again:
                 text = f"{str(error).splitlines()[0]}: trying once more"
-                watcher.event(Event("message", item.stage, item.arm, item.seed, text))
+                watcher.event(Event("message", item.title, text))
             raise
         self._errors.pop(item.title, None)
         if watcher:

@@ -13,6 +13,7 @@ VERSIONS = {
     "synthesize": 1,
     "merge": 1,
     "train_recognizer": 1,
+    "select": 1,
     "benchmark": 1,
     "report": 1,
 }
