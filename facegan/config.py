@@ -216,6 +216,38 @@ class Report(Frozen):
     identities_shown: int = Field(8, ge=1, le=50)
 
 
+class Variant(Frozen):
+    """One setting of a study: the recipe with some options changed."""
+
+    set: dict[str, Any] = Field(default_factory=dict, description="dotted.path: value, as with --set")
+    x: float | None = Field(None, description="where it lies on the study's axis")
+
+
+class Study(Frozen):
+    """The recipe over several splits of the people and several variants, judged together."""
+
+    splits: tuple[int, ...] = Field((0, 1, 2, 3, 4), min_length=1, description="values of prepare.split.seed")
+    variants: dict[Name, Variant] = Field(default_factory=lambda: {"default": Variant()}, min_length=1)
+    x_label: str = Field("x", description="what x counts, such as: real images of each person")
+    claim: Name | None = Field(None, description="the variant that decides (None: the first)")
+
+    @property
+    def claimed(self) -> str:
+        """The variant that decides."""
+        return self.claim or next(iter(self.variants))
+
+    @model_validator(mode="after")
+    def _hangs_together(self) -> Study:
+        if len(set(self.splits)) != len(self.splits) or min(self.splits) < 0:
+            raise ValueError(f"splits must be distinct and not negative, got {list(self.splits)}")
+        if self.claimed not in self.variants:
+            raise ValueError(f"claim names variant '{self.claim}', but the variants are: {', '.join(self.variants)}")
+        places = [variant.x for variant in self.variants.values() if variant.x is not None]
+        if len(set(places)) != len(places):
+            raise ValueError(f"two variants have the same x: {places}")
+        return self
+
+
 class Runtime(Frozen):
     """Where and how to run: never part of a fingerprint."""
 
@@ -248,6 +280,7 @@ class Recipe(Frozen):
         min_length=1,
     )
     comparison: Comparison = Comparison()
+    study: Study | None = unset(None)
     runtime: Runtime = Runtime()
 
     @field_validator("seeds")

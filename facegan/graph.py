@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,13 @@ from facegan.config import Arm, Recipe, Runtime, TrainRecognizer
 from facegan.errors import UserError
 from facegan.events import Context, OnEvent, silent
 from facegan.frozen import Frozen
+from facegan.recipe import cells
 from facegan.stages import STAGES, VERSIONS
 from facegan.store import Artifact, Store, file_sha256, fingerprint, package_versions
 from facegan.store import commit as git_commit
 
 GUIDE = "guide"
+JUDGED = ("prepare", "synthesize", "merge", "select", "benchmark")  # what a study reads of its cells
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Node:
     arm: str | None = None
     seed: int | None = None
     trial: str | None = None  # None where an arm has but one
+    cell: str | None = None  # of a study: the first variant and split that need it
 
     @cached_property
     def key(self) -> str:
@@ -50,9 +53,9 @@ class Node:
 
     @property
     def title(self) -> str:
-        """For people: the stage, and arm, trial and seed where it has them."""
+        """For people: the stage, and cell, arm, trial and seed where it has them."""
         trial, seed = self.trial and f"trial {self.trial}", None if self.seed is None else f"seed {self.seed}"
-        parts = [self.stage, self.arm, trial, seed]
+        parts = [self.stage, self.cell, self.arm, trial, seed]
         return " · ".join(part for part in parts if part)
 
 
@@ -63,40 +66,72 @@ def node(stage: str, options: Frozen, **rest: Any) -> Node:
 
 def build(recipe: Recipe) -> list[Node]:
     """All nodes of a recipe, each after what it needs; raises UserError when its source cannot be read."""
+    if recipe.study is not None:
+        return _study(recipe)
+    nodes = _nodes(recipe, {})
+    return [*nodes, node("report", recipe.report, extra=_shown(recipe), needs={input_name(n): n for n in nodes})]
+
+
+def last_stage(recipe: Recipe) -> str:
+    """The stage that a recipe ends with."""
+    return "study" if recipe.study is not None else "report"
+
+
+def _study(recipe: Recipe) -> list[Node]:
+    """The nodes of all cells, what several share once, and the study that judges them together."""
+    made: dict[str, Node] = {}
+    needs: dict[str, Node] = {}
+    hashes: dict[str, str] = {}
+    for cell in cells(recipe):
+        for item in _nodes(cell.recipe, hashes):
+            if item.key not in made:
+                shared = {name: made[needed.key] for name, needed in item.needs.items()}
+                made[item.key] = replace(item, needs=shared, cell=cell.label)
+            if item.stage in JUDGED:
+                needs[f"{cell.variant}:{cell.split}:{input_name(item)}"] = made[item.key]
+    return [*made.values(), node("study", recipe.report, extra=_shown(recipe), needs=needs)]
+
+
+def _nodes(recipe: Recipe, hashes: dict[str, str]) -> list[Node]:
+    """The nodes of an ordinary recipe up to its benchmarks; `hashes` remembers those of raw files, by what they are."""
     source = recipe.prepare.source
     hashed = {**recipe.prepare.model_dump(mode="json"), "source": source.identifying()}
-    prepare = Node("prepare", recipe.prepare, hashed, raw={"source": source.fingerprint()})
+    if (raw := source.model_dump_json()) not in hashes:
+        hashes[raw] = source.fingerprint()
+    prepare = Node("prepare", recipe.prepare, hashed, raw={"source": hashes[raw]})
     nodes = [prepare]
     synthesize = None
     if any(arm.synthetic for arm in recipe.arms.values()):
         gan = node("train_gan", recipe.train_gan, needs={"manifest": prepare})
         real = _merge(recipe, GUIDE, Arm(), prepare, None)
-        guide = _recognizer(recipe.train_recognizer, GUIDE, recipe.guide_seed, real, prepare)
+        guide = _recognizer(recipe.train_recognizer, GUIDE, recipe.guide_seed, real, prepare, hashes)
         needs = {"manifest": prepare, "generator": gan, "guide": guide}
         synthesize = node("synthesize", recipe.synthesize, needs=needs)
         nodes += [real, guide, gan, synthesize]
     merges = {name: _merge(recipe, name, arm, prepare, synthesize) for name, arm in recipe.arms.items()}
     nodes += merges.values()
-    chosen = {name: _arm(recipe, name, merges[name], prepare) for name in recipe.arms}
+    chosen = {name: _arm(recipe, name, merges[name], prepare, hashes) for name in recipe.arms}
     nodes += [item for items, _ in chosen.values() for item in items]
     for name, (_, judged) in chosen.items():
         for seed in recipe.seeds:
             needs = {**judged[seed], "train": merges[name], "test": prepare}
             nodes.append(node("benchmark", recipe.benchmark, needs=needs, arm=name, seed=seed))
-    return [*nodes, _report(recipe, nodes)]
+    return nodes
 
 
-def _arm(recipe: Recipe, name: str, train: Node, prepare: Node) -> tuple[list[Node], dict[int, dict[str, Node]]]:
+def _arm(
+    recipe: Recipe, name: str, train: Node, prepare: Node, hashes: dict[str, str]
+) -> tuple[list[Node], dict[int, dict[str, Node]]]:
     """An arm's recognizers, with what chooses between its trials; and what the benchmark of each seed judges."""
     trials, seeds = recipe.arms[name].trials, recipe.seeds
     if len(trials) == 1:
         only = recipe.recognizer(name, next(iter(trials)))
-        plain = {seed: _recognizer(only, name, seed, train, prepare) for seed in seeds}
+        plain = {seed: _recognizer(only, name, seed, train, prepare, hashes) for seed in seeds}
         return list(plain.values()), {seed: {"recognizer": item} for seed, item in plain.items()}
     made: dict[tuple[str, int], Node] = {}
     for trial in trials:
         options = recipe.recognizer(name, trial)
-        made |= {(trial, seed): _recognizer(options, name, seed, train, prepare, trial) for seed in seeds}
+        made |= {(trial, seed): _recognizer(options, name, seed, train, prepare, hashes, trial) for seed in seeds}
     needs = {f"{trial}:{seed}": item for (trial, seed), item in made.items()}
     extra = {"trials": list(trials), "seeds": list(seeds)}
     select = node("select", Frozen(), extra=extra, needs=needs, arm=name)
@@ -113,24 +148,33 @@ def _merge(recipe: Recipe, name: str, arm: Arm, prepare: Node, synthesize: Node 
 
 
 def _recognizer(
-    options: TrainRecognizer, name: str, seed: int, train: Node, prepare: Node, trial: str | None = None
+    options: TrainRecognizer,
+    name: str,
+    seed: int,
+    train: Node,
+    prepare: Node,
+    hashes: dict[str, str],
+    trial: str | None = None,
 ) -> Node:
     raw = {}
     if options.weights:
         path = Path(options.weights).expanduser()
         if not path.is_file():
             raise UserError(f"the weights file '{path}' is not there", fix="set train_recognizer.weights")
-        raw["weights"] = file_sha256(path)
+        if options.weights not in hashes:
+            hashes[options.weights] = file_sha256(path)
+        raw["weights"] = hashes[options.weights]
     hashed = options.model_dump(mode="json", exclude={"weights"})
     needs = {"train": train, "val": prepare}
     return Node("train_recognizer", options, hashed, {"seed": seed}, needs, raw, name, seed, trial)
 
 
-def _report(recipe: Recipe, nodes: list[Node]) -> Node:
+def _shown(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as a page shows it: all but where files lie and where it runs."""
     whole = recipe.model_dump(mode="json", exclude={"runtime"})
     whole["prepare"]["source"] = recipe.prepare.source.identifying()
     whole["train_recognizer"].pop("weights")
-    return node("report", recipe.report, extra={"recipe": whole}, needs={input_name(n): n for n in nodes})
+    return {"recipe": whole}
 
 
 def input_name(item: Node) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
@@ -38,9 +39,59 @@ def load(name: str = DEFAULT, sets: Sequence[str] = ()) -> Recipe:
         for path, value in sorted(map(_parse_set, sets), key=lambda item: item[0][-1] != "kind"):
             _set(data, path, value)
         recipe = _validate(data, f"recipe '{name}' with --set")
+    cells(recipe)
     if recipe.name in RESERVED:
         raise ConfigError(f"a recipe cannot be called '{recipe.name}': reports/ keeps that name for itself")
     return _absolute(recipe)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One variant on one split of a study: an ordinary recipe."""
+
+    variant: str
+    split: int
+    recipe: Recipe
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        return f"{self.variant} · split {self.split}"
+
+
+SAME = ("seeds", "guide_seed", "comparison", "benchmark", "report", "study", "name", "description", "runtime")
+
+
+def cells(recipe: Recipe) -> list[Cell]:
+    """The ordinary recipes that a study consists of, split by split; none without a study.
+
+    Raises ConfigError for a variant that cannot work, or that changes what all must share.
+    """
+    if recipe.study is None:
+        return []
+    whole = recipe.model_dump(mode="json", exclude={"study"})
+    found = {}
+    for name, variant in recipe.study.variants.items():
+        what, data = f"variant '{name}' of the study", copy.deepcopy(whole)
+        for path, value in sorted(variant.set.items(), key=lambda item: not item[0].endswith(".kind")):
+            parts = path.split(".")
+            if parts[0] in SAME or path.startswith("prepare.split.seed"):
+                raise ConfigError(f"{what} sets {path}, which all variants share", fix="set it in the recipe itself")
+            _set(data, parts, value)
+        made = _validate(data, what)
+        if list(made.arms) != list(recipe.arms):
+            raise ConfigError(f"{what} has the arms {', '.join(made.arms)}", fix="change arms, but keep their names")
+        found[name] = made
+    return [
+        Cell(name, split, _absolute(_of_split(made, split)))
+        for split in recipe.study.splits
+        for name, made in found.items()
+    ]
+
+
+def _of_split(recipe: Recipe, seed: int) -> Recipe:
+    split = recipe.prepare.split.model_copy(update={"seed": seed})
+    return recipe.model_copy(update={"prepare": recipe.prepare.model_copy(update={"split": split})})
 
 
 def shipped() -> dict[str, Path]:

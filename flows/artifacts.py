@@ -80,7 +80,7 @@ class StageArtifacts:
 
 def verdict(recipe: Recipe, report: Artifact) -> None:
     """The verdict, the arms' figures and their picture: the last artifact of a run that made a report."""
-    if report.stage == "report":
+    if report.stage in ("report", "study"):
         guarded(_verdict, recipe, report.path)
 
 

@@ -89,6 +89,12 @@ def report(step: Step, inputs: list[Artifact]) -> Made:
     return step.run(inputs)
 
 
+@stage
+def study(step: Step, inputs: list[Artifact]) -> Made:
+    """What all variants and splits of a study say together."""
+    return step.run(inputs)
+
+
 @flow(
     name="facegan",
     flow_run_name="{recipe.name}",
@@ -112,6 +118,7 @@ def pipeline(recipe: Recipe, workdir: str = ".", until: str | None = None) -> li
         steps.start(select)
         steps.start(benchmark)
         steps.start(report)
+        steps.start(study)
         artifacts = steps.results()
         steps.tell(artifacts)
         return artifacts

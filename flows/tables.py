@@ -58,14 +58,19 @@ def show_plan(recipe: Recipe, plans: list[Planned], workdir: Path) -> None:
     """Each stage, then time and disk to expect."""
     out = console(to_stderr=False)
     rows = []
-    trials = any(one.item.trial for one in plans)
+    cells, trials = any(one.item.cell for one in plans), any(one.item.trial for one in plans)
     for one in plans:
         item = one.item
         seconds = "unknown" if one.seconds is None else "" if one.state == "cached" else span(one.seconds)
         seed = "" if item.seed is None else str(item.seed)
-        trial = [item.trial or ""] if trials else []
-        rows.append([item.stage, item.arm or "", *trial, seed, item.key[:12], one.state, one.why, seconds])
-    out.print(_table(["stage", "arm", *["trial"] * trials, "seed", "fingerprint", "state", "why", "time"], rows))
+        cell, trial = [item.cell or ""] if cells else [], [item.trial or ""] if trials else []
+        rows.append([item.stage, *cell, item.arm or "", *trial, seed, item.key[:12], one.state, one.why, seconds])
+    out.print(
+        _table(
+            ["stage", *["cell"] * cells, "arm", *["trial"] * trials, "seed", "fingerprint", "state", "why", "time"],
+            rows,
+        )
+    )
     left = [one for one in plans if one.state != "cached"]
     if not left:
         _say(out, f"recipe {recipe.name}: all {len(plans)} stages are cached and verified")

@@ -97,9 +97,10 @@ def test_the_chosen_trial_is_judged_and_shown(shared: Lab, faces: Path) -> None:
     folders = {name: shared.done[needed.key].path for name, needed in nodes[-1].needs.items()}
     test = ManifestImages(folders["prepare"], split="test")
     rows = sections.trials(recipe.model_dump(mode="json"), folders)
-    assert [(r["arm"], r["trial"], r["options"]) for r in rows] == [
-        ("real", "plain", "–"), ("real", "turned", "augment.rotate_deg 40"), ("other", "a", "lr 0.01"), ("other", "b", "–")
+    assert [(r["trial"], r["options"]) for r in rows if r["arm"] == "real"] == [
+        ("plain", "–"), ("turned", "augment.rotate_deg 40")
     ]  # fmt: skip
+    assert [(r["trial"], r["options"]) for r in rows if r["arm"] == "other"] == [("a", "lr 0.01"), ("b", "–")]
     for arm in recipe.arms:
         assert [r["trial"] for r in rows if r["arm"] == arm and r["chosen"]] == [sections.choice(folders, arm)["trial"]]
         winner = sections.recognizer(folders, arm, 1)
@@ -122,9 +123,9 @@ def test_test_people_choose_nothing(shared: Lab, faces: Path, tmp_path: Path) ->
         if path.parent.name in tested:
             path.write_bytes(encode_png(noise.integers(0, 256, (48, 44), dtype=np.uint8)))
     one, two = graph.build(tried(faces)), graph.build(tried(tmp_path / "faces"))
-    changed = 0
+    changed = set()
     for ours, theirs in zip(one[:-1], two[:-1], strict=True):
         same = shared.make(ours).output_digest() == shared.make(theirs).output_digest()
-        changed += not same
+        changed |= set() if same else {ours.stage}
         assert same or ours.stage in ("prepare", "merge", "benchmark"), ours.title
-    assert changed, "the noise was seen by the benchmarks"
+    assert "benchmark" in changed and "select" in {item.stage for item in one}

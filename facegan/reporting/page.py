@@ -163,7 +163,7 @@ def fenced(text: str) -> str:
     return f"{fence}yaml\n{text.rstrip()}\n{fence}"
 
 
-def pages(values: dict[str, Any]) -> tuple[str, str]:
+def pages(values: dict[str, Any], template: str = "report") -> tuple[str, str]:
     """`index.html` and `report.md`."""
     loader = FileSystemLoader(TEMPLATES)
     environment = Environment(
@@ -175,6 +175,6 @@ def pages(values: dict[str, Any]) -> tuple[str, str]:
         keep_trailing_newline=True,
     )
     environment.filters |= {"uri": faces.data_uri, "face": faces.uri, "md": markdown_safe, "fenced": fenced}
-    html = environment.get_template("report.html.j2").render(values)
-    markdown = environment.get_template("report.md.j2").render(values)
+    html = environment.get_template(f"{template}.html.j2").render(values)
+    markdown = environment.get_template(f"{template}.md.j2").render(values)
     return html, re.sub(r"\n{3,}", "\n\n", markdown)

@@ -16,5 +16,6 @@ VERSIONS = {
     "select": 1,
     "benchmark": 1,
     "report": 1,
+    "study": 1,
 }
 STAGES = tuple(VERSIONS)
