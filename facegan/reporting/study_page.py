@@ -137,7 +137,10 @@ def context(
         "sentence": study_words.sentence(recipe, claimed, comparison),
         "smallest": study_words.smallest(named.better, comparison),
         "gloss": words.gloss(named.name, named.arms[comparison["baseline"]].mean),
-        "advice": [{"variant": v.name, **study_words.advice(recipe, v, _own(recipe, told, v))} for v in found.variants],
+        "advice": [
+            {"variant": v.name, **study_words.advice(recipe, v, told["variants"][v.name]["comparisons"])}
+            for v in found.variants
+        ],
         "variants": [_variant(recipe, inputs, v, told["variants"][v.name]) for v in found.variants],
         "worth": None if curve is None else _worth(recipe, curve),
         "ablation": _ablation(recipe, found, told),

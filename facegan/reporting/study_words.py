@@ -31,8 +31,20 @@ def relative(comparison: Comparison) -> str:
     return "–" if change is None else f"{words.signed(change, 0)}\u00a0%"
 
 
-def advice(recipe: dict[str, Any], variant: Variant, comparison: Comparison) -> dict[str, str]:
-    """What to do with data like those of a variant: {tone, what, why}."""
+def advice(recipe: dict[str, Any], variant: Variant, told: dict[str, Comparison]) -> dict[str, str]:
+    """What to do with data like those of a variant: {tone, what, why}; `told` has every arm's comparison."""
+    found = _advice(variant, told[recipe["comparison"]["arm"]])
+    others = [
+        f"“{arm}” ({words.signed(one['delta'])}, {words.interval(one['ci_low'], one['ci_high'], sign=True)})"
+        for arm, one in told.items()
+        if one["verdict"] == "gain" and arm != recipe["comparison"]["arm"]
+    ]
+    if others:
+        found["why"] += f" For orientation, since not named beforehand, a gain also shows for {', '.join(others)}."
+    return found
+
+
+def _advice(variant: Variant, comparison: Comparison) -> dict[str, str]:
     metric, arm, baseline = comparison["metric"], comparison["arm"], comparison["baseline"]
     named = variant.measure(metric)
     name, delta, low, high = words.phrase(metric), comparison["delta"], comparison["ci_low"], comparison["ci_high"]
