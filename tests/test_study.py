@@ -191,6 +191,7 @@ def test_what_the_arm_is_worth_at_the_measured_points(world: World) -> None:
     assert curve is not None and [w.x for w in curve.worth] == [3, 10]
     last = curve.worth[1]  # a large gain at the largest x: beyond all that was measured
     assert np.isinf(last.equals) and study_words.place(last.equals, curve) == "more than 10"
+    assert study_words.span(last, curve) == "more than 10"
     for worth in curve.worth:
         assert worth.low is not None and worth.high is not None and worth.low <= worth.equals <= worth.high
 

@@ -63,7 +63,7 @@ def efficiency(recipe: dict[str, Any], found: Efficiency) -> Drawn:
                     axis.plot([place, place], [value.low, value.high], color=shade, lw=1.4, alpha=0.6)
         for worth, variant in zip(found.worth, found.variants, strict=True):
             level = variant.measure(spec["metric"]).arms[spec["arm"]].mean
-            if np.isfinite(worth.equals) and level is not None:
+            if level is not None and found.ends[0] < worth.equals < np.inf:  # not where it is only bounded
                 axis.plot([worth.x, worth.equals], [level, level], color=MUTED, lw=1, ls=(0, (2, 3)))
         axis.set_xticks(x, [f"{place:g}" for place in x])
         axis.set_xlabel(recipe["study"]["x_label"])

@@ -230,9 +230,7 @@ def _worth(recipe: dict[str, Any], curve: Efficiency) -> list[dict[str, Any]]:
                 "baseline": words.number(arms[spec["baseline"]].mean),
                 "arm": words.number(arms[spec["arm"]].mean),
                 "equals": study_words.place(worth.equals, curve),
-                "interval": ""
-                if worth.low is None
-                else f"{study_words.place(worth.low, curve)} to {study_words.place(worth.high, curve)}",
+                "interval": study_words.span(worth, curve),
                 "extra": study_words.extra(worth, curve),
                 "sentence": study_words.worth_sentence(recipe, worth, curve),
             }

@@ -103,6 +103,13 @@ def place(value: float | None, efficiency: Efficiency) -> str:
     return f"{least:g} or fewer" if value == least else f"{value:.1f}"
 
 
+def span(worth: Worth, efficiency: Efficiency) -> str:
+    """The interval of an x; empty where there is none."""
+    if worth.low is None:
+        return ""
+    return " to ".join(dict.fromkeys(place(end, efficiency) for end in (worth.low, worth.high)))
+
+
 def extra(worth: Worth, efficiency: Efficiency) -> str:
     """How many more (or fewer) real images that is than were used."""
     least, most = efficiency.ends
@@ -117,8 +124,8 @@ def extra(worth: Worth, efficiency: Efficiency) -> str:
 def worth_sentence(recipe: dict[str, Any], worth: Worth, efficiency: Efficiency) -> str:
     """One line of the curve."""
     spec, label = recipe["comparison"], recipe["study"]["x_label"]
-    low, high = place(worth.low, efficiency), place(worth.high, efficiency)
-    certain = "" if worth.low is None else f" ({words.percent(spec['confidence'])} interval {low} to {high})"
+    within = span(worth, efficiency)
+    certain = within and f" ({words.percent(spec['confidence'])} interval {within})"
     return (
         f"With {worth.x:g} ({label}), arm “{spec['arm']}” is as good as arm “{spec['baseline']}” with "
         f"{place(worth.equals, efficiency)}{certain}."
