@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from facegan.benchmarks import BENCHMARKS, BenchmarkConfig
-from facegan.frozen import Frozen
+from facegan.frozen import Frozen, merge
 from facegan.gans import GANS, GanConfig
 from facegan.heads import HEADS, HeadConfig
 from facegan.identities import IDENTITIES, IdentitiesConfig
@@ -29,6 +29,12 @@ else:
     AnyIdentities = IDENTITIES.union()
     AnyHead = HEADS.union()
     AnyBenchmark = BENCHMARKS.union()
+
+
+def unset(default: Any, **rest: Any) -> Any:
+    """A field that is left out of the hashed config where it has its default: results from before it stay valid."""
+    return Field(default, exclude_if=lambda value: bool(value == default), **rest)
+
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=60)]
 SplitName = Literal["train", "val", "test"]
@@ -63,6 +69,8 @@ class Prepare(Frozen):
     color: Literal["grey", "rgb"] = Field("grey", description="stored as one or three channels")
     split: Split = Split()
     min_images: int = Field(2, ge=1, description="identities with fewer readable images are left out")
+    train_images: int | None = unset(None, ge=2, description="keep at most so many images of each train identity")
+    train_identities: int | None = unset(None, ge=2, description="keep at most so many train identities")
     max_megapixels: float = Field(100, gt=0, le=178, description="larger images go to the quarantine unread")
 
     @model_validator(mode="after")
@@ -126,6 +134,11 @@ class Arm(Frozen):
     new: bool = Field(False, description="synthetic images of new people")
     synthetic_per_real: float | None = Field(
         None, gt=0, description="keep at most so many synthetic rows for each real one (whole people are kept)"
+    )
+    trials: dict[Name, dict[str, Any]] = unset(
+        {"default": {}},
+        min_length=1,
+        description="options laid over train_recognizer, by name; val people choose one for each arm",
     )
 
     @property
@@ -232,6 +245,38 @@ class Report(Frozen):
     show_faces: bool = Field(True, description="faces on the page; false: figures and tables only")
 
 
+class Variant(Frozen):
+    """One setting of a study: the recipe with some options changed."""
+
+    set: dict[str, Any] = Field(default_factory=dict, description="dotted.path: value, as with --set")
+    x: float | None = Field(None, description="where it lies on the study's axis")
+
+
+class Study(Frozen):
+    """The recipe over several splits of the people and several variants, judged together."""
+
+    splits: tuple[int, ...] = Field((0, 1, 2, 3, 4), min_length=1, description="values of prepare.split.seed")
+    variants: dict[Name, Variant] = Field(default_factory=lambda: {"default": Variant()}, min_length=1)
+    x_label: str = Field("x", description="what x counts, such as: real images of each person")
+    claim: Name | None = Field(None, description="the variant that decides (None: the first)")
+
+    @property
+    def claimed(self) -> str:
+        """The variant that decides."""
+        return self.claim or next(iter(self.variants))
+
+    @model_validator(mode="after")
+    def _hangs_together(self) -> Study:
+        if len(set(self.splits)) != len(self.splits) or min(self.splits) < 0:
+            raise ValueError(f"splits must be distinct and not negative, got {list(self.splits)}")
+        if self.claimed not in self.variants:
+            raise ValueError(f"claim names variant '{self.claim}', but the variants are: {', '.join(self.variants)}")
+        places = [variant.x for variant in self.variants.values() if variant.x is not None]
+        if len(set(places)) != len(places):
+            raise ValueError(f"two variants have the same x: {places}")
+        return self
+
+
 class Runtime(Frozen):
     """Where and how to run: never part of a fingerprint."""
 
@@ -264,6 +309,7 @@ class Recipe(Frozen):
         min_length=1,
     )
     comparison: Comparison = Comparison()
+    study: Study | None = unset(None)
     runtime: Runtime = Runtime()
 
     @field_validator("seeds")
@@ -290,6 +336,7 @@ class Recipe(Frozen):
         if self.guide_seed in self.seeds:
             raise ValueError(f"guide_seed {self.guide_seed} is also one of seeds: the guide must not be judged")
         for name, arm in self.arms.items():
+            self._check_trials(name, arm)
             existing = arm.existing and self.synthesize.images_per_existing > 0
             new = arm.new and self.synthesize.new_identities > 0
             if not (arm.real or existing or new):
@@ -298,3 +345,24 @@ class Recipe(Frozen):
                     "(images_per_existing, new_identities)"
                 )
         return self
+
+    def _check_trials(self, name: str, arm: Arm) -> None:
+        first, count = next((other, len(a.trials)) for other, a in self.arms.items())
+        if len(arm.trials) != count:
+            raise ValueError(
+                f"arm '{name}' has {len(arm.trials)} trials, arm '{first}' has {count}: give all arms as many, "
+                "or one of them looks at the val people more often"
+            )
+        for trial, options in arm.trials.items():
+            if "weights" in options:
+                raise ValueError(f"arms.{name}.trials.{trial}: weights must be the same for all trials")
+            try:
+                self.recognizer(name, trial)
+            except ValidationError as error:
+                faults = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+                raise ValueError(f"arms.{name}.trials.{trial}.{'; '.join(faults)}") from None
+
+    def recognizer(self, arm: str, trial: str) -> TrainRecognizer:
+        """The options of an arm's trial: its own laid over train_recognizer."""
+        whole = merge(self.train_recognizer.model_dump(mode="json"), self.arms[arm].trials[trial])
+        return TrainRecognizer.model_validate(whole)

@@ -13,12 +13,13 @@ from facegan.config import Runtime
 
 @dataclass(frozen=True)
 class Event:
-    """`progress` (done of total units, with current `values`), `image` (a file), `table` (rows) or `message`."""
+    """`progress` (done of total units, with current `values`), `image` (a file), `table` (rows) or `message`.
+
+    `title` is that of the node which tells it.
+    """
 
     kind: Literal["progress", "image", "table", "message"]
-    stage: str = ""
-    arm: str | None = None
-    seed: int | None = None
+    title: str = ""
     text: str = ""
     done: float = 0
     total: float = 0
@@ -38,12 +39,9 @@ def silent(event: Event) -> None:
 class Context:
     """What a stage is given beside config and inputs: where to run, and whom to tell."""
 
-    def __init__(
-        self, runtime: Runtime, on_event: OnEvent = silent, stage: str = "", arm: str | None = None,
-        seed: int | None = None,
-    ) -> None:  # fmt: skip
+    def __init__(self, runtime: Runtime, on_event: OnEvent = silent, title: str = "") -> None:
         self.runtime = runtime
-        self._send, self._blank = on_event, Event("message", stage, arm, seed)
+        self._send, self._blank = on_event, Event("message", title)
         self._last = 0.0
 
     def progress(self, done: float, total: float, unit: str, **values: float) -> None:

@@ -1,6 +1,8 @@
-"""The base of every config model."""
+"""The base of every config model, and how one layer of options is laid over another."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -9,3 +11,22 @@ class Frozen(BaseModel):
     """A config that cannot be changed once made and that refuses keys it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+def merge(base: Any, over: Any) -> Any:
+    """`over` laid on `base`, neither changed.
+
+    Mappings merge key by key, anything else is replaced; null over a mapping takes it away. Where `over` names
+    another `kind`, it takes the place of the whole member.
+    """
+    if not (isinstance(base, dict) and isinstance(over, dict)):
+        return over
+    if "kind" in over and over["kind"] != base.get("kind"):
+        return over
+    merged = dict(base)
+    for key, value in over.items():
+        if value is None and isinstance(merged.get(key), dict):
+            del merged[key]
+        else:
+            merged[key] = merge(merged[key], value) if key in merged else value
+    return merged

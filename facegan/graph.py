@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from facegan.config import Arm, Recipe, Runtime
+from facegan.config import Arm, Recipe, Runtime, TrainRecognizer
 from facegan.errors import UserError
 from facegan.events import Context, OnEvent, silent
 from facegan.frozen import Frozen
+from facegan.recipe import cells
 from facegan.stages import STAGES, VERSIONS
 from facegan.store import Artifact, Store, file_sha256, fingerprint, package_versions
 from facegan.store import commit as git_commit
 
 GUIDE = "guide"
+JUDGED = ("prepare", "synthesize", "merge", "select", "benchmark")  # what a study reads of its cells
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Node:
     raw: dict[str, str] = field(default_factory=dict)
     arm: str | None = None
     seed: int | None = None
+    trial: str | None = None  # None where an arm has but one
+    cell: str | None = None  # of a study: the first variant and split that need it
 
     @cached_property
     def key(self) -> str:
@@ -49,8 +53,9 @@ class Node:
 
     @property
     def title(self) -> str:
-        """For people: the stage, and arm and seed where it has them."""
-        parts = [self.stage, self.arm, None if self.seed is None else f"seed {self.seed}"]
+        """For people: the stage, and cell, arm, trial and seed where it has them."""
+        trial, seed = self.trial and f"trial {self.trial}", None if self.seed is None else f"seed {self.seed}"
+        parts = [self.stage, self.cell, self.arm, trial, seed]
         return " · ".join(part for part in parts if part)
 
 
@@ -61,62 +66,120 @@ def node(stage: str, options: Frozen, **rest: Any) -> Node:
 
 def build(recipe: Recipe) -> list[Node]:
     """All nodes of a recipe, each after what it needs; raises UserError when its source cannot be read."""
+    if recipe.study is not None:
+        return _study(recipe)
+    nodes = _nodes(recipe, {})
+    return [*nodes, node("report", recipe.report, extra=_shown(recipe), needs={input_name(n): n for n in nodes})]
+
+
+def last_stage(recipe: Recipe) -> str:
+    """The stage that a recipe ends with."""
+    return "study" if recipe.study is not None else "report"
+
+
+def _study(recipe: Recipe) -> list[Node]:
+    """The nodes of all cells, what several share once, and the study that judges them together."""
+    made: dict[str, Node] = {}
+    needs: dict[str, Node] = {}
+    hashes: dict[str, str] = {}
+    for cell in cells(recipe):
+        for item in _nodes(cell.recipe, hashes):
+            if item.key not in made:
+                shared = {name: made[needed.key] for name, needed in item.needs.items()}
+                made[item.key] = replace(item, needs=shared, cell=cell.label)
+            if item.stage in JUDGED:
+                needs[f"{cell.variant}:{cell.split}:{input_name(item)}"] = made[item.key]
+    return [*made.values(), node("study", recipe.report, extra=_shown(recipe), needs=needs)]
+
+
+def _nodes(recipe: Recipe, hashes: dict[str, str]) -> list[Node]:
+    """The nodes of an ordinary recipe up to its benchmarks; `hashes` remembers those of raw files, by what they are."""
     source = recipe.prepare.source
     hashed = {**recipe.prepare.model_dump(mode="json"), "source": source.identifying()}
-    prepare = Node("prepare", recipe.prepare, hashed, raw={"source": source.fingerprint()})
+    if (raw := source.model_dump_json()) not in hashes:
+        hashes[raw] = source.fingerprint()
+    prepare = Node("prepare", recipe.prepare, hashed, raw={"source": hashes[raw]})
     nodes = [prepare]
     synthesize = None
     if any(arm.synthetic for arm in recipe.arms.values()):
         gan = node("train_gan", recipe.train_gan, needs={"manifest": prepare})
         real = _merge(recipe, GUIDE, Arm(), prepare, None)
-        guide = _recognizer(recipe, GUIDE, recipe.guide_seed, real, prepare)
+        guide = _recognizer(recipe.train_recognizer, GUIDE, recipe.guide_seed, real, prepare, hashes)
         needs = {"manifest": prepare, "generator": gan, "guide": guide}
         synthesize = node("synthesize", recipe.synthesize, needs=needs)
         nodes += [real, guide, gan, synthesize]
     merges = {name: _merge(recipe, name, arm, prepare, synthesize) for name, arm in recipe.arms.items()}
     nodes += merges.values()
-    runs = [(name, seed) for name in recipe.arms for seed in recipe.seeds]
-    recognizers = {run: _recognizer(recipe, *run, merges[run[0]], prepare) for run in runs}
-    nodes += recognizers.values()
-    benchmarks = {}
-    for (name, seed), recognizer in recognizers.items():
-        needs = {"recognizer": recognizer, "train": merges[name], "test": prepare}
-        benchmarks[name, seed] = node("benchmark", recipe.benchmark, needs=needs, arm=name, seed=seed)
-    nodes += benchmarks.values()
-    return [*nodes, _report(recipe, nodes)]
+    chosen = {name: _arm(recipe, name, merges[name], prepare, hashes) for name in recipe.arms}
+    nodes += [item for items, _ in chosen.values() for item in items]
+    for name, (_, judged) in chosen.items():
+        for seed in recipe.seeds:
+            needs = {**judged[seed], "train": merges[name], "test": prepare}
+            nodes.append(node("benchmark", recipe.benchmark, needs=needs, arm=name, seed=seed))
+    return nodes
+
+
+def _arm(
+    recipe: Recipe, name: str, train: Node, prepare: Node, hashes: dict[str, str]
+) -> tuple[list[Node], dict[int, dict[str, Node]]]:
+    """An arm's recognizers, with what chooses between its trials; and what the benchmark of each seed judges."""
+    trials, seeds = recipe.arms[name].trials, recipe.seeds
+    if len(trials) == 1:
+        only = recipe.recognizer(name, next(iter(trials)))
+        plain = {seed: _recognizer(only, name, seed, train, prepare, hashes) for seed in seeds}
+        return list(plain.values()), {seed: {"recognizer": item} for seed, item in plain.items()}
+    made: dict[tuple[str, int], Node] = {}
+    for trial in trials:
+        options = recipe.recognizer(name, trial)
+        made |= {(trial, seed): _recognizer(options, name, seed, train, prepare, hashes, trial) for seed in seeds}
+    needs = {f"{trial}:{seed}": item for (trial, seed), item in made.items()}
+    extra = {"trials": list(trials), "seeds": list(seeds)}
+    select = node("select", Frozen(), extra=extra, needs=needs, arm=name)
+    judged = {seed: {"select": select, **{f"recognizer:{t}": made[t, seed] for t in trials}} for seed in seeds}
+    return [*made.values(), select], judged
 
 
 def _merge(recipe: Recipe, name: str, arm: Arm, prepare: Node, synthesize: Node | None) -> Node:
     needs = {"real": prepare}
     if arm.synthetic and synthesize is not None:
         needs["synthetic"] = synthesize
-    extra = {"arm": arm.model_dump(mode="json")}
+    extra = {"arm": arm.model_dump(mode="json", exclude={"trials"})}
     return node("merge", recipe.merge, extra=extra, needs=needs, arm=name)
 
 
-def _recognizer(recipe: Recipe, name: str, seed: int, train: Node, prepare: Node) -> Node:
-    options = recipe.train_recognizer
+def _recognizer(
+    options: TrainRecognizer,
+    name: str,
+    seed: int,
+    train: Node,
+    prepare: Node,
+    hashes: dict[str, str],
+    trial: str | None = None,
+) -> Node:
     raw = {}
     if options.weights:
         path = Path(options.weights).expanduser()
         if not path.is_file():
             raise UserError(f"the weights file '{path}' is not there", fix="set train_recognizer.weights")
-        raw["weights"] = file_sha256(path)
+        if options.weights not in hashes:
+            hashes[options.weights] = file_sha256(path)
+        raw["weights"] = hashes[options.weights]
     hashed = options.model_dump(mode="json", exclude={"weights"})
     needs = {"train": train, "val": prepare}
-    return Node("train_recognizer", options, hashed, {"seed": seed}, needs, raw, name, seed)
+    return Node("train_recognizer", options, hashed, {"seed": seed}, needs, raw, name, seed, trial)
 
 
-def _report(recipe: Recipe, nodes: list[Node]) -> Node:
+def _shown(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as a page shows it: all but where files lie and where it runs."""
     whole = recipe.model_dump(mode="json", exclude={"runtime"})
     whole["prepare"]["source"] = recipe.prepare.source.identifying()
     whole["train_recognizer"].pop("weights")
-    return node("report", recipe.report, extra={"recipe": whole}, needs={input_name(n): n for n in nodes})
+    return {"recipe": whole}
 
 
 def input_name(item: Node) -> str:
-    """How the report names its inputs: `stage`, `stage:arm` or `stage:arm:seed`."""
-    parts = (item.stage, item.arm, item.seed)
+    """How the report names its inputs: `stage`, `stage:arm`, `stage:arm:seed` or `stage:arm:trial:seed`."""
+    parts = (item.stage, item.arm, item.trial, item.seed)
     return ":".join(str(part) for part in parts if part is not None)
 
 
@@ -143,7 +206,7 @@ def execute(
     item: Node, store: Store, done: dict[str, Artifact], runtime: Runtime, on_event: OnEvent = silent
 ) -> Artifact:
     """The artifact of `item`: found in the store and verified, or made now."""
-    context = Context(runtime, on_event, item.stage, item.arm, item.seed)
+    context = Context(runtime, on_event, item.title)
     inputs = {name: done[needed.key] for name, needed in item.needs.items()}
     folders = {name: artifact.path for name, artifact in inputs.items()}
 

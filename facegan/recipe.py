@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
@@ -22,6 +23,7 @@ from pydantic import ValidationError
 
 from facegan.config import Recipe
 from facegan.errors import ConfigError
+from facegan.frozen import merge
 from facegan.recipe_errors import defaults, explain
 
 DEFAULT = "orl-quick"
@@ -37,9 +39,59 @@ def load(name: str = DEFAULT, sets: Sequence[str] = ()) -> Recipe:
         for path, value in sorted(map(_parse_set, sets), key=lambda item: item[0][-1] != "kind"):
             _set(data, path, value)
         recipe = _validate(data, f"recipe '{name}' with --set")
+    cells(recipe)
     if recipe.name in RESERVED:
         raise ConfigError(f"a recipe cannot be called '{recipe.name}': reports/ keeps that name for itself")
     return _absolute(recipe)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One variant on one split of a study: an ordinary recipe."""
+
+    variant: str
+    split: int
+    recipe: Recipe
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        return f"{self.variant} · split {self.split}"
+
+
+SAME = ("seeds", "guide_seed", "comparison", "benchmark", "report", "study", "name", "description", "runtime")
+
+
+def cells(recipe: Recipe) -> list[Cell]:
+    """The ordinary recipes that a study consists of, split by split; none without a study.
+
+    Raises ConfigError for a variant that cannot work, or that changes what all must share.
+    """
+    if recipe.study is None:
+        return []
+    whole = recipe.model_dump(mode="json", exclude={"study"})
+    found = {}
+    for name, variant in recipe.study.variants.items():
+        what, data = f"variant '{name}' of the study", copy.deepcopy(whole)
+        for path, value in sorted(variant.set.items(), key=lambda item: not item[0].endswith(".kind")):
+            parts = path.split(".")
+            if parts[0] in SAME or path.startswith("prepare.split.seed"):
+                raise ConfigError(f"{what} sets {path}, which all variants share", fix="set it in the recipe itself")
+            _set(data, parts, value)
+        made = _validate(data, what)
+        if list(made.arms) != list(recipe.arms):
+            raise ConfigError(f"{what} has the arms {', '.join(made.arms)}", fix="change arms, but keep their names")
+        found[name] = made
+    return [
+        Cell(name, split, _absolute(_of_split(made, split)))
+        for split in recipe.study.splits
+        for name, made in found.items()
+    ]
+
+
+def _of_split(recipe: Recipe, seed: int) -> Recipe:
+    split = recipe.prepare.split.model_copy(update={"seed": seed})
+    return recipe.model_copy(update={"prepare": recipe.prepare.model_copy(update={"split": split})})
 
 
 def shipped() -> dict[str, Path]:
@@ -51,21 +103,6 @@ def shipped() -> dict[str, Path]:
 def descriptions() -> dict[str, str]:
     """{name: one-line description} of the shipped recipes."""
     return {name: str(_load_yaml(path).get("description", "")) for name, path in shipped().items()}
-
-
-def merge(base: Any, over: Any) -> Any:
-    """`over` laid on `base`, neither changed: see the module's docstring."""
-    if not (isinstance(base, dict) and isinstance(over, dict)):
-        return over
-    if "kind" in over and over["kind"] != base.get("kind"):
-        return over
-    merged = dict(base)
-    for key, value in over.items():
-        if value is None and isinstance(merged.get(key), dict):
-            del merged[key]
-        else:
-            merged[key] = merge(merged[key], value) if key in merged else value
-    return merged
 
 
 def _validate(data: Any, what: str) -> Recipe:

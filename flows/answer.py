@@ -46,7 +46,7 @@ def export(
     final = top / report.fingerprint
     answer = {"recipe": recipe.name, "report": str(final / "index.html"), "stages": stages}
     found = read_results(report.path)
-    answer |= {"arms": found["arms"], "comparison": found["comparison"]}
+    answer |= {key: found[key] for key in ("arms", "comparison", "variants") if key in found}
     computed = any(stage["state"] != "cached" for stage in stages)
     try:
         top.mkdir(parents=True, exist_ok=True)
@@ -103,12 +103,14 @@ def _point(link: Path, name: str) -> None:
 
 
 def stage_rows(nodes: list[Node], artifacts: list[Artifact]) -> list[dict[str, Any]]:
-    """The `stages` of the JSON answer."""
+    """The `stages` of the JSON answer; `cell` in a study, `trial` where an arm has several."""
     return [
         {
             "stage": item.stage,
             "arm": item.arm,
             "seed": item.seed,
+            **({"trial": item.trial} if item.trial else {}),
+            **({"cell": item.cell} if item.cell else {}),
             "key": artifact.fingerprint,
             "state": artifact.state,
             "seconds": round(artifact.seconds, 3),

@@ -80,16 +80,16 @@ class StageArtifacts:
 
 def verdict(recipe: Recipe, report: Artifact) -> None:
     """The verdict, the arms' figures and their picture: the last artifact of a run that made a report."""
-    if report.stage == "report":
+    if report.stage in ("report", "study"):
         guarded(_verdict, recipe, report.path)
 
 
 def _verdict(recipe: Recipe, folder: Path) -> None:
     header, rows = arms_table(read_results(folder))
     lines = [f"**{sentence(folder)}**", "", _row(header), _row(["---"] * len(header)), *map(_row, rows)]
-    picture = folder / "figures" / "arms.png"
-    if picture.is_file():
-        lines += ["", f"![the arms side by side]({data_uri(picture)})"]
+    for picture in (folder / "figures" / name for name in ("arms.png", "variants.png")):  # of a report, of a study
+        if picture.is_file():
+            lines += ["", f"![the arms side by side]({data_uri(picture)})"]
     create_markdown_artifact("\n".join(lines), slug(f"{recipe.name}-verdict"), sentence(folder))
 
 

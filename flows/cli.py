@@ -168,13 +168,15 @@ def _load(recipe: str, sets: list[str] | None, until: str | None, workdir: Path)
     loaded = load(recipe, sets or [])
     if until is not None and until not in STAGES:
         raise ConfigError(f"unknown stage '{until}'", fix=f"choose one of: {', '.join(STAGES)}")
-    nodes = graph.upto(graph.build(loaded), until or "report")
+    nodes = graph.upto(graph.build(loaded), until or graph.last_stage(loaded))
     if not nodes:
-        raise ConfigError(f"this recipe has no stage '{until}'", fix="an arm with synthetic rows would need it")
+        have = ", ".join(dict.fromkeys(item.stage for item in graph.build(loaded)))
+        raise ConfigError(f"this recipe has no stage '{until}'", fix=f"its stages are: {have}")
     return loaded, nodes, workdir.expanduser().absolute()
 
 
 def _run(name: str, sets: list[str] | None, until: str | None, workdir: Path, json_to: str | None) -> None:
+    from facegan import graph
     from flows import answer, tables
     from flows.planning import survey
 
@@ -188,7 +190,7 @@ def _run(name: str, sets: list[str] | None, until: str | None, workdir: Path, js
     recorded = bool(os.environ.get("PREFECT_API_URL"))
     artifacts = hits if all_hit and not recorded else _flow(recipe, workdir, until, len(nodes), len(hits))
     stages = answer.stage_rows(nodes, artifacts)
-    if nodes[-1].stage == "report":
+    if nodes[-1].stage == graph.last_stage(recipe):
         page, result = answer.export(recipe, artifacts[-1], stages, workdir)
     else:
         page, result = None, answer.partial(recipe, stages)

@@ -67,7 +67,13 @@ def merge(step: Step, inputs: list[Artifact]) -> Made:
 
 @stage
 def train_recognizer(step: Step, inputs: list[Artifact]) -> Made:
-    """One recognizer for each arm and seed."""
+    """One recognizer for each arm, trial and seed."""
+    return step.run(inputs)
+
+
+@stage
+def select(step: Step, inputs: list[Artifact]) -> Made:
+    """The trial of an arm that is best on val people."""
     return step.run(inputs)
 
 
@@ -80,6 +86,12 @@ def benchmark(step: Step, inputs: list[Artifact]) -> Made:
 @stage
 def report(step: Step, inputs: list[Artifact]) -> Made:
     """The page that a person reads."""
+    return step.run(inputs)
+
+
+@stage
+def study(step: Step, inputs: list[Artifact]) -> Made:
+    """What all variants and splits of a study say together."""
     return step.run(inputs)
 
 
@@ -103,8 +115,10 @@ def pipeline(recipe: Recipe, workdir: str = ".", until: str | None = None) -> li
         steps.start(synthesize)
         steps.start(merge)
         steps.start(train_recognizer)
+        steps.start(select)
         steps.start(benchmark)
         steps.start(report)
+        steps.start(study)
         artifacts = steps.results()
         steps.tell(artifacts)
         return artifacts

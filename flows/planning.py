@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from facegan.graph import Node, lookup
-from facegan.store import WORK, Artifact, Store
+from facegan.store import WORK, Artifact, Store, canonical
 
 
 @dataclass(frozen=True)
@@ -60,24 +60,25 @@ def _planned(item: Node, hit: Artifact | None, why: str, store: Store, records: 
 
 
 def _records(store: Store, stage: str) -> list[dict[str, Any]]:
-    """The readable records of a stage, newest first."""
+    """The readable records of a stage, newest first, one of each config."""
     folder = store.root / stage
     paths = [path for path in folder.glob("*/record.json") if not path.parent.name.endswith(".incomplete")]
-    records = []
+    records: dict[str, dict[str, Any]] = {}
     for path in sorted(paths, key=lambda path: (path.stat().st_mtime, path), reverse=True):
         try:
             record = json.loads(path.read_bytes())
-            records.append({**record, "flat": _flat(record["config"])})
             record["duration_s"], record["outputs"]
+            records.setdefault(canonical(record["config"]), {**record, "flat": _flat(record["config"])})
         except (OSError, ValueError, KeyError, TypeError):
             continue
-    return records
+    return list(records.values())
 
 
 def _nearest(item: Node, records: list[dict[str, Any]]) -> tuple[dict[str, Any] | None, list[str]]:
     """The earlier record whose config differs least, the newest of equals; and what changed since, in words.
 
-    What changed is told only of the same piece of work: a recognizer of this seed, a merge of this arm.
+    What changed is told only of the same piece of work: a recognizer of this seed, a merge of this arm. Trials and
+    the cells of a study differ in their options: which of them was there before cannot be told.
     """
     wanted = _flat(item.config)
     best: tuple[dict[str, Any] | None, list[str]] = (None, [])
@@ -91,8 +92,8 @@ def _nearest(item: Node, records: list[dict[str, Any]]) -> tuple[dict[str, Any] 
         if best[0] is None or len(changes) < len(best[1]):
             best = (record, changes)
     near, changes = best
-    other = any(change.startswith(("seed ", "arm.")) for change in changes)
-    return near, [] if other or item.stage == "report" else changes
+    other = item.cell or item.trial or any(change.startswith(("seed ", "arm.")) for change in changes)
+    return near, [] if other or item.stage in ("report", "study") else changes
 
 
 def _flat(value: Any, above: str = "") -> dict[str, Any]:

@@ -76,8 +76,8 @@ class Screen:
     def __init__(self, total: int) -> None:
         self.console = console()
         self._lock = threading.Lock()
-        self._meters: dict[tuple[Any, ...], Meter] = {}
-        self._bars: dict[tuple[Any, ...], Any] = {}
+        self._meters: dict[str, Meter] = {}  # by title
+        self._bars: dict[str, Any] = {}
         self._total, self._finished = total, 0
         self._progress: Progress | None = None
         if self.console.is_terminal and not self.console.is_dumb_terminal:
@@ -107,47 +107,40 @@ class Screen:
     def started(self, item: Node) -> None:
         """See Watcher."""
         with self._lock:
-            self._meters[_of(item)] = Meter(time.monotonic())
+            self._meters[item.title] = Meter(time.monotonic())
             if self._progress:
-                self._bars[_of(item)] = self._progress.add_task(item.title, total=None, text="")
+                self._bars[item.title] = self._progress.add_task(item.title, total=None, text="")
             else:
                 self.line(f"{_clock()} {item.title}: started")
 
     def event(self, event: Event) -> None:
         """See Watcher."""
-        key = (event.stage, event.arm, event.seed)
-        parts = (event.stage, event.arm, None if event.seed is None else f"seed {event.seed}")
-        title = " · ".join(part for part in parts if part)
         with self._lock:
             if event.kind == "message":
-                self.line(f"{_clock()} {title}: {event.text}")
-            elif event.kind == "progress" and key in self._meters:
-                self._on_progress(key, title, event)
+                self.line(f"{_clock()} {event.title}: {event.text}")
+            elif event.kind == "progress" and event.title in self._meters:
+                self._on_progress(event)
 
-    def _on_progress(self, key: tuple[Any, ...], title: str, event: Event) -> None:
-        meter, now = self._meters[key], time.monotonic()
+    def _on_progress(self, event: Event) -> None:
+        meter, now = self._meters[event.title], time.monotonic()
         meter.add(event, now)
         if self._progress:
-            self._progress.update(self._bars[key], completed=event.done, total=event.total, text=meter.text())
+            self._progress.update(self._bars[event.title], completed=event.done, total=event.total, text=meter.text())
         elif now >= meter.next_line and event.done < event.total:
             first, meter.next_line = meter.next_line == 0, now + LINE_EVERY_S
             if not first:
-                self.line(f"{_clock()} {title}: {meter.text()}")
+                self.line(f"{_clock()} {event.title}: {meter.text()}")
 
     def finished(self, item: Node, artifact: Artifact) -> None:
         """See Watcher."""
         with self._lock:
             self._finished += 1
-            self._meters.pop(_of(item), None)
-            if self._progress and _of(item) in self._bars:
-                self._progress.remove_task(self._bars.pop(_of(item)))
+            self._meters.pop(item.title, None)
+            if self._progress and item.title in self._bars:
+                self._progress.remove_task(self._bars.pop(item.title))
             how = {"cached": "cached, verified", "ran": "done", "resumed": "done, resumed"}[artifact.state]
             took = f" in {span(artifact.seconds)}" if artifact.state != "cached" else ""
             self.line(f"{_clock()} {item.title}: {how}{took} ({self._finished} of {self._total})")
-
-
-def _of(item: Node) -> tuple[Any, ...]:
-    return (item.stage, item.arm, item.seed)
 
 
 def _clock() -> str:

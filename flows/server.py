@@ -169,12 +169,12 @@ def _reread_settings() -> None:
 
 
 def _flush() -> None:
-    """Hand logs and events over while the server still listens."""
+    """Hand logs and events over while the server still listens: thousands, where a study's stages were all cached."""
     with contextlib.suppress(Exception):
         from prefect.events.worker import EventsWorker
         from prefect.logging.handlers import APILogWorker
 
-        EventsWorker.drain_all(timeout=5)
+        EventsWorker.drain_all(timeout=60)
         APILogWorker.drain_all(timeout=5)
 
 

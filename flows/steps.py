@@ -64,9 +64,10 @@ class Steps:
 
     def __init__(self, recipe: Recipe, workdir: str, until: str | None) -> None:
         self.recipe, self.workdir = recipe, Path(workdir).expanduser().absolute()
-        self.nodes = graph.upto(graph.build(recipe), until or "report")
+        self.nodes = graph.upto(graph.build(recipe), until or graph.last_stage(recipe))
         self.store = open_store(self.workdir)
         self._futures: dict[int, PrefectFuture[Artifact]] = {}  # by place in `nodes`
+        self._made: dict[str, PrefectFuture[Artifact]] = {}  # by key, the first of each
         self._errors: dict[str, Exception] = {}
         self._workers: Workers | None = None
         self._lock = threading.Lock()
@@ -87,16 +88,16 @@ class Steps:
         ]
         steps = [Step(self, item, place) for place, item in chosen]
         if len(steps) == 1:
-            self._futures[chosen[0][0]] = task.submit(steps[0], self._inputs(chosen[0][1]))
-        elif steps:
-            futures = task.map(steps, [self._inputs(item) for _, item in chosen])
-            self._futures.update({place: future for (place, _), future in zip(chosen, futures, strict=True)})
+            futures = [task.submit(steps[0], self._inputs(chosen[0][1]))]
+        else:
+            futures = list(task.map(steps, [self._inputs(item) for _, item in chosen])) if steps else []
+        for (place, item), future in zip(chosen, futures, strict=True):
+            self._futures[place] = future
+            self._made.setdefault(item.key, future)
 
     def _inputs(self, item: graph.Node) -> list[PrefectFuture[Artifact]]:
         """What `item` waits for: the tasks of all that it needs."""
-        keys = {needed.key for needed in item.needs.values()}
-        first = {self.nodes[at].key: at for at in sorted(self._futures, reverse=True)}
-        return [self._futures[first[key]] for key in sorted(keys)]
+        return [self._made[key] for key in sorted({needed.key for needed in item.needs.values()})]
 
     def make(self, step: Step, inputs: list[Artifact]) -> Artifact:
         """The artifact of a step: a verified hit, or made by a worker now."""
@@ -113,7 +114,7 @@ class Steps:
             again = isinstance(error, WorkerKilled | OSError) and (task_run.run_count or 0) <= RETRIES
             if watcher and again:
                 text = f"{str(error).splitlines()[0]}: trying once more"
-                watcher.event(Event("message", item.stage, item.arm, item.seed, text))
+                watcher.event(Event("message", item.title, text))
             raise
         self._errors.pop(item.title, None)
         if watcher:

@@ -55,15 +55,9 @@ def _count(runs: list[dict[str, Any]], state: str) -> int:
 
 
 def show_plan(recipe: Recipe, plans: list[Planned], workdir: Path) -> None:
-    """Each stage, then time and disk to expect."""
+    """Each stage (of a study, how many of each stage), then time and disk to expect."""
     out = console(to_stderr=False)
-    rows = []
-    for one in plans:
-        item = one.item
-        seconds = "unknown" if one.seconds is None else "" if one.state == "cached" else span(one.seconds)
-        seed = "" if item.seed is None else str(item.seed)
-        rows.append([item.stage, item.arm or "", seed, item.key[:12], one.state, one.why, seconds])
-    out.print(_table(["stage", "arm", "seed", "fingerprint", "state", "why", "time"], rows))
+    out.print(_summed(plans) if recipe.study is not None else _each(plans))
     left = [one for one in plans if one.state != "cached"]
     if not left:
         _say(out, f"recipe {recipe.name}: all {len(plans)} stages are cached and verified")
@@ -76,6 +70,33 @@ def show_plan(recipe: Recipe, plans: list[Planned], workdir: Path) -> None:
     size, unsized, free = disk(plans, workdir)
     more = f" and {unsized} stages of unknown size" if unsized else ""
     _say(out, f"disk: {size / 1e6:.1f} MB to write{more}, {free / 1e9:.1f} GB free in {workdir}")
+
+
+def _each(plans: list[Planned]) -> Table:
+    rows = []
+    trials = any(one.item.trial for one in plans)
+    for one in plans:
+        item = one.item
+        seed = "" if item.seed is None else str(item.seed)
+        trial = [item.trial or ""] if trials else []
+        rows.append([item.stage, item.arm or "", *trial, seed, item.key[:12], one.state, one.why, _time(one)])
+    return _table(["stage", "arm", *["trial"] * trials, "seed", "fingerprint", "state", "why", "time"], rows)
+
+
+def _summed(plans: list[Planned]) -> Table:
+    """A study has hundreds of runs: one line for each stage and state, with the first of them."""
+    groups: dict[tuple[str, str], list[Planned]] = {}
+    for one in plans:
+        groups.setdefault((one.item.stage, one.state), []).append(one)
+    rows = [
+        [stage, str(len(group)), state, group[0].item.title.partition(" · ")[2], group[0].why, _time(group[0])]
+        for (stage, state), group in groups.items()
+    ]
+    return _table(["stage", "runs", "state", "the first", "why", "time of it"], rows)
+
+
+def _time(one: Planned) -> str:
+    return "unknown" if one.seconds is None else "" if one.state == "cached" else span(one.seconds)
 
 
 def _table(header: list[str], rows: list[list[str]]) -> Table:

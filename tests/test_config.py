@@ -26,6 +26,19 @@ from facegan.config import Recipe
         ({"train_recognizer": {"pretrained": True, "weights": "w.safetensors"}}, "exclude each other"),
         ({"benchmark": {"benchmarks": [{"kind": "verification"}, {"kind": "verification"}]}}, "measure the same"),
         ({"train_gan": {"nonsense": 1}}, "Extra inputs"),
+        ({"arms": {"real": {"trials": {}}, "real+synthetic": {"existing": True}}}, "at least 1"),
+        (
+            {"arms": {"real": {"trials": {"a": {}, "b": {"lr": 1}}}, "real+synthetic": {"existing": True}}},
+            "'real\\+synthetic' has 1 trials, arm 'real' has 2",
+        ),
+        (
+            {"arms": {"real": {"trials": {"a": {"augment": {"flop": 1}}}}, "real+synthetic": {"existing": True}}},
+            "arms.real.trials.a.augment.flop: Extra inputs",
+        ),
+        (
+            {"arms": {"real": {"trials": {"a": {"weights": "w"}}}, "real+synthetic": {"existing": True}}},
+            "arms.real.trials.a: weights must be the same",
+        ),
     ],
 )
 def test_impossible_recipes_are_refused_with_the_reason(changes: dict[str, Any], words: str) -> None:

@@ -224,6 +224,37 @@ def test_two_runs_at_once_share_the_work(tmp_path: Path) -> None:
     assert len(list((tmp_path / "data" / "store" / "train_gan").glob("*/record.json"))) == 1
 
 
+def test_a_study_runs_and_is_then_all_hits(faces: Path, tmp_path: Path) -> None:
+    variants = {"two": {"set": {"prepare.train_images": 2}, "x": 2}, "five": {"x": 5}}
+    recipe = {
+        "extends": RECIPE,
+        "name": "drawn-study",
+        "prepare": {
+            "source": {"kind": "folder", "root": str(faces)},
+            "split": {"train": 0.5, "val": 0.25, "test": 0.25},
+        },
+        "train_gan": {"kimg": 0.1},
+        "arms": {"real": {}, "real+synthetic": {}, "synthetic": None},
+        "seeds": [0],
+        "study": {"splits": [0, 1], "variants": variants, "claim": "five"},
+    }
+    path = tmp_path / "study.yaml"
+    path.write_text(json.dumps(recipe))
+    whole = [sys.executable, "-m", "flows.cli", "run", str(path), "--workdir", str(tmp_path / "work"), "--json", "-"]
+    first, second = (subprocess.run(whole, capture_output=True, text=True, timeout=200) for _ in range(2))
+    assert first.returncode == 0, first.stderr[-3000:]
+    told, again = json.loads(first.stdout), json.loads(second.stdout)
+    assert states(told)["study"] == {"ran"} and {s["state"] for s in again["stages"]} == {"cached"}
+    assert again["variants"] == told["variants"] and again["report"] == told["report"]
+    assert [s["key"] for s in told["stages"]] == [item.key for item in build(load(str(path)))]
+    assert all(("cell" in s) == (s["stage"] != "study") for s in told["stages"])
+    assert set(told) == {"recipe", "report", "stages", "arms", "comparison", "variants"}
+    assert told["comparison"]["variant"] == "five" and told["arms"] == told["variants"]["five"]["arms"]
+    assert told["comparison"]["n_splits"] == 2 and told["comparison"]["verdict"] == "no gain shown"
+    for name in ("index.html", "report.md", "results.parquet", "differences.parquet", "figures/efficiency.png"):
+        assert (Path(told["report"]).parent / name).is_file()
+
+
 def test_graph_names_every_stage_once_per_arm_and_seed() -> None:
     recipe = load(RECIPE)
     nodes = build(recipe)

@@ -367,6 +367,37 @@ def test_growing_moves_few() -> None:
         assert len(moved) <= 4 and {"train", "test"} not in [set(pair) for pair in moved]
 
 
+def kept(artifact: Artifact) -> dict[str, dict[str, set[str]]]:
+    """{split: {identity: source_sha256 of its images}}."""
+    found: dict[str, dict[str, set[str]]] = {split: {} for split in manifest.SPLITS}
+    for row in manifest.read(artifact.path, ["split", "identity", "source_sha256"]).to_pylist():
+        found[row["split"]].setdefault(row["identity"], set()).add(row["source_sha256"])
+    return found
+
+
+def test_fewer_train_images_and_people_are_nested_and_touch_no_one_else(lab: Lab, faces: Path) -> None:
+    whole = kept(prepared(lab, faces))
+    three, two = kept(prepared(lab, faces, train_images=3)), kept(prepared(lab, faces, train_images=2))
+    few = prepared(lab, faces, train_images=2, train_identities=3)
+    for found in (three, two, kept(few)):
+        assert (found["val"], found["test"]) == (whole["val"], whole["test"])
+    for name, images in whole["train"].items():
+        assert two["train"][name] < three["train"][name] < images
+        assert (len(two["train"][name]), len(three["train"][name])) == (2, 3)
+    people = kept(few)["train"]
+    assert len(people) == 3 and people.items() < two["train"].items()
+    assert json.loads((few.path / "summary.json").read_text())["not_used"] == {"identities": 1, "images": 14}
+    assert not quarantine(few)
+    other = kept(prepared(lab, faces, train_images=2, split={"seed": 1}))["train"]
+    assert any(two["train"][name] != images for name, images in other.items() if name in two["train"])
+
+
+def test_limits_left_unset_are_in_no_fingerprint(faces: Path) -> None:
+    hashed = pick(graph.build(tiny(faces)), "prepare").config
+    assert not {"train_images", "train_identities"} & hashed.keys()
+    assert pick(graph.build(tiny(faces, prepare={"train_images": 3})), "prepare").config["train_images"] == 3
+
+
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "celeb17_raw.zip"
 
 

@@ -57,6 +57,7 @@ def context(recipe: dict[str, Any], inputs: dict[str, Path], findings: Findings,
         "quarantine": sections.quarantine(inputs["prepare"]),
         "filters": sections.filters(inputs["synthesize"]) if synthetic else None,
         "duplicates": sections.duplicates(recipe, inputs),
+        "trials": sections.trials(recipe, inputs),
         "recognizers": sections.recognizers(recipe, inputs),
         "limits": words.limits(comparison, findings.n_images, synthetic),
         "terms": words.TERMS,
@@ -162,7 +163,7 @@ def fenced(text: str) -> str:
     return f"{fence}yaml\n{text.rstrip()}\n{fence}"
 
 
-def pages(values: dict[str, Any]) -> tuple[str, str]:
+def pages(values: dict[str, Any], template: str = "report") -> tuple[str, str]:
     """`index.html` and `report.md`."""
     loader = FileSystemLoader(TEMPLATES)
     environment = Environment(
@@ -174,6 +175,6 @@ def pages(values: dict[str, Any]) -> tuple[str, str]:
         keep_trailing_newline=True,
     )
     environment.filters |= {"uri": faces.data_uri, "face": faces.uri, "md": markdown_safe, "fenced": fenced}
-    html = environment.get_template("report.html.j2").render(values)
-    markdown = environment.get_template("report.md.j2").render(values)
+    html = environment.get_template(f"{template}.html.j2").render(values)
+    markdown = environment.get_template(f"{template}.md.j2").render(values)
     return html, re.sub(r"\n{3,}", "\n\n", markdown)

@@ -124,7 +124,7 @@ def measure(
     weights = intervals.person_weights(n_people, n_boot, seed)
     drawn: dict[tuple[str, int], dict[str, Doubles]] = {}
     for number, run in enumerate(runs, start=1):
-        drawn[run.arm, run.seed] = _replicates(benchmarks, run, weights)
+        drawn[run.arm, run.seed] = replicates(benchmarks, run, weights)
         progress(number, len(runs))
     measures = tuple(_measure(recipe, found[name], runs, drawn, n_people) for name in found)
     named = next(item for item in measures if item.name == wanted)
@@ -132,7 +132,8 @@ def measure(
     return Findings(measures, comparison, scored.curves(runs), len(runs[0].people))
 
 
-def _replicates(benchmarks: list[BenchmarkConfig], run: Run, weights: NDArray[np.int32]) -> dict[str, Doubles]:
+def replicates(benchmarks: list[BenchmarkConfig], run: Run, weights: NDArray[np.int32]) -> dict[str, Doubles]:
+    """{metric: (n_boot,)} of all benchmarks, with people weighted as in `weights` (n_boot, n_people)."""
     found: dict[str, Doubles] = {}
     for benchmark in benchmarks:
         found.update(benchmark.replicates(run.embedding, run.people, weights))
@@ -165,9 +166,9 @@ def _measure(
     for arm in arms:
         if arm in stacks and baseline in stacks and arm != baseline:
             pair = stacks[arm], stacks[baseline]
-            differences[arm] = _difference(*pair, metric["better"], n_people, confidence)
+            differences[arm] = difference(*pair, metric["better"], n_people, confidence)
         elif arm != baseline:
-            differences[arm] = _without_interval(arms[arm].mean, arms[baseline].mean, metric)
+            differences[arm] = without_interval(arms[arm].mean, arms[baseline].mean, metric)
     fields = ("better", "operating_point", "note", "n_genuine", "n_impostor", "n_identities")
     return Measure(name, kind, **{f: metric[f] for f in fields}, arms=arms, differences=differences)
 
@@ -179,33 +180,34 @@ def _arm(values: Doubles, points: Doubles, n_people: int, confidence: float) -> 
     return ArmValue(
         tuple(points.tolist()),
         whole.value,
-        *_ends(whole),
-        tuple(_ends(one)[0] for one in each),
-        tuple(_ends(one)[1] for one in each),
+        *ends(whole),
+        tuple(ends(one)[0] for one in each),
+        tuple(ends(one)[1] for one in each),
     )
 
 
-def _ends(interval: intervals.Interval) -> tuple[float | None, float | None]:
+def ends(interval: intervals.Interval) -> tuple[float | None, float | None]:
     """Both ends; None where the data allow no interval."""
     if np.isfinite(interval.people_error):
         return interval.ci_low, interval.ci_high
     return None, None
 
 
-def _difference(
+def difference(
     arm: tuple[Doubles, Doubles],
     baseline: tuple[Doubles, Doubles],
     better: Any,
     n_people: int,
     confidence: float,
 ) -> Difference:
+    """Arm - baseline with its verdict; each side (values (n_units, n_boot), points (n_units,))."""
     found = intervals.paired_difference(arm[0], baseline[0], arm[1], baseline[1], n_people, confidence)
     smallest = intervals.smallest_detectable(found)
     verdict, reason = intervals.verdict(found, better)
-    return Difference(found.delta, *_ends(found), smallest if np.isfinite(smallest) else None, verdict, reason)
+    return Difference(found.delta, *ends(found), smallest if np.isfinite(smallest) else None, verdict, reason)
 
 
-def _without_interval(arm: float | None, baseline: float | None, metric: dict[str, Any]) -> Difference:
+def without_interval(arm: float | None, baseline: float | None, metric: dict[str, Any]) -> Difference:
     """A difference that nothing can be claimed of: the metric has no value here, or no interval."""
     delta = None if arm is None or baseline is None else arm - baseline
     reason = metric["note"] if delta is None and metric["note"] else f"{metric['name']} has no interval"

@@ -22,7 +22,10 @@ Curves = dict[str, dict[str, list[dict[str, list[float]]]]]
 
 @dataclass(frozen=True)
 class Run:
-    """One benchmarked recognizer: its `results.json`, embeddings (N, d) and the person of each row (N,)."""
+    """One benchmarked recognizer: its `results.json`, embeddings (N, d) and the person of each row (N,).
+
+    `people` are places in `names`, the identities in order.
+    """
 
     arm: str
     seed: int
@@ -30,6 +33,7 @@ class Run:
     embedding: NDArray[np.float32]
     people: NDArray[np.int64]
     image_id: tuple[str, ...]
+    names: tuple[str, ...]
 
 
 def load(inputs: dict[str, Path], arm: str, seed: int) -> Run:
@@ -38,13 +42,21 @@ def load(inputs: dict[str, Path], arm: str, seed: int) -> Run:
     results = json.loads((folder / "results.json").read_bytes())
     embedding = load_file(folder / "embeddings.safetensors")["embedding"]
     rows = pq.read_table(folder / "rows.parquet", columns=["image_id", "identity"])
-    people = np.unique(np.asarray(rows["identity"].to_pylist(), dtype=str), return_inverse=True)[1]
+    names, people = np.unique(np.asarray(rows["identity"].to_pylist(), dtype=str), return_inverse=True)
     if len(embedding) != len(people):
         raise UserError(
             f"the benchmark of arm '{arm}', seed {seed} has {len(embedding)} embeddings, {len(people)} rows",
             fix=f"delete {folder}: the next run makes it again",
         )
-    return Run(arm, seed, results, embedding, people.astype(np.int64), tuple(rows["image_id"].to_pylist()))
+    return Run(
+        arm,
+        seed,
+        results,
+        embedding,
+        people.astype(np.int64),
+        tuple(rows["image_id"].to_pylist()),
+        tuple(names.tolist()),
+    )
 
 
 def same_test(runs: list[Run]) -> None:

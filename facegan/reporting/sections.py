@@ -54,6 +54,7 @@ def quarantine(folder: Path) -> dict[str, Any]:
         "reasons": sorted(reasons.items(), key=lambda item: (-item[1], item[0])),
         "listed": table[:LISTED],
         "more": max(0, len(table) - LISTED),
+        "not_used": summary.get("not_used"),
     }
 
 
@@ -107,13 +108,49 @@ def duplicates(recipe: dict[str, Any], inputs: dict[str, Path]) -> list[dict[str
     return found
 
 
+def choice(inputs: dict[str, Path], arm: str) -> dict[str, Any]:
+    """What val people chose between an arm's trials (`trial`, `val_eer`); empty where it has but one."""
+    return read_json(inputs[f"select:{arm}"] / "choice.json") if f"select:{arm}" in inputs else {}
+
+
+def recognizer(inputs: dict[str, Path], arm: str, seed: int) -> Path | None:
+    """The folder of the recognizer that stands for an arm and seed: that of the chosen trial."""
+    trial = choice(inputs, arm).get("trial")
+    return inputs.get(f"train_recognizer:{arm}:{trial}:{seed}" if trial else f"train_recognizer:{arm}:{seed}")
+
+
+def trials(recipe: dict[str, Any], inputs: dict[str, Path]) -> list[dict[str, Any]]:
+    """Each arm's trials with their options and EER on val people; none where arms have but one."""
+    return [
+        {
+            "arm": arm,
+            "trial": trial,
+            "options": ", ".join(f"{name} {value}" for name, value in flat(spec["trials"][trial]).items()) or "–",
+            "mean": number(entry["mean"]),
+            "seeds": ", ".join(number(value) for value in entry["per_seed"]),
+            "chosen": trial == found["trial"],
+        }
+        for arm, spec in recipe["arms"].items()
+        if (found := choice(inputs, arm))
+        for trial, entry in found["val_eer"].items()
+    ]
+
+
+def flat(options: dict[str, Any], above: str = "") -> dict[str, Any]:
+    """{dotted path: value} of nested options."""
+    found: dict[str, Any] = {}
+    for name, value in options.items():
+        found |= flat(value, f"{above}{name}.") if isinstance(value, dict) else {f"{above}{name}": value}
+    return found
+
+
 def recognizers(recipe: dict[str, Any], inputs: dict[str, Path]) -> list[dict[str, Any]]:
     """Each recognizer's chosen step and its EER on val people; the guide last, where there is one."""
     names = [(arm, seed) for arm in recipe["arms"] for seed in recipe["seeds"]]
     names.append(("guide", recipe["guide_seed"]))
     found = []
     for arm, seed in names:
-        folder = inputs.get(f"train_recognizer:{arm}:{seed}")
+        folder = recognizer(inputs, arm, seed)
         if folder is not None:
             summary = read_json(folder / "summary.json")
             value = summary.get("val_eer")

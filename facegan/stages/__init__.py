@@ -13,7 +13,9 @@ VERSIONS = {
     "synthesize": 1,
     "merge": 1,
     "train_recognizer": 2,
+    "select": 1,
     "benchmark": 1,
     "report": 1,
+    "study": 1,
 }
 STAGES = tuple(VERSIONS)

@@ -25,13 +25,14 @@ from facegan.training import device_of, threads_of
 def run(options: Benchmark, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
     """Write `results.json` ({kind: {metrics, curves}}), `embeddings.safetensors` and `rows.parquet`.
 
-    Raises UserError when a person or an image stands on both sides of train and test.
+    Where the arm had several trials, `select` says which recognizer is judged. Raises UserError when a person or
+    an image stands on both sides of train and test.
     """
     torch.set_num_threads(threads_of(context.runtime))
     gate(inputs["train"], inputs["test"])
     test = ManifestImages(inputs["test"], split="test")
     device = device_of(context.runtime)
-    net, _ = load_embedder(inputs["recognizer"], device)
+    net, _ = load_embedder(judged(inputs), device)
     embedding = embed(net, test.pixels, options.batch_size, device)
     _, codes = test.codes()
     results = {}
@@ -43,6 +44,13 @@ def run(options: Benchmark, extra: dict[str, Any], inputs: dict[str, Path], out:
     save_tensors(out / "embeddings.safetensors", {"embedding": torch.from_numpy(embedding)})
     rows = pa.table({"image_id": test.image_id.tolist(), "identity": test.identity.tolist()})
     pq.write_table(rows, out / "rows.parquet")
+
+
+def judged(inputs: dict[str, Path]) -> Path:
+    """The folder of the recognizer to judge: the only one, or that of the trial which val people chose."""
+    if "select" not in inputs:
+        return inputs["recognizer"]
+    return inputs[f"recognizer:{json.loads((inputs['select'] / 'choice.json').read_bytes())['trial']}"]
 
 
 def gate(train: Path, test: Path) -> None:

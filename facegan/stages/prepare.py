@@ -27,7 +27,8 @@ QUARANTINE = pa.schema([("file", pa.string()), ("identity", pa.string()), ("reas
 def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
     """Write `manifest/`, `quarantine.parquet` (file, identity, reason) and `summary.json`.
 
-    Raises UserError when fewer than two people are left for each of train, val and test.
+    The summary counts as `not_used` what train_identities and train_images left out. Raises UserError when fewer
+    than two people are left for each of train, val and test.
     """
     quarantine: list[dict[str, str]] = []
     sources = list(options.source.rows())
@@ -42,6 +43,8 @@ def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: P
     kept = [item for item in readable if item["identity"] not in few]
     split = assign(sorted({item["identity"] for item in kept}), options.split, held)
     _check(split, counts, options, len(sources), quarantine)
+    usable = len(split), len(kept)
+    split, kept = thin(split, kept, options)
     rows = (_row(item, split[item["identity"]]) for item in kept)
     manifest.write(out, rows, "prepare", {})
     quarantine.sort(key=lambda item: (item["identity"], item["file"]))
@@ -53,6 +56,8 @@ def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: P
         "quarantined": len(quarantine),
         "splits": splits,
     }
+    if options.train_identities or options.train_images:
+        summary["not_used"] = {"identities": usable[0] - len(split), "images": usable[1] - len(kept)}
     write_atomic(out / "summary.json", json.dumps(summary, indent=1).encode())
     context.table([{"split": s, **v} for s, v in splits.items()], "people and images of each split")
     if quarantine:
@@ -108,7 +113,7 @@ def assign(names: list[str], options: Split, held: Collection[str] = ()) -> dict
     develop = [name for name in names if name not in held]
     assigned: dict[str, str] = {name: options.frozen[name] for name in develop if name in options.frozen}
     free = [name for name in develop if name not in assigned]
-    free.sort(key=lambda name: hashlib.sha256(f"{options.seed}/{name}".encode()).hexdigest())
+    free.sort(key=lambda name: _rank(options.seed, name))
     wanted = quotas(len(develop), options, bool(held))
     taken = Counter(assigned.values())
     room = {split: max(0, wanted[split] - taken[split]) for split in manifest.SPLITS}
@@ -117,6 +122,33 @@ def assign(names: list[str], options: Split, held: Collection[str] = ()) -> dict
         room[split] -= 1
         assigned[name] = split
     return assigned | dict.fromkeys(set(names) - set(develop), "test")
+
+
+def thin(
+    split: dict[str, str], items: list[dict[str, Any]], options: Prepare
+) -> tuple[dict[str, str], list[dict[str, Any]]]:
+    """`split` and `items` without the train people and train images that the options leave out.
+
+    Both are ranked by a seeded hash and the first kept, so that what a smaller number keeps a larger one keeps
+    too. Order stays; val and test people keep all.
+    """
+    seed = options.split.seed
+    train = sorted((name for name in split if split[name] == "train"), key=lambda name: _rank(seed, name))
+    left_out = set(train[options.train_identities :]) if options.train_identities else set()
+    items = [item for item in items if item["identity"] not in left_out]
+    if options.train_images:
+        ranked: dict[str, list[tuple[str, str]]] = {}
+        for item in items:
+            place = (_rank(seed, f"{item['source_sha256']}/{item['file']}"), item["file"])
+            ranked.setdefault(item["identity"], []).append(place)
+        of_train = (sorted(ranked[name]) for name in ranked if split[name] == "train")
+        surplus = {file for places in of_train for _, file in places[options.train_images :]}
+        items = [item for item in items if item["file"] not in surplus]
+    return {name: where for name, where in split.items() if name not in left_out}, items
+
+
+def _rank(seed: int, name: str) -> str:
+    return hashlib.sha256(f"{seed}/{name}".encode()).hexdigest()
 
 
 def quotas(people: int, options: Split, held: bool = False) -> dict[str, int]:

@@ -65,9 +65,7 @@ def _figures(recipe: dict[str, Any], inputs: dict[str, Path], findings: Findings
         drawn.append(figures.cmc(runs.series(cmc, "rank", "rate")))
     if "train_gan" in inputs and (lines := sections.read_lines(inputs["train_gan"] / "curve.jsonl")):
         drawn.append(figures.gan(lines))
-    curves = {
-        arm: [sections.read_lines(inputs[f"train_recognizer:{arm}:{seed}"] / "curve.jsonl") for seed in seeds]
-        for arm in arms
-    }
+    folders = {arm: [sections.recognizer(inputs, arm, seed) for seed in seeds] for arm in arms}
+    curves = {arm: [sections.read_lines(f / "curve.jsonl") for f in found if f] for arm, found in folders.items()}
     drawn.append(figures.recognizers(curves))
     return {figure.name: figure for figure in drawn}

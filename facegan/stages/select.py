@@ -1,0 +1,35 @@
+"""select: which trial of an arm is best on val people; test people have no say."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from facegan.errors import UserError
+from facegan.events import Context
+from facegan.frozen import Frozen
+from facegan.store import write_atomic
+
+
+def run(options: Frozen, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
+    """Write `choice.json`: {"trial": name, "val_eer": {trial: {"per_seed": [...], "mean": x}}}, in [0, 1].
+
+    `inputs` are the recognizers, `<trial>:<seed>`; `extra` lists `trials` and `seeds`. The least mean over the
+    seeds wins, the first of equals; a trial that diverged (its EER is no number; null in the file) cannot.
+    Raises UserError when all have.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for trial in extra["trials"]:
+        folders = (inputs[f"{trial}:{seed}"] for seed in extra["seeds"])
+        values = [json.loads((folder / "summary.json").read_bytes())["val_eer"] for folder in folders]
+        mean = math.fsum(values) / len(values)
+        whole = [value if math.isfinite(value) else None for value in values]
+        found[trial] = {"per_seed": whole, "mean": mean if math.isfinite(mean) else None}
+    trained = {trial: entry["mean"] for trial, entry in found.items() if entry["mean"] is not None}
+    if not trained:
+        raise UserError("no trial of this arm could be trained: all diverged", fix="lower train_recognizer.lr")
+    trial = min(trained, key=trained.__getitem__)
+    write_atomic(out / "choice.json", json.dumps({"trial": trial, "val_eer": found}, indent=1).encode())
+    context.say(f"'{trial}' of {len(found)} trials, with an EER of {trained[trial]:.3f} on val people")

@@ -1,0 +1,39 @@
+"""study: all splits and variants judged together, on one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from facegan.config import Report, Study
+from facegan.events import Context
+from facegan.reporting import efficiency, page, pooled, study_figures, study_page
+from facegan.store import write_atomic
+
+
+def run(options: Report, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
+    """Write `index.html`, `report.md`, `results.json`, `results.parquet`, `differences.parquet`, `figures/*.png`.
+
+    `inputs` are the stages of all cells, `<variant>:<split>:<stage>[:<arm>[:<seed>]]`; the same inputs give the
+    same bytes. Raises UserError as pooled.measure does.
+    """
+    study = extra["recipe"]["study"]
+    recipe = {**extra["recipe"], "study": {**study, "claim": Study.model_validate(study).claimed}}
+
+    def progress(done: int, total: int) -> None:
+        context.progress(done, total, "recognizers judged")
+
+    found = pooled.measure(recipe, inputs, options.bootstrap, options.seed, progress)
+    told = study_page.write(out, recipe, found)
+    curve = efficiency.measure(recipe, found)
+    figures = [study_figures.differences(recipe, found.variants)]
+    if curve is not None:
+        figures.append(study_figures.efficiency(recipe, curve))
+    drawn = {figure.name: figure for figure in figures}
+    for name, figure in drawn.items():
+        write_atomic(out / "figures" / f"{name}.png", figure.png)
+    values = study_page.context(recipe, inputs, found, told, curve, drawn)
+    html, markdown = page.pages(values, "study")
+    write_atomic(out / "report.md", markdown.encode())
+    write_atomic(out / "index.html", html.encode())
+    context.say(values["sentence"])
