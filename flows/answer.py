@@ -151,6 +151,13 @@ def sentence(folder: Path) -> str:
     return bold.strip("*").replace("\\", "")
 
 
+def advice(folder: Path) -> list[str]:
+    """What a study's report.md advises for each variant; none for a report."""
+    _, _, below = (folder / "report.md").read_text(encoding="utf-8").partition("\n## What to do")
+    lines = below.partition("\n## ")[0].splitlines()
+    return [line[2:].replace("\\", "") for line in lines if line.startswith("- ")]
+
+
 def arms_table(answer: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Header and rows: each arm's mean and interval of every metric with a value, the deciding one first."""
     decides = answer["comparison"]["metric"]

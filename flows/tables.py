@@ -15,7 +15,7 @@ from facegan.config import Recipe
 from facegan.errors import UserError
 from facegan.store import write_atomic
 from facegan.workers import cores
-from flows.answer import arms_table, sentence
+from flows.answer import advice, arms_table, sentence
 from flows.planning import Planned, disk, expected_s
 from flows.screen import console, span
 
@@ -33,7 +33,8 @@ def show_run(
         return
     header, rows = arms_table(result)
     out.print(_table(header, rows))
-    _say(out, sentence(page.parent))
+    for line in (sentence(page.parent), *advice(page.parent)):
+        _say(out, line)
     _say(out, f"report: {page}")
 
 
