@@ -70,6 +70,7 @@ class Prepare(Frozen):
     split: Split = Split()
     min_images: int = Field(2, ge=1, description="identities with fewer readable images are left out")
     train_images: int | None = unset(None, ge=2, description="keep at most so many images of each train identity")
+    val_images: int | None = unset(None, ge=2, description="keep at most so many images of each val identity")
     train_identities: int | None = unset(None, ge=2, description="keep at most so many train identities")
     max_megapixels: float = Field(100, gt=0, le=178, description="larger images go to the quarantine unread")
 

@@ -388,6 +388,11 @@ def test_fewer_train_images_and_people_are_nested_and_touch_no_one_else(lab: Lab
     assert len(people) == 3 and people.items() < two["train"].items()
     assert json.loads((few.path / "summary.json").read_text())["not_used"] == {"identities": 1, "images": 14}
     assert not quarantine(few)
+    small_val = kept(prepared(lab, faces, val_images=2))
+    assert (small_val["train"], small_val["test"]) == (whole["train"], whole["test"])
+    assert all(
+        len(small_val["val"][name]) == 2 and small_val["val"][name] < whole["val"][name] for name in whole["val"]
+    )
     other = kept(prepared(lab, faces, train_images=2, split={"seed": 1}))["train"]
     assert any(two["train"][name] != images for name, images in other.items() if name in two["train"])
 

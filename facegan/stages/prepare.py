@@ -27,8 +27,8 @@ QUARANTINE = pa.schema([("file", pa.string()), ("identity", pa.string()), ("reas
 def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
     """Write `manifest/`, `quarantine.parquet` (file, identity, reason) and `summary.json`.
 
-    The summary counts as `not_used` what train_identities and train_images left out. Raises UserError when fewer
-    than two people are left for each of train, val and test.
+    The summary counts as `not_used` what train_identities, train_images and val_images left out. Raises UserError
+    when fewer than two people are left for each of train, val and test.
     """
     quarantine: list[dict[str, str]] = []
     sources = list(options.source.rows())
@@ -56,7 +56,7 @@ def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: P
         "quarantined": len(quarantine),
         "splits": splits,
     }
-    if options.train_identities or options.train_images:
+    if options.train_identities or options.train_images or options.val_images:
         summary["not_used"] = {"identities": usable[0] - len(split), "images": usable[1] - len(kept)}
     write_atomic(out / "summary.json", json.dumps(summary, indent=1).encode())
     context.table([{"split": s, **v} for s, v in splits.items()], "people and images of each split")
@@ -127,23 +127,24 @@ def assign(names: list[str], options: Split, held: Collection[str] = ()) -> dict
 def thin(
     split: dict[str, str], items: list[dict[str, Any]], options: Prepare
 ) -> tuple[dict[str, str], list[dict[str, Any]]]:
-    """`split` and `items` without the train people and train images that the options leave out.
+    """`split` and `items` without the train people and the train and val images that the options leave out.
 
-    Both are ranked by a seeded hash and the first kept, so that what a smaller number keeps a larger one keeps
-    too. Order stays; val and test people keep all.
+    All are ranked by a seeded hash and the first kept, so that what a smaller number keeps a larger one keeps
+    too. Order stays; test people keep all.
     """
     seed = options.split.seed
     train = sorted((name for name in split if split[name] == "train"), key=lambda name: _rank(seed, name))
     left_out = set(train[options.train_identities :]) if options.train_identities else set()
     items = [item for item in items if item["identity"] not in left_out]
-    if options.train_images:
-        ranked: dict[str, list[tuple[str, str]]] = {}
-        for item in items:
-            place = (_rank(seed, f"{item['source_sha256']}/{item['file']}"), item["file"])
-            ranked.setdefault(item["identity"], []).append(place)
-        of_train = (sorted(ranked[name]) for name in ranked if split[name] == "train")
-        surplus = {file for places in of_train for _, file in places[options.train_images :]}
-        items = [item for item in items if item["file"] not in surplus]
+    for where, most in (("train", options.train_images), ("val", options.val_images)):
+        if most is not None:
+            ranked: dict[str, list[tuple[str, str]]] = {}
+            for item in items:
+                if split[item["identity"]] == where:
+                    place = (_rank(seed, f"{item['source_sha256']}/{item['file']}"), item["file"])
+                    ranked.setdefault(item["identity"], []).append(place)
+            surplus = {file for places in ranked.values() for _, file in sorted(places)[most:]}
+            items = [item for item in items if item["file"] not in surplus]
     return {name: where for name, where in split.items() if name not in left_out}, items
 
 
