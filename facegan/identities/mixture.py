@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 @IDENTITIES.register
 class Mixture(IdentitiesConfig):
-    """A convex mixture of `parents` codes, brought back (`keep_length`) to the length that a training code has.
+    """A convex mixture of `parents` codes, brought back to the length that a training code has.
 
-    Averaging shrinks learned codes towards the mean, where faces are bland; the mixture's deviation from the mean
-    code is then scaled to the weighted mean of its parents' deviations. A morphable model needs none of that.
+    Averaging shrinks codes towards the mean, where faces are bland and all alike; the mixture's deviation from the
+    mean code is therefore scaled to the weighted mean of its parents' deviations.
     """
 
     kind: Literal["mixture"] = "mixture"
@@ -27,7 +27,6 @@ class Mixture(IdentitiesConfig):
     concentration: float = Field(
         5.0, gt=0, title="Concentration", description="of the Dirichlet weights; large means equal shares"
     )
-    keep_length: bool = Field(True, title="Keep length", description="scale the mixture to its parents' length")
 
     def propose(self, codes: np.ndarray, count: int, rng: np.random.Generator) -> list[Proposal]:
         """See IdentitiesConfig; raises ValueError with fewer training people than parents."""
@@ -44,8 +43,7 @@ class Mixture(IdentitiesConfig):
             weights = rng.dirichlet(np.full(self.parents, self.concentration))
             deviations = codes[parents] - mean
             mixed = weights @ deviations
-            if self.keep_length:
-                length = weights @ np.linalg.norm(deviations, axis=1)
-                mixed *= length / max(float(np.linalg.norm(mixed)), 1e-8)
+            length = weights @ np.linalg.norm(deviations, axis=1)
+            mixed *= length / max(float(np.linalg.norm(mixed)), 1e-8)
             proposals.append(Proposal((mean + mixed).astype(np.float32), tuple(map(int, parents)), weights))
         return proposals

@@ -105,11 +105,6 @@ class MorphableGenerator(Generator):
         unit = torch.nn.functional.one_hot(places, len(self.person)).float()
         return torch.cat([unit, unit, torch.zeros_like(unit)], dim=1)
 
-    def blend(self, parts: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """The weighted mean: registered photos can be averaged without growing bland. See Generator."""
-        blended: np.ndarray = np.tensordot(weights, parts, axes=1)
-        return blended
-
     def vary(
         self, own: np.ndarray, other: np.ndarray, borrowed: float, noise: float, rng: np.random.Generator
     ) -> np.ndarray:
