@@ -13,11 +13,12 @@ from facegan.config import Arm, Recipe, Runtime
 from facegan.errors import UserError
 from facegan.events import Context, OnEvent, silent
 from facegan.frozen import Frozen
+from facegan.judges.recognizer import Recognizer
 from facegan.stages import STAGES, VERSIONS
 from facegan.store import Artifact, Store, file_sha256, fingerprint, package_versions
 from facegan.store import commit as git_commit
 
-GUIDE = "guide"
+GUIDE, JUDGE = "guide", "judge"
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def build(recipe: Recipe) -> list[Node]:
         guide = _recognizer(recipe, GUIDE, recipe.guide_seed, real, prepare)
         needs = {"manifest": prepare, "generator": gan, "guide": guide}
         synthesize = node("synthesize", recipe.synthesize, needs=needs)
-        nodes += [real, guide, gan, synthesize]
+        nodes += [real, guide, gan, synthesize, *_audit(recipe, prepare, synthesize)]
     merges = {name: _merge(recipe, name, arm, prepare, synthesize) for name, arm in recipe.arms.items()}
     nodes += merges.values()
     runs = [(name, seed) for name in recipe.arms for seed in recipe.seeds]
@@ -86,11 +87,26 @@ def build(recipe: Recipe) -> list[Node]:
     return [*nodes, _report(recipe, nodes)]
 
 
-def _merge(recipe: Recipe, name: str, arm: Arm, prepare: Node, synthesize: Node | None) -> Node:
+def _audit(recipe: Recipe, prepare: Node, synthesize: Node) -> list[Node]:
+    """The audit and, before it, the recognizer that judges, where the judge is one that is trained here."""
+    judge, options = recipe.audit.judge, recipe.audit
+    hashed = {**options.model_dump(mode="json"), "judge": judge.identifying()}
+    needs = {"manifest": prepare, "synthetic": synthesize}
+    trained: list[Node] = []
+    if isinstance(judge, Recognizer):
+        real = _merge(recipe, JUDGE, Arm(), prepare, None, judge.people)
+        trained = [real, _recognizer(recipe, JUDGE, judge.seed, real, prepare)]
+        needs["judge"] = trained[1]
+    return [*trained, Node("audit", options, hashed, needs=needs, raw=judge.fingerprint())]
+
+
+def _merge(recipe: Recipe, name: str, arm: Arm, prepare: Node, synthesize: Node | None, people: str = "train") -> Node:
     needs = {"real": prepare}
     if arm.synthetic and synthesize is not None:
         needs["synthetic"] = synthesize
-    extra = {"arm": arm.model_dump(mode="json")}
+    extra: dict[str, Any] = {"arm": arm.model_dump(mode="json")}
+    if people != "train":
+        extra["people"] = people
     return node("merge", recipe.merge, extra=extra, needs=needs, arm=name)
 
 
@@ -111,6 +127,7 @@ def _report(recipe: Recipe, nodes: list[Node]) -> Node:
     whole = recipe.model_dump(mode="json", exclude={"runtime"})
     whole["prepare"]["source"] = recipe.prepare.source.identifying()
     whole["train_recognizer"].pop("weights")
+    whole["audit"]["judge"] = recipe.audit.judge.identifying()
     return node("report", recipe.report, extra={"recipe": whole}, needs={input_name(n): n for n in nodes})
 
 

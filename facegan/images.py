@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import warnings
 from pathlib import Path
@@ -102,6 +103,13 @@ class ManifestImages:
 
     def __len__(self) -> int:
         return len(self.image_id)
+
+    def only(self, places: np.ndarray) -> ManifestImages:
+        """Some of the rows, by place (n,) int."""
+        chosen = copy.copy(self)
+        for name in ("image_id", "identity", "source", "label", "pixels"):
+            setattr(chosen, name, getattr(self, name)[places])
+        return chosen
 
     def codes(self) -> tuple[list[str], np.ndarray]:
         """The sorted identity names and each row's place among them (N,) int64."""

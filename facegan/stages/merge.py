@@ -18,6 +18,7 @@ from facegan.config import Arm, Merge
 from facegan.errors import UserError
 from facegan.events import Context
 from facegan.images import to_pixels
+from facegan.judges import judges_half
 from facegan.store import write_atomic
 from facegan.training import subseed
 
@@ -41,7 +42,7 @@ def run(options: Merge, extra: dict[str, Any], inputs: dict[str, Path], out: Pat
     fewer than two people are left.
     """
     arm = Arm.model_validate(extra["arm"])
-    rows = list(manifest.iterate(inputs["real"], split="train")) if arm.real else []
+    rows = _real(inputs["real"], extra.get("people", "train")) if arm.real else []
     if "synthetic" in inputs:
         synthetic = [r for r in manifest.iterate(inputs["synthetic"]) if _wanted(r, arm)]
         rows += _ratio(synthetic, len(rows), arm, options.seed)
@@ -72,6 +73,15 @@ def run(options: Merge, extra: dict[str, Any], inputs: dict[str, Path], out: Pat
     }
     write_atomic(out / "summary.json", json.dumps(summary, indent=1).encode())
     context.say(f"{len(names)} people, {sources['real']} real and {sources['synthetic']} synthetic images")
+
+
+def _real(folder: Path, people: str) -> list[dict[str, Any]]:
+    """The real rows of the train people, or of the judge's half of the val people."""
+    rows = list(manifest.iterate(folder, split=people))
+    if people == "val":
+        chosen = set(judges_half(sorted({r["identity"] for r in rows})))
+        rows = [r for r in rows if r["identity"] in chosen]
+    return rows
 
 
 def _wanted(item: dict[str, Any], arm: Arm) -> bool:
