@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,17 @@ def to_pixels(data: bytes) -> np.ndarray:
     """Stored bytes -> (H, W, C) uint8."""
     pixels = np.asarray(Image.open(io.BytesIO(data)))
     return pixels[:, :, None] if pixels.ndim == 2 else pixels
+
+
+def thumbnails(images: Iterable[np.ndarray], side: int = 16) -> np.ndarray:
+    """Grey side x side thumbnails of (H, W, C) uint8 images, mean 0 and length 1 each: (N, side^2) float32."""
+    small = [
+        np.asarray(Image.fromarray(i.squeeze()).convert("L").resize((side, side), Image.Resampling.BOX), np.float32)
+        for i in images
+    ]
+    stack = np.stack(small).reshape(len(small), -1) if small else np.empty((0, side * side), np.float32)
+    stack = stack - stack.mean(axis=1, keepdims=True)
+    return stack / np.maximum(np.linalg.norm(stack, axis=1, keepdims=True), 1e-6)
 
 
 class ManifestImages:

@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 
 from facegan import manifest
 from facegan.config import Arm, Merge
 from facegan.errors import UserError
 from facegan.events import Context
-from facegan.images import to_pixels
+from facegan.images import thumbnails, to_pixels
 from facegan.judges import judges_half
 from facegan.store import write_atomic
 from facegan.training import subseed
@@ -125,18 +124,6 @@ def _drop_repeats(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(first.values())
 
 
-def thumbnails(rows: list[dict[str, Any]], side: int = 16) -> np.ndarray:
-    """Grey side x side thumbnails, mean 0 and length 1 each: (N, side^2) float32."""
-    small = []
-    for item in rows:
-        pixels = to_pixels(item["image"]["bytes"])
-        grey = Image.fromarray(pixels.squeeze()).convert("L").resize((side, side), Image.Resampling.BOX)
-        small.append(np.asarray(grey, np.float32).ravel())
-    stack = np.stack(small) if small else np.empty((0, side * side), np.float32)
-    stack = stack - stack.mean(axis=1, keepdims=True)
-    return stack / np.maximum(np.linalg.norm(stack, axis=1, keepdims=True), 1e-6)
-
-
 def find_duplicates(rows: list[dict[str, Any]], correlation: float, block: int = 2048) -> list[dict[str, Any]]:
     """Pairs of rows: each repeat of the same bytes with its first row (`exact`), and different images with
     thumbnails correlated at `correlation` or more, also when one is mirrored (`near`); block by block, so that
@@ -148,7 +135,7 @@ def find_duplicates(rows: list[dict[str, Any]], correlation: float, block: int =
             found.append(_pair(first[item["image_id"]], item, "exact", 1.0))
         first.setdefault(item["image_id"], item)
     distinct = list(first.values())
-    small = thumbnails(distinct)
+    small = thumbnails([to_pixels(item["image"]["bytes"]) for item in distinct])
     side = math.isqrt(small.shape[1])
     mirrored = small.reshape(len(small), side, side)[:, :, ::-1].reshape(small.shape)
     for start in range(0, len(distinct), block):

@@ -67,18 +67,19 @@ class DlibResNet(nn.Module):
         super().__init__()
         self.con = nn.Conv2d(3, 32, 7, 2)
         self.affine = Affine(32)
-        inputs, blocks = 32, []
+        inputs, blocks = 32, list[Block]()
         for channels, count, down in BLOCKS:
             for number in range(count):
                 blocks.append(Block(inputs, channels, down and number == 0))
                 inputs = channels
-        self.blocks = nn.Sequential(*blocks)
+        self.blocks = blocks
+        self.stack = nn.Sequential(*blocks)
         self.fc = nn.Linear(256, 128, bias=False)
         self.register_buffer("mean", torch.tensor(MEAN)[:, None, None])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = F.relu(self.affine(self.con((x - self.mean) / 256)))
-        x = self.blocks(F.max_pool2d(x, 3, 2))
+        x = self.stack(F.max_pool2d(x, 3, 2))
         descriptor: torch.Tensor = self.fc(x.mean(dim=(2, 3)))
         return descriptor
 
