@@ -111,7 +111,7 @@ class Audit(Frozen):
         0.01, gt=0, lt=0.5, description="share of real photos that may pass for a copy of another of their person"
     )
     max_fmr: float = Field(0.01, gt=0, lt=0.5, description="false-match rate on val people behind a match")
-    max_match_rate: float = Field(0.04, ge=0, le=1, description="largest share of new people that match a train person")
+    max_match_rate: float = Field(0.02, ge=0, le=1, description="largest share of new people that match a train person")
     enforce: bool = Field(True, description="stop the run where the gate fails; false: only report it")
     neighbours: int = Field(5, ge=1, le=100, description="k of precision, recall, density and coverage")
     batch_size: int = Field(64, ge=1, le=4096)

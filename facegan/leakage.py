@@ -19,9 +19,11 @@ share `max_false_alarm` of real photos exceeds with another photo of the same pe
 largest: bursts of nearly identical photos are rare but real), and the similarity that all but 1 % of planted
 leaks reach. Where the two overlap it is the former, and the power that is left is printed.
 
-New people. Two identities match where more than half of the comparisons of their images are above the judge's
-threshold at a false-match rate (1 %) measured on val people. One image in a hundred passes by chance, a majority
-does not, however many train people there are to be mistaken for.
+New people. Two identities are compared by the share of the comparisons of their images that are above the
+judge's threshold at a false-match rate (1 %) measured on val people: one comparison in a hundred passes by
+chance, most do not, however many train people there are to be mistaken for. They match where that share is as high
+as train people reach with themselves: `level`, which all but 5 % of them reach (their synthetic images against
+their photos, which is what a train person under a new name would look like), and never less than half.
 
 Pure functions over arrays; nothing loops over pairs.
 """
@@ -200,7 +202,12 @@ def match_shares(
     return np.asarray(counts / np.maximum(pairs, 1))
 
 
-def summary(shares: NDArray[np.float64]) -> dict[str, Any]:
-    """{people, matched, rate}: how many of the people match any other by the majority of their comparisons."""
-    matched = int((shares.max(axis=1) > MAJORITY).sum()) if shares.size else 0
+def match_level(own: NDArray[np.float64]) -> float:
+    """The share of comparisons from which two identities match, from people's shares with themselves (n,)."""
+    return max(MAJORITY, float(np.quantile(own, 0.05, method="lower")))
+
+
+def summary(shares: NDArray[np.float64], level: float = MAJORITY) -> dict[str, Any]:
+    """{people, matched, rate}: how many of the people match any other by `level` of their comparisons."""
+    matched = int((shares.max(axis=1) >= level).sum()) if shares.size else 0
     return {"people": len(shares), "matched": matched, "rate": matched / max(len(shares), 1)}

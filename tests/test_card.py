@@ -49,7 +49,7 @@ def test_consistency_and_centres_by_hand() -> None:
     person = np.array([0, 0, 1, 1, 1])
     assert card.centres(rows, person)[0] == pytest.approx([1, 0])
     share, cosine = card.consistency(rows, person, 0.95)
-    middle = (rows[2:].mean(axis=0) / np.linalg.norm(rows[2:].mean(axis=0)))
+    middle = rows[2:].mean(axis=0) / np.linalg.norm(rows[2:].mean(axis=0))
     own = rows[2:] @ middle
     assert share == pytest.approx((1 + (own >= 0.95).mean()) / 2) and cosine == pytest.approx([1, own.mean()])
 

@@ -49,7 +49,7 @@ def run(options: Audit, extra: dict[str, Any], inputs: dict[str, Path], out: Pat
         "judge": options.judge.note(),
         "thresholds": limits,
         "copies": near_copies(synthetic, train, options),
-        "people": new_people(new, val, train, limits, options),
+        "people": new_people(new, existing, val, train, limits, options),
         "enforced": options.enforce,
     }
     gate["faults"] = faults(gate)
@@ -100,35 +100,48 @@ def near_copies(synthetic: Faces, train: Faces, options: Audit) -> dict[str, Any
     }
 
 
-def new_people(new: Faces, val: Faces, train: Faces, limits: dict[str, Any], options: Audit) -> dict[str, Any]:
+def new_people(
+    new: Faces, existing: Faces, val: Faces, train: Faces, limits: dict[str, Any], options: Audit
+) -> dict[str, Any]:
     """Part 2 of the gate: how many new people match a train person.
 
-    Beside it the null, how many val people do, and the power: how many train people match themselves, one half
-    of their photos against the other.
+    Beside it the null, how many val people do, and the power: how many train people match themselves, their
+    synthetic images (or, without any, half of their photos) against their photos.
     """
+    threshold = limits["image"]["value"]
+
+    def shares(faces: Faces, photos: Faces) -> np.ndarray:
+        return leakage.match_shares(faces.embedding, faces.person, photos.embedding, photos.person, threshold)
+
+    known, photos = existing, train
+    if len(existing) == 0:
+        known, photos = (train.only(side) for side in card.halves(train.person))
+    own = shares(known, photos)[np.arange(len(known.names)), [photos.names.index(name) for name in known.names]]
+    level = leakage.match_level(own)
 
     def rates(faces: Faces) -> dict[str, Any]:
         if len(faces) == 0:
             return {"people": 0, "matched": 0, "rate": 0.0, "centre_rate": 0.0, "image_rate": 0.0, "worst": []}
-        shares = leakage.match_shares(
-            faces.embedding, faces.person, train.embedding, train.person, limits["image"]["value"]
-        )
+        found = shares(faces, train)
         near = card.centres(faces.embedding, faces.person) @ card.centres(train.embedding, train.person).T
-        best, with_whom = shares.max(axis=1), shares.argmax(axis=1)
+        best, with_whom = found.max(axis=1), found.argmax(axis=1)
         return {
-            **leakage.summary(shares),
+            **leakage.summary(found, level),
             "centre_rate": float((near >= limits["centre"]["value"]).any(axis=1).mean()),
-            "image_rate": float(shares.mean()),
+            "image_rate": float(found.mean()),
             "worst": [
                 {"identity": faces.names[n], "train_person": train.names[with_whom[n]], "share": float(best[n])}
                 for n in np.argsort(-best, kind="stable")[:LISTED]
             ],
         }
 
-    first, second = (train.only(side) for side in card.halves(train.person))
-    own = leakage.match_shares(first.embedding, first.person, second.embedding, second.person, limits["image"]["value"])
-    power = float((np.diag(own) > leakage.MAJORITY).mean())
-    return {"new": rates(new), "null": rates(val), "power": power, "max_match_rate": options.max_match_rate}
+    return {
+        "new": rates(new),
+        "null": rates(val),
+        "level": level,
+        "power": float((own >= level).mean()),
+        "max_match_rate": options.max_match_rate,
+    }
 
 
 def faults(gate: dict[str, Any]) -> list[dict[str, str]]:
