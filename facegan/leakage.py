@@ -9,7 +9,7 @@ shares is where the fine detail lies: the edges of this very moment, to half a p
 
 The band drops light and contours that all photos of a person share (below) and the noise that a blur or JPEG
 takes away (above). The harmless changes that a leak may have gone through are tried on the real side (mirrored;
-shifts to 2 px of 64 each way; a blur), so that they cost a leak nothing. What is left between two
+shifts to 2 px of 64 each way; two blurs), so that they cost a leak nothing. What is left between two
 photos of one person is a real difference. Embeddings do not serve: a recognizer is trained to find all
 photos of a person alike, and a blurred leak is *less* like its photo than another photo is (the stage prints
 this in each run, see `Copies.embedding`).
@@ -43,7 +43,7 @@ Floats = NDArray[np.float32]
 
 SIDE_PX = 64
 INNER, OUTER = 1.0, 2.0  # sigmas of the band, px at SIDE_PX
-CUT_PX, SHIFT_PX, BLURS = 4, 2, (0.0, 1.0)
+CUT_PX, SHIFT_PX, BLURS = 4, 2, (0.0, 1.0, 2.0)
 PLANTED = 500  # at most so many photos are planted to measure power
 MAJORITY = 0.5
 

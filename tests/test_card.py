@@ -16,7 +16,7 @@ def line(*values: float) -> np.ndarray:
 
 def test_precision_recall_density_coverage_by_hand() -> None:
     real, fake = line(0, 1, 2, 10), line(0.5, 1.5, 30)
-    # k = 1: real radii 1, 1, 1, 8; balls [-1, 1], [0, 2], [1, 3], [2, 18]. fake radii 1, 1, 28.5: [-.5, 1.5], [.5, 2.5], [1.5, 58.5].
+    # k = 1: balls of real [-1, 1], [0, 2], [1, 3], [2, 18]; of fake [-0.5, 1.5], [0.5, 2.5], [1.5, 58.5].
     found = card.manifolds(real, fake, 1)
     assert found["precision"] == pytest.approx(2 / 3)  # 30 lies in no ball
     assert found["recall"] == 1.0  # 0, 1 in the first, 2 in the second, 10 in the third

@@ -131,13 +131,13 @@ def sentences(gate: dict[str, Any]) -> dict[str, Any]:
         {
             "what": "near-copies of training photos",
             "bound": f"none at a similarity of {copies['value']:.3f} or more",
-            "found": f"{copies['copies']} of {copies['images']} images; the largest similarity is {copies['largest']:.3f}",
+            "found": f"{copies['copies']} of {copies['images']} images; the largest is {copies['largest']:.3f}",
             "beside": f"between real photos of one person: at most {copies['real_largest']:.3f}, and "
-            f"{percent(round(copies['false_alarm'], 4))} would be called copies. Planted leaks that are caught: {power}",
+            f"{percent(round(copies['false_alarm'], 4))} would be called copies. Of planted leaks are caught: {power}",
         },
         {
             "what": "new people who match a train person",
-            "bound": f"at most {percent(people['max_match_rate'])} of them ({people['level']:.0%} of the comparisons or more)",
+            "bound": f"at most {percent(people['max_match_rate'])} (a match: {people['level']:.0%} of their comparisons)",
             "found": f"{new['matched']} of {new['people']}",
             "beside": f"{null['matched']} of {null['people']} real people whom nothing was trained on; "
             f"{people['power']:.0%} of train people match themselves",
