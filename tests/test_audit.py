@@ -30,7 +30,7 @@ Rows = list[dict[str, Any]]
 def ground(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Lab, dict[str, Path]]:
     """Drawn people and a judge that has learned enough to tell them apart."""
     root = tmp_path_factory.mktemp("audit")
-    recipe = tiny(draw_folder(root / "faces", PEOPLE, SHOTS), train_recognizer={"steps": 60, "batch_size": 16})
+    recipe = tiny(draw_folder(root / "faces", PEOPLE, SHOTS), train_recognizer={"steps": 120, "batch_size": 16})
     lab = Lab(root / "store")
     inputs = {
         "manifest": lab.stage(recipe, "prepare").path,

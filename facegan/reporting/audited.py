@@ -93,6 +93,14 @@ def collect(prepared: Path, synthetic: Path, audit: Path, each: int) -> Audited:
     return Audited(table(card), sentences(gate), tuple(item for item in galleries if item[2]))
 
 
+def beside(people: tuple[Person, ...]) -> tuple[Person, ...]:
+    """For a sheet: people of one face a row side by side, so that pairs stand in columns."""
+    if any(len(row.faces) != 1 for person in people for row in person.rows):
+        return people
+    rows = zip(*(person.rows for person in people), strict=True)
+    return (Person("", tuple(Row(line[0].kind, "", tuple(row.faces[0] for row in line)) for line in rows)),)
+
+
 def _ends(card: dict[str, Any], synthetic: Path, each: int) -> tuple[Person, ...]:
     ranked = sorted((p for kind in card["people"].values() for p in kind), key=lambda p: -p["cosine"])
     chosen = ranked if len(ranked) <= 6 else ranked[:3] + ranked[-3:]
@@ -139,7 +147,7 @@ def sentences(gate: dict[str, Any]) -> dict[str, Any]:
             "what": "new people who match a train person",
             "bound": f"at most {percent(people['max_match_rate'])} (a match: {people['level']:.0%} of their comparisons)",
             "found": f"{new['matched']} of {new['people']}",
-            "beside": f"{null['matched']} of {null['people']} real people whom nothing was trained on; "
+            "beside": f"{null['matched']} of {null['people']} real people whom nothing learned from; "
             f"{people['power']:.0%} of train people match themselves",
         },
         {

@@ -40,7 +40,7 @@ def run(options: Report, extra: dict[str, Any], inputs: dict[str, Path], out: Pa
         sheets = {"faces-existing": gallery.existing, "faces-new": gallery.new}
         files |= {name: faces.sheet(people) for name, people in sheets.items() if people}
     if seen is not None:
-        files |= {name: faces.sheet(people) for name, _, people in seen.galleries}
+        files |= {name: faces.sheet(audited.beside(people)) for name, _, people in seen.galleries}
     if samples is not None:
         files["samples"] = samples
     for name, data in files.items():
