@@ -145,7 +145,7 @@ def sentences(gate: dict[str, Any]) -> dict[str, Any]:
         },
         {
             "what": "new people who match a train person",
-            "bound": f"at most {percent(people['max_match_rate'])} (a match: {people['level']:.0%} of their comparisons)",
+            "bound": f"at most {percent(people['max_match_rate'])} (a match: {people['level']:.0%} of comparisons)",
             "found": f"{new['matched']} of {new['people']}",
             "beside": f"{null['matched']} of {null['people']} real people whom nothing learned from; "
             f"{people['power']:.0%} of train people match themselves",
