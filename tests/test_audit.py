@@ -66,7 +66,7 @@ def test_a_clean_set_passes_and_is_described(ground: tuple[Recipe, Lab, dict[str
     photos = ManifestImages(inputs["manifest"], "train")
     gate = judged(inputs, clean(photos), tmp_path)
     assert gate["faults"] == [] and gate["copies"]["copies"] == 0 and gate["people"]["new"]["matched"] == 0
-    assert set(gate["copies"]["power"]) == set(LEAKS) and min(gate["copies"]["power"].values()) > 0.9
+    assert set(gate["copies"]["power"]) == set(LEAKS) and min(gate["copies"]["power"].values()) > 0.8
     assert gate["people"]["power"] >= 0.9 and gate["people"]["null"]["people"] == PEOPLE // 4
     card = json.loads((tmp_path / "card.json").read_text())
     assert list(card["sets"]) == list(SETS)
@@ -103,7 +103,7 @@ def test_a_train_person_under_a_new_name_stops_the_run(
     _, _, inputs = ground
     photos = ManifestImages(inputs["manifest"], "train")
     known = str(photos.identity[0])
-    same = [row(draw_face(int(known[-2:]), 80 + n, 48, 48), "synthetic/new-000099") for n in range(4)]
+    same = [row(draw_face(int(known[-2:]), 50 + n, 48, 48), "synthetic/new-000099") for n in range(4)]
     with pytest.raises(UserError, match="1 of 11 new people match a train person") as error:
         judged(inputs, clean(photos) + same, tmp_path)
     assert f"synthetic/new-000099 with {known}" in str(error.value) and "audit.max_match_rate" in error.value.fix
