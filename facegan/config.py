@@ -15,18 +15,21 @@ from facegan.frozen import Frozen, merge
 from facegan.gans import GANS, GanConfig
 from facegan.heads import HEADS, HeadConfig
 from facegan.identities import IDENTITIES, IdentitiesConfig
+from facegan.judges import JUDGES, JudgeConfig
 from facegan.sources import SOURCES, SourceConfig
 
 if TYPE_CHECKING:
     AnySource = SourceConfig
     AnyGan = GanConfig
     AnyIdentities = IdentitiesConfig
+    AnyJudge = JudgeConfig
     AnyHead = HeadConfig
     AnyBenchmark = BenchmarkConfig
 else:
     AnySource = SOURCES.union()
     AnyGan = GANS.union()
     AnyIdentities = IDENTITIES.union()
+    AnyJudge = JUDGES.union()
     AnyHead = HEADS.union()
     AnyBenchmark = BENCHMARKS.union()
 
@@ -115,6 +118,20 @@ class Synthesize(Frozen):
     max_attempts: int = Field(5, ge=1, le=100, description="proposals for each new identity before giving up")
     batch_size: int = Field(64, ge=1, le=4096)
     seed: int = Field(0, ge=0)
+
+
+class Audit(Frozen):
+    """The synthetic set under a judge that is not the guide: its card, and the leakage gate."""
+
+    judge: AnyJudge = Field(default_factory=lambda: JUDGES.get("recognizer")(), description="who judges")
+    max_false_alarm: float = Field(
+        0.01, gt=0, lt=0.5, description="share of real photos that may pass for a copy of another of their person"
+    )
+    max_fmr: float = Field(0.01, gt=0, lt=0.5, description="false-match rate on val people behind a match")
+    max_match_rate: float = Field(0.02, ge=0, le=1, description="largest share of new people that match a train person")
+    enforce: bool = Field(True, description="stop the run where the gate fails; false: only report it")
+    neighbours: int = Field(5, ge=1, le=100, description="k of precision, recall, density and coverage")
+    batch_size: int = Field(64, ge=1, le=4096)
 
 
 class Merge(Frozen):
@@ -295,6 +312,7 @@ class Recipe(Frozen):
     prepare: Prepare = Prepare()
     train_gan: TrainGan = TrainGan()
     synthesize: Synthesize = Synthesize()
+    audit: Audit = Audit()
     merge: Merge = Merge()
     train_recognizer: TrainRecognizer = TrainRecognizer()
     benchmark: Benchmark = Benchmark()
@@ -332,10 +350,14 @@ class Recipe(Frozen):
             raise ValueError(f"comparison.metric '{self.comparison.metric}' is not measured; {', '.join(measured)} are")
         if len(set(measured)) != len(measured):
             raise ValueError(f"two benchmarks measure the same: {', '.join(measured)}; keep one of each kind")
-        if "guide" in self.arms:
-            raise ValueError("'guide' is the name of the recognizer that filters: call the arm otherwise")
+        for taken, does in (("guide", "filters"), ("judge", "audits")):
+            if taken in self.arms:
+                raise ValueError(f"'{taken}' is the name of the recognizer that {does}: call the arm otherwise")
         if self.guide_seed in self.seeds:
             raise ValueError(f"guide_seed {self.guide_seed} is also one of seeds: the guide must not be judged")
+        seed = getattr(self.audit.judge, "seed", None)
+        if seed in (self.guide_seed, *self.seeds):
+            raise ValueError(f"audit.judge.seed {seed} is also guide_seed or one of seeds: the judge must be another")
         for name, arm in self.arms.items():
             self._check_trials(name, arm)
             existing = arm.existing and self.synthesize.images_per_existing > 0

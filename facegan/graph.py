@@ -13,13 +13,14 @@ from facegan.config import Arm, Recipe, Runtime, TrainRecognizer
 from facegan.errors import UserError
 from facegan.events import Context, OnEvent, silent
 from facegan.frozen import Frozen
+from facegan.judges.recognizer import Recognizer
 from facegan.recipe import cells
 from facegan.stages import STAGES, VERSIONS
 from facegan.store import Artifact, Store, file_sha256, fingerprint, package_versions
 from facegan.store import commit as git_commit
 
-GUIDE = "guide"
-JUDGED = ("prepare", "synthesize", "merge", "select", "benchmark")  # what a study reads of its cells
+GUIDE, JUDGE = "guide", "judge"
+JUDGED = ("prepare", "synthesize", "audit", "merge", "select", "benchmark")  # what a study reads of its cells
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def _nodes(recipe: Recipe, hashes: dict[str, str]) -> list[Node]:
         guide = _recognizer(recipe.train_recognizer, GUIDE, recipe.guide_seed, real, prepare, hashes)
         needs = {"manifest": prepare, "generator": gan, "guide": guide}
         synthesize = node("synthesize", recipe.synthesize, needs=needs)
-        nodes += [real, guide, gan, synthesize]
+        nodes += [real, guide, gan, synthesize, *_audit(recipe, prepare, synthesize, hashes)]
     merges = {name: _merge(recipe, name, arm, prepare, synthesize) for name, arm in recipe.arms.items()}
     nodes += merges.values()
     chosen = {name: _arm(recipe, name, merges[name], prepare, hashes) for name in recipe.arms}
@@ -139,11 +140,26 @@ def _arm(
     return [*made.values(), select], judged
 
 
-def _merge(recipe: Recipe, name: str, arm: Arm, prepare: Node, synthesize: Node | None) -> Node:
+def _audit(recipe: Recipe, prepare: Node, synthesize: Node, hashes: dict[str, str]) -> list[Node]:
+    """The audit and, before it, the recognizer that judges, where the judge is one that is trained here."""
+    judge, options = recipe.audit.judge, recipe.audit
+    hashed = {**options.model_dump(mode="json"), "judge": judge.identifying()}
+    needs = {"manifest": prepare, "synthetic": synthesize}
+    trained: list[Node] = []
+    if isinstance(judge, Recognizer):
+        real = _merge(recipe, JUDGE, Arm(), prepare, None, judge.people)
+        trained = [real, _recognizer(recipe.train_recognizer, JUDGE, judge.seed, real, prepare, hashes)]
+        needs["judge"] = trained[1]
+    return [*trained, Node("audit", options, hashed, needs=needs, raw=judge.fingerprint())]
+
+
+def _merge(recipe: Recipe, name: str, arm: Arm, prepare: Node, synthesize: Node | None, people: str = "train") -> Node:
     needs = {"real": prepare}
     if arm.synthetic and synthesize is not None:
         needs["synthetic"] = synthesize
-    extra = {"arm": arm.model_dump(mode="json", exclude={"trials"})}
+    extra: dict[str, Any] = {"arm": arm.model_dump(mode="json", exclude={"trials"})}
+    if people != "train":
+        extra["people"] = people
     return node("merge", recipe.merge, extra=extra, needs=needs, arm=name)
 
 
@@ -174,6 +190,7 @@ def _shown(recipe: Recipe) -> dict[str, Any]:
     whole = recipe.model_dump(mode="json", exclude={"runtime"})
     whole["prepare"]["source"] = recipe.prepare.source.identifying()
     whole["train_recognizer"].pop("weights")
+    whole["audit"]["judge"] = recipe.audit.judge.identifying()
     return {"recipe": whole}
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +78,17 @@ def to_pixels(data: bytes) -> np.ndarray:
     return pixels[:, :, None] if pixels.ndim == 2 else pixels
 
 
+def thumbnails(images: Iterable[np.ndarray], side: int = 16) -> np.ndarray:
+    """Grey side x side thumbnails of (H, W, C) uint8 images, mean 0 and length 1 each: (N, side^2) float32."""
+    small = [
+        np.asarray(Image.fromarray(i.squeeze()).convert("L").resize((side, side), Image.Resampling.BOX), np.float32)
+        for i in images
+    ]
+    stack = np.stack(small).reshape(len(small), -1) if small else np.empty((0, side * side), np.float32)
+    stack = stack - stack.mean(axis=1, keepdims=True)
+    return stack / np.maximum(np.linalg.norm(stack, axis=1, keepdims=True), 1e-6)
+
+
 class ManifestImages:
     """The rows of a manifest (of one split): columns at hand, images decoded once and kept as uint8.
 
@@ -102,6 +115,13 @@ class ManifestImages:
 
     def __len__(self) -> int:
         return len(self.image_id)
+
+    def only(self, places: np.ndarray) -> ManifestImages:
+        """Some of the rows, by place (n,) int."""
+        chosen = copy.copy(self)
+        for name in ("image_id", "identity", "source", "label", "pixels"):
+            setattr(chosen, name, getattr(self, name)[places])
+        return chosen
 
     def codes(self) -> tuple[list[str], np.ndarray]:
         """The sorted identity names and each row's place among them (N,) int64."""

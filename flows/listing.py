@@ -44,6 +44,12 @@ def _identities() -> dict[str, str]:
     return _members(IDENTITIES)
 
 
+def _judges() -> dict[str, str]:
+    from facegan.judges import JUDGES
+
+    return _members(JUDGES)
+
+
 def _heads() -> dict[str, str]:
     from facegan.heads import HEADS
 
@@ -61,6 +67,7 @@ FAMILIES: dict[str, tuple[str, Callable[[], dict[str, str]] | None]] = {
     "sources": ("prepare.source.kind", _sources),
     "gans": ("train_gan.gan.kind", _gans),
     "identities": ("synthesize.identities.kind", _identities),
+    "judges": ("audit.judge.kind", _judges),
     "heads": ("train_recognizer.head.kind", _heads),
     "backbones": ("train_recognizer.backbone", None),
     "benchmarks": ("benchmark.benchmarks", _benchmarks),

@@ -11,6 +11,7 @@ from prefect.states import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from facegan.config import Recipe
+from facegan.graph import GUIDE, JUDGE
 from facegan.store import Artifact
 from facegan.workers import WorkerKilled
 from flows.steps import RETRIES, Step, Steps
@@ -56,6 +57,12 @@ def train_gan(step: Step, inputs: list[Artifact]) -> Made:
 @stage
 def synthesize(step: Step, inputs: list[Artifact]) -> Made:
     """New images of the training people and new people, filtered by the guide."""
+    return step.run(inputs)
+
+
+@stage
+def audit(step: Step, inputs: list[Artifact]) -> Made:
+    """The synthetic set under a judge: its card, and the leakage gate."""
     return step.run(inputs)
 
 
@@ -109,10 +116,13 @@ def pipeline(recipe: Recipe, workdir: str = ".", until: str | None = None) -> li
     """
     with Steps(recipe, workdir, until) as steps:
         steps.start(prepare)
-        steps.start(merge, guide=True)  # the guide, which filters, learns from real faces alone
-        steps.start(train_recognizer, guide=True)
+        steps.start(merge, GUIDE)  # the guide, which filters, learns from real faces alone
+        steps.start(train_recognizer, GUIDE)
         steps.start(train_gan)
         steps.start(synthesize)
+        steps.start(merge, JUDGE)  # and so does the judge, which no arm waits for
+        steps.start(train_recognizer, JUDGE)
+        steps.start(audit)
         steps.start(merge)
         steps.start(train_recognizer)
         steps.start(select)

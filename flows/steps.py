@@ -79,12 +79,12 @@ class Steps:
     def __exit__(self, *_: object) -> None:
         self._stop()
 
-    def start(self, task: Task[..., Any], guide: bool = False) -> None:
-        """Submit one task for each node of the task's stage: those of the guide, or all others."""
+    def start(self, task: Task[..., Any], *only: str) -> None:
+        """Submit one task for each node of the task's stage: those of the arms `only`, or all that are left."""
         chosen = [
             (place, item)
             for place, item in enumerate(self.nodes)
-            if item.stage == task.name and (item.arm == graph.GUIDE) == guide
+            if item.stage == task.name and place not in self._futures and (not only or item.arm in only)
         ]
         steps = [Step(self, item, place) for place, item in chosen]
         if len(steps) == 1:

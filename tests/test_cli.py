@@ -169,7 +169,7 @@ def test_plan_prints_and_changes_nothing(invoke: Invoke, prepared: tuple[Path, P
     result = invoke("plan", recipe, "--workdir", workdir)
     assert result.exit_code == 0
     assert made.fingerprint[:12] in result.stdout
-    assert "26 of 27 stages to run; time left unknown" in result.stdout
+    assert "29 of 30 stages to run; time left unknown" in result.stdout
     assert "GB free" in result.stdout
     assert sorted(workdir.rglob("*")) == before
     assert invoke("plan", recipe, "--workdir", workdir / "new").exit_code == 0
@@ -180,7 +180,7 @@ def test_time_to_expect_counts_stages_side_by_side(drawn_recipe: Path) -> None:
     nodes = graph.build(load(str(drawn_recipe)))
     plans = [planning.Planned(item, "to run", "", 1.0, 0) for item in nodes]
     one, two = planning.expected_s(plans, 1), planning.expected_s(plans, 2)
-    assert one == (26.0, 0)  # the guide's merge and that of the arm `real` are the same work
+    assert one == (28.0, 0)  # the merges of the guide, the judge and the arm `real` are the same work
     assert 13 < two[0] < 20
 
 

@@ -61,6 +61,7 @@ class World:
                     self._train_recognizer(arm, seed)
                     self._benchmark(arm, seed, sigma)
         if "synthesize" in self.inputs:
+            self._audit()
             self._merge("guide")
             self._train_recognizer("guide", self.recipe["guide_seed"])
 
@@ -133,6 +134,41 @@ class World:
             "made": {"new_identities": 12, "images": 54},
         }
         (out / "filters.json").write_text(json.dumps(filters))
+
+    def _audit(self) -> None:
+        out = self.folder("audit")
+        rows = {kind: manifest.read(self.inputs[kind]).to_pylist() for kind in ("prepare", "synthesize")}
+        made, photo = rows["synthesize"][-1], rows["prepare"][-1]
+        pair = {"image_id": made["image_id"], "identity": made["identity"], "similarity": 0.91234}
+        rates = {"people": 12, "matched": 1, "rate": 1 / 12, "centre_rate": 0.25, "image_rate": 0.0123}
+        worst = [{"identity": made["identity"], "train_person": EVIL, "share": 0.875}]
+        gate = {
+            "copies": {
+                "value": 0.96, "images": 54, "copies": 0, "largest": 0.91234, "real_largest": 0.93, "false_alarm": 0.01,
+                "power": {"exact": 1.0, "mirrored": 0.875},
+                "closest": [{**pair, "photo": photo["image_id"], "photo_identity": photo["identity"]}],
+            },
+            "people": {
+                "new": {**rates, "worst": worst}, "null": {**rates, "people": 3, "worst": []},
+                "level": 0.75, "power": 0.95, "max_match_rate": 0.02,
+            },
+            "faults": [{"what": f"1 of 12 new people match a train person, first {EVIL}", "fix": "x"}],
+            "enforced": False,
+        }  # fmt: skip
+        (out / "gate.json").write_text(json.dumps(gate))
+        figures = {"people": 6, "images": 18, "eer": 0.12345, "kid": -0.01, "diversity": None}
+        card = {
+            "judge": "a judge of its own",
+            "thresholds": {"image": {"value": 0.61234, "n": 1500}},
+            "sets": {
+                "existing": figures,
+                "real train": figures,
+                "new": {"people": 0, "images": 0},
+                "real val": figures,
+            },
+            "people": {"existing": [{"identity": EVIL, "cosine": 0.9}], "new": []},
+        }
+        (out / "card.json").write_text(json.dumps(card))
 
     def _merge(self, arm: str) -> None:
         out = self.folder(f"merge:{arm}")
@@ -240,6 +276,17 @@ def test_numbers_are_those_of_the_embeddings(gained: tuple[World, Path]) -> None
         "real",
         "real+synthetic",
     )
+
+
+def test_the_audit_is_shown(gained: tuple[World, Path]) -> None:
+    html, markdown = ((gained[1] / name).read_text() for name in ("index.html", "report.md"))
+    for text in (html, markdown):
+        assert "a judge of its own" in text and "0.612 (1500 comparisons)" in text and "0.123" in text
+        assert "Leakage gate: failed, and not enforced" in text
+        assert "none at a similarity of 0.960 or more" in text and "87.5" in text
+        assert "1 of 12" in text and "similarity 0.912" in text
+    for name in ("closest", "people", "consistency"):
+        assert (gained[1] / "figures" / f"audit-{name}.png").is_file() and f"audit-{name}.png" in markdown
 
 
 def test_gain_loss_and_no_gain(gained: tuple[World, Path], tmp_path: Path) -> None:

@@ -69,8 +69,8 @@ def collect(real: Path, synthetic: Path, people: int, faces: int) -> Gallery:
     new = [name for name in parents if name not in trained]
     shown_old, shown_new = spread(existing, people), spread(new, people)
     wanted = {*shown_old, *(parent for name in shown_new for parent in parents[name] or [])}
-    photos = _some(real, wanted, faces, "train")
-    made = _some(synthetic, {*shown_old, *shown_new}, faces)
+    photos = some(real, wanted, faces, "train")
+    made = some(synthetic, {*shown_old, *shown_new}, faces)
     old = tuple(
         Person(
             name,
@@ -94,7 +94,7 @@ def _invented(
     return Person(name, rows, names)
 
 
-def _some(path: Path, wanted: set[str], faces: int, split: str | None = None) -> dict[str, tuple[bytes, ...]]:
+def some(path: Path, wanted: set[str], faces: int, split: str | None = None) -> dict[str, tuple[bytes, ...]]:
     """At most `faces` images of each wanted identity, evenly spaced in the order of the manifest."""
     counts = Counter(manifest.read(path, ["identity"], split)["identity"].to_pylist())
     places = {name: set(_evenly(counts[name], faces)) for name in wanted}

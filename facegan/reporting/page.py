@@ -11,6 +11,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from facegan.reporting import faces, sections, words
+from facegan.reporting.audited import Audited
 from facegan.reporting.faces import Gallery
 from facegan.reporting.figures import ARMS, Drawn
 from facegan.reporting.results import NO_GAIN, Findings, Measure
@@ -26,6 +27,7 @@ class Material:
     drawn: dict[str, Drawn]
     gallery: Gallery | None
     samples: bytes | None
+    audited: Audited | None = None
 
 
 def context(recipe: dict[str, Any], inputs: dict[str, Path], findings: Findings, material: Material) -> dict[str, Any]:
@@ -54,6 +56,7 @@ def context(recipe: dict[str, Any], inputs: dict[str, Path], findings: Findings,
         "drawn": material.drawn,
         "gallery": material.gallery,
         "samples": material.samples,
+        "audited": material.audited,
         "quarantine": sections.quarantine(inputs["prepare"]),
         "filters": sections.filters(inputs["synthesize"]) if synthetic else None,
         "duplicates": sections.duplicates(recipe, inputs),

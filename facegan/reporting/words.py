@@ -33,6 +33,7 @@ TERMS = {
     "drawn, results within it would be no surprise. It comes from resampling the test people, crossed with "
     "the seeds.",
     "guide": "A recognizer trained on real images only, which filters the synthetic ones. It is never compared.",
+    "judge": "Another recognizer, never the guide, that looks at the synthetic set when it is finished.",
 }
 
 

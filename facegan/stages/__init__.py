@@ -11,6 +11,7 @@ VERSIONS = {
     "prepare": 1,
     "train_gan": 1,
     "synthesize": 1,
+    "audit": 1,
     "merge": 1,
     "train_recognizer": 2,
     "select": 1,

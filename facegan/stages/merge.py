@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 
 from facegan import manifest
 from facegan.config import Arm, Merge
 from facegan.errors import UserError
 from facegan.events import Context
-from facegan.images import to_pixels
+from facegan.images import thumbnails, to_pixels
+from facegan.judges import judges_half
 from facegan.store import write_atomic
 from facegan.training import subseed
 
@@ -40,7 +40,7 @@ def run(options: Merge, extra: dict[str, Any], inputs: dict[str, Path], out: Pat
     fewer than two people are left.
     """
     arm = Arm.model_validate(extra["arm"])
-    rows = list(manifest.iterate(inputs["real"], split="train")) if arm.real else []
+    rows = _real(inputs["real"], extra.get("people", "train")) if arm.real else []
     if "synthetic" in inputs:
         synthetic = [r for r in manifest.iterate(inputs["synthetic"]) if _wanted(r, arm)]
         rows += _ratio(synthetic, len(rows), arm, options.seed)
@@ -71,6 +71,15 @@ def run(options: Merge, extra: dict[str, Any], inputs: dict[str, Path], out: Pat
     }
     write_atomic(out / "summary.json", json.dumps(summary, indent=1).encode())
     context.say(f"{len(names)} people, {sources['real']} real and {sources['synthetic']} synthetic images")
+
+
+def _real(folder: Path, people: str) -> list[dict[str, Any]]:
+    """The real rows of the train people, or of the judge's half of the val people."""
+    rows = list(manifest.iterate(folder, split=people))
+    if people == "val":
+        chosen = set(judges_half(sorted({r["identity"] for r in rows})))
+        rows = [r for r in rows if r["identity"] in chosen]
+    return rows
 
 
 def _wanted(item: dict[str, Any], arm: Arm) -> bool:
@@ -114,18 +123,6 @@ def _drop_repeats(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(first.values())
 
 
-def thumbnails(rows: list[dict[str, Any]], side: int = 16) -> np.ndarray:
-    """Grey side x side thumbnails, mean 0 and length 1 each: (N, side^2) float32."""
-    small = []
-    for item in rows:
-        pixels = to_pixels(item["image"]["bytes"])
-        grey = Image.fromarray(pixels.squeeze()).convert("L").resize((side, side), Image.Resampling.BOX)
-        small.append(np.asarray(grey, np.float32).ravel())
-    stack = np.stack(small) if small else np.empty((0, side * side), np.float32)
-    stack = stack - stack.mean(axis=1, keepdims=True)
-    return stack / np.maximum(np.linalg.norm(stack, axis=1, keepdims=True), 1e-6)
-
-
 def find_duplicates(rows: list[dict[str, Any]], correlation: float, block: int = 2048) -> list[dict[str, Any]]:
     """Pairs of rows: each repeat of the same bytes with its first row (`exact`), and different images with
     thumbnails correlated at `correlation` or more, also when one is mirrored (`near`); block by block, so that
@@ -137,7 +134,7 @@ def find_duplicates(rows: list[dict[str, Any]], correlation: float, block: int =
             found.append(_pair(first[item["image_id"]], item, "exact", 1.0))
         first.setdefault(item["image_id"], item)
     distinct = list(first.values())
-    small = thumbnails(distinct)
+    small = thumbnails([to_pixels(item["image"]["bytes"]) for item in distinct])
     side = math.isqrt(small.shape[1])
     mirrored = small.reshape(len(small), side, side)[:, :, ::-1].reshape(small.shape)
     for start in range(0, len(distinct), block):

@@ -7,7 +7,7 @@ from typing import Any
 
 from facegan.config import Report
 from facegan.events import Context
-from facegan.reporting import faces, figures, page, results, runs, sections
+from facegan.reporting import audited, faces, figures, page, results, runs, sections
 from facegan.reporting.figures import Drawn
 from facegan.reporting.results import Findings
 from facegan.store import write_atomic
@@ -30,17 +30,23 @@ def run(options: Report, extra: dict[str, Any], inputs: dict[str, Path], out: Pa
     if "synthesize" in inputs:
         shown, each = options.identities_shown if options.show_faces else 0, options.faces_per_identity
         gallery = faces.collect(inputs["prepare"], inputs["synthesize"], shown, each)
+    seen = None
+    if "audit" in inputs:
+        each = options.faces_per_identity if options.show_faces else 0
+        seen = audited.collect(inputs["prepare"], inputs["synthesize"], inputs["audit"], each)
     samples = _samples(inputs) if options.show_faces else None
     drawn = _figures(recipe, inputs, findings)
     files = {name: figure.png for name, figure in drawn.items()}
     if gallery is not None:
         sheets = {"faces-existing": gallery.existing, "faces-new": gallery.new}
         files |= {name: faces.sheet(people) for name, people in sheets.items() if people}
+    if seen is not None:
+        files |= {name: faces.sheet(audited.beside(people)) for name, _, people in seen.galleries}
     if samples is not None:
         files["samples"] = samples
     for name, data in files.items():
         write_atomic(out / "figures" / f"{name}.png", data)
-    values = page.context(recipe, inputs, findings, page.Material(drawn, gallery, samples))
+    values = page.context(recipe, inputs, findings, page.Material(drawn, gallery, samples, seen))
     html, markdown = page.pages(values)
     write_atomic(out / "report.md", markdown.encode())
     write_atomic(out / "index.html", html.encode())

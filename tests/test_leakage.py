@@ -1,0 +1,86 @@
+"""The leakage gate's statistics: leaks are told from other photos of a person, people from strangers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from drawn import draw_face
+
+from facegan import leakage
+from facegan.leakage import LEAKS, between, closest, grey, match_shares, nearest_other, planted, similarity, summary
+
+PEOPLE, SHOTS = 6, 5
+
+
+@pytest.fixture(scope="module")
+def photos() -> np.ndarray:
+    faces = [draw_face(person, shot, 64, 64) for person in range(PEOPLE) for shot in range(SHOTS)]
+    return np.stack(faces)[..., None]
+
+
+def brute(image: np.ndarray, photo: np.ndarray) -> float:
+    """s by the definition, one pair at a time, with loops."""
+    best, cut = -1.0, leakage.CUT_PX
+    inside = slice(cut, 64 - cut, 2)
+    mine = leakage.band(image[None])[0][inside, inside]
+    for blur in leakage.BLURS:
+        for turned in (photo, photo[:, ::-1]):
+            field = leakage.band(turned[None], blur)[0]
+            for dy in range(-2, 3):
+                for dx in range(-2, 3):
+                    moved = np.roll(field, (-dy, -dx), (0, 1))[inside, inside]
+                    best = max(best, float(np.corrcoef(mine.ravel(), moved.ravel())[0, 1]))
+    return best
+
+
+def test_similarity_is_the_definition(photos: np.ndarray) -> None:
+    few = grey(photos[[0, 1, 7, 13]])
+    expected = np.array([[brute(a, b) for b in few] for a in few[:2]])
+    score, place = closest(few[:2], few[2:])
+    assert score == pytest.approx(expected[:, 2:].max(axis=1), abs=1e-5)
+    assert place.tolist() == expected[:, 2:].argmax(axis=1).tolist()
+    assert similarity(few[:2], few[2:]) == pytest.approx([expected[0, 2], expected[1, 3]], abs=1e-5)
+
+
+def test_blocks_change_nothing(photos: np.ndarray) -> None:
+    images = grey(photos)
+    whole, pieces = closest(images[:7], images[7:]), closest(images[:7], images[7:], block=3)
+    assert whole[0] == pytest.approx(pieces[0], abs=1e-6) and whole[1].tolist() == pieces[1].tolist()
+
+
+def test_every_kind_of_leak_is_found_and_its_photo_named(photos: np.ndarray) -> None:
+    images, person = grey(photos), np.repeat(np.arange(PEOPLE), SHOTS)
+    leaks = {kind: similarity(grey(pixels), images[at]) for kind, (pixels, at) in planted(photos).items()}
+    bound = between(nearest_other(images, person), leaks, 0.05)
+    assert bound.power == dict.fromkeys(LEAKS, 1.0) and bound.false_alarm <= 0.05
+    for kind, (pixels, _) in planted(photos).items():
+        score, place = closest(grey(pixels), images)
+        assert (score >= bound.value).all(), kind
+        assert place.tolist() == list(range(len(photos))), kind
+
+
+def test_an_only_photo_has_no_other_and_a_repeated_one_has(photos: np.ndarray) -> None:
+    images = grey(photos[[0, 0, 9]])
+    assert nearest_other(images, np.array([0, 0, 1])) == pytest.approx([1, 1, -1], abs=1e-5)
+    with pytest.raises(ValueError, match="no train person has two photos"):
+        between(np.full(3, -1.0), {"exact": np.ones(3)}, 0.01)
+
+
+def test_threshold_is_midway_or_above_the_real_quantile() -> None:
+    real, leaks = np.linspace(0, 0.8, 101), {"easy": np.ones(50), "hard": np.linspace(0.95, 1, 101)}
+    bound = between(real, leaks, 0.01)
+    assert bound.real == pytest.approx(0.792) and bound.leaks == pytest.approx(0.9505)
+    assert np.arctanh(bound.value) == pytest.approx((np.arctanh(0.792) + np.arctanh(0.9505)) / 2)
+    mixed = between(real, {"hard": np.linspace(0.5, 1, 101)}, 0.05)  # they overlap: few false alarms, less power
+    assert mixed.value == pytest.approx(0.76, abs=1e-6) and mixed.false_alarm <= 0.05
+    assert mixed.power["hard"] == pytest.approx(0.48, abs=0.01)
+
+
+def test_people_match_by_the_majority_of_their_images() -> None:
+    train = np.eye(4, dtype=np.float32)[[0, 0, 1, 1]]
+    images = np.eye(4, dtype=np.float32)[[0, 0, 2, 1, 3, 3]]  # two thirds are train person 0; a third is person 1
+    shares = match_shares(images, np.array([0, 0, 0, 1, 1, 1]), train, np.array([0, 0, 1, 1]), 0.9)
+    assert shares == pytest.approx(np.array([[2 / 3, 0], [0, 1 / 3]]))
+    assert summary(shares) == {"people": 2, "matched": 1, "rate": 0.5}
+    again = match_shares(images, np.array([0, 0, 0, 1, 1, 1]), train, np.array([0, 0, 1, 1]), 0.9, block=2)
+    assert again == pytest.approx(shares)
