@@ -2,8 +2,9 @@
 
 Two sources. (1) Real trainings (`copies.py`): the second arm has each real image twice, so nothing can be
 gained; verdicts are made of all choices of their seeds. These share trainings, so a rate has no bound of its
-own: they check the simulation. (2) Simulated recognizers (the people, arms and seeds of interval_coverage.py,
-in a world whose parts of variance are those measured in 1), many independent studies for each design:
+own: they check the simulation. (2) Simulated recognizers, with parts of variance like those measured in 1 and
+many independent studies for each design, by two models: `faces` (the people, arms and seeds of
+interval_coverage.py, scored) and `parts` (normal parts of the EER itself: see designs.py).
 
 - `14 x 3`, `14 x 5`: one split with 14 test people, three or five seeds;
 - `pooled`: five splits of 40 people into 20 train, 6 val and 14 test, five seeds in each, averaged. The splits
@@ -30,118 +31,25 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import argparse
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import combinations
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-from interval_coverage import LARGE, Doubles, People, World, identities, measure, truth
-from numpy.typing import NDArray
-from scipy.special import stdtrit
+from designs import DESIGNS, Case, Parts, Scores, overlap_half, study, study_interval
+from interval_coverage import LARGE, Doubles, World, measure, truth
 from scipy.stats import beta
 
 from facegan import intervals
 
 GAINS = (0.2, 0.3)  # true relative falls of the EER whose discovery is counted
+LEVEL = 0.1  # true EER in the model `parts`
 AS_TRAINED = World(spread=1.05, person=0.18, person_arm=0.0, seed=0.07, place_arm=0.0)
 """Copies as arms: fitted by hand to the first table that check_real prints."""
 USELESS = replace(AS_TRAINED, spread=0.81, person_arm=0.12, place_arm=0.15)
 """Arms that differ, at a true EER of 0.10."""
-
-
-@dataclass(frozen=True)
-class Design:
-    """Who is tested, how often: `tested` of `people` in each of `splits`, `seeds` trainings in each."""
-
-    people: int
-    tested: int
-    images: int
-    splits: int
-    seeds: int
-    trained: int = 0
-
-
-DESIGNS = {
-    "14 x 3": Design(14, 14, 10, 1, 3),
-    "14 x 5": Design(14, 14, 10, 1, 5),
-    "pooled": Design(40, 14, 10, 5, 5, trained=20),
-    "300 x 5": Design(300, 300, 2, 1, 5),
-}
-
-
-class Case(NamedTuple):
-    """A row of the table: a design in a world, and the arms' own effect in each split on the log spread."""
-
-    design: str
-    arms: str  # copies | useless
-    world: World
-    split: float = 0.0  # its standard deviation in the difference of two arms
-    shared: float = 0.0  # part of that variance that belongs to single training people
-
-
-class Scores(NamedTuple):
-    """EER of one arm: on the data (splits, seeds) and on each replicate (splits, seeds, n_boot)."""
-
-    points: Doubles
-    values: Doubles
-
-
-def study_interval(arm: Scores, baseline: Scores, n_people: int) -> intervals.Difference:
-    """The interval of a study: over its seeds, or where there are several splits over these, seeds averaged."""
-    sets = (arm.values, baseline.values, arm.points, baseline.points)
-    axis = 0 if len(arm.points) == 1 else 1
-    units = [s[0] if axis == 0 else s.mean(axis=1) for s in sets]
-    return intervals.paired_difference(*units, n_people)
-
-
-def overlap_half(found: intervals.Interval, design: Design) -> float:
-    """Half-width where the splits' part counts for splits that overlap in their training people.
-
-    var / S becomes var (1 / S + tested / trained). Source: Nadeau and Bengio 2003, Inference for the
-    generalization error, Machine Learning 52, 239-281 (corrected resampled t).
-    """
-    wider = 1 + design.splits * design.tested / design.trained if design.splits > 1 else 1.0
-    people = stdtrit(found.n_people - 1, 0.975) * found.people_error
-    return float(np.hypot(people, stdtrit(found.n_seeds - 1, 0.975) * found.seeds_error * wider**0.5))
-
-
-def split_effects(case: Case, trained: NDArray[np.int64], rng: np.random.Generator) -> Doubles:
-    """One arm's effect on the log spread in each split (splits,); trained: people (splits, trained)."""
-    if case.split == 0:
-        return np.zeros(len(trained))
-    effect = (1 - case.shared) ** 0.5 * rng.normal(size=len(trained))
-    if case.shared > 0:
-        of_people = rng.normal(size=trained.max() + 1)[trained].sum(axis=1) / trained.shape[1] ** 0.5
-        effect = effect + case.shared**0.5 * of_people
-    return np.asarray(case.split / 2**0.5 * effect)
-
-
-def study(number: int, case: Case, effects: tuple[float, ...], n_boot: int) -> tuple[list[Scores], int]:
-    """One simulated study: the baseline, and an arm with each of `effects`; and how many people were tested."""
-    design = DESIGNS[case.design]
-    rng = np.random.default_rng([number, design.people, 3])
-    people = People(case.world, design.people, design.images, rng)
-    order = np.array([rng.permutation(design.people) for _ in range(design.splits)])
-    tested, trained = np.sort(order[:, : design.tested]), order[:, design.people - design.trained :]
-    everyone = np.unique(tested)
-    weights = intervals.person_weights(len(everyone), n_boot, number)
-    given = [(0.0,), effects]
-    shift = [split_effects(case, trained, rng) for _ in given]
-    common = [people.arm() for _ in given]
-    shape = (1 + len(effects), design.splits, design.seeds)
-    points, values = np.empty(shape), np.empty((*shape, n_boot))
-    who = identities(design.tested, design.images)
-    for k in range(design.splits):
-        rows = (tested[k][:, None] * design.images + np.arange(design.images)).ravel()
-        drawn = np.ascontiguousarray(weights[:, np.searchsorted(everyone, tested[k])])
-        for s in range(design.seeds):
-            seen = [people.embed(common[a], tuple(e + shift[a][k] for e in given[a])) for a in (0, 1)]
-            for j, embedding in enumerate([*seen[0], *seen[1]]):
-                points[j, k, s], values[j, k, s] = measure("eer", embedding[rows], who, drawn)
-    return [Scores(p, v) for p, v in zip(points, values, strict=True)], len(everyone)
 
 
 def trial(
@@ -162,12 +70,12 @@ def upper_bound(hits: int, trials: int, confidence: float = 0.95) -> float:
 def effect_for(world: World, relative: float) -> tuple[float, float]:
     """Effect on the log spread that lowers the true EER by the relative share, and that fall in EER."""
     low, high = -0.8, 0.0
-    for _ in range(6):
+    for _ in range(5):
         middle = (low + high) / 2
-        base, delta, _ = truth(world, "eer", LARGE, middle, 60)
+        base, delta, _ = truth(world, "eer", LARGE, middle, 30)
         low, high = (middle, high) if -delta / base > relative else (low, middle)
     effect = (low + high) / 2
-    return effect, float(truth(world, "eer", LARGE, effect, 200)[1])
+    return effect, float(truth(world, "eer", LARGE, effect, 100)[1])
 
 
 # Real trainings and what varies in them.
@@ -220,7 +128,7 @@ def check_real(root: Path, world: World, n_boot: int) -> None:
     n_seeds = real[0][0][0].points.shape[1]
     design = replace(DESIGNS["14 x 5"], seeds=n_seeds)
     DESIGNS["as trained"] = design
-    simulated = [study(number, Case("as trained", "copies", world), (0.0,), n_boot) for number in range(60)]
+    simulated = [study(number, Case("as trained", "copies", world), (0.0,), 100) for number in range(40)]
     print("| standard deviations, in EER | mean EER | people, one arm | seeds, one arm | people, difference "
           "| seeds, difference |\n|---|--:|--:|--:|--:|--:|")  # fmt: skip
     for name, studies in ((f"real trainings ({len(real)} splits x {n_seeds} seeds)", real), ("simulated", simulated)):
@@ -230,42 +138,45 @@ def check_real(root: Path, world: World, n_boot: int) -> None:
         print(f"\n{count} choices of {seeds} seeds: false gain {gain:.1%}, false loss {loss:.1%}")
 
 
+_FOUND = " | ".join(f"gain of {g:.0%} found" for g in GAINS)
 HEADER = f"""
-| design | arms | split effect | of training people | trials | false gain % | bound % | false loss % | delta = 0 held % \
-| with overlap: false gain % | bound % | {" | ".join(f"gain of {g:.0%} found %" for g in GAINS)} \
-| {" | ".join(f"with overlap: {g:.0%} found %" for g in GAINS)} | sd of delta |
-|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"""
+| model | design | arms | split effect | of training people | studies | false gain | bound | false loss | 0 held \
+| {_FOUND} | corrected: false gain | bound | {_FOUND} | sd of delta |
+|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"""
 
 
 def row(case: Case, outcomes: list[list[tuple[float, float, float]]]) -> str:
-    """One line of the table."""
+    """One line of the table; rates in per cent, `corrected` with overlap_half."""
     equal = np.array([o[0] for o in outcomes])
     better = np.array([o[1:] for o in outcomes if len(o) > 1])  # (power trials, gains, 3)
-    trials = len(equal)
-    cells = [case.design, case.arms, f"{case.split:.2f}", f"{case.shared:.1f}", f"{trials}"]
+    trials, cells = len(equal), [case.model, case.design, case.arms, f"{case.split:g}", f"{case.shared:g}"]
+    cells.append(f"{trials}")
     for half in (1, 2):
         gains = int(np.sum(equal[:, 0] + equal[:, half] < 0))
         cells += [f"{100 * gains / trials:.1f}", f"{100 * upper_bound(gains, trials):.1f}"]
         if half == 1:
             losses, held = equal[:, 0] - equal[:, 1] > 0, np.abs(equal[:, 0]) <= equal[:, 1]
             cells += [f"{100 * np.mean(losses):.1f}", f"{100 * np.mean(held):.1f}"]
-    for half in (1, 2):
         cells += [f"{100 * x:.0f}" for x in np.mean(better[..., 0] + better[..., half] < 0, axis=0)]
     return "| " + " | ".join([*cells, f"{equal[:, 0].std():.4f}"]) + " |"
 
 
-CASES = [
+PARTS = Parts()
+OTHER = Parts(person_arm=0.027)
+PARTS_CASES = [
+    *(Case(design, "copies", PARTS) for design in DESIGNS),
+    *(Case(design, "useless", OTHER) for design in DESIGNS),
+    *(Case(design, "useless", OTHER, split) for split in (0.01, 0.02) for design in ("14 x 5", "300 x 5")),
+    *(Case("pooled", "useless", OTHER, *split) for split in (
+        (0.01, 0.0), (0.01, 0.5), (0.01, 1.0), (0.02, 0.0), (0.02, 0.5), (0.02, 1.0))),
+]  # fmt: skip
+FACES_CASES = [
     Case("14 x 3", "copies", AS_TRAINED),
     Case("14 x 5", "copies", AS_TRAINED),
     Case("pooled", "copies", AS_TRAINED),
+    Case("pooled", "useless", USELESS, 0.1, 0.5),
     Case("14 x 3", "useless", USELESS),
     Case("14 x 5", "useless", USELESS),
-    Case("14 x 5", "useless", USELESS, 0.1),
-    Case("pooled", "useless", USELESS),
-    Case("pooled", "useless", USELESS, 0.1),
-    Case("pooled", "useless", USELESS, 0.1, 0.5),
-    Case("pooled", "useless", USELESS, 0.1, 1.0),
-    Case("pooled", "useless", USELESS, 0.2, 0.5),
     Case("300 x 5", "useless", USELESS),
 ]
 
@@ -274,19 +185,23 @@ def main() -> None:
     """Check the real trainings, simulate, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--copies", type=Path, help="folder that copies.py filled")
-    parser.add_argument("--trials", type=int, default=400, help="simulated studies for each row")
-    parser.add_argument("--power-trials", type=int, default=100, help="of which with better arms too")
+    parser.add_argument("--model", choices=["parts", "faces"], default="parts")
+    parser.add_argument("--trials", type=int, default=1000, help="simulated studies for each row")
+    parser.add_argument("--power-trials", type=int, default=1000, help="of which with better arms too")
     parser.add_argument("--designs", nargs="+", choices=list(DESIGNS), default=list(DESIGNS))
     parser.add_argument("--replicates", type=int, default=100, help="bootstrap replicates")
     parser.add_argument("--jobs", type=int, default=1)
     args = parser.parse_args()
-    rows = [case for case in CASES if case.design in args.designs]
+    rows = [case for case in (PARTS_CASES if args.model == "parts" else FACES_CASES) if case.design in args.designs]
     if args.copies:
         check_real(args.copies, AS_TRAINED, 400)
-    aims: dict[World, list[tuple[float, float]]] = {}
+    aims: dict[World | Parts, list[tuple[float, float]]] = {}
     for world in dict.fromkeys(case.world for case in rows):
+        if isinstance(world, Parts):
+            aims[world] = [(-gain * LEVEL, -gain * LEVEL) for gain in GAINS]
+            continue
         aims[world] = [effect_for(world, gain) for gain in GAINS]
-        base = truth(world, "eer", LARGE, 0.0, 200)[0]
+        base = truth(world, "eer", LARGE, 0.0, 100)[0]
         print(f"\ntrue EER {base:.3f}, gains " + ", ".join(f"{fall:+.4f}" for _, fall in aims[world]))
     print(HEADER, flush=True)
     with ProcessPoolExecutor(args.jobs, get_context("spawn")) as pool:
