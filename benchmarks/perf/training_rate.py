@@ -47,6 +47,7 @@ from facegan.stages import merge, prepare, train_gan, train_recognizer
 from facegan.training import Curve, Sampler, reseed, update_ema
 
 Step = Callable[[], object]
+STAGES = ["train_gan", "train_recognizer"]
 
 
 def clock(device: torch.device) -> Callable[[], float]:
@@ -108,7 +109,7 @@ def stage_steps(lab: Lab, stage: str, steps: int) -> tuple[list[float], float]:
             changed = lab.recipe.train_recognizer.model_copy(update={"steps": steps, "evaluations": 1})
             inputs = {"train": lab.folder / "real", "val": people}
             train_recognizer.run(changed, {"seed": 0}, inputs, out, context)
-    return [b - a for a, b in zip(stamps[4:-2], stamps[5:-1], strict=True)], lab.now() - start
+    return list(np.diff(stamps[4:-1])), lab.now() - start
 
 
 def bare_gan(lab: Lab) -> Step:
@@ -180,13 +181,12 @@ def seconds(lab: Lab, step: Step, steps: int) -> list[float]:
     return found
 
 
-def rates(lab: Lab, steps: int, rounds: int) -> None:
+def rates(lab: Lab, steps: int, rounds: int, stages: list[str]) -> None:
     """Print both loops' rates, and milliseconds of each part of a step that the bare loop lacks."""
     print("| stage | bare loop, images/s | our loop, images/s | ratio | whole run, images/s | bare step, ms |")
     print("|---|--:|--:|--:|--:|--:|")
-    for stage, batch in (
-        ("train_gan", lab.recipe.train_gan.batch_size), ("train_recognizer", lab.recipe.train_recognizer.batch_size)
-    ):  # fmt: skip
+    for stage in stages:
+        batch = getattr(lab.recipe, stage).batch_size
         ours, bare, whole = [], [], []
         step = bare_gan(lab) if stage == "train_gan" else bare_recognizer(lab, lab.recipe.train_recognizer)
         for _ in range(rounds):
@@ -308,6 +308,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", nargs="?", default="orl-quick")
     parser.add_argument("--part", choices=["rates", "variants", "seeds"], default="rates")
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES, help="whose rates")
     parser.add_argument("--steps", type=int, default=40, help="of each loop in each round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -316,7 +317,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         lab = Lab(load(args.recipe), Path(folder), torch.device(args.device))
         print(f"{args.recipe}, {args.part}, {lab.device}, torch {torch.__version__}\n")
-        {"rates": rates, "variants": variants, "seeds": seeds}[args.part](lab, args.steps, args.rounds)
+        if args.part == "rates":
+            rates(lab, args.steps, args.rounds, args.stages)
+        else:
+            {"variants": variants, "seeds": seeds}[args.part](lab, args.steps, args.rounds)
 
 
 if __name__ == "__main__":
