@@ -157,7 +157,8 @@ def row(case: Case, outcomes: list[list[tuple[float, float, float]]]) -> str:
         if half == 1:
             losses, held = equal[:, 0] - equal[:, 1] > 0, np.abs(equal[:, 0]) <= equal[:, 1]
             cells += [f"{100 * np.mean(losses):.1f}", f"{100 * np.mean(held):.1f}"]
-        cells += [f"{100 * x:.0f}" for x in np.mean(better[..., 0] + better[..., half] < 0, axis=0)]
+        found = np.mean(better[..., 0] + better[..., half] < 0, axis=0) if len(better) else []
+        cells += [f"{100 * x:.0f}" for x in found] or ["-"] * len(GAINS)
     return "| " + " | ".join([*cells, f"{equal[:, 0].std():.4f}"]) + " |"
 
 
@@ -200,7 +201,7 @@ def main() -> None:
         if isinstance(world, Parts):
             aims[world] = [(-gain * LEVEL, -gain * LEVEL) for gain in GAINS]
             continue
-        aims[world] = [effect_for(world, gain) for gain in GAINS]
+        aims[world] = [effect_for(world, gain) for gain in GAINS] if args.power_trials else []
         base = truth(world, "eer", LARGE, 0.0, 100)[0]
         print(f"\ntrue EER {base:.3f}, gains " + ", ".join(f"{fall:+.4f}" for _, fall in aims[world]))
     print(HEADER, flush=True)

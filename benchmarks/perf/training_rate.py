@@ -233,18 +233,20 @@ def parts(lab: Lab, folder: Path) -> dict[str, Step]:
     }
 
 
-def variants(lab: Lab, steps: int, rounds: int) -> None:
+KINDS: dict[str, dict[str, Any]] = {
+    "plain": {},  # float32, channels last
+    "channels-first": {"last": False},
+    "bfloat16": {"precision": "bfloat16"},
+    "compile": {"compiled": True},
+}
+
+
+def variants(lab: Lab, steps: int, rounds: int, kinds: list[str]) -> None:
     """Print the bare recognizer's rate in each precision, layout and compiled, in turn."""
     options = lab.recipe.train_recognizer
-    kinds: dict[str, dict[str, Any]] = {
-        "float32, channels last": {},
-        "float32, channels first": {"last": False},
-        "bfloat16 autocast, channels last": {"precision": "bfloat16"},
-        "float32, channels last, torch.compile": {"compiled": True},
-    }
     built: dict[str, tuple[Step, float]] = {}
-    for name, kind in kinds.items():
-        step, start, wall = bare_recognizer(lab, options, **kind), lab.now(), time.perf_counter()
+    for name in dict.fromkeys(["plain", *kinds]):
+        step, start, wall = bare_recognizer(lab, options, **KINDS[name]), lab.now(), time.perf_counter()
         try:
             step()
         except Exception as error:  # torch.compile needs a C++ compiler
@@ -256,7 +258,7 @@ def variants(lab: Lab, steps: int, rounds: int) -> None:
         for name, (step, _first) in built.items():
             found[name] += seconds(lab, step, steps)
     print("| bare recognizer | images/s | against the first | first step, s |\n|---|--:|--:|--:|")
-    base = statistics.median(found["float32, channels last"])
+    base = statistics.median(found["plain"])
     for name, times in found.items():
         median = statistics.median(times)
         print(f"| {name} | {options.batch_size / median:.0f} | {base / median:.2f} | {built[name][1]:.1f} |")
@@ -309,6 +311,7 @@ def main() -> None:
     parser.add_argument("recipe", nargs="?", default="orl-quick")
     parser.add_argument("--part", choices=["rates", "variants", "seeds"], default="rates")
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES, help="whose rates")
+    parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS), help="of variants")
     parser.add_argument("--steps", type=int, default=40, help="of each loop in each round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -319,8 +322,10 @@ def main() -> None:
         print(f"{args.recipe}, {args.part}, {lab.device}, torch {torch.__version__}\n")
         if args.part == "rates":
             rates(lab, args.steps, args.rounds, args.stages)
+        elif args.part == "variants":
+            variants(lab, args.steps, args.rounds, args.kinds)
         else:
-            {"variants": variants, "seeds": seeds}[args.part](lab, args.steps, args.rounds)
+            seeds(lab, args.steps, args.rounds)
 
 
 if __name__ == "__main__":
