@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import albumentations as A
 import numpy as np
 import pytest
 import torch
@@ -319,6 +320,21 @@ def test_augmentation_is_a_function_of_the_seed(channels: int) -> None:
     nothing = Augment(flip=0, shift=0, scale=0, rotate_deg=0, brightness=0, contrast=0, gamma=0, blur=0, erase=0)
     same = Augmenter(nothing)(pixels, 1)
     assert np.abs(same.astype(int) - pixels).max() <= 1  # rounding
+
+
+@pytest.mark.parametrize("shape", [(12, 64, 64, 1), (8, 48, 32, 3)])
+def test_augmentation_is_that_of_albumentations_bit_for_bit(shape: tuple[int, ...]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    augment = Augmenter(Augment(rotate_deg=30, shift=0.2, blur=0.5, erase=0.5))
+    own = augment.transform.transforms[1]
+    arguments = {"translate_percent": (-0.2, 0.2), "scale": (0.9, 1.1), "rotate": (-30, 30), "border_mode": 2, "p": 0.8}
+    assert type(own) is not A.Affine and (own.rotate, own.p, own.border_mode) == ((-30, 30), 0.8, 2)
+    others = [t for t in Augmenter(Augment(rotate_deg=30, shift=0.2, blur=0.5, erase=0.5)).transform.transforms]
+    plain = A.Compose([others[0], A.Affine(**arguments), *others[2:]])
+    for seed in range(4):
+        plain.set_random_seed(seed)
+        expected = np.stack([plain(image=image)["image"] for image in pixels])
+        assert np.array_equal(augment(pixels, seed), expected)
 
 
 def test_options_of_a_recipe_are_merged() -> None:

@@ -63,6 +63,8 @@ def add_padded(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
 class DlibResNet(nn.Module):
     """RGB (N, 3, 150, 150) float32 in 0..255 -> (N, 128), not of unit length (L2 below 0.6: one person)."""
 
+    mean: torch.Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.con = nn.Conv2d(3, 32, 7, 2)

@@ -1,0 +1,332 @@
+"""Training rate of the real stages beside a bare loop of the same nets, and where the rest of the time goes.
+
+The recipe's own `train_gan` and `train_recognizer` run for some steps on its own images (the recognizer on the
+arm `real`), and in turn with them (A B A B) a bare loop: forward, losses, backward and optimizer of the same
+nets on one constant batch, with no augmentation, average or record. The rate of a stage is that of its steps;
+`whole run` counts start, scoring of the val people, pictures and files too.
+
+On a CPU the clock is the process's own (processor time, one thread), so that other work on the machine counts
+little; on CUDA it is the wall clock, synchronised.
+
+    python benchmarks/perf/training_rate.py                     # rates and parts, orl-quick, one thread
+    python benchmarks/perf/training_rate.py --part variants     # bfloat16, channels last, torch.compile
+    python benchmarks/perf/training_rate.py --part seeds        # two processes against two threads (wall clock)
+
+Prints Markdown.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import argparse
+import multiprocessing
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from facegan.augment import Augmenter
+from facegan.config import Arm, Recipe, Runtime, TrainRecognizer
+from facegan.embedder import Embedder, to_input
+from facegan.events import Context, Event, silent
+from facegan.gans.networks.io import to_tensor
+from facegan.gans.networks.objective import d_loss, diffaugment, g_loss
+from facegan.images import ManifestImages
+from facegan.recipe import load
+from facegan.stages import merge, prepare, train_gan, train_recognizer
+from facegan.training import Curve, Sampler, reseed, update_ema
+
+Step = Callable[[], object]
+STAGES = ["train_gan", "train_recognizer"]
+
+
+def clock(device: torch.device) -> Callable[[], float]:
+    """Seconds: of the processor, or of the wall once a GPU has finished."""
+    if device.type == "cpu":
+        return time.process_time
+
+    def wall() -> float:
+        torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    return wall
+
+
+@dataclass
+class Lab:
+    """A recipe, its images on disk, and the device."""
+
+    recipe: Recipe
+    folder: Path
+    device: torch.device
+    now: Callable[[], float] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.now = clock(self.device)
+        context = self.context()
+        for name in ("people", "real"):
+            (self.folder / name).mkdir(exist_ok=True)
+        prepare.run(self.recipe.prepare, {}, {}, self.folder / "people", context)
+        extra = {"arm": Arm().model_dump(mode="json")}
+        merge.run(self.recipe.merge, extra, {"real": self.folder / "people"}, self.folder / "real", context)
+
+    def context(self, on_event: Callable[[Event], None] = silent, interval: float = 1.0) -> Context:
+        runtime = Runtime(device=str(self.device), jobs=1, threads=1, log_interval_s=interval)
+        return Context(runtime, on_event)
+
+    def train(self) -> ManifestImages:
+        return ManifestImages(self.folder / "real")
+
+
+def stage_steps(lab: Lab, stage: str, steps: int) -> tuple[list[float], float]:
+    """Seconds of each step of a real stage but the first five and the last, and seconds of the whole run."""
+    stamps: list[float] = []
+
+    def told(event: Event) -> None:
+        if event.kind == "progress":
+            stamps.append(lab.now())
+
+    context = lab.context(told, 1e-12)
+    start = lab.now()
+    with tempfile.TemporaryDirectory() as name:
+        out, people = Path(name), lab.folder / "people"
+        if stage == "train_gan":
+            options = lab.recipe.train_gan
+            kimg = steps * options.batch_size / 1000
+            plain = {"kimg": kimg, "snapshot_kimg": kimg, "checkpoint_kimg": kimg}
+            train_gan.run(options.model_copy(update=plain), {}, {"manifest": people}, out, context)
+        else:
+            changed = lab.recipe.train_recognizer.model_copy(update={"steps": steps, "evaluations": 1})
+            inputs = {"train": lab.folder / "real", "val": people}
+            train_recognizer.run(changed, {"seed": 0}, inputs, out, context)
+    return list(np.diff(stamps[4:-1])), lab.now() - start
+
+
+def bare_gan(lab: Lab) -> Step:
+    """One step of D and one of G on a constant batch."""
+    options, images = lab.recipe.train_gan, ManifestImages(lab.folder / "people", split="train")
+    names, codes = images.codes()
+    gan, size_px, channels = options.gan, images.pixels.shape[1], images.pixels.shape[3]
+    G = gan.build_generator(len(names), channels, size_px).to(lab.device)
+    D = gan.build_discriminator(len(names), channels, size_px).to(lab.device)
+    for net in (G, D):
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    betas = (gan.beta1, gan.beta2)
+    opt_g = torch.optim.Adam(G.parameters(), gan.lr_g, betas, foreach=True)
+    opt_d = torch.optim.Adam(D.parameters(), gan.lr_d, betas, foreach=True)
+    img = to_tensor(images.pixels[: options.batch_size]).to(lab.device)
+    label = torch.from_numpy(codes[: options.batch_size]).to(lab.device)
+
+    def step() -> None:
+        made = G.step(img, label)
+        loss = d_loss(gan.loss, D(img, label), D(made.fake_img.detach(), made.fake_label))
+        opt_d.zero_grad(set_to_none=True)
+        loss.backward()
+        opt_d.step()
+        D.requires_grad_(False)
+        adversarial = g_loss(gan.loss, D(made.fake_img, made.fake_label)) * getattr(gan, "adversarial", 1.0)
+        opt_g.zero_grad(set_to_none=True)
+        torch.stack([adversarial, *made.terms.values()]).sum().backward()
+        opt_g.step()
+        D.requires_grad_(True)
+
+    return step
+
+
+def bare_recognizer(
+    lab: Lab, options: TrainRecognizer, last: bool = True, precision: str = "float32", compiled: bool = False
+) -> Step:
+    """Forward, loss, backward and optimizer on a constant batch; last: channels last in memory."""
+    images = lab.train()
+    layout = torch.channels_last if last else torch.contiguous_format
+    net = Embedder(options, images.pixels.shape[3], images.pixels.shape[1]).to(lab.device)
+    net.to(memory_format=layout).train()  # type: ignore[call-overload]
+    head = options.head.build(int(images.label.max()) + 1, options.embedding_dim).to(lab.device)
+    optimizer = torch.optim.AdamW(train_recognizer.decay_groups(net, head, options), lr=options.lr, foreach=True)
+    forward = torch.compile(net) if compiled else net
+    rows = np.arange(options.batch_size) % len(images)
+    img = to_input(images.pixels[rows], lab.device).contiguous(memory_format=layout)
+    label = torch.from_numpy(images.label[rows]).to(lab.device)
+
+    def step() -> None:
+        with torch.autocast(lab.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            embedding = forward(img)
+        loss = F.cross_entropy(head(embedding.float(), label), label)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def seconds(lab: Lab, step: Step, steps: int) -> list[float]:
+    """Seconds of each of `steps` calls, after three that do not count."""
+    for _ in range(3):
+        step()
+    found = []
+    for _ in range(steps):
+        start = lab.now()
+        step()
+        found.append(lab.now() - start)
+    return found
+
+
+def rates(lab: Lab, steps: int, rounds: int, stages: list[str]) -> None:
+    """Print both loops' rates, and milliseconds of each part of a step that the bare loop lacks."""
+    print("| stage | bare loop, images/s | our loop, images/s | ratio | whole run, images/s | bare step, ms |")
+    print("|---|--:|--:|--:|--:|--:|")
+    for stage in stages:
+        batch = getattr(lab.recipe, stage).batch_size
+        ours, bare, whole = [], [], []
+        step = bare_gan(lab) if stage == "train_gan" else bare_recognizer(lab, lab.recipe.train_recognizer)
+        for _ in range(rounds):
+            found, total = stage_steps(lab, stage, steps)
+            ours += found
+            whole.append(total)
+            bare += seconds(lab, step, steps)
+        fast, slow = statistics.median(bare), statistics.median(ours)
+        print(f"| {stage} | {batch / fast:.0f} | {batch / slow:.0f} | {fast / slow:.1%} "
+              f"| {batch * steps / statistics.median(whole):.0f} | {1e3 * fast:.1f} |", flush=True)  # fmt: skip
+    print("\n| part | ms a step |\n|---|--:|")
+    with tempfile.TemporaryDirectory() as folder:
+        for name, part in parts(lab, Path(folder)).items():
+            print(f"| {name} | {1e3 * statistics.median(seconds(lab, part, 4 * steps)):.2f} |", flush=True)
+
+
+def parts(lab: Lab, folder: Path) -> dict[str, Step]:
+    """What a stage's step does beside the bare loop, each part alone."""
+    options, gan, images = lab.recipe.train_recognizer, lab.recipe.train_gan, lab.train()
+    augment, curve, sampler = Augmenter(options.augment), Curve(folder / "curve.jsonl"), Sampler(len(images), 0)
+    few, rows = images.pixels[: gan.batch_size], np.arange(options.batch_size) % len(images)
+    made = gan.gan.build_generator(20, few.shape[3], few.shape[1]).to(lab.device)
+    ema = gan.gan.build_generator(20, few.shape[3], few.shape[1]).to(lab.device)
+    real, scalar = to_tensor(few).to(lab.device), torch.zeros((), device=lab.device)
+    fake = real.clone().requires_grad_(True)
+    values = dict.fromkeys(("d", "g", "l1", "kl", "real_logits", "gen_logits"), 0.5)
+    quiet = lab.context(interval=1e9)
+
+    def policy() -> None:
+        diffaugment(real, gan.gan.diffaugment)
+        diffaugment(fake.detach(), gan.gan.diffaugment)
+        diffaugment(fake, gan.gan.diffaugment).sum().backward()
+
+    return {
+        "recognizer: augmentation": lambda: augment(images.pixels[rows], 1),
+        "recognizer: uint8 to tensor": lambda: to_input(images.pixels[rows], lab.device),
+        "GAN: DiffAugment, three times forward and once back": policy,
+        "GAN: average of G": lambda: update_ema(ema, made, 0.99),
+        "GAN: uint8 to tensor": lambda: to_tensor(few, np.arange(len(few)) % 2 == 0).to(lab.device),
+        "both: seeds and rows": lambda: (reseed(0, 1), sampler.batch(32, len(rows))),
+        "both: a loss to Python": scalar.item,
+        "both: a line of the curve": lambda: curve.add(1, values),
+        "both: progress, not sent": lambda: quiet.progress(1, 2, "steps", **values),
+    }
+
+
+KINDS: dict[str, dict[str, Any]] = {
+    "plain": {},  # float32, channels last
+    "channels-first": {"last": False},
+    "bfloat16": {"precision": "bfloat16"},
+    "compile": {"compiled": True},
+}
+
+
+def variants(lab: Lab, steps: int, rounds: int, kinds: list[str]) -> None:
+    """Print the bare recognizer's rate in each precision, layout and compiled, in turn."""
+    options = lab.recipe.train_recognizer
+    built: dict[str, tuple[Step, float]] = {}
+    for name in dict.fromkeys(["plain", *kinds]):
+        step, start, wall = bare_recognizer(lab, options, **KINDS[name]), lab.now(), time.perf_counter()
+        try:
+            step()
+        except Exception as error:  # torch.compile needs a C++ compiler
+            print(f"{name}: {type(error).__name__}, left out")
+            continue
+        built[name] = (step, max(lab.now() - start, time.perf_counter() - wall))
+    found: dict[str, list[float]] = {name: [] for name in built}
+    for _ in range(rounds):
+        for name, (step, _first) in built.items():
+            found[name] += seconds(lab, step, steps)
+    print("| bare recognizer | images/s | against the first | first step, s |\n|---|--:|--:|--:|")
+    base = statistics.median(found["plain"])
+    for name, times in found.items():
+        median = statistics.median(times)
+        print(f"| {name} | {options.batch_size / median:.0f} | {base / median:.2f} | {built[name][1]:.1f} |")
+
+
+def _seed(folder: Path, recipe: Recipe, steps: int, threads: int, ready: Any, sender: Any) -> None:
+    """In a process of its own: the real stage on so many threads; sends the steps' wall and processor seconds."""
+    torch.set_num_threads(threads)
+    stamps: list[tuple[float, float]] = []
+    context = Context(
+        Runtime(device="cpu", jobs=1, threads=threads, log_interval_s=1e-12),
+        lambda event: stamps.append((time.perf_counter(), time.process_time())) if event.kind == "progress" else None,
+    )
+    changed = recipe.train_recognizer.model_copy(update={"steps": steps, "evaluations": 1})
+    ready.wait()
+    with tempfile.TemporaryDirectory() as out:
+        inputs = {"train": folder / "real", "val": folder / "people"}
+        train_recognizer.run(changed, {"seed": 0}, inputs, Path(out), context)
+    first, last = stamps[4], stamps[-2]
+    sender.send(((last[0] - first[0]) / (len(stamps) - 6), (last[1] - first[1]) / (len(stamps) - 6)))
+
+
+def seeds(lab: Lab, steps: int, rounds: int) -> None:
+    """Print images/s of two one-thread processes side by side, and of one process with two threads, in turn."""
+    spawn = multiprocessing.get_context("spawn")
+    batch = lab.recipe.train_recognizer.batch_size
+    found: dict[tuple[int, int], list[tuple[float, float]]] = {(2, 1): [], (1, 2): []}
+    for _ in range(rounds):
+        for (processes, threads), results in found.items():
+            ready = spawn.Barrier(processes)
+            pipes = [spawn.Pipe(duplex=False) for _ in range(processes)]
+            arguments = (lab.folder, lab.recipe, steps, threads, ready)
+            workers = [spawn.Process(target=_seed, args=(*arguments, sender)) for _, sender in pipes]
+            for worker in workers:
+                worker.start()
+            steps_s = [receiver.recv() for receiver, _ in pipes]
+            for worker in workers:
+                worker.join()
+            rate = sum(batch / wall for wall, _ in steps_s)
+            results.append((rate, statistics.mean(used for _, used in steps_s)))
+    print("| recognizer | images/s, wall clock | processor ms an image |\n|---|--:|--:|")
+    for (processes, threads), results in found.items():
+        rate, used = (statistics.median(r[k] for r in results) for k in (0, 1))
+        print(f"| {processes} process(es) x {threads} thread(s) | {rate:.0f} | {1e3 * used / batch:.2f} |")
+
+
+def main() -> None:
+    """Print one of the three tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", nargs="?", default="orl-quick")
+    parser.add_argument("--part", choices=["rates", "variants", "seeds"], default="rates")
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES, help="whose rates")
+    parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS), help="of variants")
+    parser.add_argument("--steps", type=int, default=40, help="of each loop in each round")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        lab = Lab(load(args.recipe), Path(folder), torch.device(args.device))
+        print(f"{args.recipe}, {args.part}, {lab.device}, torch {torch.__version__}\n")
+        if args.part == "rates":
+            rates(lab, args.steps, args.rounds, args.stages)
+        elif args.part == "variants":
+            variants(lab, args.steps, args.rounds, args.kinds)
+        else:
+            seeds(lab, args.steps, args.rounds)
+
+
+if __name__ == "__main__":
+    main()
