@@ -39,17 +39,17 @@ def draw(G: Generator, w: np.ndarray, z: np.ndarray, batch_size: int) -> np.ndar
 def latent_json(w: np.ndarray, z: np.ndarray, index: int, batch_size: int, **more: Any) -> str:
     """The `latent` column: both codes (float32 exactly), the place in the padded batch, and what else is given."""
     place = {"index": int(index) % batch_size, "batch_size": batch_size}
-    return json.dumps({"w": _packed(w), "z": _packed(z), **place, **more})
+    return json.dumps({"w": packed(w), "z": packed(z), **place, **more})
 
 
-def _packed(code: np.ndarray) -> list[float] | dict[str, Any]:
+def packed(code: np.ndarray) -> list[float] | dict[str, Any]:
     """A code as a list, or, where most of it is zero, by its other places; the shortest digits of each float32."""
     at = np.flatnonzero(code)
     some = [float(str(x)) for x in np.asarray(code, np.float32)[at if 2 * len(at) < len(code) else slice(None)]]
     return {"length": len(code), "at": at.tolist(), "value": some} if len(some) < len(code) else some
 
 
-def _unpacked(code: list[float] | dict[str, Any]) -> np.ndarray:
+def unpacked(code: list[float] | dict[str, Any]) -> np.ndarray:
     if isinstance(code, list):
         return np.asarray(code, np.float32)
     whole = np.zeros(int(code["length"]), np.float32)
@@ -60,7 +60,7 @@ def _unpacked(code: list[float] | dict[str, Any]) -> np.ndarray:
 def redraw(G: Generator, latent: str) -> bytes:
     """The PNG bytes of a row from its `latent` column."""
     spec = json.loads(latent)
-    w, z = _unpacked(spec["w"]), _unpacked(spec["z"])
+    w, z = unpacked(spec["w"]), unpacked(spec["z"])
     index, batch_size = int(spec["index"]), int(spec["batch_size"])
     rows = [np.zeros((index + 1, len(codes)), np.float32) for codes in (w, z)]
     rows[0][index], rows[1][index] = w, z

@@ -329,7 +329,7 @@ def test_augmentation_is_that_of_albumentations_bit_for_bit(shape: tuple[int, ..
     own = augment.transform.transforms[1]
     arguments = {"translate_percent": (-0.2, 0.2), "scale": (0.9, 1.1), "rotate": (-30, 30), "border_mode": 2, "p": 0.8}
     assert type(own) is not A.Affine and (own.rotate, own.p, own.border_mode) == ((-30, 30), 0.8, 2)
-    others = [t for t in Augmenter(Augment(rotate_deg=30, shift=0.2, blur=0.5, erase=0.5)).transform.transforms]
+    others = list(Augmenter(Augment(rotate_deg=30, shift=0.2, blur=0.5, erase=0.5)).transform.transforms)
     plain = A.Compose([others[0], A.Affine(**arguments), *others[2:]])
     for seed in range(4):
         plain.set_random_seed(seed)

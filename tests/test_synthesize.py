@@ -19,6 +19,7 @@ from facegan.config import Recipe, Synthesize
 from facegan.errors import UserError
 from facegan.events import Context
 from facegan.gans import GANS
+from facegan.gans.networks.base import Generator
 from facegan.gans.networks.io import load_generator
 from facegan.identities import IDENTITIES
 from facegan.identities._proposal import Proposal
@@ -26,7 +27,7 @@ from facegan.identities.mixture import Mixture
 from facegan.stages import synthesize
 from facegan.stages.synthesize import Studio, Tally, calibrate, existing_people, new_identities, robust_centre
 from facegan.store import Artifact, Store
-from facegan.synthesis import draw, redraw, regenerate
+from facegan.synthesis import draw, latent_json, packed, redraw, regenerate, unpacked
 from facegan.training import subseed
 
 KINDS = sorted(GANS.load())
@@ -35,7 +36,8 @@ MEMBERS = sorted(IDENTITIES.load())
 
 def with_gan(root: Path, kind: str, **changes: Any) -> Recipe:
     data = tiny(root, **changes).model_dump(mode="json")
-    data["train_gan"]["gan"] = {"kind": kind, "channels": 8, "max_channels": 16, "code_dim": 8, "z_dim": 4}
+    small = {"channels": 8, "max_channels": 16, "code_dim": 8, "z_dim": 4}
+    data["train_gan"]["gan"] = {"kind": kind, **{k: v for k, v in small.items() if k in GANS.get(kind).model_fields}}
     data["train_gan"]["kimg"] = 0.016
     data["synthesize"]["seed"] = 7
     return Recipe.model_validate(data)
@@ -125,7 +127,7 @@ class Scripted(Mixture):
     def propose(self, codes: np.ndarray, count: int, rng: np.random.Generator) -> list[Proposal]:
         place = int(ASKED["count"])
         ASKED["count"] += count
-        return [Proposal(np.asarray(self.script[place % len(self.script)], np.float32), (0, 1))]
+        return [Proposal(np.asarray(self.script[place % len(self.script)], np.float32), (0, 1), np.full(2, 0.5))]
 
 
 ASKED = Counter[str]()
@@ -139,7 +141,7 @@ class Played(Studio):
         return pixels, unit(code[None] + 0.01 * np.pad(z, ((0, 0), (0, len(code) - z.shape[1]))))
 
 
-class Codes(torch.nn.Module):
+class Codes(Generator):
     def __init__(self, codes: np.ndarray, z_dim: int) -> None:
         super().__init__()
         self.given, self.z_dim = torch.from_numpy(codes), z_dim
@@ -190,7 +192,7 @@ def test_filters_are_counted_right() -> None:
     }
     assert Counter(row["identity"] for row in rows) == {f"synthetic/new-00000{n}": 2 for n in range(3)}
     codes = {row["identity"][-1]: json.loads(row["latent"])["w"] for row in rows}
-    assert [codes[n] for n in "012"] == [list(SCRIPT[k]) for k in (1, 4, 5)]
+    assert [unpacked(codes[n]).tolist() for n in "012"] == [np.float32(SCRIPT[k]).tolist() for k in (1, 4, 5)]
     assert all(row["parents"] == ["d/a", "d/b"] and row["split"] == "train" for row in rows)
 
 
@@ -218,7 +220,7 @@ def test_the_best_images_of_a_train_person_are_kept() -> None:
     score, z = {}, {}
     for number, name in enumerate(names):
         rng = np.random.default_rng(subseed("existing", 0, name))
-        z[name] = studio.variation(12, [number], rng)
+        z[name] = studio.variation(12, [number], np.ones(1), rng)
         score[name] = studio.shoot(TRAIN[number], z[name])[1] @ centres[number]
     stranger = float(np.sort(score["d/a"])[-3])  # leaves two of the first person
     rows = existing_people(studio, names, centres, limits(image=stranger), tally, "g", Context(RUNTIME))
@@ -233,7 +235,8 @@ def test_the_best_images_of_a_train_person_are_kept() -> None:
     }
     for name in names:
         latents = [json.loads(row["latent"]) for row in rows if row["identity"] == name]
-        assert {tuple(latent["z"]) for latent in latents} == {tuple(z[name][k].tolist()) for k in wanted[name]}
+        found = {tuple(unpacked(latent["z"]).tolist()) for latent in latents}
+        assert found == {tuple(z[name][k].tolist()) for k in wanted[name]}
         assert sorted(latent["index"] for latent in latents) == sorted(k % 4 for k in wanted[name])
     assert all(
         row["parents"] == [row["identity"]] and row["seed"] == subseed("existing", 0, row["identity"]) for row in rows
@@ -242,7 +245,8 @@ def test_the_best_images_of_a_train_person_are_kept() -> None:
 
 def test_variation_is_borrowed_from_others() -> None:
     def drawn(count: int, people: tuple[int, ...], **options: float) -> np.ndarray:
-        return played(**options).variation(count, people, np.random.default_rng(1))
+        weights = np.full(len(people), 1 / len(people))
+        return played(**options).variation(count, people, weights, np.random.default_rng(1))
 
     def rounded(codes: np.ndarray) -> set[tuple[float, ...]]:
         return {tuple(row) for row in np.round(codes.astype(float), 4).tolist()}
@@ -256,14 +260,32 @@ def test_variation_is_borrowed_from_others() -> None:
         for z in drawn(20, (who,), variation_noise=0.0, borrowed=0.6):  # 0.8 of an own, 0.6 of another's
             turned = [0.8 * np.asarray(a) + 0.6 * np.asarray(b) for a in own for b in others]
             assert np.abs(np.asarray(turned) - z).sum(axis=1).min() < 1e-3
+    both = [(a + b) / np.sqrt(2) for a in donors[person == 0] for b in donors[person == 1]]
+    for z in drawn(20, (0, 1), variation_noise=0.0, borrowed=0.0):  # a photo of each parent
+        assert np.abs(np.asarray(both) - z).sum(axis=1).min() < 1e-5
     everyone = drawn(60, (0, 1), variation_noise=0.0, borrowed=1.0)  # no others: one's own
-    assert rounded(everyone) <= rounded(donors)
+    assert rounded(everyone) == rounded(donors)
     noisy = drawn(5000, (0,), variation_noise=0.5, borrowed=1.0)
-    spread = np.sqrt(donors[5:].var(axis=0) + (0.5 * donors.std(axis=0)) ** 2)
+    spread = np.sqrt(donors[5:].var(axis=0) + 0.5**2)
     assert noisy.dtype == np.float32 and np.allclose(noisy.std(axis=0), spread, rtol=0.1)
     studio = played()
     studio.donors = None  # a generator without an encoder: N(0, 1)
-    assert np.allclose(studio.variation(5000, (0,), np.random.default_rng(1)).std(axis=0), 1, rtol=0.1)
+    assert np.allclose(studio.variation(5000, (0,), np.ones(1), np.random.default_rng(1)).std(axis=0), 1, rtol=0.1)
+
+
+def test_codes_are_packed_and_unpacked_exactly() -> None:
+    rng = np.random.default_rng(0)
+    dense, sparse = rng.normal(size=9).astype(np.float32), np.zeros(900, np.float32)
+    sparse[[3, 899]] = 0.1, -1e-30
+    halves = np.asarray([0, 0, 1 / 3, 1], np.float32)  # half of it is zero: no shorter as places
+    for code in (dense, sparse, halves, np.zeros(3, np.float32), np.zeros(0, np.float32)):
+        again = unpacked(json.loads(json.dumps(packed(code))))
+        assert again.dtype == np.float32 and np.array_equal(again, code)
+    assert packed(sparse) == {"length": 900, "at": [3, 899], "value": [0.1, -1e-30]}
+    assert packed(halves) == [0.0, 0.0, 0.33333334, 1.0]  # float32's shortest digits
+    assert json.loads(latent_json(dense, sparse, 70, 64, tried=2)) == {
+        "w": packed(dense), "z": packed(sparse), "index": 6, "batch_size": 64, "tried": 2,
+    }  # fmt: skip
 
 
 # The stage.
@@ -444,6 +466,7 @@ def test_each_sampler_proposes(kind: str) -> None:
         assert len(set(proposal.parents)) == len(proposal.parents) >= 1
         assert all(isinstance(parent, int) and 0 <= parent < 7 for parent in proposal.parents)
         assert np.linalg.norm(codes - proposal.code, axis=1).min() > 1e-3  # none of them
+        assert proposal.weights.shape == (len(proposal.parents),) and proposal.weights.sum() == pytest.approx(1)
     again = sampler.propose(codes, 9, np.random.default_rng(1))
     assert all(np.array_equal(a.code, b.code) and a.parents == b.parents for a, b in zip(proposals, again, strict=True))
     other = sampler.propose(codes, 9, np.random.default_rng(2))
@@ -478,6 +501,13 @@ def test_a_mixture_lies_between_its_parents() -> None:
         assert (weights >= -1e-4).all() and (residual < 1e-6).all()  # a convex mixture, made longer
         lengths = np.linalg.norm(parents, axis=1)
         assert lengths.min() - 1e-4 <= np.linalg.norm(child) <= lengths.max() + 1e-4
+
+
+def test_a_plain_mixture_is_the_weighted_mean() -> None:
+    codes = some_codes(10, 30)
+    for proposal in Mixture(parents=3, keep_length=False).propose(codes, 20, np.random.default_rng(0)):
+        assert (proposal.weights > 0).all()
+        np.testing.assert_allclose(proposal.code, proposal.weights @ codes[list(proposal.parents)], rtol=1e-4)
 
 
 def test_a_mixture_of_two_opposite_people_is_finite() -> None:

@@ -44,7 +44,7 @@ def run(options: TrainGan, extra: dict[str, Any], inputs: dict[str, Path], out: 
     else:
         context.say("this family is solved, not trained: no steps to follow")
         nimg = begin(G, images, codes, device)
-        draw(out, 0, G, images, codes, context)
+        draw(out, nimg, G, images, codes, context)
     save_tensors(out / "generator.safetensors", G.state_dict())
     spec = {"gan": options.gan.model_dump(mode="json"), "identities": names, "channels": channels}
     write_atomic(out / "generator.json", json.dumps({**spec, "size_px": size_px, "nimg": nimg}).encode())

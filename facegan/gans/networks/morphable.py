@@ -61,7 +61,7 @@ class MorphableGenerator(Generator):
     @torch.no_grad()
     def start(self, img: torch.Tensor, label: torch.Tensor) -> None:
         """Register the photos, keep their textures and displacements, find the axes of light."""
-        self.controls, _ = register(img)
+        self.controls = register(img)
         texture = warp(img, dense(self.controls, img.shape[-1]))
         self.texture = texture.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
         self.person = label.clone()
@@ -119,6 +119,6 @@ class MorphableGenerator(Generator):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         for name in ("texture", "controls", "person", "light"):  # their number is known from the file alone
             if prefix + name in state_dict:
-                setattr(self, name, torch.empty_like(state_dict[prefix + name]))
+                setattr(self, name, torch.empty_like(state_dict[prefix + name], device=self.person.device))
         self._forget()
         super()._load_from_state_dict(state_dict, prefix, *rest)

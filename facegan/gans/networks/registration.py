@@ -31,82 +31,69 @@ GRID = LEVELS[-1].grid
 BEND, STRETCH = 20.0, 2.0  # weights of the second and first differences of the control grid
 LR = 0.02  # of half the side: 0.6 px at 64
 REFRESH = 5  # iterations between two looks at the subspace
+CHUNK = 32  # faces at once: bounds memory, and stays in a CPU's cache
 
 
-@dataclass
-class Subspace:
-    """What registered faces have in common at one level: mean (P,) and orthonormal axes (rank, P)."""
+def register(img: torch.Tensor) -> torch.Tensor:
+    """Displacements of NCHW float32 faces in -1..1: controls (N, 2, GRID, GRID), (x, y) in halves of the side.
 
-    mean: torch.Tensor
-    axes: torch.Tensor
-
-    def nearest(self, flat: torch.Tensor) -> torch.Tensor:
-        """The nearest points of the subspace to (N, P)."""
-        centred = flat - self.mean
-        return self.mean + centred @ self.axes.T @ self.axes
-
-
-def register(img: torch.Tensor, known: list[Subspace] | None = None) -> tuple[torch.Tensor, list[Subspace]]:
-    """Displacements of NCHW float32 faces in -1..1: controls (N, 2, GRID, GRID), and the subspace of each level.
-
-    Where `warp(img, dense(controls))` reads, eyes lie on eyes. In units of half the side, (x, y) order. With
-    `known` subspaces the faces are laid onto those, each for itself; without, the subspaces are learned from the
-    faces and their mirror images (so that the common frame is symmetric), and the mean displacement is zero.
+    Where `warp(img, dense(controls))` reads, eyes lie on eyes. The subspace is learned from the faces and their
+    mirror images, so that the common frame is symmetric; the mean displacement is zero. Its axes are found from
+    random starts (torch's global generator): seed it for the same bits again.
     """
     controls = torch.zeros(len(img), 2, LEVELS[0].grid, LEVELS[0].grid, device=img.device)
-    found = []
     with torch.enable_grad():
-        for place, level in enumerate(LEVELS):
-            start = resample(controls.detach(), level.grid)
-            given = known[place] if known is not None else None
-            controls, subspace = _descend(_features(img, level), start, level, given)
-            found.append(subspace)
-    return controls.detach(), found
+        for level in LEVELS:
+            controls = _descend(_features(img, level), resample(controls, level.grid), level)
+    return controls
 
 
-def _descend(
-    feature: torch.Tensor, controls: torch.Tensor, level: Level, known: Subspace | None
-) -> tuple[torch.Tensor, Subspace]:
+def _descend(feature: torch.Tensor, controls: torch.Tensor, level: Level) -> torch.Tensor:
     """Adam on the distance to the subspace, plus what keeps the grid smooth."""
     side = feature.shape[-1]
     x, y = unit_grid(side, feature.device).unbind(-1)
     window = torch.exp(-(x.square() + y.square()) / 0.9**2)  # the face counts, the corners hardly do
     controls = controls.clone().requires_grad_(True)
     optimizer = torch.optim.Adam([controls], lr=LR, betas=(0.8, 0.95))
-    subspace = known
     for iteration in range(level.iterations):
-        warped = warp(feature, dense(controls, side))
-        with torch.no_grad():
-            if known is None and iteration % REFRESH == 0:
-                subspace = _common(warped, level.rank)
-            assert subspace is not None
-            target = subspace.nearest(warped.flatten(1)).view_as(warped)
-        # Sums over the faces, so that a face moves alike among few and many.
-        loss = ((warped - target).square() * window).mean(dim=(1, 2, 3)).sum() + _roughness(controls, level.grid)
+        if iteration % REFRESH == 0:
+            with torch.no_grad():
+                mean, axes = _common(_warped(feature, controls), level.rank)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        for some, of_some in zip(feature.split(CHUNK), controls.split(CHUNK), strict=True):
+            warped = warp(some, dense(of_some, side))
+            centred = warped.detach().flatten(1) - mean
+            target = (mean + centred @ axes @ axes.T).view_as(warped)  # the subspace's nearest point
+            # Sums over the faces, so that a face moves alike among few and many.
+            loss = ((warped - target).square() * window).mean(dim=(1, 2, 3)).sum()
+            (loss + _roughness(of_some, level.grid)).backward()
         optimizer.step()
-        if known is None:
-            with torch.no_grad():  # the frame stays where the faces are on average, and symmetric
-                mean = controls.mean(dim=0, keepdim=True)
-                controls -= (mean + mirrored(mean)) / 2
-    assert subspace is not None
-    return controls.detach(), subspace
+        with torch.no_grad():  # the frame stays where the faces are on average, and symmetric
+            offset = controls.mean(dim=0, keepdim=True)
+            controls -= (offset + mirrored(offset)) / 2
+    return controls.detach()
 
 
-def _common(warped: torch.Tensor, rank: int) -> Subspace:
+def _warped(feature: torch.Tensor, controls: torch.Tensor) -> torch.Tensor:
+    side, pairs = feature.shape[-1], zip(feature.split(CHUNK), controls.split(CHUNK), strict=True)
+    return torch.cat([warp(some, dense(of_some, side)) for some, of_some in pairs])
+
+
+def _common(warped: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """What faces (N, 1, side, side) and their mirror images have in common: mean (P,), orthonormal axes (P, rank)."""
     flat = torch.cat([warped, warped.flip(3)]).flatten(1)
     mean = flat.mean(dim=0)
-    _, _, axes = torch.svd_lowrank(flat - mean, q=min(rank, *flat.shape), niter=2)
-    return Subspace(mean, axes.T)
+    return mean, torch.svd_lowrank(flat - mean, q=min(rank, *flat.shape), niter=2)[2]
 
 
 def _roughness(controls: torch.Tensor, grid: int) -> torch.Tensor:
-    bend = controls.diff(n=2, dim=2).square().mean(dim=(1, 2, 3)) + controls.diff(n=2, dim=3).square().mean(
-        dim=(1, 2, 3)
-    )
-    stretch = controls.diff(dim=2).square().mean(dim=(1, 2, 3)) + controls.diff(dim=3).square().mean(dim=(1, 2, 3))
-    return (BEND * (grid - 1) ** 2 / 4 * bend + STRETCH * (grid - 1) / 2 * stretch).sum()
+    """BEND x second differences and STRETCH x first ones, per face a mean of squares; summed over the faces."""
+
+    def size(order: int) -> torch.Tensor:
+        across, down = (controls.diff(n=order, dim=dim).square().mean(dim=(1, 2, 3)).sum() for dim in (3, 2))
+        return across + down
+
+    return BEND * (grid - 1) ** 2 / 4 * size(2) + STRETCH * (grid - 1) / 2 * size(1)
 
 
 def _features(img: torch.Tensor, level: Level) -> torch.Tensor:
@@ -136,8 +123,14 @@ def unit_grid(side: int, device: torch.device | str = "cpu") -> torch.Tensor:
 
 
 def resample(controls: torch.Tensor, grid: int) -> torch.Tensor:
-    """Controls (N, 2, g, g) on another grid."""
-    return F.interpolate(controls, size=(grid, grid), mode="bicubic", align_corners=True)
+    """Controls (N, 2, g, g) on another grid (N, 2, grid, grid), bicubic with the corners fixed.
+
+    Separable, so two products with a (grid, g) matrix do it: many times faster than F.interpolate's backward.
+    """
+    side = controls.shape[-1]
+    unit = torch.eye(side, device=controls.device, dtype=controls.dtype)[None, None]
+    along = F.interpolate(unit, size=(grid, side), mode="bicubic", align_corners=True)[0, 0]
+    return along @ controls @ along.T
 
 
 def dense(controls: torch.Tensor, side: int) -> torch.Tensor:
