@@ -412,12 +412,14 @@ def test_without_faces_the_pages_hold_figures_alone(gained: tuple[World, Path]) 
     names = {path.name for path in (out / "figures").iterdir()}
     assert {path.name for path in (bare / "figures").iterdir()} == names - {
         "faces-existing.png", "faces-new.png", "samples.png",
+        "audit-closest.png", "audit-people.png", "audit-consistency.png",
     }  # fmt: skip
     pages = [(bare / name).read_text() for name in ("index.html", "report.md")]
     assert all("shows no faces" in text and "report.show_faces" in text for text in pages)
     shown = pages[0].count("data:image/"), (out / "index.html").read_text().count("data:image/")
     assert shown[0] == len(list((bare / "figures").iterdir())) < shown[1]
     assert "face of" not in pages[0] and "figures/faces" not in pages[1] and "samples.png" not in pages[1]
+    assert "figures/audit" not in pages[1] and "near-copies of training photos" in pages[1]
     assert "people who do not exist, made by" in pages[0]  # how many there were is still said
     assert read(bare) == read(out)
 

@@ -51,12 +51,35 @@ class Audited:
 
 
 def collect(prepared: Path, synthetic: Path, audit: Path, each: int) -> Audited:
-    """Everything from the audit's two files, with at most `each` faces a row."""
+    """Everything from the audit's two files, with at most `each` faces a row; 0: no face at all."""
     card, gate = read_json(audit / "card.json"), read_json(audit / "gate.json")
+    if each == 0:
+        return Audited(table(card), sentences(gate), ())
+    galleries = (
+        (
+            "audit-closest",
+            "Closest pairs: a synthetic image above the most similar training photo",
+            _closest(gate, prepared, synthetic),
+        ),
+        (
+            "audit-people",
+            "New people most like a train person, with that person's photos",
+            _alike(gate, prepared, synthetic, each),
+        ),
+        (
+            "audit-consistency",
+            "The most consistent identities first, the least consistent last",
+            _ends(card, synthetic, each),
+        ),
+    )
+    return Audited(table(card), sentences(gate), tuple(item for item in galleries if item[2]))
+
+
+def _closest(gate: dict[str, Any], prepared: Path, synthetic: Path) -> tuple[Person, ...]:
     pairs = gate["copies"]["closest"][:PAIRS]
     photos = by_id(prepared, {pair["photo"] for pair in pairs})
     made = by_id(synthetic, {pair["image_id"] for pair in pairs})
-    closest = tuple(
+    return tuple(
         Person(
             pair["identity"],
             (
@@ -67,11 +90,13 @@ def collect(prepared: Path, synthetic: Path, audit: Path, each: int) -> Audited:
         )
         for pair in pairs
     )
-    galleries = [("audit-closest", "Closest pairs: a synthetic image above the most similar training photo", closest)]
+
+
+def _alike(gate: dict[str, Any], prepared: Path, synthetic: Path, each: int) -> tuple[Person, ...]:
     worst = gate["people"]["new"]["worst"][:4]
     mine = faces.some(synthetic, {item["identity"] for item in worst}, each)
     theirs = faces.some(prepared, {item["train_person"] for item in worst}, each, "train")
-    alike = tuple(
+    return tuple(
         Person(
             item["identity"],
             (
@@ -82,15 +107,6 @@ def collect(prepared: Path, synthetic: Path, audit: Path, each: int) -> Audited:
         )
         for item in worst
     )
-    galleries.append(("audit-people", "New people most like a train person, with that person's photos", alike))
-    galleries.append(
-        (
-            "audit-consistency",
-            "The most consistent identities first, the least consistent last",
-            _ends(card, synthetic, each),
-        )
-    )
-    return Audited(table(card), sentences(gate), tuple(item for item in galleries if item[2]))
 
 
 def beside(people: tuple[Person, ...]) -> tuple[Person, ...]:
