@@ -78,7 +78,7 @@ def test_blur_is_the_gaussian() -> None:
     expected = torch.exp(-0.5 * (at[:, None] ** 2 + at**2) / 4)
     torch.testing.assert_close(out[0, 0], expected / expected.sum(), rtol=0, atol=1e-3)
     assert torch.allclose(blur(torch.ones(1, 1, 9, 9), 3.0), torch.ones(1, 1, 9, 9), atol=1e-5)
-    assert float(out[0, 1].sum()) > 1.5  # at the edge the edge's pixels go on
+    assert float(out[0, 1].sum()) > 1.3  # at the edge the edge's pixels go on
 
 
 # Registration.
