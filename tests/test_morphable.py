@@ -109,7 +109,7 @@ def test_equation_by_hand() -> None:
     mean = torch.stack([(t[0] + t[3]) / 2, (t[1] + t[2]) / 2])
     w, z = torch.rand(3, 2, generator=rng), torch.rand(3, 12, generator=rng)
     for row, img in zip(range(3), G(w, z), strict=True):
-        expected = sum(w[row, p].double() * mean[p] for p in range(2))
+        expected = w[row].double() @ mean
         for i, p in enumerate([0, 1, 1, 0]):
             deviation = t[i] - mean[p]
             onto = (deviation @ light[0].double()) * light[0].double()
