@@ -19,11 +19,13 @@ share `max_false_alarm` of real photos exceeds with another photo of the same pe
 largest: bursts of nearly identical photos are rare but real), and the similarity that all but 1 % of planted
 leaks reach. Where the two overlap it is the former, and the power that is left is printed.
 
-New people. Two identities are compared by the share of the comparisons of their images that are above the
-judge's threshold at a false-match rate (1 %) measured on val people: one comparison in a hundred passes by
-chance, most do not, however many train people there are to be mistaken for. They match where that share is as high
-as train people reach with themselves: `level`, which all but 5 % of them reach (their synthetic images against
-their photos, which is what a train person under a new name would look like), and never less than half.
+New people. Two identities are as alike as the mean cosine of their images under the judge. They match from a
+likeness, `level`, that a train person under a new name would reach, be it by synthetic images or by photos that no
+stage has seen: the lower of what all but 5 % of train people reach by their synthetic images against their photos,
+and of what val people reach, in the mean, by one half of their photos against the other. (A judge that has learned
+from the train photos finds them alike with ease, which says nothing of fresh photos; val people it has not seen.)
+Never less than the threshold of single images. The mean, and not the share of comparisons above a threshold: such
+shares are 1 for train people and for a stranger who looks like one, where cosines still tell them apart.
 
 Pure functions over arrays; nothing loops over pairs.
 """
@@ -45,7 +47,6 @@ SIDE_PX = 64
 INNER, OUTER = 1.0, 2.0  # sigmas of the band, px at SIDE_PX
 CUT_PX, SHIFT_PX, BLURS = 4, 2, (0.0, 1.0, 2.0)
 PLANTED = 500  # at most so many photos are planted to measure power
-MAJORITY = 0.5
 
 
 def grey(pixels: np.ndarray) -> Floats:
@@ -184,30 +185,30 @@ def between(real: np.ndarray, leaks: dict[str, np.ndarray], max_false_alarm: flo
     return Bound(value, float(np.mean(real >= value)), power, high, low)
 
 
-def match_shares(
-    embedding: Floats, person: np.ndarray, others: Floats, other_person: np.ndarray, threshold: float,
-    block: int = 4096,
-) -> NDArray[np.float64]:  # fmt: skip
-    """Share of comparisons of images at or above `threshold`, for each pair of people: (people, other people).
+def likeness(embedding: Floats, person: np.ndarray, others: Floats, other_person: np.ndarray) -> Floats:
+    """The mean cosine of the images of each pair of people: (people, other people) float32.
 
-    Embeddings are unit rows (N, d) and (M, d); people are codes 0 .. n - 1.
+    Embeddings are unit rows (N, d) and (M, d); people are codes 0 .. n - 1. The mean of products is the product
+    of means.
     """
-    width = int(other_person.max()) + 1
-    counts = np.zeros((int(person.max()) + 1, width))
-    member = np.eye(width, dtype=np.float32)[other_person]
-    for start in range(0, len(embedding), block):
-        hits = (embedding[start : start + block] @ others.T >= threshold).astype(np.float32) @ member
-        np.add.at(counts, person[start : start + block], hits)
-    pairs = np.bincount(person)[:, None] * np.bincount(other_person)[None]
-    return np.asarray(counts / np.maximum(pairs, 1))
+
+    def means(rows: Floats, codes: np.ndarray) -> Floats:
+        total = np.zeros((int(codes.max()) + 1, rows.shape[1]), np.float32)
+        np.add.at(total, codes, rows)
+        return np.asarray(total / np.bincount(codes)[:, None], np.float32)
+
+    return np.asarray(means(embedding, person) @ means(others, other_person).T)
 
 
-def match_level(own: NDArray[np.float64]) -> float:
-    """The share of comparisons from which two identities match, from people's shares with themselves (n,)."""
-    return max(MAJORITY, float(np.quantile(own, 0.05, method="lower")))
+def match_level(synthetic: np.ndarray, unseen: np.ndarray, threshold: float) -> float:
+    """The likeness from which two identities match, from people's likeness to themselves and the image threshold.
+
+    `synthetic` (n,): of train people by synthetic images, `unseen` (m,): of val people by the halves of their photos.
+    """
+    return max(threshold, min(float(np.quantile(synthetic, 0.05, method="lower")), float(unseen.mean())))
 
 
-def summary(shares: NDArray[np.float64], level: float = MAJORITY) -> dict[str, Any]:
-    """{people, matched, rate}: how many of the people match any other by `level` of their comparisons."""
-    matched = int((shares.max(axis=1) >= level).sum()) if shares.size else 0
-    return {"people": len(shares), "matched": matched, "rate": matched / max(len(shares), 1)}
+def summary(alike: Floats, level: float) -> dict[str, Any]:
+    """{people, matched, rate}: how many of the people reach `level` with any other; `alike` as from likeness."""
+    matched = int((alike.max(axis=1) >= level).sum()) if alike.size else 0
+    return {"people": len(alike), "matched": matched, "rate": matched / max(len(alike), 1)}

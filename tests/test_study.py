@@ -220,7 +220,30 @@ def test_the_page_and_the_tables(world: World, tmp_path: Path) -> None:
     assert "many: Train as in arm “real+synthetic”." in advice and "few (decides): No gain shown" in advice
     assert "is as good as arm “real” with more than 10" in advice and "more than 10" in text
     assert "Splits share people" in text and "0 people" not in text
+    assert "Leakage gate" not in text  # nothing synthetic was judged here
     assert str(tmp_path) not in text + (tmp_path / "one" / "index.html").read_text()
+
+
+def test_the_gates_of_all_splits_stand_on_the_page(tmp_path: Path) -> None:
+    world = World(tmp_path / "w", {"plain": 0.1, "kept": 0.1})
+    for split, (found, largest, bound) in enumerate([(0, 0.90, 0.96), (2, 0.97, 0.95), (0, 0.94, 0.98)]):
+        copies = {"copies": found, "images": 40, "largest": largest, "value": bound, "power": {"a": 1.0, "b": 0.9}}
+        people = {
+            "new": {"people": 10, "matched": split},
+            "null": {"people": 6, "matched": 1},
+            "power": 0.5 + split / 4,
+        }
+        gate = {"copies": copies, "people": people, "faults": [{"what": "x"}] * bool(found), "enforced": False}
+        (world.folder(f"kept:{split}:audit") / "gate.json").write_text(json.dumps(gate))
+    out = tmp_path / "out"
+    out.mkdir()
+    study.run(Report(bootstrap=BOOT), {"recipe": world.dump()}, dict(world.inputs), out, Context(RUNTIME))
+    text = (out / "report.md").read_text()
+    lines = text[text.index("## Leakage gate") : text.index("## What the verdict means")].splitlines()
+    assert [line for line in lines if line.startswith("| ")][1:] == [
+        "| kept | 2 of 3 | 2 of 120 | 0.970 (threshold 0.950) | 90% | 3 of 30 | 3 of 18 | 50% to 100% |"
+    ]
+    assert "Leakage gate" in (out / "index.html").read_text()
 
 
 def small(faces: Path, **changes: Any) -> Recipe:

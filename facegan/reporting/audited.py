@@ -59,12 +59,12 @@ def collect(prepared: Path, synthetic: Path, audit: Path, each: int) -> Audited:
         (
             "audit-closest",
             "Closest pairs: a synthetic image above the most similar training photo",
-            _closest(gate, prepared, synthetic),
+            closest(gate, prepared, synthetic),
         ),
         (
             "audit-people",
             "New people most like a train person, with that person's photos",
-            _alike(gate, prepared, synthetic, each),
+            alike(gate, prepared, synthetic, each),
         ),
         (
             "audit-consistency",
@@ -75,7 +75,8 @@ def collect(prepared: Path, synthetic: Path, audit: Path, each: int) -> Audited:
     return Audited(table(card), sentences(gate), tuple(item for item in galleries if item[2]))
 
 
-def _closest(gate: dict[str, Any], prepared: Path, synthetic: Path) -> tuple[Person, ...]:
+def closest(gate: dict[str, Any], prepared: Path, synthetic: Path) -> tuple[Person, ...]:
+    """The PAIRS closest pairs: a synthetic image and its most similar photo."""
     pairs = gate["copies"]["closest"][:PAIRS]
     photos = by_id(prepared, {pair["photo"] for pair in pairs})
     made = by_id(synthetic, {pair["image_id"] for pair in pairs})
@@ -92,7 +93,8 @@ def _closest(gate: dict[str, Any], prepared: Path, synthetic: Path) -> tuple[Per
     )
 
 
-def _alike(gate: dict[str, Any], prepared: Path, synthetic: Path, each: int) -> tuple[Person, ...]:
+def alike(gate: dict[str, Any], prepared: Path, synthetic: Path, each: int) -> tuple[Person, ...]:
+    """The four new people most like a train person, with that person's photos."""
     worst = gate["people"]["new"]["worst"][:4]
     mine = faces.some(synthetic, {item["identity"] for item in worst}, each)
     theirs = faces.some(prepared, {item["train_person"] for item in worst}, each, "train")
@@ -103,7 +105,7 @@ def _alike(gate: dict[str, Any], prepared: Path, synthetic: Path, each: int) -> 
                 Row("synthetic", "synthetic", mine[item["identity"]]),
                 Row("real", item["train_person"], theirs[item["train_person"]]),
             ),
-            f"{item['share']:.0%} of comparisons match",
+            f"mean cosine {item['likeness']:.3f}",
         )
         for item in worst
     )
@@ -161,17 +163,45 @@ def sentences(gate: dict[str, Any]) -> dict[str, Any]:
         },
         {
             "what": "new people who match a train person",
-            "bound": f"at most {percent(people['max_match_rate'])} (a match: {people['level']:.0%} of comparisons)",
+            "bound": f"at most {percent(people['max_match_rate'])} (a match: mean cosine {people['level']:.3f})",
             "found": f"{new['matched']} of {new['people']}",
             "beside": f"{null['matched']} of {null['people']} real people whom nothing learned from; "
-            f"{people['power']:.0%} of train people match themselves",
+            f"{people['power']:.0%} of train people match themselves by their synthetic images, and "
+            f"{people['power_unseen']:.0%} of people whom the judge has never seen by their photos",
         },
         {
-            "what": "the same by single comparisons, and by centres",
+            "what": "the same by centres alone",
             "bound": "none: for orientation",
-            "found": f"{new['image_rate']:.2%} of comparisons, {new['centre_rate']:.0%} of centres",
-            "beside": f"{null['image_rate']:.2%} and {null['centre_rate']:.0%} of the {null['people']} real people",
+            "found": f"{new['centre_rate']:.0%}",
+            "beside": f"{null['centre_rate']:.0%} of the {null['people']} real people",
         },
     ]
     verdict = "passed" if not gate["faults"] else "failed" if gate["enforced"] else "failed, and not enforced"
     return {"verdict": verdict, "faults": [fault["what"] for fault in gate["faults"]], "lines": lines}
+
+
+def pooled(gates: list[dict[str, Any]]) -> dict[str, str]:
+    """The gates of one variant's splits as the cells of one line; the closest image is that of the split where it
+    lies nearest to, or furthest above, its threshold."""
+    copies, people = [gate["copies"] for gate in gates], [gate["people"] for gate in gates]
+    worst = max(copies, key=lambda one: one["largest"] - one["value"])
+    new, null = ([one[kind] for one in people] for kind in ("new", "null"))
+
+    def of(what: list[dict[str, Any]], part: str, whole: str) -> str:
+        return f"{sum(one[part] for one in what)} of {sum(one[whole] for one in what)}"
+
+    return {
+        "passed": f"{sum(not gate['faults'] for gate in gates)} of {len(gates)}",
+        "copies": of(copies, "copies", "images"),
+        "closest": f"{worst['largest']:.3f} (threshold {worst['value']:.3f})",
+        "caught": _span([min(one["power"].values()) for one in copies]),
+        "new": of(new, "matched", "people"),
+        "null": of(null, "matched", "people"),
+        "power": _span([one["power"] for one in people]),
+    }
+
+
+def _span(shares: list[float]) -> str:
+    """The least and the largest share of several."""
+    ends = [f"{share:.0%}" for share in (min(shares), max(shares))]
+    return ends[0] if ends[0] == ends[1] else " to ".join(ends)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from facegan.reporting import page, pooled, sections, study_words, words
+from facegan.reporting import audited, page, pooled, sections, study_words, words
 from facegan.reporting.efficiency import Efficiency
 from facegan.reporting.figures import ARMS, Drawn
 from facegan.reporting.pooled import Pooled, Variant
@@ -144,6 +144,7 @@ def context(
         "variants": [_variant(recipe, inputs, v, told["variants"][v.name]) for v in found.variants],
         "worth": None if curve is None else _worth(recipe, curve),
         "ablation": _ablation(recipe, found, told),
+        "audited": _audited(recipe, inputs),
         "drawn": drawn,
         "limits": study_words.limits(recipe, comparison, found.n_people),
         "terms": words.TERMS,
@@ -217,6 +218,16 @@ def _made(cells: list[dict[str, Path]]) -> str:
         made, wanted = (sum(one[side].get(name, 0) for one in found) / len(found) for side in ("made", "requested"))
         parts.append(f"{made:.0f} of {wanted:.0f} {sections.plain(name)}")
     return ", ".join(parts)
+
+
+def _audited(recipe: dict[str, Any], inputs: dict[str, Path]) -> list[dict[str, str]]:
+    """The leakage gate of each variant that has synthetic images."""
+    rows = []
+    for name in recipe["study"]["variants"]:
+        own = [pooled.cell_inputs(inputs, name, split) for split in recipe["study"]["splits"]]
+        if gates := [sections.read_json(cell["audit"] / "gate.json") for cell in own if "audit" in cell]:
+            rows.append({"name": name, **audited.pooled(gates)})
+    return rows
 
 
 def _worth(recipe: dict[str, Any], curve: Efficiency) -> list[dict[str, Any]]:

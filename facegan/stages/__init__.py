@@ -11,7 +11,7 @@ VERSIONS = {
     "prepare": 1,
     "train_gan": 2,
     "synthesize": 2,
-    "audit": 1,
+    "audit": 2,
     "merge": 1,
     "train_recognizer": 2,
     "select": 1,

@@ -15,15 +15,18 @@ from facegan.errors import UserError
 from facegan.events import Context
 from facegan.images import ManifestImages
 from facegan.judges import Embed, batched, judges_half
+from facegan.reporting import audited
+from facegan.reporting.faces import sheet
 from facegan.set_card import Faces, describe
 from facegan.store import write_atomic
 from facegan.training import device_of, threads_of
 
 LISTED = 24  # closest pairs kept for the report
+SHOWN = 6  # faces a row
 
 
 def run(options: Audit, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
-    """Write `card.json` and `gate.json`.
+    """Write `card.json`, `gate.json` and, of what the gate does not let pass, `copies.png` and `people.png`.
 
     `inputs` are `manifest` (real rows), `synthetic` and, for a judge trained here, `judge`. Raises UserError
     where the gate fails and `enforce` is set, with both files written before, or where val has too few people.
@@ -54,6 +57,7 @@ def run(options: Audit, extra: dict[str, Any], inputs: dict[str, Path], out: Pat
     }
     gate["faults"] = faults(gate)
     write(out / "gate.json", gate)
+    pictures(gate, inputs, out)
     seen = describe(existing, new, train, val, limits, options.neighbours)
     write(out / "card.json", {"judge": options.judge.note(), "thresholds": limits, **seen})
     stop(gate, out, context)
@@ -106,31 +110,35 @@ def new_people(
     """Part 2 of the gate: how many new people match a train person.
 
     Beside it the null, how many val people do, and the power: how many train people match themselves, their
-    synthetic images (or, without any, half of their photos) against their photos.
+    synthetic images (or, without any, half of their photos) against their photos, and how many val people do, one
+    half of their photos against the other.
     """
-    threshold = limits["image"]["value"]
 
-    def shares(faces: Faces, photos: Faces) -> np.ndarray:
-        return leakage.match_shares(faces.embedding, faces.person, photos.embedding, photos.person, threshold)
+    def alike(faces: Faces, photos: Faces) -> np.ndarray:
+        return leakage.likeness(faces.embedding, faces.person, photos.embedding, photos.person)
 
-    known, photos = existing, train
-    if len(existing) == 0:
-        known, photos = (train.only(side) for side in card.halves(train.person))
-    own = shares(known, photos)[np.arange(len(known.names)), [photos.names.index(name) for name in known.names]]
-    level = leakage.match_level(own)
+    def own(faces: Faces, photos: Faces) -> np.ndarray:
+        _, mine, theirs = np.intersect1d(faces.names, photos.names, return_indices=True)
+        return np.asarray(alike(faces, photos)[mine, theirs])
+
+    def halves(faces: Faces) -> np.ndarray:
+        return own(*(faces.only(side) for side in card.halves(faces.person)))
+
+    known = own(existing, train) if len(existing) else halves(train)
+    unseen = halves(val)
+    level = leakage.match_level(known, unseen, limits["image"]["value"])
 
     def rates(faces: Faces) -> dict[str, Any]:
         if len(faces) == 0:
-            return {"people": 0, "matched": 0, "rate": 0.0, "centre_rate": 0.0, "image_rate": 0.0, "worst": []}
-        found = shares(faces, train)
+            return {"people": 0, "matched": 0, "rate": 0.0, "centre_rate": 0.0, "worst": []}
+        found = alike(faces, train)
         near = card.centres(faces.embedding, faces.person) @ card.centres(train.embedding, train.person).T
         best, with_whom = found.max(axis=1), found.argmax(axis=1)
         return {
             **leakage.summary(found, level),
             "centre_rate": float((near >= limits["centre"]["value"]).any(axis=1).mean()),
-            "image_rate": float(found.mean()),
             "worst": [
-                {"identity": faces.names[n], "train_person": train.names[with_whom[n]], "share": float(best[n])}
+                {"identity": faces.names[n], "train_person": train.names[with_whom[n]], "likeness": float(best[n])}
                 for n in np.argsort(-best, kind="stable")[:LISTED]
             ],
         }
@@ -139,13 +147,14 @@ def new_people(
         "new": rates(new),
         "null": rates(val),
         "level": level,
-        "power": float((own >= level).mean()),
+        "power": float((known >= level).mean()),
+        "power_unseen": float((unseen >= level).mean()),
         "max_match_rate": options.max_match_rate,
     }
 
 
 def faults(gate: dict[str, Any]) -> list[dict[str, str]]:
-    """What the gate does not let pass: {what was found, against which bound, what to do}."""
+    """What the gate does not let pass: {what was found against which bound, the picture of it, what to do}."""
     found = []
     copies, people = gate["copies"], gate["people"]
     if copies["copies"]:
@@ -156,6 +165,7 @@ def faults(gate: dict[str, Any]) -> list[dict[str, str]]:
                 f"photo (similarity {copies['value']:.3f} or more; the largest is {worst['similarity']:.3f}, "
                 f"{worst['image_id'][:12]} of {worst['identity']} with {worst['photo'][:12]} of "
                 f"{worst['photo_identity']})",
+                "picture": "copies.png",
                 "fix": "borrow more variation (synthesize.borrowed, variation_noise), train the generator for "
                 "less long (train_gan.kimg), or lower audit.max_false_alarm knowingly",
             }
@@ -168,12 +178,24 @@ def faults(gate: dict[str, Any]) -> list[dict[str, str]]:
                 "what": f"{new['matched']} of {new['people']} new people match a train person "
                 f"({new['rate']:.1%}, above audit.max_match_rate {people['max_match_rate']:.1%}; of "
                 f"{null['people']} real val people {null['matched']} do), first {worst['identity']} with "
-                f"{worst['train_person']}: {worst['share']:.0%} of their comparisons",
+                f"{worst['train_person']}: mean cosine {worst['likeness']:.3f}, a match from {people['level']:.3f}",
+                "picture": "people.png",
                 "fix": "mix more people into a new one (synthesize.identities.parents), lower synthesize.max_fmr, or "
                 "raise audit.max_match_rate knowingly",
             }
         )
     return found
+
+
+def pictures(gate: dict[str, Any], inputs: dict[str, Path], out: Path) -> None:
+    """What the faults are about, for a person to look at: each synthetic row above its photo or its train person."""
+    kinds = {fault["picture"] for fault in gate["faults"]}
+    if "copies.png" in kinds:
+        people = audited.closest(gate, inputs["manifest"], inputs["synthetic"])
+        write_atomic(out / "copies.png", sheet(audited.beside(people)))
+    if "people.png" in kinds:
+        people = audited.alike(gate, inputs["manifest"], inputs["synthetic"], SHOWN)
+        write_atomic(out / "people.png", sheet(people))
 
 
 def stop(gate: dict[str, Any], out: Path, context: Context) -> None:
@@ -184,8 +206,10 @@ def stop(gate: dict[str, Any], out: Path, context: Context) -> None:
     if gate["faults"] and gate["enforced"]:
         what = "; ".join(fault["what"] for fault in gate["faults"])
         fixes = "; or ".join(fault["fix"] for fault in gate["faults"])
+        shown = " and ".join(str(out / fault["picture"]) for fault in gate["faults"])
         raise UserError(
-            f"the leakage gate failed: {what}", fix=f"look at {out / 'gate.json'} (all pairs, by image_id); {fixes}"
+            f"the leakage gate failed: {what}",
+            fix=f"look at {shown} (faces) and {out / 'gate.json'} (all pairs, by image_id); {fixes}",
         )
     if not gate["faults"]:
         context.say(f"the leakage gate is passed: {gate['copies']['images']} images, no near-copy")
