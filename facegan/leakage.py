@@ -185,6 +185,13 @@ def between(real: np.ndarray, leaks: dict[str, np.ndarray], max_false_alarm: flo
     return Bound(value, float(np.mean(real >= value)), power, high, low)
 
 
+def copy_bound(pixels: np.ndarray, person: np.ndarray, max_false_alarm: float) -> Bound:
+    """The threshold of s on these photos (N, H, W, C) uint8 of people (N,): see `between`, whose errors it raises."""
+    photos = grey(pixels)
+    leaks = {kind: similarity(grey(leak), photos[at]) for kind, (leak, at) in planted(pixels).items()}
+    return between(nearest_other(photos, person), leaks, max_false_alarm)
+
+
 def likeness(embedding: Floats, person: np.ndarray, others: Floats, other_person: np.ndarray) -> Floats:
     """The mean cosine of the images of each pair of people: (people, other people) float32.
 

@@ -73,11 +73,9 @@ def near_copies(synthetic: Faces, train: Faces, options: Audit) -> dict[str, Any
     """Part 1 of the gate: which synthetic images are copies of a training photo, and how well that can be told."""
     photos = leakage.grey(train.images.pixels)
     score, place = leakage.closest(leakage.grey(synthetic.images.pixels), photos)
-    planted = leakage.planted(train.images.pixels)
-    leaks = {kind: leakage.similarity(leakage.grey(pixels), photos[at]) for kind, (pixels, at) in planted.items()}
     real = leakage.nearest_other(photos, train.person)
     try:
-        bound = leakage.between(real, leaks, options.max_false_alarm)
+        bound = leakage.copy_bound(train.images.pixels, train.person, options.max_false_alarm)
     except ValueError as error:
         raise UserError(
             f"near-copies cannot be told from new photos: {error}", fix="raise prepare.min_images to 2 or more"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from facegan import manifest
+from facegan import leakage, manifest
 from facegan.config import Synthesize
 from facegan.embedder import embed, load_embedder
 from facegan.errors import UserError
@@ -48,6 +48,8 @@ class Studio:
     donor_person: np.ndarray
     options: Synthesize
     device: torch.device
+    photos: np.ndarray  # real train images, grey (N, 64, 64), by row as `donor_person`
+    copy: float  # the similarity from which an image is a near-copy of a photo: see facegan.leakage
 
     def variation(self, count: int, people: Sequence[int], weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Variation codes (count, z_dim): a photo of each of `people`, blended, turned towards photos of others."""
@@ -65,6 +67,13 @@ class Studio:
         pixels = draw(self.G, np.repeat(code[None], len(z), axis=0), z, self.options.batch_size)
         return pixels, embed(self.guide, pixels, self.options.batch_size, self.device)
 
+    def fresh(self, pixels: np.ndarray, people: Sequence[int], tally: Tally) -> np.ndarray:
+        """Which images (N,) bool are no near-copy of a photo of the people they descend from."""
+        near, _ = leakage.closest(leakage.grey(pixels), self.photos[np.isin(self.donor_person, people)])
+        copies = near >= self.copy
+        tally.add("near-copies of a train photo", len(pixels), int(copies.sum()), f"similarity from {self.copy:.3f}")
+        return ~copies
+
 
 def run(options: Synthesize, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
     """Write `manifest/` (synthetic train rows) and `filters.json` (thresholds, counts, requested, made).
@@ -79,9 +88,12 @@ def run(options: Synthesize, extra: dict[str, Any], inputs: dict[str, Path], out
     train = ManifestImages(inputs["manifest"], split="train")
     val = ManifestImages(inputs["manifest"], split="val")
     person = np.asarray([spec["identities"].index(name) for name in train.identity])
-    studio = Studio(G, guide, encode_all(G, train, person, options, device), person, options, device)
+    donors = encode_all(G, train, person, options, device)
+    studio = Studio(G, guide, donors, person, options, device, leakage.grey(train.pixels), copy_limit(train, person))
     centres = robust_centres(embed(guide, train.pixels, options.batch_size, device), person)
-    thresholds = calibrate(embed(guide, val.pixels, options.batch_size, device), val.codes()[1], options.max_fmr)
+    thresholds = calibrate(
+        embed(guide, val.pixels, options.batch_size, device), val.codes()[1], options.max_fmr, options.max_fmr_new
+    )
     tally = Tally()
 
     generator = inputs["generator"].name
@@ -133,12 +145,13 @@ def existing_people(
         seed = subseed("existing", options.seed, name)
         z = studio.variation(candidates, [number], np.ones(1), np.random.default_rng(seed))
         pixels, embedding = studio.shoot(codes[number], z)
-        score = embedding @ centres[number]
-        left = int((score <= stranger).sum())
-        tally.add("images that left their train person", candidates, left, f"cosine up to {stranger:.3f}")
+        new = studio.fresh(pixels, [number], tally)
+        score = np.where(new, embedding @ centres[number], -2)
+        left, fresh = int((score[new] <= stranger).sum()), int(new.sum())
+        tally.add("images that left their train person", fresh, left, f"cosine up to {stranger:.3f}")
         kept = best(score, options.images_per_existing, stranger)
         why = "more candidates than wanted: those least like their person under the guide"
-        tally.add("surplus images of train people", candidates - left, candidates - left - len(kept), why)
+        tally.add("surplus images of train people", fresh - left, fresh - left - len(kept), why)
         for index in kept:
             latent = latent_json(codes[number], z[index], index, options.batch_size)
             rows.append(_row(pixels[index], name, [name], seed, latent, generator))
@@ -154,7 +167,7 @@ def new_identities(
     options = studio.options
     rng = np.random.default_rng(subseed("new", options.seed))
     codes = studio.G.codes().detach().cpu().numpy()
-    limit, stranger = thresholds["person"]["value"], thresholds["image"]["value"]
+    limit, crowd, stranger = (thresholds[name]["value"] for name in ("person", "new person", "image"))
     rows: list[dict[str, Any]] = []
     taken, proposals = centres, options.new_identities * options.max_attempts
     for attempt in range(proposals):
@@ -175,15 +188,16 @@ def new_identities(
         tally.add("new people too close to a train person", 1, int(near_real > limit), f"cosine above {limit:.3f}")
         if near_real > limit:
             continue
-        tally.add("new people too close to each other", 1, int(near_new > limit), f"cosine above {limit:.3f}")
-        if near_new > limit:
+        tally.add("new people too close to each other", 1, int(near_new > crowd), f"cosine above {crowd:.3f}")
+        if near_new > crowd:
             continue
-        score = embedding @ centre
-        left = int((score <= stranger).sum())
-        tally.add("images that left their new person", candidates, left, f"cosine up to {stranger:.3f}")
+        new = studio.fresh(pixels, proposal.parents, tally)
+        score = np.where(new, embedding @ centre, -2)
+        left, fresh = int((score[new] <= stranger).sum()), int(new.sum())
+        tally.add("images that left their new person", fresh, left, f"cosine up to {stranger:.3f}")
         kept = best(score, options.images_per_new, stranger)
         why = "more candidates than wanted: those least like the rest of their person under the guide"
-        tally.add("surplus images of new people", candidates - left, candidates - left - len(kept), why)
+        tally.add("surplus images of new people", fresh - left, fresh - left - len(kept), why)
         if len(kept) == 0:
             continue
         name, parents = f"synthetic/new-{made:06d}", [names[p] for p in proposal.parents]
@@ -195,11 +209,25 @@ def new_identities(
     return rows, len(taken) - len(centres)
 
 
-def calibrate(embedding: np.ndarray, codes: np.ndarray, max_fmr: float) -> dict[str, Any]:
+def copy_limit(train: ManifestImages, person: np.ndarray) -> float:
+    """The similarity that one real photo in a hundred has with another of its person: new images stay below it.
+
+    The audit's own threshold lies higher: it stops what is surely a copy, this leaves out what might be.
+    """
+    try:
+        return leakage.copy_bound(train.pixels, person, max_false_alarm=0.01).real
+    except ValueError as error:
+        raise UserError(
+            f"near-copies cannot be told from new photos: {error}", fix="raise prepare.min_images to 2 or more"
+        ) from error
+
+
+def calibrate(embedding: np.ndarray, codes: np.ndarray, max_fmr: float, max_fmr_new: float) -> dict[str, Any]:
     """Thresholds from val people: the cosine that a share `max_fmr` of their impostor comparisons exceeds.
 
     `image` compares images with images; `person` compares the centres of two disjoint halves of people's
-    images with each other, as new people's centres are compared.
+    images with each other, as new people's centres are compared with train people's. `new person` is the same at
+    `max_fmr_new`, for new people among each other.
     """
     pairs = pair_scores(embedding, codes)
     impostors = pairs.score[~pairs.genuine]
@@ -213,11 +241,13 @@ def calibrate(embedding: np.ndarray, codes: np.ndarray, max_fmr: float) -> dict[
     first, second = (np.stack([robust_centre(embedding[places[half::2]]) for places in photos]) for half in (0, 1))
     centre = (first @ second.T)[~np.eye(len(photos), dtype=bool)]
     how = f"exceeded by {max_fmr:.2%} of {len(impostors)} comparisons of different val people under the guide"
-    how_centre = f"exceeded by at most {max_fmr:.2%} of {len(centre)} comparisons of val people's centres"
-    return {
-        "image": {"value": threshold_at_far(impostors, max_fmr), "how": how},
-        "person": {"value": threshold_at_far(centre, max_fmr), "how": how_centre},
-    }
+
+    def of_centres(fmr: float) -> dict[str, Any]:
+        how = f"exceeded by at most {fmr:.2%} of {len(centre)} comparisons of val people's centres"
+        return {"value": threshold_at_far(centre, fmr), "how": how}
+
+    image = {"value": threshold_at_far(impostors, max_fmr), "how": how}
+    return {"image": image, "person": of_centres(max_fmr), "new person": of_centres(max_fmr_new)}
 
 
 def robust_centre(embedding: np.ndarray) -> np.ndarray:
