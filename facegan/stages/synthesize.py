@@ -191,7 +191,9 @@ def new_identities(
         tally.add("new people too close to each other", 1, int(near_new > crowd), f"cosine above {crowd:.3f}")
         if near_new > crowd:
             continue
-        new = studio.fresh(pixels, proposal.parents, tally)
+        # A blend in which no photo weighs half is a copy of none: the audit looks again.
+        heavy = [person for person, share in zip(proposal.parents, proposal.weights, strict=True) if share >= 0.5]
+        new = studio.fresh(pixels, heavy, tally) if heavy else np.ones(candidates, bool)
         score = np.where(new, embedding @ centre, -2)
         left, fresh = int((score[new] <= stranger).sum()), int(new.sum())
         tally.add("images that left their new person", fresh, left, f"cosine up to {stranger:.3f}")
@@ -222,7 +224,7 @@ def copy_limit(train: ManifestImages, person: np.ndarray) -> float:
         ) from error
 
 
-def calibrate(embedding: np.ndarray, codes: np.ndarray, max_fmr: float, max_fmr_new: float) -> dict[str, Any]:
+def calibrate(embedding: np.ndarray, codes: np.ndarray, max_fmr: float, max_fmr_new: float | None) -> dict[str, Any]:
     """Thresholds from val people: the cosine that a share `max_fmr` of their impostor comparisons exceeds.
 
     `image` compares images with images; `person` compares the centres of two disjoint halves of people's
@@ -242,7 +244,9 @@ def calibrate(embedding: np.ndarray, codes: np.ndarray, max_fmr: float, max_fmr_
     centre = (first @ second.T)[~np.eye(len(photos), dtype=bool)]
     how = f"exceeded by {max_fmr:.2%} of {len(impostors)} comparisons of different val people under the guide"
 
-    def of_centres(fmr: float) -> dict[str, Any]:
+    def of_centres(fmr: float | None) -> dict[str, Any]:
+        if fmr is None:
+            return {"value": 1.0, "how": "no limit is set"}
         how = f"exceeded by at most {fmr:.2%} of {len(centre)} comparisons of val people's centres"
         return {"value": threshold_at_far(centre, fmr), "how": how}
 
