@@ -1,4 +1,4 @@
-"""How real and synthetic rows share a training: what each batch is made of, and which head judges whom."""
+"""How real and synthetic rows share a training: what each batch is made of, and which head tells whom apart."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def allot(size: int, rows: list[int], shares: list[float | None]) -> list[int]:
     return counts
 
 
-class Judges(nn.Module):
+class Heads(nn.Module):
     """The classification loss: one head for all people or, with `own_head`, new people under a head of their own.
 
     A synthetic image can be told from a photo by its look. Under one head that tells new people from train people for

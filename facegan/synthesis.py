@@ -50,6 +50,7 @@ def packed(code: np.ndarray) -> list[float] | dict[str, Any]:
 
 
 def unpacked(code: list[float] | dict[str, Any]) -> np.ndarray:
+    """The code of `packed`, (length,) float32."""
     if isinstance(code, list):
         return np.asarray(code, np.float32)
     whole = np.zeros(int(code["length"]), np.float32)

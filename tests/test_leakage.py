@@ -115,7 +115,7 @@ def test_fresh_photos_of_a_train_person_match_and_strangers_do_not(seed: int) ->
         rows = np.repeat(centre, each, axis=0) + spread * rng.normal(size=(len(centre) * each, centre.shape[1]))
         return unit_rows(rows.astype(np.float32)), np.repeat(np.arange(len(centre)), each)
 
-    train, val, new = (rng.normal(size=(n, 24)) for n in (20, 6, 20))
+    train, val, new = (unit_rows(rng.normal(size=(n, 24)).astype(np.float32)) * 24**0.5 for n in (20, 6, 20))
     seen, made, unseen = photos(train, 0.2), photos(train, 0.2), photos(val, 0.6)
     fresh, strangers = photos(train, 0.5), photos(new, 0.6)
     first, second = ((unseen[0][side::2], unseen[1][side::2]) for side in (0, 1))

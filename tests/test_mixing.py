@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from facegan.config import TrainRecognizer, Use
-from facegan.mixing import Batches, Judges, allot
+from facegan.mixing import Batches, Heads, allot
 from facegan.training import Sampler
 
 GROUP = np.repeat([0, 1, 2], [12, 6, 20])
@@ -64,11 +64,11 @@ def test_one_head_is_plain_cross_entropy_and_two_are_apart() -> None:
     label = np.asarray([0, 1, 2, 3, 4, 3])
     group = np.asarray([0, 0, 1, 2, 2, 2])
     embedding, rows = torch.randn(6, 16, generator=torch.Generator().manual_seed(0)), np.arange(6)
-    one = Judges(TrainRecognizer(embedding_dim=16), label, group)
+    one = Heads(TrainRecognizer(embedding_dim=16), label, group)
     logits = one.heads[0](embedding, torch.from_numpy(label))
     assert len(one.heads) == 1
     torch.testing.assert_close(one(embedding, rows), F.cross_entropy(logits, torch.from_numpy(label)))
-    two = Judges(TrainRecognizer(embedding_dim=16, use=Use(own_head=True)), label, group)
+    two = Heads(TrainRecognizer(embedding_dim=16, use=Use(own_head=True)), label, group)
     real, new = torch.tensor([0, 1, 2]), torch.tensor([0, 1, 0])
     parts = [
         F.cross_entropy(two.heads[0](embedding[:3], real), real, reduction="sum"),

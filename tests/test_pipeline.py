@@ -19,7 +19,7 @@ import pytest
 
 from facegan import manifest
 from facegan.config import Recipe
-from facegan.graph import build
+from facegan.graph import GUIDE, JUDGE, build
 from facegan.recipe import load
 from facegan.store import Store
 from flows.server import prefect_server
@@ -117,7 +117,7 @@ def test_arms_hold_what_they_say(finished: tuple[Path, dict[str, Any]]) -> None:
     _, answer = finished
     sources = {}
     for stage in answer["stages"]:
-        if stage["stage"] == "merge" and stage["arm"] != "guide":
+        if stage["stage"] == "merge" and stage["arm"] not in (GUIDE, JUDGE):
             table = manifest.read(Path(stage["path"]), ["source", "identity", "split"])
             sources[stage["arm"]] = set(table["source"].to_pylist())
             assert set(table["split"].to_pylist()) == {"train"}
@@ -157,7 +157,7 @@ def test_a_gan_option_leaves_the_real_arm_cached(finished: tuple[Path, dict[str,
     workdir = copy_of(finished[0], tmp_path)
     answer = run(workdir, "--set", "train_gan.gan.lr_g=0.0007")
     for stage in answer["stages"]:
-        follows = stage["stage"] in ("train_gan", "synthesize", "report") or (
+        follows = stage["stage"] in ("train_gan", "synthesize", "audit", "report") or (
             stage["arm"] in ("real+synthetic", "synthetic")
         )
         assert (stage["state"] == "ran") == follows, stage
@@ -225,7 +225,7 @@ def test_two_runs_at_once_share_the_work(tmp_path: Path) -> None:
 
 
 def test_a_study_runs_and_is_then_all_hits(faces: Path, tmp_path: Path) -> None:
-    variants = {"two": {"set": {"prepare.train_images": 2}, "x": 2}, "five": {"x": 5}}
+    variants = {"one": {"set": {"synthesize.images_per_new": 1}, "x": 1}, "two": {"x": 2}}
     recipe = {
         "extends": RECIPE,
         "name": "drawn-study",
@@ -236,7 +236,7 @@ def test_a_study_runs_and_is_then_all_hits(faces: Path, tmp_path: Path) -> None:
         "train_gan": {"kimg": 0.1},
         "arms": {"real": {}, "real+synthetic": {}, "synthetic": None},
         "seeds": [0],
-        "study": {"splits": [0, 1], "variants": variants, "claim": "five"},
+        "study": {"splits": [0, 1], "variants": variants, "claim": "two"},
     }
     path = tmp_path / "study.yaml"
     path.write_text(json.dumps(recipe))
@@ -249,7 +249,7 @@ def test_a_study_runs_and_is_then_all_hits(faces: Path, tmp_path: Path) -> None:
     assert [s["key"] for s in told["stages"]] == [item.key for item in build(load(str(path)))]
     assert all(("cell" in s) == (s["stage"] != "study") for s in told["stages"])
     assert set(told) == {"recipe", "report", "stages", "arms", "comparison", "variants"}
-    assert told["comparison"]["variant"] == "five" and told["arms"] == told["variants"]["five"]["arms"]
+    assert told["comparison"]["variant"] == "two" and told["arms"] == told["variants"]["two"]["arms"]
     assert told["comparison"]["n_splits"] == 2 and told["comparison"]["verdict"] == "no gain shown"
     for name in ("index.html", "report.md", "results.parquet", "differences.parquet", "figures/efficiency.png"):
         assert (Path(told["report"]).parent / name).is_file()

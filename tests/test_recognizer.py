@@ -183,7 +183,7 @@ def test_a_stopped_run_ends_with_the_same_bytes(recipe: Recipe, shared: Lab, lab
     work = lab.store.folder(node.stage, node.key).with_suffix(".incomplete") / WORK
     assert len(list(work.glob("checkpoint-*.pt"))) == (step - 1) // 2  # at steps 2 and 4
     resumed = lab.make(node)
-    said = [event.text for event in lab.events if event.kind == "message" and event.stage == node.stage]
+    said = [event.text for event in lab.events if event.kind == "message" and event.title == node.title]
     assert resumed.state == ("resumed" if step > 2 else "ran")
     assert (f"goes on from step {(step - 1) // 2 * 2} of 6" in said) == (step > 2)
     assert resumed.record["outputs"] == undisturbed.record["outputs"]

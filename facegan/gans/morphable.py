@@ -1,4 +1,4 @@
-"""Morphable: shape and texture of registered photos, mixed. Solved, not trained: the default where photos are few."""
+"""Morphable: shape and texture of registered photos, mixed. Solved, not trained: for few photos."""
 
 from __future__ import annotations
 

@@ -145,9 +145,9 @@ def flat(options: dict[str, Any], above: str = "") -> dict[str, Any]:
 
 
 def recognizers(recipe: dict[str, Any], inputs: dict[str, Path]) -> list[dict[str, Any]]:
-    """Each recognizer's chosen step and its EER on val people; the guide last, where there is one."""
+    """Each recognizer's chosen step and its EER on val people; guide and judge last, where they were trained."""
     names = [(arm, seed) for arm in recipe["arms"] for seed in recipe["seeds"]]
-    names.append(("guide", recipe["guide_seed"]))
+    names += [("guide", recipe["guide_seed"]), ("judge", recipe["audit"]["judge"].get("seed"))]
     found = []
     for arm, seed in names:
         folder = recognizer(inputs, arm, seed)

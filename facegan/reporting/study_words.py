@@ -32,7 +32,7 @@ def relative(comparison: Comparison) -> str:
 
 
 def advice(recipe: dict[str, Any], variant: Variant, told: dict[str, Comparison]) -> dict[str, str]:
-    """What to do with data like those of a variant: {tone, what, why}; `told` has every arm's comparison."""
+    """What to do with data like those of a variant: {what, why}; `told` has every arm's comparison."""
     found = _advice(variant, told[recipe["comparison"]["arm"]])
     others = [
         f"“{arm}” ({words.signed(one['delta'])}, {words.interval(one['ci_low'], one['ci_high'], sign=True)})"
@@ -49,7 +49,7 @@ def _advice(variant: Variant, comparison: Comparison) -> dict[str, str]:
     named = variant.measure(metric)
     name, delta, low, high = words.phrase(metric), comparison["delta"], comparison["ci_low"], comparison["ci_high"]
     if delta is None or low is None:
-        return {"tone": "none", "what": f"No answer: {comparison['reason']}.", "why": ""}
+        return {"what": f"No answer: {comparison['reason']}.", "why": ""}
     digits = words.digits_for(delta, low, high)
     before, after = (words.number(named.arms[side].mean, digits) for side in (baseline, arm))
     change = (
@@ -57,14 +57,14 @@ def _advice(variant: Variant, comparison: Comparison) -> dict[str, str]:
         f"interval of the difference {words.interval(low, high, digits, True)}"
     )
     if comparison["verdict"] == "gain":
-        return {"tone": "gain", "what": f"Train as in arm “{arm}”{_with(variant, arm)}.", "why": f"Expect: {change}."}
+        return {"what": f"Train as in arm “{arm}”{_with(variant, arm)}.", "why": f"Expect: {change}."}
     if comparison["verdict"] == "loss":
-        return {"tone": "loss", "what": f"Stay with arm “{baseline}”: “{arm}” is worse.", "why": f"Seen: {change}."}
+        return {"what": f"Stay with arm “{baseline}”: “{arm}” is worse.", "why": f"Seen: {change}."}
     what = f"No gain shown: stay with arm “{baseline}”{_with(variant, baseline)} until more data says otherwise."
     why = f"Seen: {change}. {smallest(named.better, comparison)}"
     if comparison["n_seeds"] < 3 or 1 < comparison["n_splits"] < 3:
         why = f"{why} {comparison['reason'].capitalize()}."
-    return {"tone": "none", "what": what, "why": why}
+    return {"what": what, "why": why}
 
 
 def _with(variant: Variant, arm: str) -> str:

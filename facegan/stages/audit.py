@@ -211,6 +211,8 @@ def stop(gate: dict[str, Any], out: Path, context: Context) -> None:
         )
     if not gate["faults"]:
         context.say(f"the leakage gate is passed: {gate['copies']['images']} images, no near-copy")
+    if (power := gate["people"]["power"]) < 0.5:
+        context.say(f"this judge is weak: it finds {power:.0%} of train people when they stand under a new name")
 
 
 def write(path: Path, values: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from facegan.errors import UserError
 from facegan.events import Context
 from facegan.images import ManifestImages
 from facegan.metrics import eer, pair_scores
-from facegan.mixing import Batches, Judges, groups_of
+from facegan.mixing import Batches, Heads, groups_of
 from facegan.store import WORK, write_atomic
 from facegan.training import Curve, cosine_lr, device_of, reseed, subseed, threads_of
 
@@ -44,7 +44,7 @@ def run(options: TrainRecognizer, extra: dict[str, Any], inputs: dict[str, Path]
     if options.weights:
         start_from(net, Path(options.weights).expanduser())
     net.to(device).to(memory_format=torch.channels_last)
-    head = Judges(options, train.label, row_group).to(device)
+    head = Heads(options, train.label, row_group).to(device)
     forward = torch.compile(net) if options.compile else net
     optimizer = torch.optim.AdamW(decay_groups(net, head, options), lr=options.lr, foreach=True)
     parts: dict[str, Any] = {"net": net, "head": head, "optimizer": optimizer}
