@@ -115,12 +115,6 @@ class Synthesize(Frozen):
     max_fmr: float = Field(
         0.01, gt=0, lt=0.5, description="false-match rate on val people that sets what counts as too close"
     )
-    max_fmr_new: float | None = Field(
-        0.01,
-        gt=0,
-        lt=0.5,
-        description="the same for new people among each other; None: they may be as alike as they are",
-    )
     max_attempts: int = Field(5, ge=1, le=100, description="proposals for each new identity before giving up")
     batch_size: int = Field(64, ge=1, le=4096)
     seed: int = Field(0, ge=0)
