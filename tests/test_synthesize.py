@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from drawn import RUNTIME, Lab, pick, tiny
+from drawn import RUNTIME, Lab, draw_face, pick, tiny
 
-from facegan import graph, manifest
+from facegan import graph, leakage, manifest
 from facegan.config import Recipe, Synthesize
 from facegan.errors import UserError
 from facegan.events import Context
@@ -25,7 +25,7 @@ from facegan.identities import IDENTITIES
 from facegan.identities._proposal import Proposal
 from facegan.identities.mixture import Mixture
 from facegan.stages import synthesize
-from facegan.stages.synthesize import Studio, Tally, calibrate, existing_people, new_identities, robust_centre
+from facegan.stages.synthesize import Studio, Tally, between, calibrate, existing_people, new_identities, robust_centre
 from facegan.store import Artifact, Store
 from facegan.synthesis import draw, latent_json, packed, redraw, regenerate, unpacked
 from facegan.training import subseed
@@ -159,7 +159,8 @@ def played(**options: Any) -> Played:
     chosen = Synthesize(images_per_existing=3, new_identities=3, images_per_new=2, oversample=2, batch_size=4)
     donors = np.random.default_rng(0).normal(size=(10, 2)).astype(np.float32)
     G: Any = Codes(TRAIN, 2)
-    studio = Played(G, G, donors, np.repeat([0, 1], 5), chosen, torch.device("cpu"))
+    photos = leakage.grey(np.stack([draw_face(n // 5, n % 5, 64, 64)[:, :, None] for n in range(10)]))
+    studio = Played(G, G, donors, np.repeat([0, 1], 5), chosen, torch.device("cpu"), photos, copy=0.95)
     studio.options = chosen.model_copy(update=options)
     return studio
 
@@ -188,6 +189,7 @@ def test_filters_are_counted_right() -> None:
     assert counts == {
         "new people too close to a train person": (6, 2),
         "new people too close to each other": (4, 1),
+        "near-copies of a train photo": (3 * 4, 0),
         "images that left their new person": (3 * 4, 0),
         "surplus images of new people": (3 * 4, 3 * 2),
     }
@@ -233,6 +235,7 @@ def test_the_best_images_of_a_train_person_are_kept() -> None:
     left = sum(int((score[name] <= stranger).sum()) for name in names)
     counts = {name: (entry["seen"], entry["removed"]) for name, entry in tally.counts.items()}
     assert counts == {
+        "near-copies of a train photo": (24, 0),
         "images that left their train person": (24, left),
         "surplus images of train people": (24 - left, 24 - left - len(rows)),
     }
@@ -244,6 +247,27 @@ def test_the_best_images_of_a_train_person_are_kept() -> None:
     assert all(
         row["parents"] == [row["identity"]] and row["seed"] == subseed("existing", 0, row["identity"]) for row in rows
     )
+
+
+def test_near_copies_of_their_own_people_are_left_out() -> None:
+    tally, studio = Tally(), played()
+    photo, other, stranger = (draw_face(person, shot, 64, 64)[:, :, None] for person, shot in ((0, 2), (0, 7), (1, 3)))
+    lighter = np.clip(photo.astype(int) + 10, 0, 255).astype(np.uint8)
+    images = np.stack([photo, photo[:, ::-1], lighter, other, stranger])
+    assert studio.fresh(images, [0], tally).tolist() == [False, False, False, True, True]
+    assert studio.fresh(images[4:], [0, 1], tally).tolist() == [False]  # where person 1 is a parent too
+    counts = tally.counts["near-copies of a train photo"]
+    assert (counts["seen"], counts["removed"]) == (6, 4)
+
+
+def test_the_bound_on_new_people_lies_between_strangers_and_train_people() -> None:
+    angle = np.deg2rad([0, 10, 20, 60])  # photos of one person, whose centre lies at 0 degrees
+    embedding = np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
+    begin = np.quantile(np.cos(angle), 0.05)
+    found = between({"value": 0.2, "how": "x"}, embedding, np.zeros(4, int), np.asarray([[1, 0]], np.float32))
+    assert found["value"] == pytest.approx((0.2 + begin) / 2) and "0.200, x" in found["how"]
+    loose = {"value": 0.9, "how": "x"}  # a guide that knows train people no better than strangers
+    assert between(loose, embedding, np.zeros(4, int), np.asarray([[1, 0]], np.float32)) == loose
 
 
 def test_variation_is_borrowed_from_others() -> None:
@@ -298,6 +322,8 @@ def generously(lab: Lab, recipe: Recipe, stage: str, arm: str | None = None) -> 
     """A stage of a recipe in which every candidate passes the filters, however little G has learned."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(synthesize, "calibrate", lambda *_: limits())
+        patch.setattr(synthesize, "between", lambda strangers, *_: strangers)
+        patch.setattr(synthesize, "copy_limit", lambda *_: 2.0)
         return lab.stage(recipe, stage, arm)
 
 
@@ -324,8 +350,11 @@ def check_rows(artifact: Artifact, recipe: Recipe, lab: Lab) -> None:
         "images of new people": len(new),
     }
     counts = {entry["filter"]: (entry["seen"], entry["removed"]) for entry in report["counts"]}
-    (drawn, left), (stayed, surplus) = (counts[name] for name in list(counts)[:2])
-    assert drawn == 4 * 6 and stayed == drawn - left and stayed - surplus == len(existing)
+    seen, copies = counts["near-copies of a train photo"]
+    drawn, left = counts["images that left their train person"]
+    stayed, surplus = counts["surplus images of train people"]
+    assert seen >= 4 * 6 and 4 * 6 - copies <= drawn <= 4 * 6  # some new people's images are looked at too
+    assert stayed == drawn - left and stayed - surplus == len(existing)
     (proposed, near_real), (passed, near_new) = (counts[name] for name in list(counts)[2:4])
     assert passed == proposed - near_real and proposed <= 3 * 20
     assert report["made"]["new people"] <= passed - near_new
