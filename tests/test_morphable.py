@@ -34,7 +34,7 @@ def photos() -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def G(photos: tuple[torch.Tensor, torch.Tensor]) -> MorphableGenerator:
-    return solved(*photos)
+    return solved(*photos, light_dim=5)
 
 
 def unit(count: int, *places: int) -> torch.Tensor:
@@ -62,7 +62,7 @@ def test_a_photo_is_found_among_its_persons(G: MorphableGenerator, photos: tuple
     assert torch.equal(label[stranger[:, : len(img)].argmax(dim=1)], label.roll(SHOTS))
 
 
-def blob(x: float, value: float = 0.8, side: int = 48) -> torch.Tensor:
+def blob(x: float, value: float, side: int = 48) -> torch.Tensor:
     down, across = np.mgrid[0:side, 0:side]
     shape = np.exp(-((across - x) ** 2 + (down - side / 2) ** 2) / (2 * 3**2))
     return torch.from_numpy(value * shape).float()[None]
@@ -73,29 +73,28 @@ def profile(G: MorphableGenerator, z: torch.Tensor, person: int = 0) -> np.ndarr
 
 
 def test_a_feature_moves_and_does_not_fade() -> None:
-    """A blob at 20 and one at 28 make a blob at 24: in the mean of the photos it would be two, or wide and faint."""
+    """A faint blob at 20 and a strong one at 28 make one at 24, of the strength between and as narrow."""
+    G = MorphableGenerator(Morphable(), 1, 1, 48)
+    controls = torch.zeros(2, 2, GRID, GRID)
+    controls[0, 0], controls[1, 0] = -4 / 24, 4 / 24  # four pixels to the left, and to the right
+    texture = torch.stack([blob(24, 0.6), blob(24, 0.9)]).add(1).mul(127.5).round().to(torch.uint8)
+    state = {"texture": texture, "controls": controls, "light": torch.zeros(0, 48**2)}
+    G.load_state_dict({**state, "person": torch.tensor([0, 0])})
+    z = unit(2, 0, 1)
+    for code, x, strength in ((z[:1], 20, 0.6), (z[1:], 28, 0.9), (z.mean(dim=0, keepdim=True), 24, 0.75)):
+        np.testing.assert_allclose(profile(G, code), blob(x, strength)[0, 24].numpy(), atol=0.02)
+
+
+def test_registered_features_move() -> None:
+    """Found by registration, not given: midway the mean of the two photos has a valley, the mixture its peak."""
     places = [20, 28, 22, 26, 23, 25, 21, 27]
-    img, label = torch.stack([blob(x) for x in places]), torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
+    img, label = torch.stack([blob(x, 0.8) for x in places]), torch.arange(4).repeat_interleave(2)
     G = solved(img, label)
     for place, x in enumerate(places):
         assert abs(int(profile(G, unit(8, place), int(label[place])).argmax()) - x) <= 1
-    halves = unit(8, 0, 1).mean(dim=0, keepdim=True)
-    mixed, faded = profile(G, halves), img[:2, 0, 24].mean(dim=0).numpy()
+    mixed, mean = profile(G, unit(8, 0, 1).mean(dim=0, keepdim=True)), img[:2, 0, 24].mean(dim=0)
     assert abs(int(mixed.argmax()) - 24) <= 1
-    assert mixed.max() > 0.6 > faded.max() + 0.1
-    assert (mixed > mixed.max() / 2).sum() < (faded > faded.max() / 2).sum() - 2  # as narrow as a blob
-
-
-def test_texture_is_mixed_between_its_parents() -> None:
-    img = torch.stack([blob(24, value) for value in (0.3, 0.9, 0.5, 0.7)])
-    G = solved(img, torch.tensor([0, 0, 1, 1]))
-    faint, strong, mixed = (profile(G, z[None]).max() for z in (*unit(4, 0, 1), unit(4, 0, 1).mean(dim=0)))
-    assert faint < 0.4 and strong > 0.8
-    assert mixed == pytest.approx((faint + strong) / 2, abs=0.05)
-    people = torch.tensor([[0.5, 0.5]])  # and so are people
-    between = G(people, torch.zeros(1, 12))[0, 0].max()
-    each = [float(G(w[None], torch.zeros(1, 12))[0, 0].max()) for w in G.codes()]
-    assert float(between) == pytest.approx(sum(each) / 2, abs=0.05)
+    assert mixed.max() > 1.5 * float(mean[24])
 
 
 def test_equation_by_hand() -> None:
@@ -110,7 +109,7 @@ def test_equation_by_hand() -> None:
     mean = torch.stack([(t[0] + t[3]) / 2, (t[1] + t[2]) / 2])
     w, z = torch.rand(3, 2, generator=rng), torch.rand(3, 12, generator=rng)
     for row, img in zip(range(3), G(w, z), strict=True):
-        expected = sum(w[row, p].double() * mean[p] for p in range(2))
+        expected = w[row].double() @ mean
         for i, p in enumerate([0, 1, 1, 0]):
             deviation = t[i] - mean[p]
             onto = (deviation @ light[0].double()) * light[0].double()
@@ -121,7 +120,7 @@ def test_equation_by_hand() -> None:
 def test_codes_are_blended_and_varied(G: MorphableGenerator) -> None:
     count, rng = PEOPLE * SHOTS, np.random.default_rng(0)
     one, two = unit(count, 0, 5).numpy()
-    np.testing.assert_allclose(G.blend(np.stack([one, two])[:, None], np.asarray([0.7, 0.3])), [0.7 * one + 0.3 * two])
+    np.testing.assert_allclose(G.blend(np.stack([one, two])[:, None], np.asarray([0.8, 0.6])), [0.8 * one + 0.6 * two])
     varied = G.vary(one[None], two[None], 0.4, 0.0, rng)[0].reshape(3, count)
     expected = np.zeros((3, count))
     expected[:2, 0], expected[0, 5], expected[2, 5] = 1, 0.4, G.config.light
@@ -132,13 +131,12 @@ def test_codes_are_blended_and_varied(G: MorphableGenerator) -> None:
     assert (noisy[:, :2, 0] == 1).all() and (noisy[:, 1, 5] == 0).all()
 
 
-def test_light_is_orthonormal_and_no_wider_than_asked(photos: tuple[torch.Tensor, torch.Tensor]) -> None:
-    G = solved(*photos, light_dim=5)
+def test_light_is_orthonormal_and_as_wide_as_asked(G: MorphableGenerator) -> None:
     torch.testing.assert_close(G.light @ G.light.T, torch.eye(5), rtol=0, atol=1e-4)
-    count = len(photos[0])
-    other = unit(count, 1).numpy()
-    dark = solved(*photos, light_dim=5, light=0.0).vary(0 * other, other, 0.0, 0.0, np.random.default_rng(0))
-    assert not dark.any()
+    other = unit(PEOPLE * SHOTS, 1).numpy()
+    dark = MorphableGenerator(Morphable(light=0.0), PEOPLE, 1, SIDE)
+    dark.load_state_dict(G.state_dict())
+    assert not dark.vary(0 * other, other, 0.0, 0.0, np.random.default_rng(0)).any()
 
 
 def test_it_is_read_from_its_file(faces: Path, shared: Lab) -> None:

@@ -192,7 +192,9 @@ def test_filters_are_counted_right() -> None:
     }
     assert Counter(row["identity"] for row in rows) == {f"synthetic/new-00000{n}": 2 for n in range(3)}
     codes = {row["identity"][-1]: json.loads(row["latent"])["w"] for row in rows}
-    assert [unpacked(codes[n]).tolist() for n in "012"] == [np.float32(SCRIPT[k]).tolist() for k in (1, 4, 5)]
+    assert [unpacked(codes[n]).tolist() for n in "012"] == [
+        np.asarray(SCRIPT[k], np.float32).tolist() for k in (1, 4, 5)
+    ]
     assert all(row["parents"] == ["d/a", "d/b"] and row["split"] == "train" for row in rows)
 
 

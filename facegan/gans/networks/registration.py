@@ -31,6 +31,7 @@ GRID = LEVELS[-1].grid
 BEND, STRETCH = 20.0, 2.0  # weights of the second and first differences of the control grid
 LR = 0.02  # of half the side: 0.6 px at 64
 REFRESH = 5  # iterations between two looks at the subspace
+FACES_PER_AXIS = 8  # of the subspace, at least: with fewer, it holds the very misplacements that it is to correct
 CHUNK = 32  # faces at once: bounds memory, and stays in a CPU's cache
 
 
@@ -83,7 +84,8 @@ def _common(warped: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor
     """What faces (N, 1, side, side) and their mirror images have in common: mean (P,), orthonormal axes (P, rank)."""
     flat = torch.cat([warped, warped.flip(3)]).flatten(1)
     mean = flat.mean(dim=0)
-    return mean, torch.svd_lowrank(flat - mean, q=min(rank, *flat.shape), niter=2)[2]
+    rank = max(1, min(rank, len(warped) // FACES_PER_AXIS))
+    return mean, torch.svd_lowrank(flat - mean, q=rank, niter=2)[2]
 
 
 def _roughness(controls: torch.Tensor, grid: int) -> torch.Tensor:
