@@ -505,13 +505,6 @@ def test_a_mixture_lies_between_its_parents() -> None:
         assert lengths.min() - 1e-4 <= np.linalg.norm(child) <= lengths.max() + 1e-4
 
 
-def test_a_plain_mixture_is_the_weighted_mean() -> None:
-    codes = some_codes(10, 30)
-    for proposal in Mixture(parents=3, keep_length=False).propose(codes, 20, np.random.default_rng(0)):
-        assert (proposal.weights > 0).all()
-        np.testing.assert_allclose(proposal.code, proposal.weights @ codes[list(proposal.parents)], rtol=1e-4)
-
-
 def test_a_mixture_of_two_opposite_people_is_finite() -> None:
     codes = np.asarray([[1, 0, 0], [-1, 0, 0]], np.float32)
     for proposal in Mixture(concentration=1e6).propose(codes, 20, np.random.default_rng(0)):
