@@ -16,7 +16,7 @@ VERSIONS = {
     "train_recognizer": 2,
     "select": 1,
     "benchmark": 1,
-    "report": 1,
-    "study": 1,
+    "report": 2,
+    "study": 2,
 }
 STAGES = tuple(VERSIONS)
