@@ -79,6 +79,8 @@ class Heads(nn.Module):
     def __init__(self, options: TrainRecognizer, label: np.ndarray, group: np.ndarray) -> None:
         super().__init__()
         apart = (group == 2) & options.use.own_head
+        if any(len(np.unique(label[side])) == 1 for side in (apart, ~apart)):
+            apart[:] = False  # one person alone cannot be told from anybody
         self.heads = nn.ModuleList()
         self.head_of, self.label = np.zeros(len(label), np.int64), np.zeros(len(label), np.int64)
         for members in (np.flatnonzero(~apart), np.flatnonzero(apart)):

@@ -80,6 +80,13 @@ def test_one_head_is_plain_cross_entropy_and_two_are_apart() -> None:
     )
 
 
+def test_one_new_person_stays_with_the_rest() -> None:
+    heads = Heads(
+        TrainRecognizer(embedding_dim=16, use=Use(own_head=True)), np.asarray([0, 1, 2]), np.asarray([0, 0, 2])
+    )
+    assert len(heads.heads) == 1 and heads.label.tolist() == [0, 1, 2]
+
+
 def test_shares_beyond_the_batch_are_refused() -> None:
     with pytest.raises(ValueError, match="at most 1"):
         Use(existing=0.6, new=0.6)
