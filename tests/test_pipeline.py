@@ -147,7 +147,12 @@ def test_a_recorded_run_shows_cached_stages_and_the_verdict(finished: tuple[Path
     with get_client(sync_client=True) as client:
         newest = max(client.read_flow_runs(), key=lambda found: str(found.created))
         this = FlowRunFilter(id=FlowRunFilterId(any_=[newest.id]))
-        tasks, artifacts = client.read_task_runs(flow_run_filter=this), client.read_artifacts(flow_run_filter=this)
+        until = time.monotonic() + 60
+        tasks = client.read_task_runs(flow_run_filter=this)
+        while any(not found.state or not found.state.is_final() for found in tasks) and time.monotonic() < until:
+            time.sleep(0.5)  # the server takes in the states of tasks as events, a moment after the run
+            tasks = client.read_task_runs(flow_run_filter=this)
+        artifacts = client.read_artifacts(flow_run_filter=this)
     assert len(tasks) == len(first["stages"])
     assert {found.state_name for found in tasks} == {"Cached"}
     assert any(first["comparison"]["verdict"] in str(found.data) for found in artifacts)
