@@ -218,6 +218,7 @@ def test_the_page_and_the_tables(world: World, tmp_path: Path) -> None:
     text = (tmp_path / "one" / "report.md").read_text()
     advice = text[text.index("## What to do") : text.index("## Every arm")]
     assert "many: Train as in arm “real+synthetic”." in advice and "few (decides): No gain shown" in advice
+    assert "That is: " in advice and f"; {world.dump()['train_recognizer']['steps']} steps." in advice
     assert "is as good as arm “real” with more than 10" in advice and "more than 10" in text
     assert "Splits share people" in text and "0 people" not in text
     assert "Leakage gate" not in text  # nothing synthetic was judged here

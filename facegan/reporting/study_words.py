@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from functools import reduce
 from typing import Any
 
+from facegan.frozen import merge
 from facegan.reporting import words
 from facegan.reporting.efficiency import Efficiency, Worth
 from facegan.reporting.pooled import Variant
@@ -33,7 +35,7 @@ def relative(comparison: Comparison) -> str:
 
 def advice(recipe: dict[str, Any], variant: Variant, told: dict[str, Comparison]) -> dict[str, str]:
     """What to do with data like those of a variant: {what, why}; `told` has every arm's comparison."""
-    found = _advice(variant, told[recipe["comparison"]["arm"]])
+    found = _advice(recipe, variant, told[recipe["comparison"]["arm"]])
     others = [
         f"“{arm}” ({words.signed(one['delta'])}, {words.interval(one['ci_low'], one['ci_high'], sign=True)})"
         for arm, one in told.items()
@@ -44,7 +46,7 @@ def advice(recipe: dict[str, Any], variant: Variant, told: dict[str, Comparison]
     return found
 
 
-def _advice(variant: Variant, comparison: Comparison) -> dict[str, str]:
+def _advice(recipe: dict[str, Any], variant: Variant, comparison: Comparison) -> dict[str, str]:
     metric, arm, baseline = comparison["metric"], comparison["arm"], comparison["baseline"]
     named = variant.measure(metric)
     name, delta, low, high = words.phrase(metric), comparison["delta"], comparison["ci_low"], comparison["ci_high"]
@@ -57,7 +59,8 @@ def _advice(variant: Variant, comparison: Comparison) -> dict[str, str]:
         f"interval of the difference {words.interval(low, high, digits, True)}"
     )
     if comparison["verdict"] == "gain":
-        return {"what": f"Train as in arm “{arm}”{_with(variant, arm)}.", "why": f"Expect: {change}."}
+        what = f"Train as in arm “{arm}”{_with(variant, arm)}. {schedule(recipe, variant, arm)}".rstrip()
+        return {"what": what, "why": f"Expect: {change}."}
     if comparison["verdict"] == "loss":
         return {"what": f"Stay with arm “{baseline}”: “{arm}” is worse.", "why": f"Seen: {change}."}
     what = f"No gain shown: stay with arm “{baseline}”{_with(variant, baseline)} until more data says otherwise."
@@ -73,6 +76,30 @@ def _with(variant: Variant, arm: str) -> str:
         return ""
     trial, count = chosen.most_common(1)[0]
     return f" with the options “{trial}” (chosen on {count} of {chosen.total()} splits)"
+
+
+def schedule(recipe: dict[str, Any], variant: Variant, arm: str) -> str:
+    """How many synthetic images of whom, and how they take part; empty for an arm without any."""
+    whole = recipe
+    for path, value in recipe["study"]["variants"][variant.name]["set"].items():
+        whole = merge(whole, reduce(lambda inner, name: {name: inner}, reversed(path.split(".")), value))
+    made, of_arm, options = whole["synthesize"], whole["arms"][arm], whole["train_recognizer"]
+    if chosen := variant.chosen[arm]:
+        options = merge(options, of_arm["trials"][chosen.most_common(1)[0][0]])
+    use = options.get("use", {})
+    parts = []
+    if of_arm["existing"] and made["images_per_existing"]:
+        parts.append(f"{made['images_per_existing']} synthetic images of each train person{_share(use, 'existing')}")
+    if of_arm["new"] and made["new_identities"]:
+        own = " under a head of their own" if use.get("own_head") else ""
+        people = f"{made['new_identities']} new people with {made['images_per_new']} images each"
+        parts.append(f"{people}{own}{_share(use, 'new')}")
+    return f"That is: {' and '.join(parts)}; {options['steps']} steps." if parts else ""
+
+
+def _share(use: dict[str, Any], group: str) -> str:
+    share = use.get(group)
+    return "" if share is None else f", {words.percent(share)} of each batch"
 
 
 def smallest(better: str, comparison: Comparison) -> str:

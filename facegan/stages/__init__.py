@@ -17,6 +17,6 @@ VERSIONS = {
     "select": 1,
     "benchmark": 1,
     "report": 2,
-    "study": 3,
+    "study": 4,
 }
 STAGES = tuple(VERSIONS)
