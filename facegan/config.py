@@ -319,6 +319,9 @@ class Recipe(Frozen):
     report: Report = Report()
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="one recognizer per arm and seed")
     guide_seed: int = Field(1000, ge=0, description="seed of the guide, which never is a compared recognizer")
+    guide: dict[str, Any] = unset(
+        {}, description="options laid over train_recognizer for guide and judge, who learn from real people alone"
+    )
     arms: dict[Name, Arm] = Field(
         default_factory=lambda: {
             "real": Arm(),
@@ -358,6 +361,7 @@ class Recipe(Frozen):
         seed = getattr(self.audit.judge, "seed", None)
         if seed in (self.guide_seed, *self.seeds):
             raise ValueError(f"audit.judge.seed {seed} is also guide_seed or one of seeds: the judge must be another")
+        self._check_overlay("guide", self.guide)
         for name, arm in self.arms.items():
             self._check_trials(name, arm)
             existing = arm.existing and self.synthesize.images_per_existing > 0
@@ -377,15 +381,17 @@ class Recipe(Frozen):
                 "or one of them looks at the val people more often"
             )
         for trial, options in arm.trials.items():
-            if "weights" in options:
-                raise ValueError(f"arms.{name}.trials.{trial}: weights must be the same for all trials")
-            try:
-                self.recognizer(name, trial)
-            except ValidationError as error:
-                faults = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-                raise ValueError(f"arms.{name}.trials.{trial}.{'; '.join(faults)}") from None
+            self._check_overlay(f"arms.{name}.trials.{trial}", options)
 
-    def recognizer(self, arm: str, trial: str) -> TrainRecognizer:
-        """The options of an arm's trial: its own laid over train_recognizer."""
-        whole = merge(self.train_recognizer.model_dump(mode="json"), self.arms[arm].trials[trial])
-        return TrainRecognizer.model_validate(whole)
+    def _check_overlay(self, where: str, options: dict[str, Any]) -> None:
+        if "weights" in options:
+            raise ValueError(f"{where}: weights must be the same for all recognizers")
+        try:
+            self.recognizer(options)
+        except ValidationError as error:
+            faults = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            raise ValueError(f"{where}.{'; '.join(faults)}") from None
+
+    def recognizer(self, options: dict[str, Any]) -> TrainRecognizer:
+        """train_recognizer with `options` (of an arm's trial, of guide and judge) laid over it."""
+        return TrainRecognizer.model_validate(merge(self.train_recognizer.model_dump(mode="json"), options))

@@ -105,7 +105,7 @@ def _nodes(recipe: Recipe, hashes: dict[str, str]) -> list[Node]:
     if any(arm.synthetic for arm in recipe.arms.values()):
         gan = node("train_gan", recipe.train_gan, needs={"manifest": prepare})
         real = _merge(recipe, GUIDE, Arm(), prepare, None)
-        guide = _recognizer(recipe.train_recognizer, GUIDE, recipe.guide_seed, real, prepare, hashes)
+        guide = _recognizer(recipe.recognizer(recipe.guide), GUIDE, recipe.guide_seed, real, prepare, hashes)
         needs = {"manifest": prepare, "generator": gan, "guide": guide}
         synthesize = node("synthesize", recipe.synthesize, needs=needs)
         nodes += [real, guide, gan, synthesize, *_audit(recipe, prepare, synthesize, hashes)]
@@ -126,12 +126,12 @@ def _arm(
     """An arm's recognizers, with what chooses between its trials; and what the benchmark of each seed judges."""
     trials, seeds = recipe.arms[name].trials, recipe.seeds
     if len(trials) == 1:
-        only = recipe.recognizer(name, next(iter(trials)))
+        only = recipe.recognizer(next(iter(trials.values())))
         plain = {seed: _recognizer(only, name, seed, train, prepare, hashes) for seed in seeds}
         return list(plain.values()), {seed: {"recognizer": item} for seed, item in plain.items()}
     made: dict[tuple[str, int], Node] = {}
-    for trial in trials:
-        options = recipe.recognizer(name, trial)
+    for trial, own in trials.items():
+        options = recipe.recognizer(own)
         made |= {(trial, seed): _recognizer(options, name, seed, train, prepare, hashes, trial) for seed in seeds}
     needs = {f"{trial}:{seed}": item for (trial, seed), item in made.items()}
     extra = {"trials": list(trials), "seeds": list(seeds)}
@@ -148,7 +148,7 @@ def _audit(recipe: Recipe, prepare: Node, synthesize: Node, hashes: dict[str, st
     trained: list[Node] = []
     if isinstance(judge, Recognizer):
         real = _merge(recipe, JUDGE, Arm(), prepare, None, judge.people)
-        trained = [real, _recognizer(recipe.train_recognizer, JUDGE, judge.seed, real, prepare, hashes)]
+        trained = [real, _recognizer(recipe.recognizer(recipe.guide), JUDGE, judge.seed, real, prepare, hashes)]
         needs["judge"] = trained[1]
     return [*trained, Node("audit", options, hashed, needs=needs, raw=judge.fingerprint())]
 

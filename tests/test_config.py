@@ -39,6 +39,7 @@ from facegan.config import Recipe
             {"arms": {"real": {"trials": {"a": {"weights": "w"}}}, "real+synthetic": {"existing": True}}},
             "arms.real.trials.a: weights must be the same",
         ),
+        ({"guide": {"stepz": 1}}, "guide.stepz: Extra inputs"),
     ],
 )
 def test_impossible_recipes_are_refused_with_the_reason(changes: dict[str, Any], words: str) -> None:

@@ -74,6 +74,17 @@ def test_one_trial_leaves_the_graph_as_it_was(faces: Path) -> None:
     assert "trials" not in pick(graph.build(plain), "merge", "real").config["arm"]
 
 
+def test_guide_and_judge_may_be_trained_otherwise(faces: Path) -> None:
+    plain, other = tiny(faces), tiny(faces, guide={"steps": 3, "augment": {"flip": 0}})
+    nodes = {item.title: item for item in graph.build(other)}
+    for item in (item for item in graph.build(plain) if item.stage == "train_recognizer"):
+        now, before = nodes[item.title].config, item.config
+        if item.arm in ("guide", "judge"):
+            assert now == {**before, "steps": 3, "augment": {**before["augment"], "flip": 0}}
+        else:
+            assert now == before
+
+
 def test_trials_share_what_they_can_and_differ_where_they_must(faces: Path) -> None:
     nodes = graph.build(tried(faces))
     recognizers = [item for item in nodes if item.stage == "train_recognizer"]
