@@ -126,7 +126,8 @@ def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
         raise ConfigError(f"recipes extend each other in a circle: {' -> '.join([*seen, str(path)])}")
     data = _load_yaml(path)
     parent = data.pop("extends", None)
-    data = {key: value for key, value in data.items() if value is not None}  # `merge:` with nothing below it
+    # `merge:` with nothing below it says nothing; `study: null` takes the parent's study away.
+    data = {key: value for key, value in data.items() if value is not None or key == "study"}
     data.setdefault("name", re.sub(r"[^A-Za-z0-9._+-]+", "-", path.stem).lstrip("._+-")[:60] or "custom")
     if parent is None:
         return data

@@ -71,6 +71,11 @@ def test_null_takes_a_mapping_away_and_an_empty_stage_changes_nothing(tmp_path: 
     assert loaded.arms["real+synthetic"].new
 
 
+def test_null_takes_a_study_away(tmp_path: Path) -> None:
+    assert recipe.load(write(tmp_path, "extends: orl-study\nname: one\nstudy: null\n")).study is None
+    assert recipe.load(write(tmp_path, "extends: orl-tiny\nname: one\nstudy: null\n")).study is None
+
+
 def test_a_file_with_arms_of_its_own_replaces_the_default_arms(tmp_path: Path) -> None:
     text = "arms: {a: {}, b: {new: true}}\ncomparison: {baseline: a, arm: b}\n"
     assert list(recipe.load(write(tmp_path, text)).arms) == ["a", "b"]

@@ -23,24 +23,30 @@ class Mixture(IdentitiesConfig):
     """
 
     kind: Literal["mixture"] = "mixture"
-    parents: int = Field(2, ge=2, le=20, title="Parents", description="training people in each mixture")
+    parents: int = Field(
+        2, ge=2, le=20, title="Parents", description="training people in each mixture; all where there are fewer"
+    )
     concentration: float = Field(
         5.0, gt=0, title="Concentration", description="of the Dirichlet weights; large means equal shares"
     )
 
     def propose(self, codes: np.ndarray, count: int, rng: np.random.Generator) -> list[Proposal]:
-        """See IdentitiesConfig; raises ValueError with fewer training people than parents."""
+        """See IdentitiesConfig; raises ValueError with one training person.
+
+        Where all people are in every mixture the weights still tell mixtures apart: what is scaled to length is
+        how far the weights are from equal.
+        """
         import numpy as np
 
         from facegan.identities._proposal import Proposal
 
-        if len(codes) < self.parents:
-            raise ValueError(f"a mixture of {self.parents} people needs as many, got {len(codes)}")
-        mean = codes.mean(axis=0)
+        if len(codes) < 2:
+            raise ValueError(f"a mixture needs two people or more, got {len(codes)}")
+        mean, num_parents = codes.mean(axis=0), min(self.parents, len(codes))
         proposals = []
         for _ in range(count):
-            parents = rng.choice(len(codes), self.parents, replace=False)
-            weights = rng.dirichlet(np.full(self.parents, self.concentration))
+            parents = rng.choice(len(codes), num_parents, replace=False)
+            weights = rng.dirichlet(np.full(num_parents, self.concentration))
             deviations = codes[parents] - mean
             mixed = weights @ deviations
             length = weights @ np.linalg.norm(deviations, axis=1)
