@@ -6,6 +6,7 @@ import copy
 import io
 import warnings
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ def decode(data: bytes, max_megapixels: float = 100) -> Image.Image:
     if not data:
         raise BadImage("empty file")
     try:
-        image = Image.open(io.BytesIO(data))
+        image = Image.open(io.BytesIO(data), formats=_formats())
         width, height = image.size
         if width * height > max_megapixels * 1e6:
             raise BadImage(f"{width} x {height} px is more than {max_megapixels:g} megapixels")
@@ -41,6 +42,13 @@ def decode(data: bytes, max_megapixels: float = 100) -> Image.Image:
         raise BadImage(f"absurdly large: {str(error).split(',')[0]}") from error
     except Exception as error:  # each of Pillow's decoders has errors of its own
         raise BadImage(f"broken or truncated: {error}") from error
+
+
+@cache
+def _formats() -> list[str]:
+    """What Pillow reads but for EPS, which it hands to another program (Ghostscript) to run."""
+    Image.init()
+    return [name for name in Image.ID if name != "EPS"]
 
 
 def to_square(image: Image.Image, size_px: int, color: str) -> Image.Image:

@@ -18,7 +18,7 @@ from flows.screen import LINE_EVERY_S, console, span
 
 
 def source(word: str, options: dict[str, Any]) -> SourceConfig:
-    """The source of PATH, KIND:PATH or KIND, with the options that are not None; raises ConfigError."""
+    """The source of PATH, KIND:PATH or KIND, with those of the options that it has; raises ConfigError."""
     kind, colon, place = word.partition(":")
     if colon and kind in SOURCES.load():
         root: str | None = place
@@ -27,12 +27,7 @@ def source(word: str, options: dict[str, Any]) -> SourceConfig:
     else:
         kind, root = guess(Path(word).expanduser()), word
     member = SOURCES.get(kind)
-    given = {name: value for name, value in options.items() if value is not None}
-    if odd := [name for name in given if name not in member.model_fields]:
-        have = ", ".join(f"--{name.replace('_', '-')}" for name in options if name in member.model_fields) or "none"
-        raise ConfigError(
-            f"a source of kind '{kind}' has no option --{odd[0].replace('_', '-')}", fix=f"it has: {have}"
-        )
+    given = {name: value for name, value in options.items() if name in member.model_fields and value is not None}
     try:
         return member.model_validate({"kind": kind, **given, **({"root": root} if root is not None else {})})  # type: ignore[no-any-return]
     except ValidationError as error:
@@ -45,6 +40,10 @@ def source(word: str, options: dict[str, Any]) -> SourceConfig:
 def bring_in(words: Sequence[str], out: Path, options: dict[str, Any]) -> list[str]:
     """Import the sources; return the lines to print. Raises UserError as `import_`."""
     sources = [source(word, options) for word in words]
+    for name, value in options.items():
+        if value is not None and not any(name in type(item).model_fields for item in sources):
+            kinds = ", ".join(kind for kind, member in SOURCES.load().items() if name in member.model_fields)
+            raise ConfigError(f"no source here takes --{name.replace('_', '-')}", fix=f"these kinds do: {kinds}")
     names = Counter(item.dataset for item in sources if isinstance(item, OwnFaces))
     name, count = names.most_common(1)[0] if names else ("", 0)
     if count > 1 and options.get("dataset") is None:

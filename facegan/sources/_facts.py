@@ -137,8 +137,11 @@ def inside(images: Path, name: str) -> tuple[Path, str]:
     try:
         path = images / name
         relative = path.resolve().relative_to(images.resolve()).as_posix()
-    except (ValueError, OSError, RuntimeError) as error:  # RuntimeError: a loop of links; ValueError: NUL
+        plain = path.is_file() or not path.exists()  # reading one that is not there says so
+    except OSError as error:
+        raise ValueError(f"{error.strerror}: '{name}'"[:300]) from error
+    except (ValueError, RuntimeError) as error:  # RuntimeError: a loop of links; ValueError: NUL
         raise ValueError(f"'{name}' leads out of the folder of images, or in a circle"[:300]) from error
-    if path.exists() and not path.is_file():
+    if not plain:
         raise ValueError(f"'{name}' is no file"[:300])
     return path, relative

@@ -59,12 +59,16 @@ class Table:
         if _is_parquet(self.path):
             with pq.ParquetFile(self.path, pre_buffer=False, buffer_size=1 << 20) as file:
                 groups = range(file.num_row_groups) if group is None else [group]
-                yield from file.iter_batches(ROWS, groups, columns, use_threads=False)
+                for batch in file.iter_batches(ROWS, groups, columns, use_threads=False):
+                    batch.validate(full=True)
+                    yield batch
             return
         tops = list(dict.fromkeys(name if name in self.schema.names else name.split(".")[0] for name in columns))
-        for batch in _stream(self.path):
+        for whole in _stream(self.path):
+            batch = whole.select(tops)
+            batch.validate(full=True)  # Arrow believes a file's offsets, and would read where they lead
             for start in range(0, batch.num_rows, ROWS):
-                yield batch.select(tops).slice(start, ROWS)
+                yield batch.slice(start, ROWS)
 
     def _value(self, column: str, row: int) -> Any:
         with self._lock:
