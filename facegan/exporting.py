@@ -6,10 +6,8 @@ import hashlib
 import io
 import json
 import re
-import shutil
 import tarfile
 from collections.abc import Callable, Iterator
-from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,11 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from facegan import manifest
-from facegan.errors import ConfigError, UserError
+from facegan.errors import ConfigError
 from facegan.importing import STORED
 from facegan.sources.folder import METADATA
+from facegan.store import new_folder
 
-SHARD_BYTES, SHARD_ROWS = 500_000_000, 10_000
+SHARD_BYTES, SHARD_ROWS, GROUP_BYTES = 500_000_000, 10_000, 32_000_000
 LONGEST_NAME_BYTES = 120
 Rows = Iterator[dict[str, Any]]
 
@@ -35,12 +34,6 @@ def export(source: Path, kind: str, out: Path, progress: Callable[[int], None] =
     if kind not in FORMATS:
         raise ConfigError(f"unknown format '{kind}'", fix=f"choose one of: {', '.join(FORMATS)}")
     datasets = set(manifest.read(source, ["dataset"])["dataset"].unique().to_pylist())
-    out = out.expanduser().absolute()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"'{out}' is already there", fix="give another --out, or delete it first")
-    unfinished = out.with_name(f".{out.name}.incomplete")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True, mode=0o700)
     count = 0
 
     def counted() -> Rows:
@@ -50,13 +43,8 @@ def export(source: Path, kind: str, out: Path, progress: Callable[[int], None] =
             count += 1
             progress(count)
 
-    try:
-        FORMATS[kind](counted(), unfinished, len(datasets))
-        if out.exists():
-            out.rmdir()
-        unfinished.rename(out)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    with new_folder(out.expanduser().absolute()) as folder:
+        FORMATS[kind](counted(), folder, len(datasets))
     return count
 
 
@@ -89,10 +77,9 @@ def _write_new(folder: Path, stem: str, suffix: str, data: bytes) -> str:
 
 def _webdataset(rows: Rows, out: Path, datasets: int) -> None:
     """Tar shards of at most 10,000 samples or about 500 MB: image, .json, and .cls where a row has a label."""
-    number, row = 0, next(rows, None)
-    for shard in range(10**6):
-        if row is None:
-            return
+    number = shard = 0
+    row = next(rows, None)
+    while row is not None:
         size = count = 0
         with tarfile.open(out / f"shard-{shard:06d}.tar", "x", format=tarfile.USTAR_FORMAT) as tar:
             while row is not None and count < SHARD_ROWS and size < SHARD_BYTES:
@@ -102,6 +89,7 @@ def _webdataset(rows: Rows, out: Path, datasets: int) -> None:
                 if row["label"] is not None:
                     _add(tar, f"{number:09d}.cls", str(row["label"]).encode())
                 number, count, size, row = number + 1, count + 1, size + len(data), next(rows, None)
+        shard += 1
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
@@ -113,16 +101,30 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 def _parquet(rows: Rows, out: Path, datasets: int) -> None:
     """Parquet files that Hugging Face datasets loads with pictures, with the columns of the manifest."""
     schema = manifest.SCHEMA.with_metadata({"huggingface": manifest.HUGGINGFACE})
-    for number in range(10**6):
-        first = next(rows, None)
-        if first is None:
-            return
+    groups, number = _groups(rows), 0
+    group = next(groups, None)
+    while group:
+        size = 0
         with pq.ParquetWriter(out / f"data-{number:05d}.parquet", schema, compression="zstd") as writer:
-            size, group = 0, [first]
             while group and size < SHARD_BYTES:
                 writer.write_table(pa.Table.from_pylist(group, schema))
                 size += sum(len(row["image"]["bytes"]) for row in group)
-                group = list(islice(rows, 100)) if size < SHARD_BYTES else []
+                group = next(groups, None)
+        number += 1
+
+
+def _groups(rows: Rows) -> Iterator[list[dict[str, Any]]]:
+    """Lists of at most 1000 rows and about 32 MB."""
+    group: list[dict[str, Any]] = []
+    size = 0
+    for row in rows:
+        group.append(row)
+        size += len(row["image"]["bytes"])
+        if len(group) == 1000 or size >= GROUP_BYTES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
 
 
 FORMATS: dict[str, Callable[[Rows, Path, int], None]] = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,7 +17,7 @@ from facegan import manifest, quarantine
 from facegan.errors import UserError
 from facegan.images import BadImage, decode, encode_png, to_eight_bits
 from facegan.sources import SourceConfig, SourceImage
-from facegan.store import write_atomic
+from facegan.store import new_folder, write_atomic
 
 STORED = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")  # how a JPEG and a PNG begin
 GREY = ("1", "L", "LA", "I", "F")
@@ -60,28 +59,15 @@ def import_(
     a part of the manifest. Raises UserError when `out` holds something, a source cannot be read, or not one image
     can be used.
     """
-    out = out.expanduser().absolute()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"'{out}' is already there", fix="give another --out, or delete it first")
-    unfinished = out.with_name(f".{out.name}.incomplete")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True, mode=0o700)
     done = Imported()
-    try:
-        manifest.write(
-            unfinished, _rows(sources, done, max_megapixels, threads, progress), "import", {}, fingerprint=""
-        )
+    with new_folder(out.expanduser().absolute()) as folder:
+        manifest.write(folder, _rows(sources, done, max_megapixels, threads, progress), "import", {}, fingerprint="")
         if not done.images:
             reasons = Counter(item["reason"] for item in done.bad).most_common(3)
             seen = "; ".join(f"{count} x {reason}" for reason, count in reasons)
             raise UserError(f"not one image can be used ({seen})"[:1000], fix="give a source of images that decode")
-        quarantine.write(unfinished, done.bad)
-        write_atomic(unfinished / "summary.json", json.dumps(done.summary(), indent=1).encode())
-        if out.exists():
-            out.rmdir()
-        unfinished.rename(out)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        quarantine.write(folder, done.bad)
+        write_atomic(folder / "summary.json", json.dumps(done.summary(), indent=1).encode())
     return done
 
 

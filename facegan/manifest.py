@@ -22,7 +22,7 @@ from facegan.errors import UserError
 SCHEMA_VERSION = "1.0"
 FOLDER = "manifest"
 ROWS_PER_PART = 10_000
-BYTES_PER_PART = 256_000_000  # of images: what is held in memory
+BYTES_PER_PART = 128_000_000  # of images: what is held in memory
 SPLITS = ("train", "val", "test")
 UNASSIGNED = "unassigned"  # the split of imported rows, until prepare decides
 NEW = "synthetic/"  # how identities of people who do not exist begin: it is their dataset
@@ -86,6 +86,8 @@ def write(
         }
         table = pa.Table.from_pylist(chunk, schema=SCHEMA.with_metadata(metadata))
         pq.write_table(table, target / f"part-{number:05d}.parquet", compression="zstd", row_group_size=1000)
+        chunk.clear()
+        del table  # else both are held until the next part is full
     return dict(sorted(counts.items()))
 
 
@@ -125,7 +127,8 @@ def read(path: Path, columns: Sequence[str] | None = None, split: str | None = N
 def iterate(path: Path, split: str | None = None) -> Iterator[dict[str, Any]]:
     """Rows as dicts, a part at a time: memory is bounded by a part."""
     for part in parts(path):
-        yield from _read_part(part, None, split).to_pylist()
+        for batch in _read_part(part, None, split).to_batches(max_chunksize=100):
+            yield from batch.to_pylist()
 
 
 def _read_part(part: Path, columns: Sequence[str] | None, split: str | None) -> pa.Table:

@@ -19,7 +19,7 @@ from drawn import Lab, draw_face, draw_lfw, tiny
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from facegan import manifest
+from facegan import exporting, manifest
 from facegan.errors import UserError
 from facegan.exporting import FORMATS, escape, export
 from facegan.importing import import_
@@ -189,6 +189,18 @@ def test_hugging_face_shows_an_export(odd: Path, tmp_path: Path) -> None:
     files = str(tmp_path / "there" / "*.parquet")
     loaded = load_dataset("parquet", data_files=files, cache_dir=str(tmp_path / "cache"))["train"]
     assert loaded.num_rows == 2 * len(NAMES) + 3 and loaded[0]["image"].size == (44, 48)
+
+
+@pytest.mark.parametrize("kind", ["webdataset", "parquet"])
+def test_large_exports_are_cut_into_files(
+    odd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(exporting, "SHARD_BYTES", 5_000)
+    monkeypatch.setattr(exporting, "GROUP_BYTES", 2_000)
+    export(odd, kind, tmp_path / "there")
+    assert len(list((tmp_path / "there").iterdir())) > 3
+    import_([source(kind, tmp_path / "there")], tmp_path / "back")
+    assert kept(tmp_path / "back") == kept(odd)
 
 
 def test_names_become_file_names_and_stay_apart() -> None:

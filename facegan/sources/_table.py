@@ -42,7 +42,8 @@ class Table:
                     self.schema: pa.Schema = file.schema_arrow
                     counts = [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)]
             else:
-                self.schema, counts = _stream(path).schema, [0]
+                with pa.memory_map(str(path)) as file:
+                    self.schema, counts = pa.ipc.open_stream(file).schema, [0]
         self._starts = [0, *itertools.accumulate(counts[:-1])] if counts else [0]
 
     def rows(self, columns: list[str]) -> Iterator[dict[str, Any]]:
@@ -64,11 +65,14 @@ class Table:
                     yield batch
             return
         tops = list(dict.fromkeys(name if name in self.schema.names else name.split(".")[0] for name in columns))
-        for whole in _stream(self.path):
-            batch = whole.select(tops)
-            batch.validate(full=True)  # Arrow believes a file's offsets, and would read where they lead
-            for start in range(0, batch.num_rows, ROWS):
-                yield batch.slice(start, ROWS)
+        with pa.memory_map(str(self.path)) as file:
+            for whole in pa.ipc.open_stream(file):
+                batch = whole.select(tops)
+                batch.validate(full=True)  # Arrow believes a file's offsets, and would read where they lead
+                for start in range(0, batch.num_rows, ROWS):
+                    yield batch.slice(start, ROWS)
+            if file.tell() < file.size():
+                raise ValueError(f"it is damaged: an end is marked at byte {file.tell()}, and more comes after")
 
     def _value(self, column: str, row: int) -> Any:
         with self._lock:
@@ -123,10 +127,6 @@ def _said(path: Path) -> Iterator[None]:
 
 def _is_parquet(path: Path) -> bool:
     return path.suffix != ".arrow"
-
-
-def _stream(path: Path) -> pa.RecordBatchReader:
-    return pa.ipc.open_stream(pa.memory_map(str(path)))
 
 
 def files(root: Path) -> list[Path]:
