@@ -22,9 +22,11 @@ from facegan.errors import UserError
 SCHEMA_VERSION = "1.0"
 FOLDER = "manifest"
 ROWS_PER_PART = 10_000
+BYTES_PER_PART = 128_000_000  # of images: what is held in memory
 SPLITS = ("train", "val", "test")
+UNASSIGNED = "unassigned"  # the split of imported rows, until prepare decides
 NEW = "synthetic/"  # how identities of people who do not exist begin: it is their dataset
-_HUGGINGFACE = json.dumps({"info": {"features": {"image": {"_type": "Image"}}}})
+HUGGINGFACE = json.dumps({"info": {"features": {"image": {"_type": "Image"}}}})
 
 SCHEMA = pa.schema(
     [
@@ -58,10 +60,13 @@ def row(image_bytes: bytes, **columns: Any) -> dict[str, Any]:
     return {**blank, "image": {"bytes": image_bytes, "path": None}, "image_id": image_id, **columns}
 
 
-def write(folder: Path, rows: Iterable[dict[str, Any]], stage: str, inputs: dict[str, str]) -> dict[str, int]:
+def write(
+    folder: Path, rows: Iterable[dict[str, Any]], stage: str, inputs: dict[str, str], fingerprint: str | None = None
+) -> dict[str, int]:
     """Write rows below `folder/manifest`, a part at a time; return the counts {source/split: rows}.
 
-    The same rows give the same bytes. `stage` and `inputs` ({name: fingerprint}) go to the schema metadata.
+    The same rows give the same bytes. `stage`, `inputs` ({name: fingerprint}) and `fingerprint` (by default that
+    of the stage whose folder it is) go to the schema metadata.
     """
     target = folder / FOLDER
     target.mkdir(parents=True, exist_ok=True)
@@ -72,28 +77,30 @@ def write(folder: Path, rows: Iterable[dict[str, Any]], stage: str, inputs: dict
         part: Counter[str] = Counter(f"{r['source']}/{r['split']}" for r in chunk)
         counts.update(part)
         metadata = {
-            "huggingface": _HUGGINGFACE,
+            "huggingface": HUGGINGFACE,
             "schema_version": SCHEMA_VERSION,
             "stage": stage,
-            "fingerprint": folder.name.removesuffix(".incomplete"),
+            "fingerprint": folder.name.removesuffix(".incomplete") if fingerprint is None else fingerprint,
             "inputs": json.dumps(inputs, sort_keys=True),
             "counts": json.dumps(dict(sorted(part.items()))),
         }
         table = pa.Table.from_pylist(chunk, schema=SCHEMA.with_metadata(metadata))
         pq.write_table(table, target / f"part-{number:05d}.parquet", compression="zstd", row_group_size=1000)
+        chunk.clear()
+        del table  # else both are held until the next part is full
     return dict(sorted(counts.items()))
 
 
 def _chunks(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """Lists of at most ROWS_PER_PART rows; one empty list when there are no rows, so that a part is written."""
+    """Lists of at most ROWS_PER_PART rows and about BYTES_PER_PART of images; an empty one when there are no rows."""
     chunk: list[dict[str, Any]] = []
-    empty = True
+    empty, held = True, 0
     for item in rows:
         chunk.append(item)
-        empty = False
-        if len(chunk) == ROWS_PER_PART:
+        empty, held = False, held + len(item["image"]["bytes"])
+        if len(chunk) == ROWS_PER_PART or held >= BYTES_PER_PART:
             yield chunk
-            chunk = []
+            chunk, held = [], 0
     if chunk or empty:
         yield chunk
 
@@ -120,7 +127,8 @@ def read(path: Path, columns: Sequence[str] | None = None, split: str | None = N
 def iterate(path: Path, split: str | None = None) -> Iterator[dict[str, Any]]:
     """Rows as dicts, a part at a time: memory is bounded by a part."""
     for part in parts(path):
-        yield from _read_part(part, None, split).to_pylist()
+        for batch in _read_part(part, None, split).to_batches(max_chunksize=100):
+            yield from batch.to_pylist()
 
 
 def _read_part(part: Path, columns: Sequence[str] | None, split: str | None) -> pa.Table:
@@ -164,7 +172,7 @@ def validate(path: Path) -> list[str]:
         name = item["image_id"][:12]
         if hashlib.sha256(item["image"]["bytes"]).hexdigest() != item["image_id"]:
             faults.append(f"{name}: image_id is not the sha256 of the stored bytes")
-        if item["split"] not in SPLITS:
+        if item["split"] not in (*SPLITS, UNASSIGNED):
             faults.append(f"{name}: split is '{item['split']}'")
         if item["source"] not in ("real", "synthetic"):
             faults.append(f"{name}: source is '{item['source']}'")

@@ -100,6 +100,28 @@ def write_atomic(path: Path, data: bytes) -> None:
         raise disk_error(path, error) from error
 
 
+@contextlib.contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """A folder to write to, for you alone, that becomes `out` when all is well and is gone when not.
+
+    Raises UserError when `out` is there and holds something, or the disk is full.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"'{out}' is already there", fix="give another --out, or delete it first")
+    unfinished = out.with_name(f".{out.name}.incomplete")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        unfinished.mkdir(parents=True, mode=0o700)
+        yield unfinished
+        if out.exists():
+            out.rmdir()
+        unfinished.rename(out)
+    except OSError as error:
+        raise disk_error(out, error) from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
 def disk_error(path: Path, error: OSError) -> UserError:
     """The message for a write that failed: the path, the reason, the room that is left."""
     try:

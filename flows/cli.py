@@ -160,6 +160,42 @@ def regenerate(
     typer.echo(f"{out}: {also}")
 
 
+@main.command("import")
+@said
+def import_(
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="SOURCE...", help="a path, or KIND:PATH with a kind of `facegan list sources`"),
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="where the manifest goes")],
+    dataset: Annotated[str | None, typer.Option("--dataset", help="first part of identity names")] = None,
+    license_: Annotated[str | None, typer.Option("--license", help="kept with every row that names no other")] = None,
+    identity_column: Annotated[str | None, typer.Option("--identity-column", help="holds the person")] = None,
+    image_column: Annotated[str | None, typer.Option("--image-column", help="holds the image or its path")] = None,
+    images: Annotated[str | None, typer.Option("--images", metavar="DIR", help="where paths in a table start")] = None,
+) -> None:
+    """Bring faces of any form into one manifest; no JPEG or PNG is encoded anew."""
+    from flows.transfer import bring_in
+
+    options = {"dataset": dataset, "license": license_, "identity_column": identity_column}
+    for line in bring_in(sources, out, {**options, "image_column": image_column, "images": images}):
+        typer.echo(line)
+
+
+@main.command()
+@said
+def export(
+    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="an import's or a stage's folder")],
+    format_: Annotated[str, typer.Option("--format", help="folder, webdataset or parquet")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="where the files go")],
+) -> None:
+    """Write a manifest's images for other tools; the bytes are the stored ones."""
+    from flows.transfer import take_out
+
+    for line in take_out(manifest, format_, out):
+        typer.echo(line)
+
+
 def _load(recipe: str, sets: list[str] | None, until: str | None, workdir: Path) -> tuple[Recipe, list[Node], Path]:
     from facegan import graph
     from facegan.recipe import load

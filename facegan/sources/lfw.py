@@ -2,47 +2,23 @@
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import re
-import zipfile
-import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from facegan.errors import UserError
-from facegan.sources import SOURCES, Side, SourceConfig, SourceImage, check_size
+from facegan.sources import SOURCES, Side, SourceConfig, SourceImage
+from facegan.sources._zip import members
 
 LICENSE = "Labeled Faces in the Wild (Huang et al. 2007), for research; the photos are their owners'"
 HERE = "put the aligned LFW there (NAME/NAME_0001.jpg, a folder or a .zip of it), or set prepare.source.root"
 VIEW1 = "give LFW's own pairsDevTrain.txt (View 1) as prepare.source.pairs, or null for a split by prepare.split"
 
 _IMAGE = re.compile(r"(?:(?P<top>[^/]+)/)?(?P<file>(?P<name>[!-.0-~]+)/(?P=name)_\d{4}\.jpg)")
-
-
-@dataclass(frozen=True)
-class _Member(SourceImage):
-    """An image in a zip archive, which is read in place."""
-
-    archive: zipfile.ZipFile | None = None
-    member: str = ""
-
-    def read(self) -> bytes:
-        """See SourceImage; a broken member is an OSError too."""
-        assert self.archive is not None
-        check_size(self.archive.getinfo(self.member).file_size)
-        try:
-            return self.archive.read(self.member)
-        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # RuntimeError: encrypted
-            raise OSError(errno.EIO, f"broken in the archive ({error or type(error).__name__})") from error
-
-    def sha256(self) -> str:
-        """See SourceImage."""
-        return hashlib.sha256(self.read()).hexdigest()
 
 
 @SOURCES.register
@@ -87,19 +63,10 @@ def _folder(root: Path) -> Iterator[SourceImage]:
 
 
 def _zipped(path: Path) -> Iterator[SourceImage]:
-    """The images of an archive, of which nothing is unpacked; a member whose name leads out of it is refused."""
-    try:
-        archive = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise UserError(f"'{path}' is no zip archive that can be read: {error}", fix=HERE) from error
-    for member in sorted(set(archive.namelist())):
-        if member.startswith("/") or ".." in member.split("/"):
-            raise UserError(
-                f"'{path}' holds '{member}', which leads out of it", fix="do not use this archive: make it anew"
-            )
+    """The images of an archive, of which nothing is unpacked."""
+    for member, reader in members(path, HERE):
         if found := _IMAGE.fullmatch(member):
-            name, file = found["name"], found["file"]
-            yield _Member(f"lfw/{name}", file, path, LICENSE, archive=archive, member=member)
+            yield SourceImage(f"lfw/{found['name']}", found["file"], path, LICENSE, reader=reader)
 
 
 def read_people(path: Path) -> set[str]:

@@ -10,18 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from facegan import manifest
+from facegan import manifest, quarantine
 from facegan.config import Prepare, Split
 from facegan.errors import UserError
 from facegan.events import Context
-from facegan.images import BadImage, decode, encode_png, to_square
+from facegan.images import BadImage, decode, encode_png, points_to_square, to_square
 from facegan.sources import SourceImage
 from facegan.store import write_atomic
-
-QUARANTINE = pa.schema([("file", pa.string()), ("identity", pa.string()), ("reason", pa.string())])
 
 
 def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
@@ -30,59 +26,60 @@ def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: P
     The summary counts as `not_used` what train_identities, train_images and val_images left out. Raises UserError
     when fewer than two people are left for each of train, val and test.
     """
-    quarantine: list[dict[str, str]] = []
+    bad: list[dict[str, str]] = []
     sources = list(options.source.rows())
-    readable = list(_read(sources, options, quarantine, context))
+    readable = list(_read(sources, options, bad, context))
+    readable.sort(key=quarantine.by_person)  # sources list images as they are quick to read
     counts = Counter(row["identity"] for row in readable)
     held = {item.identity for item in sources if item.side == "test"}  # by the source's own protocol
     few = {name for name, count in counts.items() if count < options.min_images and name not in held}
     for item in readable:
         if item["identity"] in few:
             reason = f"identity has {counts[item['identity']]} readable image(s), min_images is {options.min_images}"
-            quarantine.append({"file": item["file"], "identity": item["identity"], "reason": reason})
+            bad.append({"file": item["file"], "identity": item["identity"], "reason": reason})
     kept = [item for item in readable if item["identity"] not in few]
     split = assign(sorted({item["identity"] for item in kept}), options.split, held)
-    _check(split, counts, options, len(sources), quarantine)
+    _check(split, counts, options, len(sources), bad)
     usable = len(split), len(kept)
     split, kept = thin(split, kept, options)
     rows = (_row(item, split[item["identity"]]) for item in kept)
     manifest.write(out, rows, "prepare", {})
-    quarantine.sort(key=lambda item: (item["identity"], item["file"]))
-    pq.write_table(pa.Table.from_pylist(quarantine, QUARANTINE), out / "quarantine.parquet")
+    quarantine.write(out, bad)
     people, images = Counter(split.values()), Counter(split[item["identity"]] for item in kept)
     splits = {s: {"identities": people[s], "images": images[s]} for s in manifest.SPLITS}
     summary = {
         "files": len(sources),
-        "quarantined": len(quarantine),
+        "quarantined": len(bad),
         "splits": splits,
     }
     if options.train_identities or options.train_images or options.val_images:
         summary["not_used"] = {"identities": usable[0] - len(split), "images": usable[1] - len(kept)}
     write_atomic(out / "summary.json", json.dumps(summary, indent=1).encode())
     context.table([{"split": s, **v} for s, v in splits.items()], "people and images of each split")
-    if quarantine:
-        context.table(quarantine[:20], f"{len(quarantine)} image(s) in the quarantine")
+    if bad:
+        context.table(sorted(bad, key=quarantine.by_person)[:20], f"{len(bad)} image(s) in the quarantine")
 
 
 def _read(
-    sources: list[SourceImage], options: Prepare, quarantine: list[dict[str, str]], context: Context
+    sources: list[SourceImage], options: Prepare, bad: list[dict[str, str]], context: Context
 ) -> Iterator[dict[str, Any]]:
-    """Decoded and resized images; what fails goes to `quarantine` with the reason."""
+    """Decoded and resized images; what fails goes to `bad` with the reason."""
     for number, item in enumerate(sources, start=1):
         try:
             data = item.read()
-            image = to_square(decode(data, options.max_megapixels), options.size_px, options.color)
+            photo = decode(data, options.max_megapixels)
+            image = to_square(photo, options.size_px, options.color)
             yield {
                 "identity": item.identity,
                 "file": item.relative,
                 "pixels": np.asarray(image),
-                "source_sha256": hashlib.sha256(data).hexdigest(),
+                "source_sha256": item.source_sha256 or hashlib.sha256(data).hexdigest(),
                 "license": item.license,
                 "group": item.group,
+                "landmarks": item.landmarks and points_to_square(item.landmarks, photo.size, options.size_px),
             }
         except (BadImage, OSError) as error:
-            reason = str(error) if isinstance(error, BadImage) else f"cannot be read: {error.strerror}"
-            quarantine.append({"file": item.relative, "identity": item.identity, "reason": reason})
+            bad.append({"file": item.relative, "identity": item.identity, "reason": quarantine.reason(error)})
         context.progress(number, len(sources), "images")
 
 
@@ -99,6 +96,7 @@ def _row(item: dict[str, Any], split: str) -> dict[str, Any]:
         width=width,
         license=item["license"],
         group=item["group"],
+        landmarks=item["landmarks"],
     )
 
 
@@ -166,13 +164,13 @@ def quotas(people: int, options: Split, held: bool = False) -> dict[str, int]:
 
 
 def _check(
-    split: dict[str, str], counts: Counter[str], options: Prepare, files: int, quarantine: list[dict[str, str]]
+    split: dict[str, str], counts: Counter[str], options: Prepare, files: int, bad: list[dict[str, str]]
 ) -> None:
     people = Counter(split.values())
     paired = {split[name] for name in split if counts[name] >= 2}  # the others have no genuine pair
     if min(people[s] for s in manifest.SPLITS) >= 2 and paired >= {"val", "test"}:
         return
-    reasons = Counter(item["reason"] for item in quarantine).most_common(3)
+    reasons = Counter(item["reason"] for item in bad).most_common(3)
     seen = "; ".join(f"{count} x {reason}" for reason, count in reasons) or "nothing was quarantined"
     raise UserError(
         f"too few usable people in {getattr(options.source, 'root', options.source.kind)}: train {people['train']}, "
