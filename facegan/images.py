@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from facegan import manifest
 from facegan.errors import UserError
 
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # `decode` has a bound of its own
 MODES = {"grey": "L", "rgb": "RGB"}
 
 
@@ -21,19 +22,21 @@ class BadImage(Exception):
     """An image that cannot be used; the message is the reason that the quarantine shows."""
 
 
+class BadFace(BadImage):
+    """A photo that can be read, but whose face cannot be used."""
+
+
 def decode(data: bytes, max_megapixels: float = 100) -> Image.Image:
     """A decoded, upright image; raises BadImage with the reason (empty, unreadable, truncated, too large)."""
     if not data:
         raise BadImage("empty file")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own bound comes next
-            image = Image.open(io.BytesIO(data))
-            width, height = image.size
-            if width * height > max_megapixels * 1e6:
-                raise BadImage(f"{width} x {height} px is more than {max_megapixels:g} megapixels")
-            image.load()
-            return ImageOps.exif_transpose(image)
+        image = Image.open(io.BytesIO(data))
+        width, height = image.size
+        if width * height > max_megapixels * 1e6:
+            raise BadImage(f"{width} x {height} px is more than {max_megapixels:g} megapixels")
+        image.load()
+        return ImageOps.exif_transpose(image)
     except BadImage:
         raise
     except UnidentifiedImageError as error:
@@ -45,7 +48,19 @@ def decode(data: bytes, max_megapixels: float = 100) -> Image.Image:
 
 
 def to_square(image: Image.Image, size_px: int, color: str) -> Image.Image:
-    """The centre square of an image at size_px, grey or RGB; 16-bit images are brought to 8 bits.
+    """The centre square of an image at size_px, grey or RGB; see `to_eight_bits`."""
+    return ImageOps.fit(to_eight_bits(image, color), (size_px, size_px), Image.Resampling.LANCZOS)
+
+
+def points_to_square(points: Sequence[float], size: tuple[int, int], size_px: int) -> list[float]:
+    """Points x, y, x, y ... in an image of size (width, height) px, where `to_square` puts them."""
+    side = min(size)
+    left, top = (size[0] - side) / 2, (size[1] - side) / 2
+    return [(value - (top if number % 2 else left)) * size_px / side for number, value in enumerate(points)]
+
+
+def to_eight_bits(image: Image.Image, color: str) -> Image.Image:
+    """An image in grey or RGB, 8 bits a channel; what is transparent shows white.
 
     Raises BadImage for a colour mode that Pillow cannot convert.
     """
@@ -57,10 +72,9 @@ def to_square(image: Image.Image, size_px: int, color: str) -> Image.Image:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     try:
-        converted = image.convert(MODES[color])
+        return image.convert(MODES[color])
     except ValueError as error:
         raise BadImage(f"colour mode {image.mode} cannot be converted") from error
-    return ImageOps.fit(converted, (size_px, size_px), Image.Resampling.LANCZOS)
 
 
 def encode_png(pixels: np.ndarray) -> bytes:

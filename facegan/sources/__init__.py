@@ -27,7 +27,8 @@ Side = Literal["develop", "test"]
 class SourceImage:
     """One image file of a source: `identity` is `dataset/name`, `relative` its path below the source's root.
 
-    `side` is None where the source leaves it to prepare.split who trains and who tests.
+    `landmarks` are five points x, y in px (eyes, nose, corners of the mouth). `side` is None where the source leaves
+    it to prepare.split who trains and who tests.
     """
 
     identity: str
@@ -36,6 +37,7 @@ class SourceImage:
     license: str | None = None
     group: str | None = None
     side: Side | None = None
+    landmarks: tuple[float, ...] | None = None
 
     def read(self) -> bytes:
         """The file's bytes; raises OSError when it cannot be read or is larger than 500 MB."""
