@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from facegan.reporting import faces, sections, words
+from facegan.reporting import faces, prepared, sections, words
 from facegan.reporting.audited import Audited
 from facegan.reporting.faces import Gallery
 from facegan.reporting.figures import ARMS, Drawn
@@ -36,7 +36,7 @@ def context(recipe: dict[str, Any], inputs: dict[str, Path], findings: Findings,
     named = next(m for m in findings.measures if m.name == comparison["metric"])
     arms = sections.arms(recipe, inputs)
     synthetic = "synthesize" in inputs
-    prepared = sections.read_json(inputs["prepare"] / "summary.json")
+    summary = sections.read_json(inputs["prepare"] / "summary.json")
     return {
         "recipe": recipe,
         "comparison": comparison,
@@ -48,7 +48,7 @@ def context(recipe: dict[str, Any], inputs: dict[str, Path], findings: Findings,
         "smallest": words.smallest(named, comparison),
         "gloss": words.gloss(named.name, named.arms[comparison["baseline"]].mean),
         "strip": strip(named, comparison),
-        "splits": prepared["splits"],
+        "splits": summary["splits"],
         "n_images": findings.n_images,
         "arms": arms,
         "invented": material.gallery.n_new if material.gallery else 0,
@@ -58,6 +58,7 @@ def context(recipe: dict[str, Any], inputs: dict[str, Path], findings: Findings,
         "samples": material.samples,
         "audited": material.audited,
         "quarantine": sections.quarantine(inputs["prepare"]),
+        "prepared": prepared.collect(inputs["prepare"], recipe["report"]["show_faces"]),
         "filters": sections.filters(inputs["synthesize"]) if synthetic else None,
         "duplicates": sections.duplicates(recipe, inputs),
         "trials": sections.trials(recipe, inputs),
