@@ -37,54 +37,77 @@ def inspect(path: Path, check: bool = False, progress: Progress = lambda done, t
     if not path.exists():
         raise UserError(f"there is no manifest '{path}'", fix="give a stage's folder or its manifest/ folder")
     total = sum(pq.read_metadata(part).num_rows for part in _readable(manifest.parts(path)))
-    counts: dict[str, Counter[str]] = {name: Counter() for name in ("sizes", "formats", "licenses", "datasets")}
-    people: dict[str, Counter[str]] = {}
-    seen: Counter[bytes] = Counter()
-    scores: list[float] = []
-    near: list[dict[str, Any]] = []
-    n_near = n_across = unreadable = landmarks = done = 0
+    tally = _Tally()
     for chunk in _chunks(manifest.iterate(path)):
         kept, pixels = [], []
         for row in chunk:
-            counts["sizes"][f"{row['width']} x {row['height']}"] += 1
-            counts["licenses"][row["license"] or "not stated"] += 1
-            counts["datasets"][row["dataset"]] += 1
-            people.setdefault(f"{row['source']}/{row['split']}", Counter())[row["identity"]] += 1
-            digest = bytes.fromhex(row["image_id"])[:16]
-            seen[digest] += 1
-            landmarks += row["landmarks"] is not None
-            if row["quality"] is not None:
-                scores.append(row["quality"])
-            try:
-                counts["formats"][_format(row["image"]["bytes"])] += 1
-                if seen[digest] == 1:
-                    pixels.append(to_pixels(row["image"]["bytes"]))
-                    kept.append((row["identity"], row["image_id"]))
-            except (OSError, SyntaxError, ValueError):
-                unreadable += 1
-            done += 1
-            progress(done, total)
-        for i, j, value in alike(thumbnails(pixels), NEAR):
-            n_near += 1
-            n_across += kept[i][0] != kept[j][0]
-            if len(near) < LISTED:
-                (who, image), (other, other_image) = kept[i], kept[j]
-                near.append({"identity": who, "image_id": image, "other_identity": other,
-                             "other_image_id": other_image, "correlation": round(min(value, 1.0), 4)})  # fmt: skip
+            if (photo := tally.add(row)) is not None:
+                kept.append((row["identity"], row["image_id"]))
+                pixels.append(photo)
+            progress(tally.images, total)
+        tally.compare(kept, pixels)
     return {
-        "images": total,
-        "identities": len(set().union(*people.values())),
-        "groups": {k: {"images": c.total(), "identities": len(c)} for k, c in sorted(people.items())},
-        "images_per_identity": _quantiles([n for c in people.values() for n in c.values()]),
-        **{name: dict(counter.most_common(LISTED)) for name, counter in counts.items()},
-        "with_landmarks": landmarks,
-        "quality": _quantiles(scores),
-        "exact_duplicates": seen.total() - len(seen),
-        "near_duplicates": {"pairs": n_near, "across": n_across, "listed": near},
-        "unreadable": unreadable,
+        **tally.result(),
         "quarantine": _quarantine(path),
         **({"faults": manifest.validate(path)} if check else {}),
     }
+
+
+class _Tally:
+    """Counts over the rows of a manifest, none of which it keeps."""
+
+    def __init__(self) -> None:
+        self.images = self.unreadable = self.with_landmarks = self.near = self.across = 0
+        self.counts: dict[str, Counter[str]] = {n: Counter() for n in ("sizes", "formats", "licenses", "datasets")}
+        self.people: dict[str, Counter[str]] = {}
+        self.seen: set[str] = set()
+        self.quality: list[float] = []
+        self.listed: list[dict[str, Any]] = []
+
+    def add(self, row: dict[str, Any]) -> np.ndarray | None:
+        """Count a row; its pixels, or None where its bytes were seen before or cannot be read."""
+        self.images += 1
+        self.counts["sizes"][f"{row['width']} x {row['height']}"] += 1
+        self.counts["licenses"][row["license"] or "not stated"] += 1
+        self.counts["datasets"][row["dataset"]] += 1
+        self.people.setdefault(f"{row['source']}/{row['split']}", Counter())[row["identity"]] += 1
+        self.with_landmarks += row["landmarks"] is not None
+        if row["quality"] is not None:
+            self.quality.append(row["quality"])
+        new = row["image_id"] not in self.seen
+        self.seen.add(row["image_id"])
+        try:
+            self.counts["formats"][_format(row["image"]["bytes"])] += 1
+            return to_pixels(row["image"]["bytes"]) if new else None
+        except (OSError, SyntaxError, ValueError, TypeError):
+            self.unreadable += 1
+            return None
+
+    def compare(self, names: list[tuple[str, str]], pixels: list[np.ndarray]) -> None:
+        """Count the near-duplicates among some images, each with its (identity, image_id)."""
+        for i, j, value in alike(thumbnails(pixels), NEAR):
+            (who, image), (other, other_image) = names[i], names[j]
+            self.near += 1
+            self.across += who != other
+            if len(self.listed) < LISTED:
+                pair = {"identity": who, "image_id": image, "other_identity": other, "other_image_id": other_image}
+                self.listed.append({**pair, "correlation": round(min(value, 1.0), 4)})
+
+    def result(self) -> dict[str, Any]:
+        """See `inspect`."""
+        each = [count for group in self.people.values() for count in group.values()]
+        return {
+            "images": self.images,
+            "identities": len(set().union(*self.people.values())),
+            "groups": {k: {"images": c.total(), "identities": len(c)} for k, c in sorted(self.people.items())},
+            "images_per_identity": _quantiles(each),
+            **{name: dict(counter.most_common(LISTED)) for name, counter in self.counts.items()},
+            "with_landmarks": self.with_landmarks,
+            "quality": _quantiles(self.quality),
+            "exact_duplicates": self.images - len(self.seen),
+            "near_duplicates": {"pairs": self.near, "across": self.across, "listed": self.listed},
+            "unreadable": self.unreadable,
+        }
 
 
 def _readable(parts: list[Path]) -> Iterator[Path]:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 POINTS = "shape_predictor_5_face_landmarks.dat"
+WEAK = 0.25
+"""Of the best face's score in a photo: what scores less beside it is most often no face, and does not count."""
 FIX = "pip install 'facegan[align]', or choose another detector: `facegan list detectors`"
 
 
@@ -33,10 +35,10 @@ class Dlib(DetectorConfig):
     # outer and inner corner of the eye at the right of the picture, of the eye at its left, base of the nose
     template: ClassVar[Sequence[tuple[float, float]]] = (
         (80.3, 53.3),
-        (66.6, 53.8),
-        (31.9, 53.6),
+        (66.7, 53.8),
+        (32.0, 53.6),
         (45.6, 53.9),
-        (56.5, 80.2),
+        (56.5, 80.1),
     )
     kind: Literal["dlib"] = "dlib"
     max_side_px: int = Field(1600, ge=200, le=10_000, description="larger photos are searched at this size")
@@ -65,13 +67,14 @@ class Dlib(DetectorConfig):
 
         def detect(photo: np.ndarray, landmarks: Sequence[float] | None = None) -> list[Face]:
             small, factor = shrunk(photo, self.max_side_px)
-            rectangles: Sequence[dlib.rectangle] = ()
             for times in range(self.upsample + 1):
-                rectangles, _, _ = detector.run(small, times, self.min_score)
+                rectangles, scores, _ = detector.run(small, times, self.min_score)
                 if len(rectangles):
                     break
             found = []
-            for rectangle in rectangles:
+            for rectangle, score in zip(rectangles, scores, strict=True):
+                if score < WEAK * max(scores):
+                    continue
                 corners = np.array([(p.x, p.y) for p in predictor(small, rectangle).parts()], np.float64)
                 edges = [(rectangle.left(), rectangle.top()), (rectangle.right(), rectangle.bottom())]
                 found.append(_face(restored(corners, factor), restored(np.array(edges, np.float64), factor)))

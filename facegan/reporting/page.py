@@ -167,10 +167,10 @@ def fenced(text: str) -> str:
     return f"{fence}yaml\n{text.rstrip()}\n{fence}"
 
 
-def pages(values: dict[str, Any], template: str = "report") -> tuple[str, str]:
-    """`index.html` and `report.md`."""
+def environment() -> Environment:
+    """Jinja with facegan's templates and filters; HTML is escaped, an unknown name raises."""
     loader = FileSystemLoader(TEMPLATES)
-    environment = Environment(
+    made = Environment(
         loader=loader,
         autoescape=lambda name: bool(name) and str(name).endswith(".html.j2"),
         undefined=StrictUndefined,
@@ -178,7 +178,13 @@ def pages(values: dict[str, Any], template: str = "report") -> tuple[str, str]:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"uri": faces.data_uri, "face": faces.uri, "md": markdown_safe, "fenced": fenced}
-    html = environment.get_template(f"{template}.html.j2").render(values)
-    markdown = environment.get_template(f"{template}.md.j2").render(values)
+    made.filters |= {"uri": faces.data_uri, "face": faces.uri, "md": markdown_safe, "fenced": fenced}
+    return made
+
+
+def pages(values: dict[str, Any], template: str = "report") -> tuple[str, str]:
+    """`index.html` and `report.md`."""
+    made = environment()
+    html = made.get_template(f"{template}.html.j2").render(values)
+    markdown = made.get_template(f"{template}.md.j2").render(values)
     return html, re.sub(r"\n{3,}", "\n\n", markdown)
