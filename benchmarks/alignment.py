@@ -3,6 +3,8 @@
 Needs a zip or folder of LFW that was aligned to the 112 px template (NAME/NAME_0001.jpg), and facegan[align]:
 
     python benchmarks/alignment.py LFW.zip --template    # the numbers in facegan/detectors/dlib.py
+    python benchmarks/alignment.py LFW.zip --quality     # sharpness of crops as they are, and blurred
+    python benchmarks/alignment.py FOLDER --photos       # un-aligned photos, PERSON/NAME: where eyes come to lie
     python benchmarks/alignment.py LFW.zip               # crops are turned, scaled and moved, then aligned again
 
 Every thirteenth image. The error is how far the five places of the template are from where they were, in px of 112.
@@ -16,13 +18,15 @@ import time
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from facegan.alignment import TEMPLATE_PX, Aligner, moved, template_at, umeyama, warp
 from facegan.config import Align
 from facegan.detectors import ARCFACE
 from facegan.detectors.dlib import Dlib
 from facegan.images import BadFace, decode, to_eight_bits
+from facegan.quality import sharpness
+from facegan.sources.folder import Folder
 from facegan.sources.lfw import Lfw
 
 EVERY, CANVAS_PX = 13, 480
@@ -72,13 +76,43 @@ def round_trip(images: list[Image.Image]) -> None:
         print(f"  error of the {name} in px: mean {values.mean():.1f}; {text}")
 
 
+def quality(images: list[Image.Image]) -> None:
+    """Print quantiles of the sharpness of crops, as they are and blurred."""
+    for sigma in (0, 1, 2, 4):
+        blurred = [image.filter(ImageFilter.GaussianBlur(sigma)) if sigma else image for image in images]
+        values = [sharpness(np.asarray(image)) for image in blurred]
+        print(f"blurred by {sigma} px: " + ", ".join(f"{q} %: {np.percentile(values, q):.2f}" for q in (5, 50, 95)))
+
+
+def photos(root: Path) -> None:
+    """Print how many photos show a face, how long one takes, and where the eyes lie in the crops."""
+    aligner, eyes, lost, seconds = Aligner(Align(detector=Dlib())), [], 0, 0.0
+    for row in Folder(root=str(root)).rows():
+        photo = to_eight_bits(decode(row.read()), "rgb")
+        started = time.perf_counter()
+        try:
+            eyes.append(aligner(photo, None, TEMPLATE_PX).landmarks[:4])
+        except BadFace as error:
+            lost += 1
+            print(f"  {row.relative}: {error}")
+        seconds += time.perf_counter() - started
+    print(f"{len(eyes)} aligned, {lost} not, {1000 * seconds / (len(eyes) + lost):.0f} ms each")
+    mean, spread = np.mean(eyes, axis=0).round(1).tolist(), np.std(eyes, axis=0).round(1).tolist()
+    print(f"  eyes at {mean}, sd {spread}; the template: {np.ravel(ARCFACE[:2]).round(1).tolist()}")
+
+
 def main() -> None:
     """Read the command line and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("lfw", type=Path)
-    parser.add_argument("--template", action="store_true")
+    parser.add_argument("faces", type=Path)
+    kinds = parser.add_mutually_exclusive_group()
+    for name in ("template", "quality", "photos"):
+        kinds.add_argument(f"--{name}", action="store_true")
     given = parser.parse_args()
-    (template if given.template else round_trip)(crops(given.lfw))
+    if given.photos:
+        photos(given.faces)
+    else:
+        (template if given.template else quality if given.quality else round_trip)(crops(given.faces))
 
 
 if __name__ == "__main__":
