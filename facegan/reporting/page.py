@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from facegan.reporting import faces, prepared, sections, words
+from facegan.reporting import faces, sections, words
 from facegan.reporting.audited import Audited
 from facegan.reporting.faces import Gallery
 from facegan.reporting.figures import ARMS, Drawn
@@ -27,6 +27,7 @@ class Material:
     drawn: dict[str, Drawn]
     gallery: Gallery | None
     samples: bytes | None
+    prepared: dict[str, Any]
     audited: Audited | None = None
 
 
@@ -58,7 +59,7 @@ def context(recipe: dict[str, Any], inputs: dict[str, Path], findings: Findings,
         "samples": material.samples,
         "audited": material.audited,
         "quarantine": sections.quarantine(inputs["prepare"]),
-        "prepared": prepared.collect(inputs["prepare"], recipe["report"]["show_faces"]),
+        "prepared": material.prepared,
         "filters": sections.filters(inputs["synthesize"]) if synthetic else None,
         "duplicates": sections.duplicates(recipe, inputs),
         "trials": sections.trials(recipe, inputs),
