@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from facegan.benchmarks import BENCHMARKS, BenchmarkConfig
+from facegan.detectors import DETECTORS, DetectorConfig
 from facegan.frozen import Frozen, merge
 from facegan.gans import GANS, GanConfig
 from facegan.heads import HEADS, HeadConfig
@@ -20,6 +21,7 @@ from facegan.sources import SOURCES, SourceConfig
 
 if TYPE_CHECKING:
     AnySource = SourceConfig
+    AnyDetector = DetectorConfig
     AnyGan = GanConfig
     AnyIdentities = IdentitiesConfig
     AnyJudge = JudgeConfig
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     AnyBenchmark = BenchmarkConfig
 else:
     AnySource = SOURCES.union()
+    AnyDetector = DETECTORS.union()
     AnyGan = GANS.union()
     AnyIdentities = IDENTITIES.union()
     AnyJudge = JUDGES.union()
@@ -64,6 +67,19 @@ class Split(Frozen):
         return self
 
 
+class Align(Frozen):
+    """Photos as they were taken: find the face, bring it to the standard crop."""
+
+    detector: AnyDetector = Field(default_factory=lambda: DETECTORS.get("dlib")(), description="who finds faces")
+    faces: Literal["largest", "centre", "skip"] = Field(
+        "largest", description="of several faces in a photo, which counts; skip: none, the photo is left out"
+    )
+    min_face_px: int = Field(
+        40, ge=0, le=10_000, description="smaller faces do not count: side of the crop, in the photo"
+    )
+    min_sharpness: float = Field(0.0, ge=0, lt=1, description="less sharp faces are left out (facegan/quality.py)")
+
+
 class Prepare(Frozen):
     """Raw faces to a manifest: decode, resize, split by identity, quarantine what cannot be read."""
 
@@ -76,6 +92,8 @@ class Prepare(Frozen):
     val_images: int | None = unset(None, ge=2, description="keep at most so many images of each val identity")
     train_identities: int | None = unset(None, ge=2, description="keep at most so many train identities")
     max_megapixels: float = Field(100, gt=0, le=178, description="larger images go to the quarantine unread")
+    align: Align | None = unset(None, description="find and align the face; null: photos are aligned already")
+    min_quality: float | None = unset(None, ge=0, le=1, description="images of lower quality go to the quarantine")
 
     @model_validator(mode="after")
     def _has_test_people(self) -> Prepare:

@@ -99,7 +99,12 @@ def _nodes(recipe: Recipe, hashes: dict[str, str]) -> list[Node]:
     hashed = {**recipe.prepare.model_dump(mode="json"), "source": source.identifying()}
     if (raw := source.model_dump_json()) not in hashes:
         hashes[raw] = source.fingerprint()
-    prepare = Node("prepare", recipe.prepare, hashed, raw={"source": hashes[raw]})
+    found: dict[str, str] = {}
+    if recipe.prepare.align is not None:
+        detector = recipe.prepare.align.detector
+        hashed["align"] = {**hashed["align"], "detector": detector.identifying()}
+        found = detector.fingerprint()
+    prepare = Node("prepare", recipe.prepare, hashed, raw={"source": hashes[raw], **found})
     nodes = [prepare]
     synthesize = None
     if any(arm.synthetic for arm in recipe.arms.values()):
@@ -189,6 +194,8 @@ def _shown(recipe: Recipe) -> dict[str, Any]:
     """The recipe as a page shows it: all but where files lie and where it runs."""
     whole = recipe.model_dump(mode="json", exclude={"runtime"})
     whole["prepare"]["source"] = recipe.prepare.source.identifying()
+    if recipe.prepare.align is not None:
+        whole["prepare"]["align"]["detector"] = recipe.prepare.align.detector.identifying()
     whole["train_recognizer"].pop("weights")
     whole["audit"]["judge"] = recipe.audit.judge.identifying()
     return {"recipe": whole}

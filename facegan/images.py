@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import io
+import math
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -21,6 +22,10 @@ MODES = {"grey": "L", "rgb": "RGB"}
 
 class BadImage(Exception):
     """An image that cannot be used; the message is the reason that the quarantine shows."""
+
+
+class BadFace(BadImage):
+    """A photo that can be read, but whose face cannot be used."""
 
 
 def decode(data: bytes, max_megapixels: float = 100) -> Image.Image:
@@ -105,6 +110,23 @@ def thumbnails(images: Iterable[np.ndarray], side: int = 16) -> np.ndarray:
     stack = np.stack(small).reshape(len(small), -1) if small else np.empty((0, side * side), np.float32)
     stack = stack - stack.mean(axis=1, keepdims=True)
     return stack / np.maximum(np.linalg.norm(stack, axis=1, keepdims=True), 1e-6)
+
+
+def alike(small: np.ndarray, correlation: float, block: int = 2048) -> Iterator[tuple[int, int, float]]:
+    """(i, j, correlation), i < j, of thumbnails (N, side^2) correlated at `correlation` or more, also when mirrored.
+
+    Block by block, so that memory grows with the block alone.
+    """
+    side = math.isqrt(small.shape[1])
+    mirrored = small.reshape(len(small), side, side)[:, :, ::-1].reshape(small.shape)
+    for start in range(0, len(small), block):
+        here = small[start : start + block]
+        for other in range(start, len(small), block):
+            there = slice(other, other + block)
+            values = np.maximum(here @ small[there].T, here @ mirrored[there].T)
+            for i, j in np.argwhere(values >= correlation):
+                if start + i < other + j:
+                    yield int(start + i), int(other + j), float(values[i, j])
 
 
 class ManifestImages:

@@ -22,9 +22,11 @@ import yaml
 from pydantic import ValidationError
 
 from facegan.config import Recipe
+from facegan.detectors import DetectorConfig
 from facegan.errors import ConfigError
 from facegan.frozen import merge
 from facegan.recipe_errors import defaults, explain
+from facegan.sources import SourceConfig
 
 DEFAULT = "orl-quick"
 RESERVED = ("published", "latest")  # folders of reports/ that are no recipe's
@@ -232,11 +234,17 @@ def _index(items: list[Any], path: list[str], depth: int) -> int:
 def _absolute(recipe: Recipe) -> Recipe:
     """Paths made absolute now, so that another process or a later chdir finds the same files."""
     prepare, recognizer = recipe.prepare, recipe.train_recognizer
-    given = {name: path for name in prepare.source.paths if (path := getattr(prepare.source, name, None))}
-    if given:
-        lies = {name: str(Path(path).expanduser().absolute()) for name, path in given.items()}
-        prepare = prepare.model_copy(update={"source": prepare.source.model_copy(update=lies)})
+    prepare = prepare.model_copy(update={"source": _located(prepare.source)})
+    if prepare.align is not None:
+        align = prepare.align.model_copy(update={"detector": _located(prepare.align.detector)})
+        prepare = prepare.model_copy(update={"align": align})
     if recognizer.weights:
         weights = str(Path(recognizer.weights).expanduser().absolute())
         recognizer = recognizer.model_copy(update={"weights": weights})
     return recipe.model_copy(update={"prepare": prepare, "train_recognizer": recognizer})
+
+
+def _located(member: SourceConfig | DetectorConfig) -> SourceConfig | DetectorConfig:
+    """A source or detector whose paths are absolute."""
+    given = {name: path for name in member.paths if (path := getattr(member, name, None))}
+    return member.model_copy(update={name: str(Path(path).expanduser().absolute()) for name, path in given.items()})

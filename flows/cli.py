@@ -128,7 +128,7 @@ def list_(
     family: Annotated[str | None, typer.Argument(metavar="[FAMILY]", help="one family only")] = None,
     filter_: Annotated[str, typer.Argument(metavar="[FILTER]", help="of backbones: resnet*")] = "*",
 ) -> None:
-    """List recipes, sources, gans, identities, judges, heads, backbones, benchmarks."""
+    """List recipes, sources, detectors, gans, identities, judges, heads, backbones, benchmarks."""
     from flows import listing
 
     for line in listing.lines(family, filter_):
@@ -194,6 +194,48 @@ def export(
 
     for line in take_out(manifest, format_, out):
         typer.echo(line)
+
+
+@main.command()
+@said
+def align(
+    photos: Annotated[Path, typer.Argument(metavar="FOLDER_OR_ZIP", help="one directory for each person")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="where the faces go: empty or not there yet")],
+    size_px: Annotated[int, typer.Option("--size", metavar="PX", min=16, max=512, help="side of a face")] = 112,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="OPTION=YAML", help="of prepare.align: faces=skip, detector.kind=... (repeatable)"
+        ),
+    ] = None,
+) -> None:
+    """Find, align and crop the faces in photos: a folder of people, a contact sheet, what was left out."""
+    from flows.looking import align_photos
+
+    for line in align_photos(photos, out, size_px, sets or []):
+        typer.echo(line)
+
+
+@main.command()
+@said
+def inspect(
+    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="a stage's folder or its manifest/")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="a page and a contact sheet go there")
+    ] = None,
+    validate: Annotated[
+        bool, typer.Option("--validate", help="check hashes, splits and labels; exit 1 on faults")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="the same as JSON")] = False,
+) -> None:
+    """Show what a manifest holds: people, sizes, duplicates, quality, licences, quarantine."""
+    from flows.looking import inspect_manifest
+
+    lines, sound = inspect_manifest(manifest, out, validate, json)
+    for line in lines:
+        typer.echo(line)
+    if not sound:
+        raise typer.Exit(1)
 
 
 def _load(recipe: str, sets: list[str] | None, until: str | None, workdir: Path) -> tuple[Recipe, list[Node], Path]:

@@ -32,6 +32,12 @@ def _sources() -> dict[str, str]:
     return _members(SOURCES)
 
 
+def _detectors() -> dict[str, str]:
+    from facegan.detectors import DETECTORS
+
+    return _members(DETECTORS)
+
+
 def _gans() -> dict[str, str]:
     from facegan.gans import GANS
 
@@ -65,6 +71,7 @@ def _benchmarks() -> dict[str, str]:
 FAMILIES: dict[str, tuple[str, Callable[[], dict[str, str]] | None]] = {
     "recipes": ("facegan run NAME", _recipes),
     "sources": ("prepare.source.kind", _sources),
+    "detectors": ("prepare.align.detector.kind", _detectors),
     "gans": ("train_gan.gan.kind", _gans),
     "identities": ("synthesize.identities.kind", _identities),
     "judges": ("audit.judge.kind", _judges),

@@ -70,6 +70,40 @@ class Meter:
         return ", ".join([*parts, *(f"{name} {self.values[name]:.3g}" for name in order[:2])])
 
 
+class Counting:
+    """Progress of a command that is no flow: a bar on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, title: str, unit: str) -> None:
+        self._console, self._title, self._unit = console(), title, unit
+        self._meter = Meter(time.monotonic(), next_line=time.monotonic() + LINE_EVERY_S)
+        self._progress: Progress | None = None
+        if self._console.is_terminal and not self._console.is_dumb_terminal:
+            columns = (TextColumn("{task.description}"), BarColumn(20), TextColumn("{task.fields[text]}"))
+            self._progress = Progress(*columns, console=self._console, transient=True)
+            self._bar = self._progress.add_task(title, total=None, text="")
+
+    def __enter__(self) -> Counting:
+        if self._progress:
+            self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._progress:
+            self._progress.stop()
+
+    def at(self, done: int, total: int) -> None:
+        """So many of so many are done."""
+        now = time.monotonic()
+        if self._meter.first is not None and done < total and now < self._meter.last[0] + 0.1:
+            return
+        self._meter.add(Event("progress", done=done, total=total, unit=self._unit), now)
+        if self._progress:
+            self._progress.update(self._bar, completed=done, total=total, text=self._meter.text())
+        elif now >= self._meter.next_line and done < total:
+            self._meter.next_line = now + LINE_EVERY_S
+            self._console.print(f"{self._title}: {self._meter.text()}", markup=False, soft_wrap=True)
+
+
 class Screen:
     """A Watcher of the flow; a context manager that takes its bars away."""
 

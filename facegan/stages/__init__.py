@@ -8,7 +8,7 @@ from __future__ import annotations
 
 # Raise a version when the same config would give other outputs: every cached result of it is then made again.
 VERSIONS = {
-    "prepare": 1,
+    "prepare": 2,
     "train_gan": 2,
     "synthesize": 2,
     "audit": 2,
@@ -16,7 +16,7 @@ VERSIONS = {
     "train_recognizer": 2,
     "select": 1,
     "benchmark": 1,
-    "report": 2,
+    "report": 3,
     "study": 4,
 }
 STAGES = tuple(VERSIONS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from facegan import manifest
 from facegan.config import Arm, Merge
 from facegan.errors import UserError
 from facegan.events import Context
-from facegan.images import thumbnails, to_pixels
+from facegan.images import alike, thumbnails, to_pixels
 from facegan.judges import judges_half
 from facegan.store import write_atomic
 from facegan.training import subseed
@@ -135,16 +134,8 @@ def find_duplicates(rows: list[dict[str, Any]], correlation: float, block: int =
         first.setdefault(item["image_id"], item)
     distinct = list(first.values())
     small = thumbnails([to_pixels(item["image"]["bytes"]) for item in distinct])
-    side = math.isqrt(small.shape[1])
-    mirrored = small.reshape(len(small), side, side)[:, :, ::-1].reshape(small.shape)
-    for start in range(0, len(distinct), block):
-        here = small[start : start + block]
-        for other in range(start, len(distinct), block):
-            there = slice(other, other + block)
-            alike = np.maximum(here @ small[there].T, here @ mirrored[there].T)
-            for i, j in np.argwhere(alike >= correlation):
-                if start + i < other + j:
-                    found.append(_pair(distinct[start + i], distinct[other + j], "near", float(alike[i, j])))
+    near = alike(small, correlation, block)
+    found += [_pair(distinct[i], distinct[j], "near", value) for i, j, value in near]
     return found
 
 

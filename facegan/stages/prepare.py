@@ -5,30 +5,35 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from facegan import manifest, quarantine
+from facegan import manifest, quality, quarantine, rejected
+from facegan.alignment import Aligner
 from facegan.config import Prepare, Split
 from facegan.errors import UserError
 from facegan.events import Context
-from facegan.images import BadImage, decode, encode_png, points_to_square, to_square
+from facegan.images import BadFace, BadImage, decode, encode_png, points_to_square, to_eight_bits, to_square
 from facegan.sources import SourceImage
 from facegan.store import write_atomic
 
 
 def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
-    """Write `manifest/`, `quarantine.parquet` (file, identity, reason) and `summary.json`.
+    """Write `manifest/`, `quarantine.parquet` (file, identity, reason) and `summary.json`; where photos are aligned or
+    judged by quality, also `rejected.parquet` (some of what was left out for that, with small pictures).
 
     The summary counts as `not_used` what train_identities, train_images and val_images left out. Raises UserError
     when fewer than two people are left for each of train, val and test.
     """
     bad: list[dict[str, str]] = []
     sources = list(options.source.rows())
-    readable = list(_read(sources, options, bad, context))
+    aligner = Aligner(options.align) if options.align is not None else None
+    shown = rejected.Rejected()
+    readable = list(_read(sources, options, aligner, bad, shown, context))
     readable.sort(key=quarantine.by_person)  # sources list images as they are quick to read
     counts = Counter(row["identity"] for row in readable)
     held = {item.identity for item in sources if item.side == "test"}  # by the source's own protocol
@@ -54,6 +59,10 @@ def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: P
     }
     if options.train_identities or options.train_images or options.val_images:
         summary["not_used"] = {"identities": usable[0] - len(split), "images": usable[1] - len(kept)}
+    if aligner is not None or options.min_quality is not None:
+        shown.write(out)
+        summary["faces"] = shown.summary(options, len(readable), aligner.several if aligner is not None else 0)
+        context.table([{"what": w, "images": n} for w, n in shown.counts(len(readable)).items()], "faces found")
     write_atomic(out / "summary.json", json.dumps(summary, indent=1).encode())
     context.table([{"split": s, **v} for s, v in splits.items()], "people and images of each split")
     if bad:
@@ -61,26 +70,54 @@ def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: P
 
 
 def _read(
-    sources: list[SourceImage], options: Prepare, bad: list[dict[str, str]], context: Context
+    sources: list[SourceImage],
+    options: Prepare,
+    aligner: Aligner | None,
+    bad: list[dict[str, str]],
+    shown: rejected.Rejected,
+    context: Context,
 ) -> Iterator[dict[str, Any]]:
-    """Decoded and resized images; what fails goes to `bad` with the reason."""
+    """Decoded, aligned and resized images; what fails goes to `bad` with the reason, and to `shown` where a photo
+    could be read but its face cannot be used."""
     for number, item in enumerate(sources, start=1):
+        photo = None
         try:
             data = item.read()
             photo = decode(data, options.max_megapixels)
-            image = to_square(photo, options.size_px, options.color)
+            pixels, landmarks = square(photo, item.landmarks, options, aligner)
+            score = quality.measure(pixels, landmarks).score
+            if options.min_quality is not None and score < options.min_quality:
+                raise BadFace(f"quality under min_quality ({options.min_quality:g})")
             yield {
                 "identity": item.identity,
                 "file": item.relative,
-                "pixels": np.asarray(image),
+                "pixels": pixels,
                 "source_sha256": item.source_sha256 or hashlib.sha256(data).hexdigest(),
                 "license": item.license,
                 "group": item.group,
-                "landmarks": item.landmarks and points_to_square(item.landmarks, photo.size, options.size_px),
+                "landmarks": landmarks,
+                "quality": score,
             }
         except (BadImage, OSError) as error:
-            bad.append({"file": item.relative, "identity": item.identity, "reason": quarantine.reason(error)})
+            entry = {"file": item.relative, "identity": item.identity, "reason": quarantine.reason(error)}
+            bad.append(entry)
+            if isinstance(error, BadFace) and photo is not None:
+                shown.add(entry, photo)
         context.progress(number, len(sources), "images")
+
+
+def square(
+    photo: Image.Image, landmarks: Sequence[float] | None, options: Prepare, aligner: Aligner | None
+) -> tuple[np.ndarray, list[float] | None]:
+    """The stored pixels of a photo, (size_px, size_px) or with three channels, uint8, and the landmarks in them.
+
+    Raises BadImage where the photo cannot be converted or, with an aligner, has no usable face.
+    """
+    if aligner is not None:
+        aligned = aligner(to_eight_bits(photo, options.color), landmarks, options.size_px)
+        return np.asarray(aligned.image), aligned.landmarks
+    inside = None if landmarks is None else points_to_square(landmarks, photo.size, options.size_px)
+    return np.asarray(to_square(photo, options.size_px, options.color)), inside
 
 
 def _row(item: dict[str, Any], split: str) -> dict[str, Any]:
@@ -97,6 +134,7 @@ def _row(item: dict[str, Any], split: str) -> dict[str, Any]:
         license=item["license"],
         group=item["group"],
         landmarks=item["landmarks"],
+        quality=item["quality"],
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from facegan.config import Report
 from facegan.events import Context
-from facegan.reporting import audited, faces, figures, page, results, runs, sections
+from facegan.reporting import audited, faces, figures, page, prepared, results, runs, sections
 from facegan.reporting.figures import Drawn
 from facegan.reporting.results import Findings
 from facegan.store import write_atomic
@@ -46,7 +46,9 @@ def run(options: Report, extra: dict[str, Any], inputs: dict[str, Path], out: Pa
         files["samples"] = samples
     for name, data in files.items():
         write_atomic(out / "figures" / f"{name}.png", data)
-    values = page.context(recipe, inputs, findings, page.Material(drawn, gallery, samples, seen))
+    photos = prepared.collect(inputs["prepare"], options.show_faces)
+    material = page.Material(drawn, gallery, samples, photos, seen)
+    values = page.context(recipe, inputs, findings, material)
     html, markdown = page.pages(values)
     write_atomic(out / "report.md", markdown.encode())
     write_atomic(out / "index.html", html.encode())
