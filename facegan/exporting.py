@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import re
 import tarfile
 from collections.abc import Callable, Iterator
@@ -137,6 +138,8 @@ FORMATS: dict[str, Callable[[Rows, Path, int], None]] = {
 def _said(row: dict[str, Any]) -> dict[str, Any]:
     """What a row has beside its image; its path in the source too."""
     said = {name: value for name, value in row.items() if name != "image" and value is not None}
+    if "landmarks" in said:  # NaN, a point that was not found, is no JSON
+        said["landmarks"] = [None if math.isnan(number) else number for number in said["landmarks"]]
     return said | ({"path": row["image"]["path"]} if row["image"]["path"] else {})
 
 

@@ -386,6 +386,7 @@ def test_metadata_that_is_none(tmp_path: Path, line: bytes) -> None:
         {"identity": True},
         {"identity": "a", "landmarks": [1, 2]},
         {"identity": "a", "landmarks": [float("nan")] * 10},
+        {"identity": "a", "landmarks": [float("nan"), *range(9)]},
         {"identity": "a", "landmarks": "left eye"},
         {"identity": "a", "license": ["CC0"]},
         {"identity": "synthetic/x", "dataset": "synthetic"},

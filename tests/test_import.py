@@ -94,6 +94,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 said: dict[str, Any] = {"identity": name}
                 said |= {"license": f"licence {number}", "group": "ä/b"} if number % 2 else {}
                 said |= {"landmarks": [p + number / 3 for p in POINTS]} if number % 3 else {}
+                said |= {"landmarks": [*POINTS[:6], None, None, None, None]} if number == 3 else {}
                 formats.add(tar, f"{number}-{shot}.json", json.dumps(said).encode())
     draw_lfw(root, {"Ann_Lee": 2, "Bo": 1})
     import_([source("webdataset", root / "a.tar", dataset="odd"), source("lfw", root)], root / "out")

@@ -76,7 +76,10 @@ def _identity(dataset: str, said: Mapping[str, Any], name: object) -> str:
 
 
 def landmarks(value: Any) -> tuple[float, ...] | None:
-    """Five points x, y in px from ten numbers, five pairs, or text of them; raises ValueError for anything else."""
+    """Five points x, y in px from ten numbers, five pairs, or text of them; raises ValueError for anything else.
+
+    A point that its detector does not find is NaN (or null), both x and y; not all of them.
+    """
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
     if isinstance(value, str):
@@ -84,10 +87,12 @@ def landmarks(value: Any) -> tuple[float, ...] | None:
     if isinstance(value, list | tuple) and len(value) == 5 and all(isinstance(v, list | tuple) for v in value):
         value = [number for point in value for number in point]
     try:
-        numbers = tuple(float(number) for number in value)
+        numbers = tuple(math.nan if number is None else float(number) for number in value)
     except (TypeError, ValueError):
         numbers = ()
-    if len(numbers) != 10 or not all(map(math.isfinite, numbers)):
+    points = list(zip(numbers[::2], numbers[1::2], strict=False))
+    known = [point for point in points if not (math.isnan(point[0]) and math.isnan(point[1]))]
+    if len(numbers) != 10 or not known or not all(math.isfinite(x) and math.isfinite(y) for x, y in known):
         raise ValueError("its landmarks are not ten numbers (five points x, y)")
     return numbers
 
