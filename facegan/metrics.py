@@ -112,7 +112,8 @@ def pair_scores(embedding: ArrayLike, identity: ArrayLike, acquired: ArrayLike |
     """Cosine of all pairs i < j: no image is compared with itself and no pair counts twice.
 
     embedding: float32 (N, d), any length. identity: int (N,). acquired: bool (N,), None: all; the pairs of other
-    images score FAILED. P = N (N - 1) / 2 pairs, ordered by (i, j); about 30 bytes a pair at the peak. Raises ValueError for fewer than two images, wrong shapes, NaN.
+    images score FAILED. P = N (N - 1) / 2 pairs, ordered by (i, j); about 30 bytes a pair at the peak. Raises
+    ValueError for fewer than two images, wrong shapes, NaN.
     """
     rows = unit_rows(embedding)
     person = person_codes(identity, len(rows))
@@ -173,12 +174,12 @@ def operating_curve(scores: ArrayLike, genuine: ArrayLike, weights: ArrayLike | 
 def eer(scores: ArrayLike, genuine: ArrayLike, weights: ArrayLike | None = None) -> float:
     """Equal error rate, a fraction: where FAR and FRR cross.
 
-    With operating points k in the order of falling thresholds, d_k = FAR_k - FRR_k rises from -1 to 1. Let
-    k be the first with d_k >= 0. On the straight line from point k - 1 to k, d is zero at u = -d_{k-1} /
-    (d_k - d_{k-1}), and EER = FAR_{k-1} + u (FAR_k - FAR_{k-1}). A line on which only one rate moves (no
-    tie between genuine and impostor scores) gives the value of the rate that stands still. NaN where so many
-    pairs FAILED that the rates do not cross at any cosine. Arguments and errors as for operating_curve. Source: Maio et al. 2002, FVC2000, IEEE PAMI 24(3), section 4 (EER from
-    the bracketing thresholds), with the line in place of their midpoint.
+    With operating points k in the order of falling thresholds, d_k = FAR_k - FRR_k rises from -1 to 1. Let k be the
+    first with d_k >= 0. On the straight line from point k - 1 to k, d is zero at u = -d_{k-1} / (d_k - d_{k-1}),
+    and EER = FAR_{k-1} + u (FAR_k - FAR_{k-1}). A line on which only one rate moves (no tie between genuine and
+    impostor scores) gives the value of the rate that stands still. NaN where so many pairs FAILED that the rates do
+    not cross at any cosine. Arguments and errors as for operating_curve. Source: Maio et al. 2002, FVC2000, IEEE
+    PAMI 24(3), section 4 (EER from the bracketing thresholds), with the line in place of their midpoint.
     """
     curve = operating_curve(scores, genuine, weights)
     k = int(np.argmax(curve.far >= curve.frr))  # never 0: there far = 0 < frr = 1
@@ -187,6 +188,17 @@ def eer(scores: ArrayLike, genuine: ArrayLike, weights: ArrayLike | None = None)
     before, after = curve.frr[k - 1] - curve.far[k - 1], curve.far[k] - curve.frr[k]
     u = before / (before + after)
     return float(curve.far[k - 1] + u * (curve.far[k] - curve.far[k - 1]))
+
+
+def compared(pairs: PairScores) -> PairScores:
+    """The pairs that did not FAIL, of people numbered as before."""
+    kept = pairs.score > FAILED
+    return PairScores(pairs.score[kept], pairs.genuine[kept], pairs.first[kept], pairs.second[kept])
+
+
+def equal_errors(value: float) -> tuple[float | None, str]:
+    """An equal error rate with its note: None and why where `eer` found none."""
+    return (None, "so many images gave no embedding that FRR never falls to FAR") if np.isnan(value) else (value, "")
 
 
 def resolvable(far: float, n_impostor: int) -> Resolution:
@@ -376,11 +388,11 @@ def search_ranks(
     """Search every image among one enrolled image of each person, each image enrolled in turn.
 
     In rotation r, person i (of m_i images, in the order given) enrols image r mod m_i; every other image of a
-    person is a probe. There are min(rotations, most images of a person) rotations, and all searches count
-    alike. A person with one image is enrolled in each rotation and never searched. The rank is 1 + the other
-    people whose enrolled image scores at least as high: a tie counts against, so that equal embeddings score
-    nothing. Where the probe or its person's enrolled image is not `acquired` (bool (N,), None: all), the rank is the
-    number of people + 1: never found. embedding: (N, d). identity: (N,). Raises ValueError without two people or without a probe.
+    person is a probe. There are min(rotations, most images of a person) rotations, and all searches count alike. A
+    person with one image is enrolled in each rotation and never searched. The rank is 1 + the other people whose
+    enrolled image scores at least as high: a tie counts against, so that equal embeddings score nothing. Where the
+    probe or its person's enrolled image is not `acquired` (bool (N,), None: all), the rank is the number of people
+    + 1: never found. embedding: (N, d). identity: (N,). Raises ValueError without two people or without a probe.
     Source: Phillips et al. 2000, FERET, IEEE PAMI 22(10), section 2.1 (closed set, cumulative match).
     """
     rows = unit_rows(embedding)

@@ -238,4 +238,9 @@ def _absolute(recipe: Recipe) -> Recipe:
     if recognizer.weights:
         weights = str(Path(recognizer.weights).expanduser().absolute())
         recognizer = recognizer.model_copy(update={"weights": weights})
-    return recipe.model_copy(update={"prepare": prepare, "train_recognizer": recognizer})
+    benchmarks = tuple(
+        one.model_copy(update={name: str(Path(getattr(one, name)).expanduser().absolute()) for name in one.paths})
+        for one in recipe.benchmark.benchmarks
+    )
+    benchmark = recipe.benchmark.model_copy(update={"benchmarks": benchmarks})
+    return recipe.model_copy(update={"prepare": prepare, "train_recognizer": recognizer, "benchmark": benchmark})

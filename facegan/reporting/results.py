@@ -120,7 +120,7 @@ def measure(
             f"comparison.metric is '{wanted}', which no benchmark measured",
             fix=f"set comparison.metric to one of: {', '.join(found)}",
         )
-    n_people = int(runs[0].people.max()) + 1
+    n_people = len(runs[0].names)
     weights = intervals.person_weights(n_people, n_boot, seed)
     drawn: dict[tuple[str, int], dict[str, Doubles]] = {}
     for number, run in enumerate(runs, start=1):
@@ -129,14 +129,14 @@ def measure(
     measures = tuple(_measure(recipe, found[name], runs, drawn, n_people) for name in found)
     named = next(item for item in measures if item.name == wanted)
     comparison = _comparison(recipe, named, n_people)
-    return Findings(measures, comparison, scored.curves(runs), len(runs[0].people))
+    return Findings(measures, comparison, scored.curves(runs), int(runs[0].faces.acquired.sum()))
 
 
 def replicates(benchmarks: list[BenchmarkConfig], run: Run, weights: NDArray[np.int32]) -> dict[str, Doubles]:
     """{metric: (n_boot,)} of all benchmarks, with people weighted as in `weights` (n_boot, n_people)."""
     found: dict[str, Doubles] = {}
     for benchmark in benchmarks:
-        found.update(benchmark.replicates(run.embedding, run.people, weights))
+        found.update(benchmark.kept(run.folder).replicates(run.faces, weights))
     return found
 
 

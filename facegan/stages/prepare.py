@@ -21,12 +21,15 @@ from facegan.images import BadImage, decode, encode_png, to_square
 from facegan.sources import SourceImage
 from facegan.store import write_atomic
 
-QUARANTINE = pa.schema([("file", pa.string()), ("identity", pa.string()), ("reason", pa.string())])
+QUARANTINE = pa.schema(
+    [("file", pa.string()), ("identity", pa.string()), ("reason", pa.string()), ("split", pa.string())]
+)
 
 
 def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
-    """Write `manifest/`, `quarantine.parquet` (file, identity, reason) and `summary.json`.
+    """Write `manifest/`, `quarantine.parquet` (file, identity, reason, split) and `summary.json`.
 
+    The quarantine's `split` is that of the person, null where they have none since they are left out.
     The summary counts as `not_used` what train_identities, train_images and val_images left out. Raises UserError
     when fewer than two people are left for each of train, val and test.
     """
@@ -48,7 +51,9 @@ def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: P
     rows = (_row(item, split[item["identity"]]) for item in kept)
     manifest.write(out, rows, "prepare", {})
     quarantine.sort(key=lambda item: (item["identity"], item["file"]))
-    pq.write_table(pa.Table.from_pylist(quarantine, QUARANTINE), out / "quarantine.parquet")
+    whose = {**dict.fromkeys(held, "test"), **split}
+    left = [{**item, "split": whose.get(item["identity"])} for item in quarantine]
+    pq.write_table(pa.Table.from_pylist(left, QUARANTINE), out / "quarantine.parquet")
     people, images = Counter(split.values()), Counter(split[item["identity"]] for item in kept)
     splits = {s: {"identities": people[s], "images": images[s]} for s in manifest.SPLITS}
     summary = {
@@ -90,6 +95,7 @@ def _row(item: dict[str, Any], split: str) -> dict[str, Any]:
     height, width = item["pixels"].shape[:2]
     return manifest.row(
         encode_png(item["pixels"]),
+        item["file"],
         source_sha256=item["source_sha256"],
         identity=item["identity"],
         source="real",
