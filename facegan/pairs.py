@@ -120,7 +120,7 @@ def _read_bin(path: Path) -> PairList:
     from facegan.insightface_bin import read_bin
 
     images, same = read_bin(path)
-    names = [str(number) for number in range(len(images))]
+    names = [f"{number:06d}" for number in range(len(images))]
     return PairList(tuple(names[::2]), tuple(names[1::2]), np.asarray(same, dtype=bool))
 
 
@@ -226,7 +226,8 @@ def score_pairs(listed: PairList, faces: Faces, only_test: bool, what: str) -> S
     if not (listed.same[keep].any() and (~listed.same[keep]).any()):
         raise UserError(f"of the {len(listed)} pairs in {what} no genuine or no impostor pair is of the people here")
     place, person, same = place[:, keep], person[:, keep], listed.same[keep]
-    known = (place >= 0).all(axis=0) & (person != "").all(axis=0)
+    folders = np.asarray(["/" in name for name in listed.first])[keep]  # a name without one says nothing of whom
+    known = (place >= 0).all(axis=0) & (person != "").all(axis=0) & folders
     if (wrong := np.flatnonzero(known & ((person[0] == person[1]) != same))).size:
         one, other = (side[np.flatnonzero(keep)[wrong[0]]] for side in (listed.first, listed.second))
         said = "one person" if same[wrong[0]] else "two people"
