@@ -8,7 +8,7 @@ folders serves another.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -191,6 +191,13 @@ class Index:
         return place
 
 
+def naming(lists: Iterable[PairList]) -> Callable[[str], bool]:
+    """Whether an image may be one that the lists name."""
+    names = {name for one in lists for name in one.names()}
+    whole, short = {_key(name) for name in names}, {_short(name) for name in names}
+    return lambda file: _key(file) in whole or _short(file) in short
+
+
 def _key(name: str) -> str:
     """`sub/.../PERSON/IMAGE.jpg` without the extension."""
     path = PurePosixPath(name.replace("\\", "/"))
@@ -280,7 +287,8 @@ def _scored(
     named, dense = np.unique(person, return_inverse=True)
     dense = dense.reshape(person.shape).astype(np.int32)
     people = np.asarray([codes.get(str(who), -1) for who in named], dtype=np.int64)
-    names = np.concatenate([np.asarray(side, dtype=object)[keep] for side in (listed.first, listed.second)])
-    _, at = np.unique(names.astype(str), return_index=True)
+    called = np.concatenate([np.asarray([_key(name) for name in side])[keep] for side in (listed.first, listed.second)])
+    which = np.where(place.reshape(-1) >= 0, place.reshape(-1).astype(str), called)  # one image may have two names
+    _, at = np.unique(which, return_index=True)
     missing = int(np.count_nonzero(~there.reshape(-1)[at]))
     return ScoredPairs(PairScores(score, same, *dense), people, fold, len(listed), len(at), missing)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from facegan.benchmarks import BENCHMARKS, BenchmarkConfig, score
 from facegan.config import AnyBenchmark, Runtime
 from facegan.errors import ConfigError, UserError
 from facegan.external import Asked, Entry, embed_all, external
-from facegan.pairs import Index, PairList, read_pairs
+from facegan.pairs import naming, read_pairs
 from facegan.sources import SourceConfig
 from facegan.sources.folder import Folder
 from facegan.sources.lfw import Lfw
@@ -95,12 +95,6 @@ def entries(word: str, split: str | None) -> tuple[Iterator[Entry], list[tuple[s
     return rows, [(item["identity"], item["file"]) for item in fits]
 
 
-def named(found: Iterable[Entry], lists: list[PairList]) -> Iterator[Entry]:
-    """Of the images those that a list names."""
-    index = Index(dict.fromkeys(name for one in lists for name in one.names()))
-    return (entry for entry in found if index.find(entry.file) != -1)
-
-
 def run(embedder: str, data: str, asked: Asked, options: Options, json_to: str | None) -> None:
     """Embed, score, and print a table (and JSON); raises UserError as the parts do."""
     started = time.monotonic()
@@ -111,8 +105,9 @@ def run(embedder: str, data: str, asked: Asked, options: Options, json_to: str |
     found, failed = entries(data, options.split)
     lists = [read_pairs(Path(one.file).expanduser()) for one in wanted if one.kind == "pairs"]  # type: ignore[attr-defined]
     if len(lists) == len(wanted):  # nothing else is asked of the other images
-        found = named(found, lists)
-        failed = [item for item in failed if any(named([Entry(*item, None, bytes)], lists))]
+        wants = naming(lists)
+        found = (entry for entry in found if wants(entry.file))
+        failed = [item for item in failed if wants(item[1])]
     with _Progress() as shown:
         faces = embed_all(found, net, options.flip, options.batch_size, failed, shown.at)
     faces = faces.pooled() if options.templates else faces

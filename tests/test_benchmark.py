@@ -23,6 +23,7 @@ from facegan.faces import Faces, faces
 from facegan.images import ManifestImages, encode_png
 from facegan.metrics import eer, pair_scores
 from facegan.pairs import PairList
+from facegan.reporting import runs
 from facegan.stages import benchmark
 from facegan.stages.benchmark import gate
 
@@ -297,3 +298,65 @@ def test_options_choose_the_benchmarks(recipe: Recipe, shared: Lab, lab: Lab) ->
     artifact = lab.stage(recipe.model_copy(update={"benchmark": only}), "benchmark", "real", 0)
     results = json.loads((artifact.path / "results.json").read_text())
     assert [m["name"] for m in results["identification"]["metrics"]] == ["rank-1"] and len(results) == 1
+
+
+# Lists of pairs, failures, mirrors and templates in a run.
+
+
+def listed(lab: Lab, recipe: Recipe, path: Path) -> Path:
+    """A list of all pairs of test photos, and of one that is not there."""
+    prepare = lab.stage(recipe, "prepare")
+    names = manifest.read(prepare.path, ["image"], split="test")["image"].combine_chunks().field("path").to_pylist()
+    i, j = np.triu_indices(len(names), k=1)
+    people = np.asarray([name.split("/")[0] for name in names])
+    first, second = ([names[n] for n in side] for side in (i, j))
+    lost = names[0].replace("0.png", "99.png")
+    same = [*(people[i] == people[j]).tolist(), True]
+    PairList((*first, names[0]), (*second, lost), np.asarray(same)).write(path)
+    return path
+
+
+def test_pairs_in_a_run(recipe: Recipe, lab: Lab, tmp_path: Path) -> None:
+    """The list is hashed by content, kept with the results, and read from there by the report."""
+    path = listed(lab, recipe, tmp_path / "list.parquet")
+    benchmarks = [{"kind": "verification"}, {"kind": "pairs", "name": "own", "file": str(path), "people": "test"}]
+
+    def judged(specs: list[dict[str, str]]) -> Recipe:
+        options = Benchmark.model_validate({"benchmarks": specs, "flip": True})
+        return recipe.model_copy(update={"benchmark": options})
+
+    given = judged(benchmarks)
+    node = pick(graph.build(given), "benchmark", "real", 0)
+    made = lab.make(node)
+    results = json.loads((made.path / "results.json").read_text())
+    found = {m["name"]: m for m in results["own"]["metrics"]}
+    plain = {m["name"]: m for m in results["verification"]["metrics"]}
+    assert (found["own/eer"]["n_genuine"], plain["eer"]["n_genuine"]) == (21, 20)
+    assert found["own/fta"]["value"] == 1 / 11 and "mirror image added" in plain["eer"]["note"]
+    run = runs.load({"benchmark:real:0": made.path}, "real", 0)
+    moved = path.rename(tmp_path / "elsewhere.parquet")
+    kept = BENCHMARKS.get("pairs").model_validate(benchmarks[1]).kept(run.folder)
+    drawn = kept.replicates(run.faces, np.ones((2, 2), np.int32))
+    assert drawn["own/eer"] == pytest.approx(found["own/eer"]["value"], abs=1e-6)
+    same = judged([benchmarks[0], {**benchmarks[1], "file": str(moved)}])
+    assert pick(graph.build(same), "benchmark", "real", 0).key == node.key
+    PairList(("p00/0", "p00/0"), ("p00/1", "p01/1"), np.array([True, False])).write(moved)
+    assert pick(graph.build(same), "benchmark", "real", 0).key != node.key
+
+
+def test_photos_in_the_quarantine_are_failures(faces: Path, lab: Lab, tmp_path: Path) -> None:
+    """A test person's broken photo stands in the results; a train person's does not."""
+    split = manifest.read(lab.stage(tiny(faces), "prepare").path, ["identity", "split"]).to_pylist()
+    root = shutil.copytree(faces, tmp_path / "root")
+    for side in ("train", "test"):
+        who = next(row["identity"] for row in split if row["split"] == side).split("/")[1]
+        (root / who / "broken.png").write_bytes(b"\x89PNG")
+    made = lab.stage(tiny(root), "benchmark", "real", 0)
+    rows = pq.read_table(made.path / "rows.parquet").to_pylist()
+    assert [row["file"].split("/")[1] for row in rows if not row["acquired"]] == ["broken.png"] and len(rows) == 11
+    metric = json.loads((made.path / "results.json").read_text())["verification"]["metrics"][0]
+    assert metric["note"] == "1 of 11 images gave no embedding and count as errors" and metric["n_genuine"] == 25
+
+
+def test_no_flip_is_the_config_of_before() -> None:
+    assert set(Benchmark().model_dump()) == {"benchmarks", "batch_size"}

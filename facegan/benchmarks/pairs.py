@@ -80,7 +80,9 @@ class Pairs(BenchmarkConfig):
         scored = self._scored(faces)
         pairs, compared = scored.pairs, metrics.compared(scored.pairs)
         failed = f"{scored.failed} of {scored.images} images gave no embedding"
-        which = [] if self.people == "all" else [f"{len(pairs.score)} of {scored.listed} pairs, of test people only"]
+        which = [f"{pairs.n_genuine} genuine and {pairs.n_impostor} impostor pairs"]
+        if self.people == "test":
+            which = [f"{len(pairs.score)} of {scored.listed} pairs, those of test people: not the published protocol"]
         which += [f"{failed} and their pairs count as errors"] if scored.failed else []
 
         def metric(name: str, value: float | None, better: str, at: float | None = None, *notes: str) -> Metric:
@@ -104,8 +106,8 @@ class Pairs(BenchmarkConfig):
         if accuracy is None:
             return BenchmarkResult([metric("accuracy", None, "higher", None, how), *found], curves)
         axes = {"accuracy": accuracy.of_fold.tolist(), "threshold": accuracy.threshold.tolist()}
-        note = f"{accuracy.n_pairs} pairs in {accuracy.n_folds} {how}, standard error {accuracy.std_error:.4f}"
-        found.insert(0, metric("accuracy", accuracy.mean, "higher", None, note))
+        notes = f"{accuracy.n_folds} {how}", f"standard error {accuracy.std_error:.4f}"
+        found.insert(0, metric("accuracy", accuracy.mean, "higher", None, *notes))
         return BenchmarkResult(found, {**curves, f"{self.name}/folds": axes})
 
     def replicates(self, faces: Faces, weights: np.ndarray) -> dict[str, np.ndarray]:

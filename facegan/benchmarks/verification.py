@@ -46,7 +46,7 @@ class Verification(BenchmarkConfig):
             found.append(metric(f"tar@far={far:g}", value, "higher", far, note))
         try:
             accuracy = pairs.accuracy(self.folds)
-            note = f"{accuracy.n_pairs} pairs in {accuracy.n_folds} folds, standard error {accuracy.std_error:.4f}"
+            note = f"{accuracy.n_pairs} pairs in {accuracy.n_folds} folds; standard error {accuracy.std_error:.4f}"
             found.append(metric("accuracy", accuracy.mean, "higher", note=note))
         except ValueError as error:
             found.append(metric("accuracy", None, "higher", note=str(error)))

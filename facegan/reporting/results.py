@@ -69,7 +69,10 @@ class Difference:
 
 @dataclass(frozen=True)
 class Measure:
-    """One metric over all arms and seeds. `note` says why there is no value, where there is none."""
+    """One metric over all arms and seeds.
+
+    `note` says why there is no value, where there is none; `remark` what is said of the value of every recognizer.
+    """
 
     name: str
     benchmark: str
@@ -79,6 +82,7 @@ class Measure:
     n_genuine: int
     n_impostor: int
     n_identities: int
+    remark: str = ""
     arms: dict[str, ArmValue] = field(default_factory=dict)
     differences: dict[str, Difference] = field(default_factory=dict)
 
@@ -170,7 +174,8 @@ def _measure(
         elif arm != baseline:
             differences[arm] = without_interval(arms[arm].mean, arms[baseline].mean, metric)
     fields = ("better", "operating_point", "note", "n_genuine", "n_impostor", "n_identities")
-    return Measure(name, kind, **{f: metric[f] for f in fields}, arms=arms, differences=differences)
+    remark = scored.remark(runs, kind, name)
+    return Measure(name, kind, **{f: metric[f] for f in fields}, remark=remark, arms=arms, differences=differences)
 
 
 def _arm(values: Doubles, points: Doubles, n_people: int, confidence: float) -> ArmValue:

@@ -89,6 +89,12 @@ def value(run: Run, kind: str, name: str) -> float | None:
     return None
 
 
+def remark(runs: list[Run], kind: str, name: str) -> str:
+    """The parts of a metric's note that stand in the notes of all runs."""
+    notes = [m["note"].split("; ") for run in runs for m in run.results[kind]["metrics"] if m["name"] == name]
+    return "; ".join(part for part in notes[0] if all(part in other for other in notes))
+
+
 def curves(runs: list[Run]) -> Curves:
     """Every curve, by name and arm."""
     found: Curves = {}
