@@ -28,20 +28,21 @@ _EXACT = 2**24  # whole numbers up to here are exact in float32
 _DENSE = 8  # pairs x replicates per entry of the count matrix from which BLAS is faster than gathering
 
 
-def all_pairs(embedding: ArrayLike, identity: ArrayLike) -> SmallSet | LargeSet:
+def all_pairs(embedding: ArrayLike, identity: ArrayLike, acquired: ArrayLike | None = None) -> SmallSet | LargeSet:
     """All pairs of different images, held as suits their number.
 
-    embedding: float32 (N, d). identity: int (N,). Raises ValueError as metrics.pair_scores.
+    embedding: float32 (N, d). identity: int (N,). acquired: bool (N,), None: all; the pairs of other images score
+    metrics.FAILED. Raises ValueError as metrics.pair_scores.
     """
     n = len(np.asarray(embedding))
-    return (LargeSet if n * (n - 1) // 2 >= LARGE else SmallSet)(embedding, identity)
+    return (LargeSet if n * (n - 1) // 2 >= LARGE else SmallSet)(embedding, identity, acquired)
 
 
 class SmallSet:
     """Every pair at hand: the functions of metrics and intervals as they are."""
 
-    def __init__(self, embedding: ArrayLike, identity: ArrayLike) -> None:
-        self.pairs = pairs = metrics.pair_scores(embedding, identity)
+    def __init__(self, embedding: ArrayLike, identity: ArrayLike, acquired: ArrayLike | None = None) -> None:
+        self.pairs = pairs = metrics.pair_scores(embedding, identity, acquired)
         self.n_genuine, self.n_impostor, self.n_people = pairs.n_genuine, pairs.n_impostor, pairs.n_people
 
     def eer(self) -> float:
@@ -81,10 +82,11 @@ class LargeSet:
     as metrics.pair_scores and metrics.eer, and for more than 65,535 people.
     """
 
-    def __init__(self, embedding: ArrayLike, identity: ArrayLike) -> None:
+    def __init__(self, embedding: ArrayLike, identity: ArrayLike, acquired: ArrayLike | None = None) -> None:
         self.embedding = np.asarray(embedding, dtype=np.float32)
         rows = metrics.unit_rows(self.embedding)
         self.person = metrics.person_codes(identity, len(rows))
+        self.acquired = np.ones(len(rows), bool) if acquired is None else np.asarray(acquired, dtype=bool)
         self.images = np.bincount(self.person)
         self.n_people = n = len(self.images)
         if n >= 2**16:
@@ -94,9 +96,10 @@ class LargeSet:
         for name, count in (("genuine", self.n_genuine), ("impostor", self.n_impostor)):
             if count == 0:
                 raise ValueError(f"no {name} pair among {len(rows)} images: add people with two images")
-        score, code = _sorted_pairs(rows, self.person, n, genuine=True)
+        there = self.acquired
+        score, code = _sorted_pairs(rows, self.person, there, n, genuine=True)
         self.genuine, self.whose = score, (code // n).astype(np.int32)  # score rising, the person of each
-        self.impostor, self.couple = _sorted_pairs(rows, self.person, n, genuine=False)
+        self.impostor, self.couple = _sorted_pairs(rows, self.person, there, n, genuine=False)
         levels = np.unique(self.genuine)
         self.levels = levels  # FRR moves only here, so that these thresholds hold every corner of the curves
         self.rejected = np.append(0, np.searchsorted(self.genuine, levels, "right"))  # pairs <= level k at k + 1
@@ -107,6 +110,8 @@ class LargeSet:
         """See metrics.eer."""
         frr = self.rejected / self.n_genuine
         k = int(np.argmax(self.rejected[1:] * self.n_impostor >= (self.n_impostor - self.above[:-1]) * self.n_genuine))
+        if self.levels[k] == metrics.FAILED:
+            return float("nan")
         far = [1 - rank[k] / self.n_impostor for rank in (self.at, self.above)]
         return float(intervals.crossing(far[0], far[1], frr[k], frr[k + 1]))
 
@@ -129,10 +134,13 @@ class LargeSet:
         parts = []
         for k in range(int(fold.max()) + 1):
             at = np.flatnonzero(fold[self.person] == k)
-            part, people = metrics.pair_scores(self.embedding[at], self.person[at]), np.unique(self.person[at])
+            part, people = self._pairs_of(at), np.unique(self.person[at])
             parts.append((part.score, part.genuine, people[part.first], people[part.second]))
         score, genuine, first, second = (np.concatenate(part) for part in zip(*parts, strict=True))
         return PairScores(score, genuine, first, second)
+
+    def _pairs_of(self, at: NDArray[np.int64]) -> PairScores:
+        return metrics.pair_scores(self.embedding[at], self.person[at], self.acquired[at])
 
     def accuracy(self, folds: int) -> FoldAccuracy:
         """See metrics.accuracy_10fold: the same pairs are drawn, `pair` says where within the folds."""
@@ -172,7 +180,7 @@ class LargeSet:
 
 
 def _sorted_pairs(
-    rows: NDArray[np.float32], person: Ints, n_people: int, genuine: bool
+    rows: NDArray[np.float32], person: Ints, acquired: metrics.Bools, n_people: int, genuine: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.uint32]]:
     """Cosines of the genuine or the impostor pairs, rising, and the couple (first x n_people + second) of each.
 
@@ -185,6 +193,7 @@ def _sorted_pairs(
         later = np.arange(len(rows)) > block[:, None]
         i, j = np.nonzero(later & ((person[block, None] == person) == genuine))
         score = np.clip((rows[block] @ rows.T)[i, j], -1, 1) + np.float32(0)  # no -0
+        score[~(acquired[block][i] & acquired[j])] = metrics.FAILED
         bits = score.view(np.uint32)
         rising = np.where(bits >> 31, ~bits, bits | np.uint32(2**31)).astype(np.uint64)
         couple = person[block][i].astype(np.uint64) * np.uint64(n_people) + person[j].astype(np.uint64)

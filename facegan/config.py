@@ -259,13 +259,15 @@ class Benchmark(Frozen):
     benchmarks: tuple[AnyBenchmark, ...] = Field(
         default_factory=lambda: (BENCHMARKS.get("verification")(), BENCHMARKS.get("identification")())
     )
+    flip: bool = unset(False, description="add the embedding of the mirror image")
+    templates: bool = unset(False, description="compare means over the images of one identity and group")
     batch_size: int = Field(64, ge=1)
 
 
 class Comparison(Frozen):
     """The one question, named before the run."""
 
-    metric: str = Field("eer", description="eer, rank-1, accuracy or tar@far=X")
+    metric: str = Field("eer", description="eer, rank-1, accuracy, tar@far=X ...")
     baseline: Name = "real"
     arm: Name = "real+synthetic"
     confidence: float = Field(0.95, gt=0.5, lt=1)
@@ -370,7 +372,7 @@ class Recipe(Frozen):
         if self.comparison.metric not in measured:
             raise ValueError(f"comparison.metric '{self.comparison.metric}' is not measured; {', '.join(measured)} are")
         if len(set(measured)) != len(measured):
-            raise ValueError(f"two benchmarks measure the same: {', '.join(measured)}; keep one of each kind")
+            raise ValueError(f"two benchmarks measure the same: {', '.join(measured)}; keep one of each kind or name")
         for taken, does in (("guide", "filters"), ("judge", "audits")):
             if taken in self.arms:
                 raise ValueError(f"'{taken}' is the name of the recognizer that {does}: call the arm otherwise")

@@ -16,6 +16,7 @@ from torch import nn
 from facegan.checkpoint import load_tensors
 from facegan.config import TrainRecognizer
 from facegan.errors import UserError
+from facegan.metrics import unit_rows
 
 
 class Embedder(nn.Module):
@@ -68,6 +69,21 @@ def embed(net: nn.Module, pixels: np.ndarray, batch_size: int, device: torch.dev
     batches = [pixels[start : start + batch_size] for start in range(0, len(pixels), batch_size)]
     parts = [F.normalize(net(to_input(batch, device)).float()).cpu().numpy() for batch in batches]
     return np.concatenate(parts).astype(np.float32)
+
+
+MIRRORED = "embeddings of image and mirror image added"
+
+
+def with_mirror(embed: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+    """`embed` of an image plus `embed` of its mirror image, of unit length: (N, H, W, C) uint8 -> (N, d) float32.
+
+    Source: insightface's verification.py, which adds them too (without making each of unit length before).
+    """
+
+    def fused(pixels: np.ndarray) -> np.ndarray:
+        return unit_rows(embed(pixels) + embed(np.ascontiguousarray(pixels[:, :, ::-1])))
+
+    return fused
 
 
 def load_embedder(folder: Path, device: torch.device | str = "cpu") -> tuple[Embedder, dict[str, Any]]:

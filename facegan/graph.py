@@ -118,10 +118,11 @@ def _nodes(recipe: Recipe, hashes: dict[str, str]) -> list[Node]:
     nodes += merges.values()
     chosen = {name: _arm(recipe, name, merges[name], prepare, hashes) for name in recipe.arms}
     nodes += [item for items, _ in chosen.values() for item in items]
+    judging, files = _benchmarked(recipe)
     for name, (_, judged) in chosen.items():
         for seed in recipe.seeds:
             needs = {**judged[seed], "train": merges[name], "test": prepare}
-            nodes.append(node("benchmark", recipe.benchmark, needs=needs, arm=name, seed=seed))
+            nodes.append(Node("benchmark", recipe.benchmark, judging, needs=needs, raw=files, arm=name, seed=seed))
     return nodes
 
 
@@ -190,6 +191,13 @@ def _recognizer(
     return Node("train_recognizer", options, hashed, {"seed": seed}, needs, raw, name, seed, trial)
 
 
+def _benchmarked(recipe: Recipe) -> tuple[dict[str, Any], dict[str, str]]:
+    """What is hashed of the benchmarks, and the fingerprints of the files that they read."""
+    benchmarks = recipe.benchmark.benchmarks
+    hashed = {**recipe.benchmark.model_dump(mode="json"), "benchmarks": [one.identifying() for one in benchmarks]}
+    return hashed, {name: digest for one in benchmarks for name, digest in one.fingerprint().items()}
+
+
 def _shown(recipe: Recipe) -> dict[str, Any]:
     """The recipe as a page shows it: all but where files lie and where it runs."""
     whole = recipe.model_dump(mode="json", exclude={"runtime"})
@@ -197,6 +205,7 @@ def _shown(recipe: Recipe) -> dict[str, Any]:
     if recipe.prepare.align is not None:
         whole["prepare"]["align"]["detector"] = recipe.prepare.align.detector.identifying()
     whole["train_recognizer"].pop("weights")
+    whole["benchmark"], _ = _benchmarked(recipe)
     whole["audit"]["judge"] = recipe.audit.judge.identifying()
     return {"recipe": whole}
 

@@ -137,13 +137,16 @@ class ManifestImages:
     """
 
     def __init__(self, path: Path, split: str | None = None) -> None:
-        table = manifest.read(path, ["image", "image_id", "identity", "label", "source", "split"], split)
+        table = manifest.read(path, ["image", "image_id", "identity", "label", "source", "split", "group"], split)
         self.image_id = np.asarray(table["image_id"].to_pylist(), dtype=object)
         self.identity = np.asarray(table["identity"].to_pylist(), dtype=object)
         self.source = np.asarray(table["source"].to_pylist(), dtype=object)
         label = [-1 if value is None else value for value in table["label"].to_pylist()]
         self.label = np.asarray(label, dtype=np.int64)
-        stored = table["image"].combine_chunks().field("bytes")
+        self.group = np.asarray([value or "" for value in table["group"].to_pylist()], dtype=object)
+        image = table["image"].combine_chunks()
+        self.file = np.asarray([value or "" for value in image.field("path").to_pylist()], dtype=object)
+        stored = image.field("bytes")
         try:
             images = [to_pixels(item.as_py()) for item in stored]
         except (OSError, SyntaxError, ValueError) as error:
@@ -159,7 +162,7 @@ class ManifestImages:
     def only(self, places: np.ndarray) -> ManifestImages:
         """Some of the rows, by place (n,) int."""
         chosen = copy.copy(self)
-        for name in ("image_id", "identity", "source", "label", "pixels"):
+        for name in ("image_id", "identity", "source", "label", "group", "file", "pixels"):
             setattr(chosen, name, getattr(self, name)[places])
         return chosen
 

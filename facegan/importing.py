@@ -90,8 +90,9 @@ def _rows(
             done.encoded += encoded
             done.people.add(item.identity)
             done.licenses[item.license or "none given"] += 1
-            row = manifest.row(
+            yield manifest.row(
                 data,
+                item.relative,
                 source_sha256=item.source_sha256 or digest,
                 identity=item.identity,
                 source="real",
@@ -103,8 +104,6 @@ def _rows(
                 group=item.group,
                 license=item.license,
             )
-            row["image"]["path"] = item.relative
-            yield row
         progress(done)
 
 

@@ -184,8 +184,8 @@ def bootstrap_rank_k(ranks: Ranks, weights: Weights, k: int = 1) -> Doubles:
 def bootstrap_accuracy(pairs: PairScores, accuracy: FoldAccuracy, weights: Weights) -> Doubles:
     """Verification accuracy of each replicate: float64 (n_boot,).
 
-    Mean of the shares of genuine and of impostor pairs judged rightly, weighted as in bootstrap_eer; folds
-    and thresholds stay as they are, so their choice is no part of the spread. NaN as there.
+    Mean of the shares of genuine and of impostor pairs judged rightly, by how many there are of either, weighted as
+    in bootstrap_eer; folds and thresholds stay as they are, so their choice is no part of the spread. NaN as there.
     """
     first, second = pairs.first[accuracy.pair], pairs.second[accuracy.pair]
     genuine = pairs.genuine[accuracy.pair]
@@ -202,7 +202,8 @@ def bootstrap_accuracy(pairs: PairScores, accuracy: FoldAccuracy, weights: Weigh
             sums[start : start + size] = (some[:, one] * np.where(one == two, 1, some[:, two])) @ judged
         with np.errstate(invalid="ignore"):
             shares.append(sums[:, 0] / sums[:, 1])
-    return np.asarray((shares[0] + shares[1]) / 2, dtype=np.float64)
+    part = float(genuine.mean())  # a half, but for lists of pairs
+    return np.asarray(part * shares[0] + (1 - part) * shares[1], dtype=np.float64)
 
 
 @dataclass(frozen=True)

@@ -53,11 +53,14 @@ SCHEMA = pa.schema(
 )
 
 
-def row(image_bytes: bytes, **columns: Any) -> dict[str, Any]:
-    """One row: `image` and `image_id` from the stored bytes, the other columns as given, null where not."""
+def row(image_bytes: bytes, path: str | None = None, **columns: Any) -> dict[str, Any]:
+    """One row: `image` and `image_id` from the stored bytes, the other columns as given, null where not.
+
+    `path` is what the image is called: of a real one its path below the source's root, by which lists of pairs name it.
+    """
     image_id = hashlib.sha256(image_bytes).hexdigest()
     blank = dict.fromkeys(SCHEMA.names)
-    return {**blank, "image": {"bytes": image_bytes, "path": None}, "image_id": image_id, **columns}
+    return {**blank, "image": {"bytes": image_bytes, "path": path}, "image_id": image_id, **columns}
 
 
 def write(

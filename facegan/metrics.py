@@ -21,6 +21,14 @@ Ints = NDArray[np.int32]
 MIN_FALSE_ACCEPTS = 10
 """A FAR is resolvable when at least so many impostor pairs may be accepted at it."""
 
+FAILED = -2.0
+"""The score of a pair that could not be compared, since an image of it gave no embedding (failure to acquire).
+
+It lies below every cosine, so that no threshold accepts it: such a genuine pair is rejected and such an impostor
+pair is not accepted. Rates over all pairs are then FRR = FTA + FNMR (1 - FTA) and FAR = FMR (1 - FTA) of ISO/IEC
+19795-1, with FTA the share of such pairs. An accuracy counts these pairs as wrong, whichever they are.
+"""
+
 _ROUNDING = 1e-9  # of a pair or a rate: 0.29 * 100 is 28.999999999999996
 
 
@@ -100,11 +108,12 @@ def person_codes(identity: ArrayLike, n: int) -> Ints:
     return np.unique(codes, return_inverse=True)[1].astype(np.int32)
 
 
-def pair_scores(embedding: ArrayLike, identity: ArrayLike) -> PairScores:
+def pair_scores(embedding: ArrayLike, identity: ArrayLike, acquired: ArrayLike | None = None) -> PairScores:
     """Cosine of all pairs i < j: no image is compared with itself and no pair counts twice.
 
-    embedding: float32 (N, d), any length. identity: int (N,). P = N (N - 1) / 2 pairs, ordered by (i, j);
-    about 30 bytes a pair at the peak. Raises ValueError for fewer than two images, wrong shapes, NaN.
+    embedding: float32 (N, d), any length. identity: int (N,). acquired: bool (N,), None: all; the pairs of other
+    images score FAILED. P = N (N - 1) / 2 pairs, ordered by (i, j); about 30 bytes a pair at the peak. Raises
+    ValueError for fewer than two images, wrong shapes, NaN.
     """
     rows = unit_rows(embedding)
     person = person_codes(identity, len(rows))
@@ -112,6 +121,9 @@ def pair_scores(embedding: ArrayLike, identity: ArrayLike) -> PairScores:
         raise ValueError(f"pairs need at least two images, got {len(rows)}: add test images")
     i, j = np.triu_indices(len(rows), k=1)
     score = np.clip((rows @ rows.T)[i, j], -1, 1)
+    if acquired is not None:
+        there = np.asarray(acquired, dtype=bool)
+        score[~(there[i] & there[j])] = FAILED
     return PairScores(score, person[i] == person[j], person[i], person[j])
 
 
@@ -162,18 +174,31 @@ def operating_curve(scores: ArrayLike, genuine: ArrayLike, weights: ArrayLike | 
 def eer(scores: ArrayLike, genuine: ArrayLike, weights: ArrayLike | None = None) -> float:
     """Equal error rate, a fraction: where FAR and FRR cross.
 
-    With operating points k in the order of falling thresholds, d_k = FAR_k - FRR_k rises from -1 to 1. Let
-    k be the first with d_k >= 0. On the straight line from point k - 1 to k, d is zero at u = -d_{k-1} /
-    (d_k - d_{k-1}), and EER = FAR_{k-1} + u (FAR_k - FAR_{k-1}). A line on which only one rate moves (no
-    tie between genuine and impostor scores) gives the value of the rate that stands still. Arguments and
-    errors as for operating_curve. Source: Maio et al. 2002, FVC2000, IEEE PAMI 24(3), section 4 (EER from
-    the bracketing thresholds), with the line in place of their midpoint.
+    With operating points k in the order of falling thresholds, d_k = FAR_k - FRR_k rises from -1 to 1. Let k be the
+    first with d_k >= 0. On the straight line from point k - 1 to k, d is zero at u = -d_{k-1} / (d_k - d_{k-1}),
+    and EER = FAR_{k-1} + u (FAR_k - FAR_{k-1}). A line on which only one rate moves (no tie between genuine and
+    impostor scores) gives the value of the rate that stands still. NaN where so many pairs FAILED that the rates do
+    not cross at any cosine. Arguments and errors as for operating_curve. Source: Maio et al. 2002, FVC2000, IEEE
+    PAMI 24(3), section 4 (EER from the bracketing thresholds), with the line in place of their midpoint.
     """
     curve = operating_curve(scores, genuine, weights)
     k = int(np.argmax(curve.far >= curve.frr))  # never 0: there far = 0 < frr = 1
+    if curve.thresholds[k] == FAILED:
+        return float("nan")
     before, after = curve.frr[k - 1] - curve.far[k - 1], curve.far[k] - curve.frr[k]
     u = before / (before + after)
     return float(curve.far[k - 1] + u * (curve.far[k] - curve.far[k - 1]))
+
+
+def compared(pairs: PairScores) -> PairScores:
+    """The pairs that did not FAIL, of people numbered as before."""
+    kept = pairs.score > FAILED
+    return PairScores(pairs.score[kept], pairs.genuine[kept], pairs.first[kept], pairs.second[kept])
+
+
+def equal_errors(value: float) -> tuple[float | None, str]:
+    """An equal error rate with its note: None and why where `eer` found none."""
+    return (None, "so many images gave no embedding that FRR never falls to FAR") if np.isnan(value) else (value, "")
 
 
 def resolvable(far: float, n_impostor: int) -> Resolution:
@@ -252,8 +277,9 @@ class FoldAccuracy:
     """Verification accuracy over person-disjoint folds.
 
     mean: mean of the folds' accuracies, fraction. std_error: their standard deviation (n_folds - 1) /
-    sqrt(n_folds). n_pairs: pairs judged, half of them genuine. pair: int64 (n_pairs,), their places in the
-    PairScores. fold: int32 (n_pairs,). correct: bool (n_pairs,), judged rightly.
+    sqrt(n_folds). n_pairs: pairs judged. pair: int64 (n_pairs,), their places in the PairScores. fold: int32
+    (n_pairs,). correct: bool (n_pairs,), judged rightly. of_fold, threshold: float64 (n_folds,), the accuracy and
+    the threshold of each.
     """
 
     mean: float
@@ -263,6 +289,8 @@ class FoldAccuracy:
     pair: NDArray[np.int64]
     fold: Ints
     correct: Bools
+    of_fold: NDArray[np.float64]
+    threshold: NDArray[np.float64]
 
 
 def person_folds(pairs: PairScores, folds: int = 10, seed: int = 0) -> Ints:
@@ -295,8 +323,9 @@ def deal_people(paired: Bools, folds: int = 10, seed: int = 0) -> Ints:
 def _best_threshold(score: Floats, genuine: Bools) -> float:
     """Midpoint between two scores with the most right answers; of several such, the middle one."""
     curve = operating_curve(score, genuine)
-    total = curve.far + curve.frr  # half of it is the error where both sides have as many pairs
-    best = np.flatnonzero(total <= total.min() + _ROUNDING)
+    n_genuine = np.count_nonzero(genuine)
+    total = np.rint(curve.far * (genuine.size - n_genuine) + curve.frr * n_genuine)  # wrong answers
+    best = np.flatnonzero(total == total.min())
     k = int(best[len(best) // 2])
     if k == 0:
         return float(np.nextafter(score.max(), np.asarray(np.inf, dtype=score.dtype)))
@@ -322,12 +351,26 @@ def accuracy_10fold(pairs: PairScores, folds: int = 10, seed: int = 0) -> FoldAc
         size = min(map(len, sides))
         chosen += [np.sort(rng.permutation(side)[:size]) for side in sides]
     pair = np.concatenate(chosen).astype(np.int64)
-    score, genuine, fold = pairs.score[pair], pairs.genuine[pair], within[pair].astype(np.int32)
-    others = [_best_threshold(score[fold != k], genuine[fold != k]) for k in range(n_folds)]
-    correct = (score >= np.asarray(others)[fold]) == genuine
+    return accuracy_of_folds(pairs, pair, within[pair].astype(np.int32))
+
+
+def accuracy_of_folds(pairs: PairScores, pair: NDArray[np.int64], fold: Ints) -> FoldAccuracy:
+    """Accuracy on given folds: the share of right answers in each, with the threshold that is best on the others.
+
+    pair: int64 (n,), places in `pairs`. fold: int32 (n,), 0 .. n_folds - 1, two or more and none of them empty. The
+    threshold lies midway between two scores of the other folds, the middle one of the places with the most right
+    answers there. A pair that FAILED is wrong. Raises ValueError where the other folds of one have no genuine or no
+    impostor pair. Source: Huang et al. 2007, UMass Amherst TR 07-49, view 2: mean p = sum p_i / 10 and standard
+    error S_E = s / sqrt(10), with s the standard deviation of the ten p_i (divided by 9).
+    """
+    score, genuine, n_folds = pairs.score[pair], pairs.genuine[pair], int(fold.max()) + 1
+    if n_folds < 2:
+        raise ValueError("an accuracy needs two folds: the threshold of one is chosen on the others")
+    threshold = np.asarray([_best_threshold(score[fold != k], genuine[fold != k]) for k in range(n_folds)])
+    correct = ((score >= threshold[fold]) == genuine) & (score > FAILED)
     of_fold = np.bincount(fold, weights=correct) / np.bincount(fold)
     error = float(of_fold.std(ddof=1) / np.sqrt(n_folds))
-    return FoldAccuracy(float(of_fold.mean()), error, n_folds, len(pair), pair, fold, correct)
+    return FoldAccuracy(float(of_fold.mean()), error, n_folds, len(pair), pair, fold, correct, of_fold, threshold)
 
 
 @dataclass(frozen=True)
@@ -339,14 +382,17 @@ class Ranks:
     n_people: int
 
 
-def search_ranks(embedding: ArrayLike, identity: ArrayLike, rotations: int = 10) -> Ranks:
+def search_ranks(
+    embedding: ArrayLike, identity: ArrayLike, rotations: int = 10, acquired: ArrayLike | None = None
+) -> Ranks:
     """Search every image among one enrolled image of each person, each image enrolled in turn.
 
     In rotation r, person i (of m_i images, in the order given) enrols image r mod m_i; every other image of a
-    person is a probe. There are min(rotations, most images of a person) rotations, and all searches count
-    alike. A person with one image is enrolled in each rotation and never searched. The rank is 1 + the other
-    people whose enrolled image scores at least as high: a tie counts against, so that equal embeddings score
-    nothing. embedding: (N, d). identity: (N,). Raises ValueError without two people or without a probe.
+    person is a probe. There are min(rotations, most images of a person) rotations, and all searches count alike. A
+    person with one image is enrolled in each rotation and never searched. The rank is 1 + the other people whose
+    enrolled image scores at least as high: a tie counts against, so that equal embeddings score nothing. Where the
+    probe or its person's enrolled image is not `acquired` (bool (N,), None: all), the rank is the number of people
+    + 1: never found. embedding: (N, d). identity: (N,). Raises ValueError without two people or without a probe.
     Source: Phillips et al. 2000, FERET, IEEE PAMI 22(10), section 2.1 (closed set, cumulative match).
     """
     rows = unit_rows(embedding)
@@ -360,21 +406,24 @@ def search_ranks(embedding: ArrayLike, identity: ArrayLike, rotations: int = 10)
     place = np.empty(len(rows), dtype=np.int64)  # of an image among its person's
     order = np.argsort(person, kind="stable")
     place[order] = np.arange(len(rows)) - np.repeat(np.cumsum(images) - images, images)
+    there = np.ones(len(rows), bool) if acquired is None else np.asarray(acquired, dtype=bool)
     rank, who = [], []
     for r in range(min(rotations, int(images.max()))):
         enrolled = place == r % images[person]
         gallery = np.flatnonzero(enrolled)[np.argsort(person[enrolled])]
         probe = np.flatnonzero(~enrolled)
         score = rows[probe] @ rows[gallery].T  # (probes, people)
+        score[:, ~there[gallery]] = FAILED
         own = score[np.arange(len(probe)), person[probe]]
-        rank.append(np.count_nonzero(score >= own[:, None], axis=1))
+        found = there[probe] & (own > FAILED)
+        rank.append(np.where(found, np.count_nonzero(score >= own[:, None], axis=1), len(images) + 1))
         who.append(person[probe])
     return Ranks(np.concatenate(rank).astype(np.int32), np.concatenate(who), len(images))
 
 
 def cmc(ranks: Ranks) -> NDArray[np.float64]:
     """Cumulative match characteristic: float64 (n_people,), at k - 1 the share of searches with rank <= k."""
-    return np.cumsum(np.bincount(ranks.rank, minlength=ranks.n_people + 1)[1:]) / ranks.rank.size
+    return np.cumsum(np.bincount(ranks.rank, minlength=ranks.n_people + 1)[1 : ranks.n_people + 1]) / ranks.rank.size
 
 
 def rank_k(ranks: Ranks, k: int = 1) -> float:

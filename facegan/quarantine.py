@@ -1,8 +1,8 @@
-"""What could not be used, and why: `quarantine.parquet` (file, identity, reason)."""
+"""What could not be used, and why: `quarantine.parquet` (file, identity, reason, split)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from facegan.images import BadImage
 
-SCHEMA = pa.schema([("file", pa.string()), ("identity", pa.string()), ("reason", pa.string())])
+SCHEMA = pa.schema([(name, pa.string()) for name in ("file", "identity", "reason", "split")])
 
 
 def reason(error: BadImage | OSError) -> str:
@@ -26,7 +26,7 @@ def by_person(row: Mapping[str, Any]) -> tuple[str, str]:
     return row["identity"], row["file"]
 
 
-def write(folder: Path, rows: list[dict[str, str]]) -> None:
-    """Write the rows to `folder/quarantine.parquet`, sorted by identity and file."""
+def write(folder: Path, rows: Sequence[Mapping[str, str | None]]) -> None:
+    """Write the rows to `folder/quarantine.parquet`, sorted by identity and file; `split` is null where not given."""
     ordered = sorted(rows, key=by_person)
     pq.write_table(pa.Table.from_pylist(ordered, SCHEMA), folder / "quarantine.parquet")

@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
 
+from facegan.benchmarks import BenchmarkConfig
 from facegan.config import Recipe
 from facegan.detectors import DetectorConfig
 from facegan.errors import ConfigError
@@ -29,6 +30,7 @@ from facegan.recipe_errors import defaults, explain
 from facegan.sources import SourceConfig
 
 DEFAULT = "orl-quick"
+Located = TypeVar("Located", SourceConfig, DetectorConfig, BenchmarkConfig)
 RESERVED = ("published", "latest")  # folders of reports/ that are no recipe's
 
 
@@ -241,10 +243,12 @@ def _absolute(recipe: Recipe) -> Recipe:
     if recognizer.weights:
         weights = str(Path(recognizer.weights).expanduser().absolute())
         recognizer = recognizer.model_copy(update={"weights": weights})
-    return recipe.model_copy(update={"prepare": prepare, "train_recognizer": recognizer})
+    benchmarks = tuple(_located(one) for one in recipe.benchmark.benchmarks)
+    benchmark = recipe.benchmark.model_copy(update={"benchmarks": benchmarks})
+    return recipe.model_copy(update={"prepare": prepare, "train_recognizer": recognizer, "benchmark": benchmark})
 
 
-def _located(member: SourceConfig | DetectorConfig) -> SourceConfig | DetectorConfig:
-    """A source or detector whose paths are absolute."""
+def _located(member: Located) -> Located:
+    """A member of a family whose paths are absolute."""
     given = {name: path for name in member.paths if (path := getattr(member, name, None))}
     return member.model_copy(update={name: str(Path(path).expanduser().absolute()) for name, path in given.items()})

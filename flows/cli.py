@@ -238,6 +238,45 @@ def inspect(
         raise typer.Exit(1)
 
 
+@main.command()
+@said
+def benchmark(
+    embedder: Annotated[
+        str,
+        typer.Option(
+            metavar="EMBEDDER", help="FILE.onnx, timm:NAME, package.module:callable, dlib, or a recognizer's folder"
+        ),
+    ],
+    data: Annotated[str, typer.Option(metavar="DATA", help="a manifest, a folder of people's folders, or a zip")],
+    pairs: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="a list of pairs: LFW's text, .csv, .parquet")
+    ] = None,
+    benchmarks: Annotated[
+        list[str] | None, typer.Option("--benchmark", metavar="KIND", help="or {kind: KIND, ...} (repeatable)")
+    ] = None,
+    split: Annotated[str | None, typer.Option(metavar="SPLIT", help="of a manifest: train, val or test alone")] = None,
+    flip: Annotated[bool, typer.Option("--flip", help="add the embedding of the mirror image")] = False,
+    templates: Annotated[bool, typer.Option("--templates", help="mean over each identity and group")] = False,
+    size_px: Annotated[int | None, typer.Option(metavar="PX", min=16, max=1024, help="side of the input")] = None,
+    mean: Annotated[float | None, typer.Option(help="the input is (x - mean) / scale, x in 0 .. 255")] = None,
+    scale: Annotated[float | None, typer.Option(help="see --mean")] = None,
+    bgr: Annotated[bool, typer.Option("--bgr", help="the input is blue, green, red")] = False,
+    weights: Annotated[Path | None, typer.Option(metavar="FILE", help="of timm:NAME, instead of a download")] = None,
+    batch_size: Annotated[int, typer.Option(min=1)] = 64,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
+    json: JsonOpt = None,
+) -> None:
+    """Score any embedder on faces, by the code that scores the recognizers of a run."""
+    from facegan.external import Asked
+    from flows import answer, benchmarking
+
+    if json is not None:
+        answer.check_writable(json)
+    asked = Asked(size_px, mean, scale, bgr, weights)
+    options = benchmarking.Options(pairs, tuple(benchmarks or ()), split, flip, templates, batch_size, device)
+    benchmarking.run(embedder, data, asked, options, json)
+
+
 def _load(recipe: str, sets: list[str] | None, until: str | None, workdir: Path) -> tuple[Recipe, list[Node], Path]:
     from facegan import graph
     from facegan.recipe import load

@@ -109,6 +109,19 @@ def _table(header: list[str], rows: list[list[str]]) -> Table:
     return table
 
 
+def show_benchmark(results: dict[str, Any], out: Console) -> None:
+    """One line for each metric: its value, of how many, and what must be said of it."""
+    rows = []
+    for label, result in results.items():
+        for metric in result["metrics"]:
+            value = "-" if metric["value"] is None else f"{metric['value']:.4f}"
+            counts = [
+                f"{metric[name]:,}" if metric[name] else "" for name in ("n_genuine", "n_impostor", "n_identities")
+            ]
+            rows.append([label, metric["name"].removeprefix(f"{label}/"), value, *counts, metric["note"]])
+    out.print(_table(["benchmark", "metric", "value", "genuine", "impostor", "people", "note"], rows))
+
+
 def _say(out: Console, text: str) -> None:
     out.print(text, markup=False, soft_wrap=True)
 

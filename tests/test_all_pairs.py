@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from facegan import all_pairs, intervals, metrics
 from facegan.all_pairs import LargeSet, SmallSet
 from facegan.benchmarks.verification import Verification
+from facegan.faces import faces
 
 FARS = (0.3, 0.1, 0.01)
 
@@ -87,10 +88,10 @@ def test_size_alone_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
     embedding, who = uneven(300, 32)
     assert isinstance(all_pairs.all_pairs(embedding, who), SmallSet)
     benchmark, weights = Verification(), intervals.person_weights(300, 20, seed=0)
-    small = benchmark.run(embedding, who), benchmark.replicates(embedding, who, weights)
+    small = benchmark.run(faces(embedding, who)), benchmark.replicates(faces(embedding, who), weights)
     monkeypatch.setattr(all_pairs, "LARGE", len(who) * (len(who) - 1) // 2)
     assert isinstance(all_pairs.all_pairs(embedding, who), LargeSet)
-    large = benchmark.run(embedding, who), benchmark.replicates(embedding, who, weights)
+    large = benchmark.run(faces(embedding, who)), benchmark.replicates(faces(embedding, who), weights)
     for mine, theirs in zip(large[0].metrics, small[0].metrics, strict=True):
         assert mine.value == pytest.approx(theirs.value, rel=1e-6)
         assert (mine.name, mine.note, mine.n_impostor) == (theirs.name, theirs.note, theirs.n_impostor)

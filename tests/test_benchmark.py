@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,16 @@ from facegan.benchmarks import BENCHMARKS, BenchmarkConfig, BenchmarkResult
 from facegan.config import Benchmark, Recipe
 from facegan.errors import UserError
 from facegan.events import Context
+from facegan.faces import Faces, faces
 from facegan.images import ManifestImages, encode_png
 from facegan.metrics import eer, pair_scores
+from facegan.pairs import PairList
+from facegan.reporting import runs
 from facegan.stages import benchmark
 from facegan.stages.benchmark import gate
 
 KINDS = sorted(BENCHMARKS.load())
+LISTS = tempfile.TemporaryDirectory()
 
 
 # The gate.
@@ -144,15 +149,31 @@ def values(result: BenchmarkResult) -> dict[str, float | None]:
     return {metric.name: metric.value for metric in result.metrics}
 
 
-def member(kind: str) -> BenchmarkConfig:
-    config: BenchmarkConfig = BENCHMARKS.get(kind)()
+def faces_of(embedding: np.ndarray, codes: np.ndarray, places: np.ndarray | None = None) -> Faces:
+    """Image n is called `x/n`, wherever it stands."""
+    return faces(embedding, codes, [f"x/{n}.png" for n in (range(len(codes)) if places is None else places)])
+
+
+def member(kind: str, codes: np.ndarray | None = None) -> BenchmarkConfig:
+    """With its defaults; `pairs` with a list of all pairs of the images of `codes`."""
+    options: dict[str, Any] = {"fpir": [0.5, 0.4]} if kind == "open_set" else {}  # few people resolve no more
+    if kind == "pairs" and codes is not None:
+        i, j = np.triu_indices(len(codes), k=1)
+        folder = Path(tempfile.mkdtemp(dir=LISTS.name))
+        named = [tuple(f"x/{n}" for n in side.tolist()) for side in (i, j)]
+        PairList(*named, codes[i] == codes[j]).write(folder / "pairs.parquet")
+        options = {"file": str(folder / "pairs.parquet")}
+    config: BenchmarkConfig = BENCHMARKS.get(kind)(**options)
     return config
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_benchmark_knows_the_best_and_the_random(kind: str) -> None:
     codes = people()
-    best, worst = member(kind).run(perfect(codes), codes), member(kind).run(random(codes), codes)
+    best, worst = (
+        member(kind, codes).run(faces_of(perfect(codes), codes)),
+        member(kind, codes).run(faces_of(random(codes), codes)),
+    )
     for metric in best.metrics:
         assert metric.better in ("lower", "higher") and metric.n_identities == 20
         if metric.value is None:
@@ -162,26 +183,27 @@ def test_each_benchmark_knows_the_best_and_the_random(kind: str) -> None:
     assert len({metric.name for metric in best.metrics}) == len(best.metrics)
     good, bad = values(best), values(worst)
     assert good.keys() == bad.keys()
-    assert all((bad[name] or 0) != good[name] for name in good if good[name] is not None)
+    measured = [name for name in good if good[name] is not None and not name.endswith("/fta")]
+    assert measured and all((bad[name] or 0) != good[name] for name in measured)
     json.dumps([best.curves, worst.curves], allow_nan=False)
     assert best.curves and all(len({len(axis) for axis in curve.values()}) == 1 for curve in best.curves.values())
 
 
 def test_random_embeddings_are_chance() -> None:
     codes = people(30, 8)
-    verification = values(member("verification").run(random(codes), codes))
+    verification = values(member("verification").run(faces_of(random(codes), codes)))
     assert verification["eer"] == pytest.approx(0.5, abs=0.04)
     assert verification["tar@far=0.01"] == pytest.approx(0.01, abs=0.01)
     assert verification["accuracy"] == pytest.approx(0.5, abs=0.06)
     assert verification["tar@far=0.001"] is not None and 27_840 * 0.001 >= 10
-    identification = values(member("identification").run(random(codes), codes))
+    identification = values(member("identification").run(faces_of(random(codes), codes)))
     assert identification["rank-1"] == pytest.approx(1 / 30, abs=0.03)
     assert identification["rank-5"] == pytest.approx(5 / 30, abs=0.07)
 
 
 def test_what_cannot_be_resolved_is_null_with_the_reason() -> None:
     codes = people(5, 4)  # 160 impostor pairs
-    result = member("verification").run(between(codes), codes)
+    result = member("verification").run(faces_of(between(codes), codes))
     found = {metric.name: metric for metric in result.metrics}
     assert found["tar@far=0.1"].value is not None and found["tar@far=0.1"].note == ""
     for far in ("0.01", "0.001"):
@@ -194,11 +216,11 @@ def test_what_cannot_be_resolved_is_null_with_the_reason() -> None:
 def test_replicates_of_weight_one_are_the_point_value(kind: str) -> None:
     codes = people(12, 5)
     embedding = between(codes)
-    point = values(member(kind).run(embedding, codes))
-    ones = member(kind).replicates(embedding, codes, np.ones((3, 12)))
+    point = values(member(kind, codes).run(faces_of(embedding, codes)))
+    ones = member(kind, codes).replicates(faces_of(embedding, codes), np.ones((3, 12)))
     assert ones.keys() and ones.keys() <= point.keys()
     missing = {name for name in point if name not in ones and point[name] is not None}
-    assert missing <= {"accuracy"}
+    assert missing <= {"accuracy", "pairs/fta"}
     for name, drawn in ones.items():
         assert drawn.shape == (3,) and 0 < (point[name] or 0) < 1
         assert np.allclose(drawn, point[name], atol=1e-6), name
@@ -210,8 +232,8 @@ def test_replicates_of_whole_people(kind: str) -> None:
     codes = people(12, 5)
     embedding = between(codes)
     weights = np.random.default_rng(0).multinomial(12, [1 / 12] * 12, size=50)
-    drawn = member(kind).replicates(embedding, codes, weights)
-    point = values(member(kind).run(embedding, codes))
+    drawn = member(kind, codes).replicates(faces_of(embedding, codes), weights)
+    point = values(member(kind, codes).run(faces_of(embedding, codes)))
     for name, found in drawn.items():
         assert found.shape == (50,) and np.isfinite(found).all() and found.std() > 0
         assert ((found >= 0) & (found <= 1)).all()
@@ -222,11 +244,12 @@ def test_replicates_of_whole_people(kind: str) -> None:
 def test_names_and_order_of_people_do_not_matter(kind: str) -> None:
     codes = people(8, 4)
     embedding = between(codes)
-    first = values(member(kind).run(embedding, codes))
-    renamed = values(member(kind).run(embedding, codes * 7 + 3))
-    assert renamed == first
+    first = values(member(kind, codes).run(faces_of(embedding, codes)))
+    renamed = values(member(kind, codes).run(faces_of(embedding, codes * 7 + 3)))
+    if kind != "open_set":  # there the names choose who is enrolled
+        assert renamed == first
     order = np.random.default_rng(0).permutation(len(codes))
-    shuffled = values(member(kind).run(embedding[order], codes[order]))
+    shuffled = values(member(kind, codes).run(faces_of(embedding[order], codes[order], order)))
     for name in ("eer", "tar@far=0.1"):
         assert shuffled.get(name) == pytest.approx(first.get(name))
 
@@ -234,8 +257,8 @@ def test_names_and_order_of_people_do_not_matter(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_person_cannot_be_benchmarked(kind: str) -> None:
     codes = np.zeros(5, int)
-    with pytest.raises(ValueError, match=r"\w"):
-        member(kind).run(random(codes), codes)
+    with pytest.raises((ValueError, UserError), match=r"\w"):
+        member(kind, codes).run(faces_of(random(codes), codes))
 
 
 # The stage.
@@ -247,7 +270,10 @@ def test_what_the_stage_writes(recipe: Recipe, shared: Lab) -> None:
     assert set(artifact.record["outputs"]) == {"results.json", "embeddings.safetensors", "rows.parquet"}
     test = ManifestImages(shared.done[node.needs["test"].key].path, split="test")
     rows = pq.read_table(artifact.path / "rows.parquet").to_pydict()
-    assert rows == {"image_id": test.image_id.tolist(), "identity": test.identity.tolist()}
+    assert {name: rows[name] for name in ("image_id", "identity", "file")} == {
+        name: getattr(test, name).tolist() for name in ("image_id", "identity", "file")
+    }
+    assert all(rows["acquired"]) and rows["file"][0].startswith(test.identity[0].split("/")[1])
     embedding = load_file(artifact.path / "embeddings.safetensors")["embedding"]
     assert embedding.shape == (10, 16) and np.allclose(np.linalg.norm(embedding, axis=1), 1, atol=1e-5)
     results = json.loads((artifact.path / "results.json").read_text())
@@ -272,3 +298,65 @@ def test_options_choose_the_benchmarks(recipe: Recipe, shared: Lab, lab: Lab) ->
     artifact = lab.stage(recipe.model_copy(update={"benchmark": only}), "benchmark", "real", 0)
     results = json.loads((artifact.path / "results.json").read_text())
     assert [m["name"] for m in results["identification"]["metrics"]] == ["rank-1"] and len(results) == 1
+
+
+# Lists of pairs, failures, mirrors and templates in a run.
+
+
+def listed(lab: Lab, recipe: Recipe, path: Path) -> Path:
+    """A list of all pairs of test photos, and of one that is not there."""
+    prepare = lab.stage(recipe, "prepare")
+    names = manifest.read(prepare.path, ["image"], split="test")["image"].combine_chunks().field("path").to_pylist()
+    i, j = np.triu_indices(len(names), k=1)
+    people = np.asarray([name.split("/")[0] for name in names])
+    first, second = ([names[n] for n in side] for side in (i, j))
+    lost = names[0].replace("0.png", "99.png")
+    same = [*(people[i] == people[j]).tolist(), True]
+    PairList((*first, names[0]), (*second, lost), np.asarray(same)).write(path)
+    return path
+
+
+def test_pairs_in_a_run(recipe: Recipe, lab: Lab, tmp_path: Path) -> None:
+    """The list is hashed by content, kept with the results, and read from there by the report."""
+    path = listed(lab, recipe, tmp_path / "list.parquet")
+    benchmarks = [{"kind": "verification"}, {"kind": "pairs", "name": "own", "file": str(path), "people": "test"}]
+
+    def judged(specs: list[dict[str, str]]) -> Recipe:
+        options = Benchmark.model_validate({"benchmarks": specs, "flip": True})
+        return recipe.model_copy(update={"benchmark": options})
+
+    given = judged(benchmarks)
+    node = pick(graph.build(given), "benchmark", "real", 0)
+    made = lab.make(node)
+    results = json.loads((made.path / "results.json").read_text())
+    found = {m["name"]: m for m in results["own"]["metrics"]}
+    plain = {m["name"]: m for m in results["verification"]["metrics"]}
+    assert (found["own/eer"]["n_genuine"], plain["eer"]["n_genuine"]) == (21, 20)
+    assert found["own/fta"]["value"] == 1 / 11 and "mirror image added" in plain["eer"]["note"]
+    run = runs.load({"benchmark:real:0": made.path}, "real", 0)
+    moved = path.rename(tmp_path / "elsewhere.parquet")
+    kept = BENCHMARKS.get("pairs").model_validate(benchmarks[1]).kept(run.folder)
+    drawn = kept.replicates(run.faces, np.ones((2, 2), np.int32))
+    assert drawn["own/eer"] == pytest.approx(found["own/eer"]["value"], abs=1e-6)
+    same = judged([benchmarks[0], {**benchmarks[1], "file": str(moved)}])
+    assert pick(graph.build(same), "benchmark", "real", 0).key == node.key
+    PairList(("p00/0", "p00/0"), ("p00/1", "p01/1"), np.array([True, False])).write(moved)
+    assert pick(graph.build(same), "benchmark", "real", 0).key != node.key
+
+
+def test_photos_in_the_quarantine_are_failures(faces: Path, lab: Lab, tmp_path: Path) -> None:
+    """A test person's broken photo stands in the results; a train person's does not."""
+    split = manifest.read(lab.stage(tiny(faces), "prepare").path, ["identity", "split"]).to_pylist()
+    root = shutil.copytree(faces, tmp_path / "root")
+    for side in ("train", "test"):
+        who = next(row["identity"] for row in split if row["split"] == side).split("/")[1]
+        (root / who / "broken.png").write_bytes(b"\x89PNG")
+    made = lab.stage(tiny(root), "benchmark", "real", 0)
+    rows = pq.read_table(made.path / "rows.parquet").to_pylist()
+    assert [row["file"].split("/")[1] for row in rows if not row["acquired"]] == ["broken.png"] and len(rows) == 11
+    metric = json.loads((made.path / "results.json").read_text())["verification"]["metrics"][0]
+    assert metric["note"] == "1 of 11 images gave no embedding and count as errors" and metric["n_genuine"] == 25
+
+
+def test_no_flip_is_the_config_of_before() -> None:
+    assert set(Benchmark().model_dump()) == {"benchmarks", "batch_size"}

@@ -204,6 +204,22 @@ def test_the_recipe_waits_for_the_users_files(drawn: Path, monkeypatch: pytest.M
         recipe.load("lfw-limited", ["prepare.source.pairs=null"])
 
 
+def test_the_recipe_of_views(drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(drawn)
+    found = recipe.load("lfw-views", ["benchmark.benchmarks.0.file=pairs.txt"])
+    assert list(found.arms) == ["real", "real+synthetic"] and found.comparison.metric == "eer"
+    view1, view2 = found.benchmark.benchmarks[:2]
+    assert (view1.label, view2.label) == ("view1", "view2") and {"view1/accuracy", "view2/eer"} <= {
+        name for one in found.benchmark.benchmarks for name in one.names()
+    }
+    monkeypatch.chdir("/")
+    assert view1.fingerprint().keys() == {"pairs:view1"}
+    with pytest.raises(UserError, match="pairs file of benchmark 'view2' is not there") as error:
+        view2.fingerprint()
+    assert str(drawn / "data" / "lfw" / "pairs.txt") in str(error.value)
+    assert "file" not in view1.identifying()
+
+
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 

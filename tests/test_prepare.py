@@ -415,3 +415,19 @@ def test_a_folder_of_real_photos_of_any_size(lab: Lab, tmp_path: Path) -> None:
     assert images.pixels.shape == (204, 64, 64, 3) and not quarantine(artifact)
     assert Counter(Counter(images.identity.tolist()).values()) == {12: 17}
     assert manifest.validate(artifact.path) == []
+
+
+def test_images_keep_their_names_and_the_quarantine_its_side(faces: Path, lab: Lab, tmp_path: Path) -> None:
+    """`image.path` is the name below the source's root; a broken photo belongs to the side of its person."""
+    root = shutil.copytree(faces, tmp_path / "named")
+    for person in sorted(root.iterdir()):
+        (person / "broken.png").write_bytes(b"no image")
+    (root / "lonely").mkdir()
+    (root / "lonely" / "broken.png").write_bytes(b"no image")
+    made = lab.stage(tiny(root), "prepare")
+    rows = manifest.read(made.path).to_pylist()
+    assert {row["image"]["path"] for row in rows} == {f"p{p:02d}/{n}.png" for p in range(8) for n in range(5)}
+    assert all(row["image"]["path"].startswith(row["identity"].split("/")[1]) for row in rows)
+    split = {row["identity"]: row["split"] for row in rows}
+    left = pq.read_table(made.path / "quarantine.parquet").to_pylist()
+    assert len(left) == 9 and all(item["split"] == split.get(item["identity"]) for item in left)

@@ -6,7 +6,6 @@ import copy
 import hashlib
 import json
 import re
-from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,11 @@ from safetensors.numpy import load_file, save_file
 from sklearn.metrics import roc_curve
 
 from facegan import manifest
-from facegan.benchmarks import BENCHMARKS
+from facegan.benchmarks import BENCHMARKS, score
 from facegan.config import Align, Prepare, Recipe, Report, Runtime
 from facegan.errors import UserError
 from facegan.events import Context
+from facegan.faces import faces
 from facegan.images import encode_png
 from facegan.rejected import Rejected
 from facegan.reporting import page, results, words
@@ -210,15 +210,22 @@ class World:
         centre, spread = shared.normal(size=(TEST, 8)), shared.normal(size=(TEST * EACH, 8))
         own = np.random.default_rng([seed, *arm.encode()]).normal(size=spread.shape)
         embedding = (centre[people] + sigma * (spread + 0.15 * own)).astype(np.float32)
-        scored = {}
-        for spec in self.recipe["benchmark"]["benchmarks"]:
-            result = BENCHMARKS.get(spec["kind"]).model_validate(spec).run(embedding, people)
-            scored[spec["kind"]] = {"metrics": [asdict(m) for m in result.metrics], "curves": result.curves}
+        specs = self.recipe["benchmark"]["benchmarks"]
+        benchmarks = [BENCHMARKS.get(spec["kind"]).model_validate(spec) for spec in specs]
+        scored = score(benchmarks, faces(embedding, people))
         (out / "results.json").write_text(json.dumps(scored))
         save_file({"embedding": embedding}, out / "embeddings.safetensors")
         identity = [self.tested[person] for person in people]
         pq.write_table(
-            pa.table({"image_id": [f"{n:064d}" for n in range(len(people))], "identity": identity}),
+            pa.table(
+                {
+                    "image_id": [f"{n:064d}" for n in range(len(people))],
+                    "identity": identity,
+                    "file": [""] * len(people),
+                    "group": [""] * len(people),
+                    "acquired": [True] * len(people),
+                }
+            ),
             out / "rows.parquet",
         )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,11 @@ from pydantic import ValidationError
 from safetensors.numpy import save_file
 
 from facegan import graph, intervals
-from facegan.benchmarks import BENCHMARKS
+from facegan.benchmarks import score
 from facegan.config import Recipe, Report
 from facegan.errors import ConfigError
 from facegan.events import Context
+from facegan.faces import faces
 from facegan.metrics import search_ranks
 from facegan.recipe import cells, load
 from facegan.reporting import efficiency, pooled, results, study_words
@@ -72,14 +72,12 @@ class World:
         own = np.random.default_rng([seed, split, *arm.encode()]).normal(size=(TESTED, EACH, 6))
         embedding = centre[tested][:, None] + sigma * (spread[tested] + 0.2 * own)
         embedding = embedding.reshape(-1, 6).astype(np.float32)
-        scored = {}
-        for benchmark in self.recipe.benchmark.benchmarks:
-            result = BENCHMARKS.get(benchmark.kind).model_validate(benchmark.model_dump()).run(embedding, people)
-            scored[benchmark.kind] = {"metrics": [asdict(m) for m in result.metrics], "curves": result.curves}
+        scored = score(self.recipe.benchmark.benchmarks, faces(embedding, people))
         (out / "results.json").write_text(json.dumps(scored))
         save_file({"embedding": embedding}, out / "embeddings.safetensors")
         image_id = [f"{person}-{n}" for person in tested for n in range(EACH)]
-        rows = {"image_id": image_id, "identity": self.names[tested][people].tolist()}
+        blank = {"file": [""] * len(people), "group": [""] * len(people), "acquired": [True] * len(people)}
+        rows = {"image_id": image_id, "identity": self.names[tested][people].tolist(), **blank}
         pq.write_table(pa.table(rows), out / "rows.parquet")
 
     def dump(self) -> dict[str, Any]:
@@ -115,7 +113,7 @@ def test_people_are_drawn_once_for_all_splits_by_name(world: World) -> None:
         of_seeds = []
         for seed in range(3):
             run = pooled.scored.load(pooled.cell_inputs(world.inputs, "few", split), "real", seed)
-            ranks = search_ranks(run.embedding, run.people, 10)
+            ranks = search_ranks(run.faces.embedding, run.faces.person, 10)
             hit, searched = np.zeros(PEOPLE), np.zeros(PEOPLE)
             for person, rank in zip(ranks.person, ranks.rank, strict=True):
                 place = list(world.names).index(run.names[person])

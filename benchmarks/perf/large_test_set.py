@@ -25,6 +25,7 @@ from facegan import intervals
 from facegan.benchmarks import BenchmarkConfig
 from facegan.benchmarks.identification import Identification
 from facegan.benchmarks.verification import Verification
+from facegan.faces import faces
 
 PEOPLE, PAIRED, IMAGES, DIM = 3617, 735, 6548, 128
 
@@ -62,9 +63,9 @@ def main() -> None:
     benchmarks: list[BenchmarkConfig] = [Verification(), Identification()]
     print("| what | seconds | of processor | peak GB |\n|---|--:|--:|--:|")
     for benchmark in benchmarks:
-        result = timed(f"{benchmark.kind}: figures", benchmark.run, embedding, who)
+        result = timed(f"{benchmark.kind}: figures", benchmark.run, faces(embedding, who))
         what = f"{benchmark.kind}: {options.replicates} replicates of each"
-        drawn = timed(what, benchmark.replicates, embedding, who, weights)
+        drawn = timed(what, benchmark.replicates, faces(embedding, who), weights)
         for metric in result.metrics:
             spread = drawn[metric.name].std() if metric.name in drawn else float("nan")
             print(f"|   {metric.name} {metric.value:.4f}, sd over people {spread:.4f} | | | |")

@@ -11,6 +11,8 @@ from facegan.benchmarks import BENCHMARKS, BenchmarkConfig, BenchmarkResult, Met
 if TYPE_CHECKING:
     import numpy as np
 
+    from facegan.faces import Faces
+
 
 @BENCHMARKS.register
 class Identification(BenchmarkConfig):
@@ -24,24 +26,24 @@ class Identification(BenchmarkConfig):
         """See BenchmarkConfig."""
         return [f"rank-{k}" for k in self.ranks]
 
-    def run(self, embedding: np.ndarray, identity: np.ndarray) -> BenchmarkResult:
+    def run(self, faces: Faces) -> BenchmarkResult:
         """See BenchmarkConfig; raises ValueError without two people, one of them with two images."""
         from facegan import metrics
 
-        ranks = metrics.search_ranks(embedding, identity, self.rotations)
+        ranks = metrics.search_ranks(faces.embedding, faces.person, self.rotations, faces.acquired)
         found = []
         for k in (k for k in self.ranks if k < ranks.n_people):
-            note = f"{len(ranks.rank)} searches among {ranks.n_people} people"
+            note = faces.note(f"{len(ranks.rank)} searches among {ranks.n_people} people")
             rate = metrics.rank_k(ranks, k)
             found.append(Metric(f"rank-{k}", rate, "higher", k, note, n_identities=ranks.n_people))
         curve = metrics.cmc(ranks)
         axes = {"rank": [float(k) for k in range(1, len(curve) + 1)], "rate": curve.tolist()}
         return BenchmarkResult(found, {"cmc": axes})
 
-    def replicates(self, embedding: np.ndarray, identity: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+    def replicates(self, faces: Faces, weights: np.ndarray) -> dict[str, np.ndarray]:
         """See BenchmarkConfig: each rank-k, people weighted as probes while the gallery stays."""
         from facegan import intervals, metrics
 
-        ranks = metrics.search_ranks(embedding, identity, self.rotations)
+        ranks = metrics.search_ranks(faces.embedding, faces.person, self.rotations, faces.acquired)
         wanted = (k for k in self.ranks if k < ranks.n_people)
         return {f"rank-{k}": intervals.bootstrap_rank_k(ranks, weights, k) for k in wanted}

@@ -12,6 +12,8 @@ from facegan.benchmarks import BENCHMARKS, BenchmarkConfig, BenchmarkResult, Met
 if TYPE_CHECKING:
     import numpy as np
 
+    from facegan.faces import Faces
+
 
 @BENCHMARKS.register
 class Verification(BenchmarkConfig):
@@ -25,37 +27,38 @@ class Verification(BenchmarkConfig):
         """See BenchmarkConfig."""
         return ["eer", *(f"tar@far={far:g}" for far in self.far), "accuracy"]
 
-    def run(self, embedding: np.ndarray, identity: np.ndarray) -> BenchmarkResult:
+    def run(self, faces: Faces) -> BenchmarkResult:
         """See BenchmarkConfig; raises ValueError without a genuine and an impostor pair."""
         from facegan.all_pairs import all_pairs
-        from facegan.metrics import resolvable
+        from facegan.metrics import equal_errors, resolvable
 
-        pairs = all_pairs(embedding, identity)
+        pairs = all_pairs(faces.embedding, faces.person, faces.acquired)
         n_genuine, n_impostor, n_identities = pairs.n_genuine, pairs.n_impostor, pairs.n_people
 
         def metric(name: str, value: float | None, better: str, far: float | None = None, note: str = "") -> Metric:
-            return Metric(name, value, better, far, note, n_genuine, n_impostor, n_identities)
+            return Metric(name, value, better, far, faces.note(note), n_genuine, n_impostor, n_identities)
 
-        found = [metric("eer", pairs.eer(), "lower")]
+        value, note = equal_errors(pairs.eer())
+        found = [metric("eer", value, "lower", note=note)]
         for far in self.far:
             value = pairs.tar_at_far(far)
             note = resolvable(far, n_impostor).reason
             found.append(metric(f"tar@far={far:g}", value, "higher", far, note))
         try:
             accuracy = pairs.accuracy(self.folds)
-            note = f"{accuracy.n_pairs} pairs in {accuracy.n_folds} folds, standard error {accuracy.std_error:.4f}"
+            note = f"{accuracy.n_pairs} pairs in {accuracy.n_folds} folds; standard error {accuracy.std_error:.4f}"
             found.append(metric("accuracy", accuracy.mean, "higher", note=note))
         except ValueError as error:
             found.append(metric("accuracy", None, "higher", note=str(error)))
         det = pairs.det_curve()
         return BenchmarkResult(found, {"det": {"far": det.far.tolist(), "frr": det.frr.tolist()}})
 
-    def replicates(self, embedding: np.ndarray, identity: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+    def replicates(self, faces: Faces, weights: np.ndarray) -> dict[str, np.ndarray]:
         """See BenchmarkConfig: eer, each resolvable tar@far, and accuracy at the thresholds chosen once."""
         from facegan.all_pairs import all_pairs
         from facegan.metrics import resolvable
 
-        pairs = all_pairs(embedding, identity)
+        pairs = all_pairs(faces.embedding, faces.person, faces.acquired)
         found = {"eer": pairs.bootstrap_eer(weights)}
         for far in self.far:
             if resolvable(far, pairs.n_impostor).ok:

@@ -113,6 +113,7 @@ def metric_row(measure: Measure, recipe: dict[str, Any]) -> dict[str, Any]:
         "named": measure.name == recipe["comparison"]["metric"],
         "resolved": measure.resolved,
         "note": measure.note,
+        "remark": measure.remark if measure.resolved else "",
     }
 
 

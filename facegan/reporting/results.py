@@ -69,7 +69,10 @@ class Difference:
 
 @dataclass(frozen=True)
 class Measure:
-    """One metric over all arms and seeds. `note` says why there is no value, where there is none."""
+    """One metric over all arms and seeds.
+
+    `note` says why there is no value, where there is none; `remark` what is said of the value of every recognizer.
+    """
 
     name: str
     benchmark: str
@@ -79,6 +82,7 @@ class Measure:
     n_genuine: int
     n_impostor: int
     n_identities: int
+    remark: str = ""
     arms: dict[str, ArmValue] = field(default_factory=dict)
     differences: dict[str, Difference] = field(default_factory=dict)
 
@@ -120,7 +124,7 @@ def measure(
             f"comparison.metric is '{wanted}', which no benchmark measured",
             fix=f"set comparison.metric to one of: {', '.join(found)}",
         )
-    n_people = int(runs[0].people.max()) + 1
+    n_people = len(runs[0].names)
     weights = intervals.person_weights(n_people, n_boot, seed)
     drawn: dict[tuple[str, int], dict[str, Doubles]] = {}
     for number, run in enumerate(runs, start=1):
@@ -129,14 +133,14 @@ def measure(
     measures = tuple(_measure(recipe, found[name], runs, drawn, n_people) for name in found)
     named = next(item for item in measures if item.name == wanted)
     comparison = _comparison(recipe, named, n_people)
-    return Findings(measures, comparison, scored.curves(runs), len(runs[0].people))
+    return Findings(measures, comparison, scored.curves(runs), int(runs[0].faces.acquired.sum()))
 
 
 def replicates(benchmarks: list[BenchmarkConfig], run: Run, weights: NDArray[np.int32]) -> dict[str, Doubles]:
     """{metric: (n_boot,)} of all benchmarks, with people weighted as in `weights` (n_boot, n_people)."""
     found: dict[str, Doubles] = {}
     for benchmark in benchmarks:
-        found.update(benchmark.replicates(run.embedding, run.people, weights))
+        found.update(benchmark.kept(run.folder).replicates(run.faces, weights))
     return found
 
 
@@ -170,7 +174,8 @@ def _measure(
         elif arm != baseline:
             differences[arm] = without_interval(arms[arm].mean, arms[baseline].mean, metric)
     fields = ("better", "operating_point", "note", "n_genuine", "n_impostor", "n_identities")
-    return Measure(name, kind, **{f: metric[f] for f in fields}, arms=arms, differences=differences)
+    remark = scored.remark(runs, kind, name)
+    return Measure(name, kind, **{f: metric[f] for f in fields}, remark=remark, arms=arms, differences=differences)
 
 
 def _arm(values: Doubles, points: Doubles, n_people: int, confidence: float) -> ArmValue:

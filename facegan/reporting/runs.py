@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from facegan.errors import UserError
+from facegan.faces import Faces
 
 Doubles = NDArray[np.float64]
 Series = tuple[Doubles, Doubles]
@@ -22,17 +23,17 @@ Curves = dict[str, dict[str, list[dict[str, list[float]]]]]
 
 @dataclass(frozen=True)
 class Run:
-    """One benchmarked recognizer: its `results.json`, embeddings (N, d) and the person of each row (N,).
+    """One benchmarked recognizer: the folder of its benchmark, its `results.json`, and the faces it was judged on.
 
-    `people` are places in `names`, the identities in order.
+    `names` are the identities in order.
     """
 
     arm: str
     seed: int
+    folder: Path
     results: dict[str, Any]
-    embedding: NDArray[np.float32]
-    people: NDArray[np.int64]
-    image_id: tuple[str, ...]
+    faces: Faces
+    image_id: tuple[str | None, ...]
     names: tuple[str, ...]
 
 
@@ -41,28 +42,24 @@ def load(inputs: dict[str, Path], arm: str, seed: int) -> Run:
     folder = inputs[f"benchmark:{arm}:{seed}"]
     results = json.loads((folder / "results.json").read_bytes())
     embedding = load_file(folder / "embeddings.safetensors")["embedding"]
-    rows = pq.read_table(folder / "rows.parquet", columns=["image_id", "identity"])
-    names, people = np.unique(np.asarray(rows["identity"].to_pylist(), dtype=str), return_inverse=True)
-    if len(embedding) != len(people):
+    rows = pq.read_table(folder / "rows.parquet").to_pydict()
+    if len(embedding) != len(rows["identity"]):
         raise UserError(
-            f"the benchmark of arm '{arm}', seed {seed} has {len(embedding)} embeddings, {len(people)} rows",
+            f"the benchmark of arm '{arm}', seed {seed} has {len(embedding)} embeddings, {len(rows['identity'])} rows",
             fix=f"delete {folder}: the next run makes it again",
         )
-    return Run(
-        arm,
-        seed,
-        results,
-        embedding,
-        people.astype(np.int64),
-        tuple(rows["image_id"].to_pylist()),
-        tuple(names.tolist()),
-    )
+    identity, file, group = (np.asarray(rows[name], dtype=object) for name in ("identity", "file", "group"))
+    faces = Faces(embedding, identity, file, group, np.asarray(rows["acquired"], dtype=bool))
+    return Run(arm, seed, folder, results, faces, tuple(rows["image_id"]), tuple(sorted(set(rows["identity"]))))
 
 
 def same_test(runs: list[Run]) -> None:
     """Raise UserError unless all runs judged the same images of the same people."""
     for run in runs[1:]:
-        if run.image_id != runs[0].image_id or not np.array_equal(run.people, runs[0].people):
+        same = (
+            np.array_equal(getattr(run.faces, n), getattr(runs[0].faces, n)) for n in ("identity", "file", "acquired")
+        )
+        if run.image_id != runs[0].image_id or not all(same):
             raise UserError(
                 f"arm '{run.arm}', seed {run.seed} was judged on other test images than "
                 f"arm '{runs[0].arm}', seed {runs[0].seed}",
@@ -90,6 +87,12 @@ def value(run: Run, kind: str, name: str) -> float | None:
         if metric["name"] == name and metric["value"] is not None:
             return float(metric["value"])
     return None
+
+
+def remark(runs: list[Run], kind: str, name: str) -> str:
+    """The parts of a metric's note that stand in the notes of all runs."""
+    notes = [m["note"].split("; ") for run in runs for m in run.results[kind]["metrics"] if m["name"] == name]
+    return "; ".join(part for part in notes[0] if all(part in other for other in notes))
 
 
 def curves(runs: list[Run]) -> Curves:

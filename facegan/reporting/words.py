@@ -28,6 +28,11 @@ TERMS = {
     "of the people is chosen on the other nine tenths.",
     "rank-k": "One photo of each test person is enrolled, another is searched: how often the right person "
     "is among the k best. Rank-1 is how often the first guess is right. Higher is better.",
+    "FMR, FNMR, FTA": "False-match and false-non-match rate: FAR and FRR of the pairs that could be compared. Failure "
+    "to acquire: the share of images that gave no embedding. FRR counts both: FTA + FNMR (1 - FTA) "
+    "where FTA is the share of pairs.",
+    "DIR@FPIR": "Some people are not enrolled. Detection and identification rate: how often a search of an enrolled "
+    "person finds them first, when at most the given share of searches of the others finds anybody.",
     "DET and CMC": "DET: FRR drawn over FAR for every threshold. CMC: rank-k drawn for every k.",
     "interval": "The range of values that fits the data: had other people been tested and other seeds been "
     "drawn, results within it would be no surprise. It comes from resampling the test people, crossed with "
@@ -39,11 +44,19 @@ TERMS = {
 
 def phrase(metric: str) -> str:
     """A metric's name in words."""
+    if "/" in metric:
+        label, inner = metric.split("/", 1)
+        return f"{phrase(inner)} on the pairs of {label}"
+    if match := re.fullmatch(r"fnmr@fmr=(.+)", metric):
+        return f"false non-match rate (at a false-match rate of {match[1]})"
+    if match := re.fullmatch(r"dir@fpir=(.+)", metric):
+        return f"detection and identification rate (at a false-positive identification rate of {match[1]})"
     if match := re.fullmatch(r"tar@far=(.+)", metric):
         return f"true-accept rate (at a false-accept rate of {match[1]})"
     if match := re.fullmatch(r"rank-(\d+)", metric):
         return f"rank-{match[1]} identification rate"
-    return {"eer": "equal error rate", "accuracy": "verification accuracy"}.get(metric, metric)
+    names = {"eer": "equal error rate", "accuracy": "verification accuracy", "fta": "failure-to-acquire rate"}
+    return names.get(metric, metric)
 
 
 def short(metric: str) -> str:
@@ -60,6 +73,7 @@ def gloss(metric: str, value: float | None) -> str:
     """What a value of the metric means to somebody who has never met it."""
     if value is None:
         return ""
+    metric = metric.rpartition("/")[2]  # on a list of pairs it means the same
     of100 = f"{100 * value:.0f} in 100" if value >= 0.02 else f"{1000 * value:.0f} in 1000"
     if metric == "eer":
         return (
@@ -73,6 +87,16 @@ def gloss(metric: str, value: float | None) -> str:
         )
     if match := re.fullmatch(r"rank-(\d+)", metric):
         return f"In {of100} searches the right person is among the first {match[1]}. Higher is better."
+    if metric.startswith("dir@fpir="):
+        return (
+            f"Of searches of enrolled people, {of100} find the right one first when at most a share of {metric[9:]} "
+            "of searches of others finds anybody. Higher is better."
+        )
+    if metric.startswith("fnmr@fmr="):
+        return (
+            f"Of pairs of photos of one person, {of100} are missed when at most a share of {metric[9:]} of strangers "
+            "matches. Lower is better."
+        )
     if metric == "accuracy":
         return f"Of as many matching as non-matching pairs, {of100} are judged rightly. Higher is better."
     return ""

@@ -70,21 +70,15 @@ def _zipped(path: Path) -> Iterator[SourceImage]:
 
 
 def read_people(path: Path) -> set[str]:
-    """The people of a View 1 file: a count N, N lines `name i j`, N lines `name i other j`; raises UserError."""
+    """The people of a View 1 file (see pairs.lfw_lines); raises UserError."""
+    from facegan.pairs import lfw_lines
+
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        folds, _, pairs = lfw_lines(path)
     except FileNotFoundError as error:
         raise UserError(f"the pairs file of LFW is not there: '{path}'", fix=VIEW1) from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"the pairs file '{path}' cannot be read: {error}", fix=VIEW1) from error
-    count = int(lines[0]) if lines and lines[0].strip().isdecimal() else 0
-    if count == 0 or len(lines) != 2 * count + 1:
-        raise UserError(f"'{path}' is not a count N and 2 N pairs: it has {len(lines)} lines", fix=VIEW1)
-    people = set()
-    for number, line in enumerate(lines[1:], start=1):
-        fields = line.split()
-        width = 3 if number <= count else 4
-        if len(fields) != width or not (fields[1].isdecimal() and fields[-1].isdecimal()):
-            raise UserError(f"'{path}', line {number + 1}: expected {width} fields, got {line[:80]!r}", fix=VIEW1)
-        people |= {fields[0]} if width == 3 else {fields[0], fields[2]}
-    return people
+    if folds > 1:
+        raise UserError(f"'{path}' has {folds} folds: it is View 2's", fix=VIEW1)
+    return {name for fields in pairs for name in (fields[:1] if len(fields) == 3 else fields[::2])}

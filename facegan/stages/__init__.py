@@ -15,7 +15,7 @@ VERSIONS = {
     "merge": 1,
     "train_recognizer": 2,
     "select": 1,
-    "benchmark": 1,
+    "benchmark": 2,
     "report": 3,
     "study": 4,
 }

@@ -3,47 +3,73 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
 from facegan import manifest
+from facegan.benchmarks import score
 from facegan.checkpoint import save_tensors
 from facegan.config import Benchmark
-from facegan.embedder import embed, load_embedder
+from facegan.embedder import MIRRORED, embed, load_embedder, with_mirror
 from facegan.errors import UserError
 from facegan.events import Context
+from facegan.faces import Faces, faces
 from facegan.images import ManifestImages
+from facegan.judges import Embed
 from facegan.store import write_atomic
 from facegan.training import device_of, threads_of
 
 
 def run(options: Benchmark, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
-    """Write `results.json` ({kind: {metrics, curves}}), `embeddings.safetensors` and `rows.parquet`.
+    """Write `results.json` ({label: {metrics, curves}}), `embeddings.safetensors` and `rows.parquet`.
 
-    Where the arm had several trials, `select` says which recognizer is judged. Raises UserError when a person or
-    an image stands on both sides of train and test.
+    A test person's image in the quarantine of `prepare` stands in rows and embeddings too, not acquired: it counts
+    as an error. What a benchmark reads beside the images is kept with its results. Where the arm had several
+    trials, `select` says which recognizer is judged. Raises UserError when a person or an image stands on both
+    sides of train and test.
     """
     torch.set_num_threads(threads_of(context.runtime))
     gate(inputs["train"], inputs["test"])
     test = ManifestImages(inputs["test"], split="test")
     device = device_of(context.runtime)
     net, _ = load_embedder(judged(inputs), device)
-    embedding = embed(net, test.pixels, options.batch_size, device)
-    _, codes = test.codes()
-    results = {}
+    judged_faces = _faces(options, inputs["test"], test, lambda pixels: embed(net, pixels, options.batch_size, device))
+    results: dict[str, Any] = {}
     for number, benchmark in enumerate(options.benchmarks, start=1):
-        result = benchmark.run(embedding, codes)
-        results[benchmark.kind] = {"metrics": [asdict(m) for m in result.metrics], "curves": result.curves}
+        results |= score([benchmark], judged_faces)
+        benchmark.keep(out)
         context.progress(number, len(options.benchmarks), "benchmarks")
     write_atomic(out / "results.json", json.dumps(results, indent=1).encode())
-    save_tensors(out / "embeddings.safetensors", {"embedding": torch.from_numpy(embedding)})
-    rows = pa.table({"image_id": test.image_id.tolist(), "identity": test.identity.tolist()})
-    pq.write_table(rows, out / "rows.parquet")
+    _write_rows(out, judged_faces, [] if options.templates else test.image_id.tolist())
+
+
+def _faces(options: Benchmark, path: Path, test: ManifestImages, embedded: Embed) -> Faces:
+    """The test images with their embeddings, and those that failed without."""
+    remarks = (MIRRORED,) if options.flip else ()
+    embedding = (with_mirror(embedded) if options.flip else embedded)(test.pixels)
+    left = pq.read_table(path / "quarantine.parquet").to_pylist() if (path / "quarantine.parquet").is_file() else []
+    failed = [(item["identity"], item["file"]) for item in left if item["split"] == "test"]
+    developed = manifest.read(path, ["identity", "split"]).filter(pc.field("split") != "test")
+    others = frozenset(developed["identity"].to_pylist())
+    found = faces(embedding, test.identity, test.file.tolist(), test.group.tolist(), failed, others, remarks)
+    return found.pooled() if options.templates else found
+
+
+def _write_rows(out: Path, judged: Faces, image_id: list[str]) -> None:
+    """Write `embeddings.safetensors` and, row for row, `rows.parquet`; image_id is null where there is no one image."""
+    save_tensors(
+        out / "embeddings.safetensors", {"embedding": torch.from_numpy(np.ascontiguousarray(judged.embedding))}
+    )
+    ids = [*image_id, *[None] * (len(judged.identity) - len(image_id))]
+    columns = {name: getattr(judged, name).tolist() for name in ("identity", "file", "group")}
+    rows = {"image_id": pa.array(ids, pa.string()), **columns, "acquired": judged.acquired}
+    pq.write_table(pa.table(rows), out / "rows.parquet")
 
 
 def judged(inputs: dict[str, Path]) -> Path:

@@ -23,9 +23,10 @@ from facegan.store import write_atomic
 
 
 def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
-    """Write `manifest/`, `quarantine.parquet` (file, identity, reason) and `summary.json`; where photos are aligned or
-    judged by quality, also `rejected.parquet` (some of what was left out for that, with small pictures).
+    """Write `manifest/`, `quarantine.parquet` (file, identity, reason, split) and `summary.json`; where photos are
+    aligned or judged by quality, also `rejected.parquet` (some of what was left out for that, with small pictures).
 
+    The quarantine's `split` is that of the person, null where they have none since they are left out.
     The summary counts as `not_used` what train_identities, train_images and val_images left out. Raises UserError
     when fewer than two people are left for each of train, val and test.
     """
@@ -49,7 +50,8 @@ def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: P
     split, kept = thin(split, kept, options)
     rows = (_row(item, split[item["identity"]]) for item in kept)
     manifest.write(out, rows, "prepare", {})
-    quarantine.write(out, bad)
+    whose = {**dict.fromkeys(held, "test"), **split}
+    quarantine.write(out, [{**item, "split": whose.get(item["identity"])} for item in bad])
     people, images = Counter(split.values()), Counter(split[item["identity"]] for item in kept)
     splits = {s: {"identities": people[s], "images": images[s]} for s in manifest.SPLITS}
     summary = {
@@ -124,6 +126,7 @@ def _row(item: dict[str, Any], split: str) -> dict[str, Any]:
     height, width = item["pixels"].shape[:2]
     return manifest.row(
         encode_png(item["pixels"]),
+        item["file"],
         source_sha256=item["source_sha256"],
         identity=item["identity"],
         source="real",
