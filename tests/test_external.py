@@ -199,7 +199,7 @@ def test_what_cannot_work_is_said(here: Path) -> None:
     draw_folder(here / "own", people=2, shots=2)
     base = ("--embedder", "theirs_x:rows", "--data", "own")
     for words, said in (
-        (("--embedder", "theirs_x:rows", "--data", "nowhere"), "no faces at"),
+        (("--embedder", "theirs_x:rows", "--data", "nowhere"), "there is nothing at"),
         ((*base, "--split", "test"), "is no manifest"),
         ((*base, "--benchmark", "none"), "the benchmarks are: identification, open_set, pairs, verification"),
         ((*base, "--benchmark", "{kind: pairs, file: gone.txt}"), "is not there"),

@@ -73,7 +73,7 @@ def guess(path: Path) -> str:
     if len(kinds) == 1:
         return kinds[0]
     if not path.exists():
-        raise ConfigError(f"there is no '{path}' to import", fix="give the path of a folder or file")
+        raise ConfigError(f"there is nothing at '{path}'", fix="give the path of a folder or file")
     found = f"looks like {' and like '.join(kinds)}" if kinds else "looks like no source that facegan knows"
     raise ConfigError(
         f"'{path}' {found}", fix=f"say which it is, as KIND:PATH; the kinds are: {', '.join(SOURCES.load())}"
