@@ -18,6 +18,7 @@ from facegan.errors import ConfigError, UserError
 from facegan.faces import Faces, faces
 from facegan.images import BadImage, decode, to_square
 from facegan.judges import Embed
+from facegan.judges.dlib import Dlib
 from facegan.judges.onnx import Onnx
 from facegan.metrics import unit_rows
 
@@ -122,37 +123,11 @@ def _timm(spec: str, asked: Asked, device: Any) -> External:
     return External(spec, run, size, _words(size, word(mean), word(scale), asked.bgr))
 
 
-ARCFACE_EYES = (55.91 / 112, 51.60 / 112, 35.24 / 112)
-DLIB_EYES = (74.0 / 150, 47.1 / 150, 52.5 / 150)
-"""Of both templates: the middle between the eyes (x, y) and their distance, in sides of the square."""
-
-
 def _dlib(spec: str, asked: Asked, device: Any) -> External:
-    """dlib's network on faces aligned to the ArcFace template, moved to where its own chip has the eyes.
-
-    Sources: the 112 x 112 template of Deng et al. 2019 (insightface face_align.py); the mean face of 5 points with a
-    padding of 0.25 in dlib's image_transforms/interpolation.h.
-    """
-    import torch
-    import torch.nn.functional as F
-
-    from facegan.judges.dlib import weights
-    from facegan.judges.networks.dlib_resnet import SIDE_PX, load
-
     asked.only(spec, "size_px")
-    net, size = load(weights()).to(device), asked.size_px or 112
-    larger = ARCFACE_EYES[2] / DLIB_EYES[2]
-    middle = [(2 * a - 1) - larger * (2 * b - 1) for a, b in zip(ARCFACE_EYES[:2], DLIB_EYES[:2], strict=True)]
-    move = torch.tensor([[larger, 0, middle[0]], [0, larger, middle[1]]], device=device)
-
-    @torch.no_grad()
-    def run(pixels: np.ndarray) -> np.ndarray:
-        img = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float()
-        grid = F.affine_grid(move.expand(len(img), 2, 3), [len(img), 3, SIDE_PX, SIDE_PX], align_corners=False)
-        chips = F.grid_sample(img, grid, padding_mode="border", align_corners=False)
-        return unit_rows(net(chips).cpu().numpy())
-
-    return External(spec, run, size, f"RGB, {size} px aligned to the ArcFace template, moved to dlib's of {SIDE_PX} px")
+    size = asked.size_px or 112
+    given = f"RGB, {size} px aligned to the ArcFace template, moved to dlib's own"
+    return External(spec, Dlib(aligned=True).load(None, str(device)), size, given)
 
 
 def _words(size: int, mean: str, scale: str, bgr: bool) -> str:
