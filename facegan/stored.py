@@ -70,7 +70,7 @@ class StoredPixels:
         return os.pread(self.file.fileno(), end - start, start)
 
     def _decode(self, place: int, out: np.ndarray, flip: bool) -> None:
-        """One image into `out`, by OpenCV where it can: faster, and other threads run meanwhile; the same as Pillow's."""
+        """One image into `out`, by OpenCV where it can: the same as Pillow's, faster, and other threads go on."""
         data = self.encoded(place)
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
         if (

@@ -1,8 +1,8 @@
 """How fast does the training reader read, beside torchvision, webdataset and Hugging Face datasets?
 
-The same images of an import (`facegan import lfw:ZIP --out DIR`), batches of 64, shuffled, two workers each, warm cache;
-all take turns, and medians of the rounds are told, by the clock and in processor time of all threads and processes. A peer that
-is not installed is left out, and the table says so (`pip install webdataset datasets`).
+The same images of an import (`facegan import lfw:ZIP --out DIR`), batches of 64, shuffled, two workers each, warm
+cache; all take turns, and medians of the rounds are told, by the clock and in processor time of all threads and
+processes. A peer that is not installed is left out, and the table says so (`pip install webdataset datasets`).
 
     python benchmarks/perf/reader.py MANIFEST
     python benchmarks/perf/reader.py MANIFEST --images 4096 --rounds 5 --workers 2
@@ -113,7 +113,7 @@ class Plain(Dataset[Any]):
 
     def __getitem__(self, place: int) -> tuple[torch.Tensor, int]:
         path, label = self.samples[place]
-        pixels = self.compose(image=np.asarray(Image.open(path).convert("RGB")))["image"]
+        pixels = self.compose(image=np.array(Image.open(path).convert("RGB")))["image"]
         return torch.from_numpy(pixels).permute(2, 0, 1).float() / 127.5 - 1, label
 
 
