@@ -9,15 +9,19 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
+from typing import cast
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from facegan import manifest
-from facegan.errors import UserError
+from facegan.stored import StoredPixels, unreadable
 
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # `decode` has a bound of its own
 MODES = {"grey": "L", "rgb": "RGB"}
+KEEP_BYTES = 2e9  # of decoded images in training, counted in colour: 53,000 of 112 px
 
 
 class BadImage(Exception):
@@ -104,12 +108,13 @@ def to_pixels(data: bytes) -> np.ndarray:
 def thumbnails(images: Iterable[np.ndarray], side: int = 16) -> np.ndarray:
     """Grey side x side thumbnails of (H, W, C) uint8 images, mean 0 and length 1 each: (N, side^2) float32."""
     small = [
-        np.asarray(Image.fromarray(i.squeeze()).convert("L").resize((side, side), Image.Resampling.BOX), np.float32)
-        for i in images
+        np.asarray(Image.fromarray(i.squeeze()).convert("L").resize((side, side), Image.Resampling.BOX)) for i in images
     ]
-    stack = np.stack(small).reshape(len(small), -1) if small else np.empty((0, side * side), np.float32)
-    stack = stack - stack.mean(axis=1, keepdims=True)
-    return stack / np.maximum(np.linalg.norm(stack, axis=1, keepdims=True), 1e-6)
+    stack = np.stack(small).reshape(len(small), -1) if small else np.empty((0, side * side))
+    stack = stack.astype(np.float32)
+    stack -= stack.mean(axis=1, keepdims=True)
+    stack /= np.maximum(np.linalg.norm(stack, axis=1, keepdims=True), 1e-6)
+    return stack
 
 
 def alike(small: np.ndarray, correlation: float, block: int = 2048) -> Iterator[tuple[int, int, float]]:
@@ -130,30 +135,35 @@ def alike(small: np.ndarray, correlation: float, block: int = 2048) -> Iterator[
 
 
 class ManifestImages:
-    """The rows of a manifest (of one split): columns at hand, images decoded once and kept as uint8.
+    """The rows of a manifest (of one split): columns at hand, and the images as an array or what reads like one.
 
     `pixels` is (N, H, W, C) uint8, `identity` (N,) names, `label` (N,) int64 or -1 where the manifest has none.
-    Raises UserError for a manifest or an image in it that cannot be read.
+    Images are decoded once and kept; where they would be more than `keep_bytes` decoded, `pixels` is a StoredPixels,
+    which decodes what is asked for, to the same values. Raises UserError for a manifest that cannot be read, or an
+    image in it (in a StoredPixels: when it is asked for).
     """
 
-    def __init__(self, path: Path, split: str | None = None) -> None:
-        table = manifest.read(path, ["image", "image_id", "identity", "label", "source", "split", "group"], split)
+    pixels: np.ndarray
+
+    def __init__(self, path: Path, split: str | None = None, keep_bytes: float = math.inf) -> None:
+        columns = ["image_id", "identity", "label", "source", "group", "image.path", "height", "width"]
+        table = manifest.read(path, columns, split)
         self.image_id = np.asarray(table["image_id"].to_pylist(), dtype=object)
-        self.identity = np.asarray(table["identity"].to_pylist(), dtype=object)
-        self.source = np.asarray(table["source"].to_pylist(), dtype=object)
-        label = [-1 if value is None else value for value in table["label"].to_pylist()]
-        self.label = np.asarray(label, dtype=np.int64)
-        self.group = np.asarray([value or "" for value in table["group"].to_pylist()], dtype=object)
-        image = table["image"].combine_chunks()
-        self.file = np.asarray([value or "" for value in image.field("path").to_pylist()], dtype=object)
-        stored = image.field("bytes")
+        self.identity, self.source = names_of(table["identity"]), names_of(table["source"])
+        self.label = table["label"].cast(pa.int64()).fill_null(-1).to_numpy()
+        self.group = names_of(table["group"].fill_null(""))
+        self.file = names_of(table["path"].fill_null(""))  # a part of `image`, which pyarrow calls by its own name
+        decoded = 3 * np.dot(table["height"].to_numpy().astype(np.int64), table["width"].to_numpy().astype(np.int64))
+        del table
+        said = f"the manifest '{path}'"
+        stored = (pc.struct_field(b["image"], "bytes") for b in manifest.batches(path, ["image"], split))
+        if decoded > keep_bytes:
+            self.pixels = cast(np.ndarray, StoredPixels(stored, to_pixels, said))
+            return
         try:
-            images = [to_pixels(item.as_py()) for item in stored]
-        except (OSError, SyntaxError, ValueError) as error:
-            raise UserError(
-                f"an image in the manifest '{path}' cannot be decoded: {error}",
-                fix="delete the stage's folder: the next run makes it again",
-            ) from error
+            images = [to_pixels(item.as_py()) for group in stored for item in group]
+        except (OSError, SyntaxError, ValueError, TypeError) as error:  # TypeError: no bytes at all
+            raise unreadable(said, error) from error
         self.pixels = np.stack(images) if images else np.empty((0, 0, 0, 1), np.uint8)
 
     def __len__(self) -> int:
@@ -170,3 +180,9 @@ class ManifestImages:
         """The sorted identity names and each row's place among them (N,) int64."""
         names, codes = np.unique(self.identity.astype(str), return_inverse=True)
         return names.tolist(), codes.astype(np.int64)
+
+
+def names_of(column: pa.ChunkedArray) -> np.ndarray:
+    """A column of text as (N,) object, None where null; equal names are one string in memory."""
+    coded = pc.dictionary_encode(column.combine_chunks())
+    return np.asarray([*coded.dictionary.to_pylist(), None], dtype=object)[coded.indices.fill_null(-1).to_numpy()]

@@ -10,9 +10,11 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -127,24 +129,69 @@ def read(path: Path, columns: Sequence[str] | None = None, split: str | None = N
     return pa.concat_tables([_read_part(part, columns, split) for part in parts(path)])
 
 
-def iterate(path: Path, split: str | None = None) -> Iterator[dict[str, Any]]:
-    """Rows as dicts, a part at a time: memory is bounded by a part."""
+def iterate(path: Path, split: str | None = None, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+    """Rows as dicts (of `columns` only, where given), a row group at a time: memory is bounded by a row group."""
+    for batch in batches(path, columns, split):
+        for start in range(0, batch.num_rows, 100):
+            yield from batch.slice(start, 100).to_pylist()
+
+
+def batches(path: Path, columns: Sequence[str] | None = None, split: str | None = None) -> Iterator[pa.RecordBatch]:
+    """Rows as record batches of `columns` (all by default), of one `split` only where given, a row group at a time.
+
+    Raises UserError as `read` does.
+    """
     for part in parts(path):
-        for batch in _read_part(part, None, split).to_batches(max_chunksize=100):
-            yield from batch.to_pylist()
+        with _telling(part):
+            file = pq.ParquetFile(part)
+            check_schema(file.schema_arrow, part)
+        wanted = list(columns or SCHEMA.names)
+        for group in range(file.num_row_groups):
+            with _telling(part):
+                table = file.read_row_group(group, [*wanted, *({"split"} - set(wanted))], use_threads=False)
+                table.validate(full=True)
+                if split is not None:
+                    table = table.filter(pc.field("split") == split)
+            yield from table.select(wanted).replace_schema_metadata(None).combine_chunks().to_batches()
+
+
+def at(path: Path, places: np.ndarray, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+    """The rows at `places` (n,) int, counted from 0 over all parts, in that order; one row group is held at a time.
+
+    Places in rising order read each row group once. Raises UserError as `read` does.
+    """
+    files = [(part, pq.ParquetFile(part)) for part in parts(path)]
+    groups = [(part, file, group) for part, file in files for group in range(file.num_row_groups)]
+    ends = np.cumsum([file.metadata.row_group(group).num_rows for _, file, group in groups])
+    group_of = np.searchsorted(ends, places, side="right")
+    for run in np.split(np.arange(len(places)), np.flatnonzero(np.diff(group_of)) + 1):
+        if len(run):
+            part, file, group = groups[group_of[run[0]]]
+            with _telling(part):
+                table = file.read_row_group(group, list(columns or SCHEMA.names), use_threads=False)
+            within = places[run] - (ends[group_of[run[0]]] - table.num_rows)
+            for start in range(0, len(within), 100):
+                yield from table.take(within[start : start + 100]).to_pylist()
 
 
 def _read_part(part: Path, columns: Sequence[str] | None, split: str | None) -> pa.Table:
-    fix = "delete the stage's folder: the next run makes it again"
-    try:
+    with _telling(part):
         schema = pq.read_schema(part)
         check_schema(schema, part)
         filters = pc.field("split") == split if split is not None else None
         table = pq.read_table(part, columns=list(columns) if columns else None, filters=filters)
         table.validate(full=True)
-    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: text that is no UTF-8
-        raise UserError(f"the manifest part {part} cannot be read: {error}", fix=fix) from error
     return table.replace_schema_metadata(None)
+
+
+@contextmanager
+def _telling(part: Path) -> Iterator[None]:
+    """What pyarrow raises over a part, as a UserError."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: text that is no UTF-8
+        fix = "delete the stage's folder: the next run makes it again"
+        raise UserError(f"the manifest part {part} cannot be read: {error}", fix=fix) from error
 
 
 def check_schema(schema: pa.Schema, part: Path) -> None:

@@ -19,7 +19,7 @@ from facegan.errors import UserError
 from facegan.events import Context
 from facegan.images import encode_png
 from facegan.stages import merge
-from facegan.stages.merge import find_duplicates
+from facegan.stages.merge import Faces, find_duplicates
 
 ARMS = {
     "real": Arm(),
@@ -191,24 +191,39 @@ def test_near_duplicates_are_found_and_kept(tmp_path: Path, how: str) -> None:
     assert len(rows_of(out)) == 16 and summary(out)["near_duplicates"] == 1
 
 
-def test_different_photos_are_no_duplicates() -> None:
+def duplicates(folder: Path, rows: list[dict[str, Any]], *options: Any, **more: Any) -> list[dict[str, Any]]:
+    manifest.write(folder, rows, "prepare", {})
+    return find_duplicates(Faces([folder]), np.arange(len(rows)), *options, **more)
+
+
+def test_different_photos_are_no_duplicates(tmp_path: Path) -> None:
     rows = [row(f"d/p{person}", draw_face(person, shot, 32, 32)) for person in range(8) for shot in range(5)]
-    assert find_duplicates(rows, 0.98) == []
-    close = [d for d in find_duplicates(rows, 0.8) if d["identity"] == d["other_identity"]]
+    assert duplicates(tmp_path, rows, 0.98) == []
+    close = [d for d in duplicates(tmp_path, rows, 0.8) if d["identity"] == d["other_identity"]]
     assert len(close) > 5  # photos of one person are alike, but not the same
 
 
 @pytest.mark.parametrize("block", [1, 3, 7, 1000])
-def test_blocks_do_not_matter(block: int) -> None:
+def test_blocks_do_not_matter(tmp_path: Path, block: int) -> None:
     rows = [row(f"d/p{person}", draw_face(person, shot, 32, 32)) for person in range(3) for shot in range(4)]
     rows.append(rows[2])
 
     def pairs(found: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
         return sorted((d["image_id"], d["other_image_id"], d["kind"]) for d in found)
 
-    whole = pairs(find_duplicates(rows, 0.8))
-    assert len(whole) > 3 and pairs(find_duplicates(rows, 0.8, block)) == whole
-    assert find_duplicates([], 0.9) == []
+    whole = pairs(duplicates(tmp_path, rows, 0.8))
+    assert len(whole) > 3 and pairs(duplicates(tmp_path, rows, 0.8, block)) == whole
+    assert duplicates(tmp_path, [], 0.9) == []
+
+
+def test_near_duplicates_are_looked_for_among_neighbours(tmp_path: Path) -> None:
+    """Two photos and their lighter twins: next to each other, or with more between than are compared."""
+    one, other = draw_face(0, 0, 32, 32), draw_face(1, 0, 32, 32)
+    near = [row("d/p0", one), row("d/p0", (one * 0.9).astype(np.uint8)),
+            row("d/p1", other), row("d/p1", (other * 0.9).astype(np.uint8))]  # fmt: skip
+    assert len(duplicates(tmp_path, near, 0.98, among=2)) == 2
+    assert len(duplicates(tmp_path, [near[0], near[2], near[1], near[3]], 0.98, among=2)) == 0
+    assert len(duplicates(tmp_path, [near[0], near[2], near[1], near[3]], 0.98, among=4)) == 2
 
 
 # Cap and ratio.

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from facegan import manifest
 from facegan.config import Arm, Merge
 from facegan.errors import UserError
 from facegan.events import Context
-from facegan.images import alike, thumbnails, to_pixels
+from facegan.images import alike, names_of, thumbnails, to_pixels
 from facegan.judges import judges_half
 from facegan.store import write_atomic
 from facegan.training import subseed
 
+NEAR_AMONG = 50_000  # images: the search among them is quadratic
 DUPLICATES = pa.schema(
     [
         ("image_id", pa.string()),
@@ -39,112 +42,143 @@ def run(options: Merge, extra: dict[str, Any], inputs: dict[str, Path], out: Pat
     fewer than two people are left.
     """
     arm = Arm.model_validate(extra["arm"])
-    rows = _real(inputs["real"], extra.get("people", "train")) if arm.real else []
+    names = (["real"] if arm.real else []) + (["synthetic"] if "synthetic" in inputs else [])
+    faces = Faces([inputs[name] for name in names])
+    rows = _real(faces, extra.get("people", "train")) if arm.real else np.empty(0, np.int64)
     if "synthetic" in inputs:
-        synthetic = [r for r in manifest.iterate(inputs["synthetic"]) if _wanted(r, arm)]
-        rows += _ratio(synthetic, len(rows), arm, options.seed)
+        synthetic = [i for i in faces.of(len(names) - 1) if _wanted(faces.identity[i], arm)]
+        rows = np.concatenate([rows, _ratio(faces, synthetic, len(rows), arm, options.seed)])
     before = len(rows)
-    rows = _cap(rows, options)
+    rows = _cap(faces, rows, options)
     capped = before - len(rows)
-    duplicates = find_duplicates(rows, options.near_duplicate)
-    rows = _drop_repeats(rows)
-    names = sorted({r["identity"] for r in rows})
-    if len(names) < 2:
+    duplicates = find_duplicates(faces, rows, options.near_duplicate)
+    rows = faces.first(rows)
+    people = sorted(set(faces.identity[rows]))
+    if len(people) < 2:
         raise UserError(
-            f"an arm needs two people or more to learn from, got {len(names)}",
+            f"an arm needs two people or more to learn from, got {len(people)}",
             fix="look at the filters of synthesize in the report, or give the arm more rows",
         )
-    label = {name: number for number, name in enumerate(names)}
-    labelled = ({**r, "label": label[r["identity"]]} for r in rows)
+    label = {name: number for number, name in enumerate(people)}
+    labelled = ({**r, "label": label[r["identity"]]} for r in faces.rows(rows))
     manifest.write(out, labelled, "merge", {name: path.name for name, path in inputs.items()})
     pq.write_table(pa.Table.from_pylist(duplicates, DUPLICATES), out / "duplicates.parquet")
     kinds = Counter(d["kind"] for d in duplicates)
-    sources = Counter(r["source"] for r in rows)
+    real = int(faces.real[rows].sum())
     summary = {
         "arm": arm.model_dump(mode="json"),
-        "identities": len(names),
-        "rows": {"real": sources["real"], "synthetic": sources["synthetic"]},
+        "identities": len(people),
+        "rows": {"real": real, "synthetic": len(rows) - real},
         "exact_duplicates": kinds["exact"],
         "near_duplicates": kinds["near"],
         "capped": capped,
     }
     write_atomic(out / "summary.json", json.dumps(summary, indent=1).encode())
-    context.say(f"{len(names)} people, {sources['real']} real and {sources['synthetic']} synthetic images")
+    context.say(f"{len(people)} people, {real} real and {len(rows) - real} synthetic images")
 
 
-def _real(folder: Path, people: str) -> list[dict[str, Any]]:
+class Faces:
+    """The rows of several manifests, numbered one after another: the columns that decide, and the rows when asked for.
+
+    Memory: about 100 bytes a row, and one row group of images.
+    """
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self.folders = folders
+        tables = [manifest.read(folder, ["image_id", "identity", "source", "split"]) for folder in folders]
+        self.starts = np.cumsum([0, *(table.num_rows for table in tables)])
+        table = pa.concat_tables(tables).combine_chunks()
+        self.identity, self.split = names_of(table["identity"]), names_of(table["split"])
+        self.real = names_of(table["source"]) == "real"
+        coded = pc.dictionary_encode(table["image_id"].combine_chunks())
+        self.image_id, self.image = coded.dictionary, coded.indices.to_numpy()
+
+    def of(self, folder: int) -> np.ndarray:
+        """The numbers of a folder's rows."""
+        return np.arange(self.starts[folder], self.starts[folder + 1])
+
+    def first(self, rows: np.ndarray) -> np.ndarray:
+        """One row for each image_id, in the same order; the first is kept, and real rows come first."""
+        _, places = np.unique(self.image[rows], return_index=True)
+        return rows[np.sort(places)]
+
+    def rows(self, rows: np.ndarray, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+        """The rows by number, in the order given."""
+        folder = np.searchsorted(self.starts, rows, side="right") - 1
+        for run in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(folder)) + 1):
+            if len(run):
+                here = folder[run[0]]
+                yield from manifest.at(self.folders[here], rows[run] - self.starts[here], columns)
+
+
+def _real(faces: Faces, people: str) -> np.ndarray:
     """The real rows of the train people, or of the judge's half of the val people."""
-    rows = list(manifest.iterate(folder, split=people))
+    rows = faces.of(0)
+    rows = rows[faces.split[rows] == people]
     if people == "val":
-        chosen = set(judges_half(sorted({r["identity"] for r in rows})))
-        rows = [r for r in rows if r["identity"] in chosen]
+        chosen = set(judges_half(sorted(set(faces.identity[rows]))))
+        rows = rows[[name in chosen for name in faces.identity[rows]]]
     return rows
 
 
-def _wanted(item: dict[str, Any], arm: Arm) -> bool:
-    return arm.new if item["identity"].startswith(manifest.NEW) else arm.existing
+def _wanted(identity: str, arm: Arm) -> bool:
+    return arm.new if identity.startswith(manifest.NEW) else arm.existing
 
 
-def _ratio(synthetic: list[dict[str, Any]], real: int, arm: Arm, seed: int) -> list[dict[str, Any]]:
+def _ratio(faces: Faces, synthetic: list[int], real: int, arm: Arm, seed: int) -> np.ndarray:
     """Whole people, drawn in a seeded order, while they fit below `synthetic_per_real`."""
     if arm.synthetic_per_real is None:
-        return synthetic
+        return np.asarray(synthetic, np.int64)
     people = defaultdict(list)
-    for item in synthetic:
-        people[item["identity"]].append(item)
+    for number in synthetic:
+        people[faces.identity[number]].append(number)
     order = np.random.default_rng(subseed("ratio", seed)).permutation(sorted(people))
-    kept: list[dict[str, Any]] = []
+    kept: list[int] = []
     for name in order:
         if len(kept) + len(people[name]) <= real * arm.synthetic_per_real:
             kept += people[name]
-    return kept
+    return np.asarray(kept, np.int64)
 
 
-def _cap(rows: list[dict[str, Any]], options: Merge) -> list[dict[str, Any]]:
+def _cap(faces: Faces, rows: np.ndarray, options: Merge) -> np.ndarray:
     """At most max_per_identity rows of each person: real ones first, then by a seeded draw."""
     if options.max_per_identity is None:
         return rows
     draw = np.random.default_rng(subseed("cap", options.seed)).permutation(len(rows))
-    kept, counts = set(), Counter[str]()
-    for place in sorted(range(len(rows)), key=lambda i: (rows[i]["source"] != "real", draw[i])):
-        name = rows[place]["identity"]
+    kept, counts = np.zeros(len(rows), bool), Counter[str]()
+    for place in np.lexsort((draw, ~faces.real[rows])):
+        name = faces.identity[rows[place]]
         counts[name] += 1
-        if counts[name] <= options.max_per_identity:
-            kept.add(place)
-    return [item for place, item in enumerate(rows) if place in kept]
+        kept[place] = counts[name] <= options.max_per_identity
+    return rows[kept]
 
 
-def _drop_repeats(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row for each image_id; the first is kept, and real rows come first."""
-    first: dict[str, dict[str, Any]] = {}
-    for item in rows:
-        first.setdefault(item["image_id"], item)
-    return list(first.values())
-
-
-def find_duplicates(rows: list[dict[str, Any]], correlation: float, block: int = 2048) -> list[dict[str, Any]]:
+def find_duplicates(
+    faces: Faces, rows: np.ndarray, correlation: float, block: int = 2048, among: int = NEAR_AMONG
+) -> list[dict[str, Any]]:
     """Pairs of rows: each repeat of the same bytes with its first row (`exact`), and different images with
-    thumbnails correlated at `correlation` or more, also when one is mirrored (`near`); block by block, so that
-    memory grows with the block alone."""
-    first: dict[str, dict[str, Any]] = {}
-    found = []
-    for item in rows:
-        if item["image_id"] in first:
-            found.append(_pair(first[item["image_id"]], item, "exact", 1.0))
-        first.setdefault(item["image_id"], item)
-    distinct = list(first.values())
-    small = thumbnails([to_pixels(item["image"]["bytes"]) for item in distinct])
-    near = alike(small, correlation, block)
-    found += [_pair(distinct[i], distinct[j], "near", value) for i, j, value in near]
+    thumbnails correlated at `correlation` or more, also when one is mirrored (`near`).
+
+    Near ones are looked for among each `among` different images that follow each other, block by block: time grows
+    with the square of `among` and only linearly beyond, memory with `among`.
+    """
+    first: dict[int, int] = {}
+    repeats = [(first[i], n) for n, i in zip(rows, faces.image[rows], strict=True) if first.setdefault(i, n) != n]
+    found = [_pair(faces, one, other, "exact", 1.0) for one, other in repeats]
+    distinct = faces.first(rows)
+    for start in range(0, len(distinct), among):
+        here = distinct[start : start + among]
+        small = thumbnails(to_pixels(item["image"]["bytes"]) for item in faces.rows(here, ["image"]))
+        found += [_pair(faces, here[i], here[j], "near", value) for i, j, value in alike(small, correlation, block)]
     return found
 
 
-def _pair(one: dict[str, Any], other: dict[str, Any], kind: str, correlation: float) -> dict[str, Any]:
+def _pair(faces: Faces, one: int, other: int, kind: str, correlation: float) -> dict[str, Any]:
     return {
-        "image_id": one["image_id"],
-        "other_image_id": other["image_id"],
-        "identity": one["identity"],
-        "other_identity": other["identity"],
+        "image_id": faces.image_id[faces.image[one]].as_py(),
+        "other_image_id": faces.image_id[faces.image[other]].as_py(),
+        "identity": faces.identity[one],
+        "other_identity": faces.identity[other],
         "kind": kind,
         "correlation": round(min(correlation, 1.0), 4),
     }

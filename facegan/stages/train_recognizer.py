@@ -17,7 +17,7 @@ from facegan.config import TrainRecognizer
 from facegan.embedder import Embedder, embed, to_input
 from facegan.errors import UserError
 from facegan.events import Context
-from facegan.images import ManifestImages
+from facegan.images import KEEP_BYTES, ManifestImages
 from facegan.metrics import eer, pair_scores
 from facegan.mixing import Batches, Heads, groups_of
 from facegan.store import WORK, write_atomic
@@ -33,7 +33,8 @@ def run(options: TrainRecognizer, extra: dict[str, Any], inputs: dict[str, Path]
     # Data.
     torch.set_num_threads(threads_of(context.runtime))
     device, seed, batch_size = device_of(context.runtime), int(extra["seed"]), options.batch_size
-    train, val = ManifestImages(inputs["train"]), ManifestImages(inputs["val"], split="val")
+    train = ManifestImages(inputs["train"], keep_bytes=KEEP_BYTES)
+    val = ManifestImages(inputs["val"], split="val", keep_bytes=KEEP_BYTES)
     size_px, channels = train.pixels.shape[1], train.pixels.shape[3]
     row_group, augment = groups_of(train), Augmenter(options.augment)
     batches = Batches(row_group, options.use, options.steps, batch_size, seed)

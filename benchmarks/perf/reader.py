@@ -1,0 +1,217 @@
+"""How fast does the training reader read, beside torchvision, webdataset and Hugging Face datasets?
+
+The same images of an import (`facegan import lfw:ZIP --out DIR`), batches of 64, shuffled, two workers each, warm
+cache; all take turns, and medians of the rounds are told, by the clock and in processor time of all threads and
+processes. A peer that is not installed is left out, and the table says so (`pip install webdataset datasets`).
+
+    python benchmarks/perf/reader.py MANIFEST
+    python benchmarks/perf/reader.py MANIFEST --images 4096 --rounds 5 --workers 2
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import argparse
+import io
+import resource
+import statistics
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+from torchvision.datasets import ImageFolder
+
+from facegan import manifest
+from facegan.augment import Augmenter
+from facegan.config import Augment
+from facegan.images import ManifestImages
+from facegan.reader import Reader
+
+BATCH = 64
+FLIP = transforms.Compose(
+    [transforms.RandomHorizontalFlip(), transforms.ToTensor(), transforms.Normalize((0.5,) * 3, (0.5,) * 3)]
+)
+BARE = "bare decoding (OpenCV), {} thread{}"
+Pass = Callable[[], Iterable[Any]]  # one pass over all images, a batch at a time
+
+
+class Faces:
+    """The first images of a manifest, as a manifest, in folders of people, and in tar shards below `root`."""
+
+    def __init__(self, path: Path, root: Path, images: int) -> None:
+        rows = [row for _, row in zip(range(images // BATCH * BATCH), manifest.iterate(path), strict=False)]
+        self.bytes = [row["image"]["bytes"] for row in rows]
+        self.root, self.people = root, sorted({row["identity"] for row in rows})
+        manifest.write(root / "ours", rows, "benchmark", {})
+        (root / "tar").mkdir()
+        for shard in range(8):
+            with tarfile.open(root / "tar" / f"{shard}.tar", "w") as tar:
+                for number in range(shard, len(rows), 8):
+                    row = rows[number]
+                    folder = root / "folder" / row["identity"].split("/")[-1]
+                    folder.mkdir(parents=True, exist_ok=True)
+                    (folder / f"{number:06d}.jpg").write_bytes(row["image"]["bytes"])
+                    label = str(self.people.index(row["identity"])).encode()
+                    for ending, data in (("jpg", row["image"]["bytes"]), ("cls", label)):
+                        info = tarfile.TarInfo(f"{number:06d}.{ending}")
+                        info.size = len(data)
+                        tar.addfile(info, io.BytesIO(data))
+
+
+def loader(data: Any, workers: int, shuffle: bool = True) -> DataLoader[Any]:
+    """PyTorch's own, with as many processes."""
+    return DataLoader(data, BATCH, shuffle=shuffle, num_workers=workers, drop_last=False)
+
+
+def web(faces: Faces, workers: int) -> Pass:
+    """webdataset, as its documentation shows it."""
+    import webdataset as wds
+
+    shards = [str(path) for path in sorted((faces.root / "tar").iterdir())]
+
+    def once() -> Iterable[Any]:
+        data = wds.WebDataset(shards, shardshuffle=8).shuffle(1000).decode("pil").to_tuple("jpg", "cls")
+        return loader(data.map_tuple(FLIP, int), workers, shuffle=False)
+
+    return once
+
+
+def hugging_face(faces: Faces, workers: int) -> Pass:
+    """Hugging Face datasets over the same Parquet files, memory-mapped, with a transform when read."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    files = [str(path) for path in manifest.parts(faces.root / "ours")]
+    data = datasets.load_dataset("parquet", data_files=files, cache_dir=str(faces.root / "cache"), split="train")
+    data = data.select_columns(["image", "identity"])
+    data.set_transform(lambda rows: {"image": [FLIP(i) for i in rows["image"]], "identity": rows["identity"]})
+    return lambda: loader(data, workers)
+
+
+class Plain(Dataset[Any]):
+    """The recipe of `facegan.augment` as one writes it: Pillow decodes, albumentations' Compose augments each image."""
+
+    def __init__(self, faces: Faces) -> None:
+        self.samples = ImageFolder(str(faces.root / "folder")).samples
+        self.compose = Augmenter(Augment()).transform
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, place: int) -> tuple[torch.Tensor, int]:
+        path, label = self.samples[place]
+        pixels = self.compose(image=np.array(Image.open(path).convert("RGB")))["image"]
+        return torch.from_numpy(pixels).permute(2, 0, 1).float() / 127.5 - 1, label
+
+
+def ours(faces: Faces, workers: int, augment: Augment | None = None, keep_bytes: float = 0) -> Pass:
+    """The reader, over stored images unless they may be kept decoded."""
+    images = ManifestImages(faces.root / "ours", keep_bytes=keep_bytes)
+    reader = Reader(images, BATCH, seed=0, augment=augment, threads=workers)
+
+    def once() -> Iterator[Any]:
+        batches = reader.batches()
+        for _ in range(len(images) // BATCH):
+            yield next(batches)
+        batches.close()
+
+    return once
+
+
+def bare(faces: Faces, threads: int) -> Pass:
+    """imdecode and no more, of bytes in memory."""
+    encoded = [np.frombuffer(data, np.uint8) for data in faces.bytes]
+    chunks = [encoded[start : start + BATCH] for start in range(0, len(encoded), BATCH)]
+
+    def decode(chunk: list[np.ndarray]) -> None:
+        for data in chunk:
+            cv2.imdecode(data, cv2.IMREAD_COLOR)
+
+    def once() -> Iterator[Any]:
+        with ThreadPoolExecutor(threads) as pool:
+            yield from pool.map(decode, chunks)
+
+    return once
+
+
+def used() -> float:
+    """Processor time of this process and its ended children, s."""
+    each = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(u.ru_utime + u.ru_stime for u in each)
+
+
+def timed(once: Pass, images: int) -> tuple[float, float]:
+    """images/s from the first batch to the last, by the clock; processor time of the whole pass, us an image."""
+    spent = used()
+    batches = iter(once())
+    next(batches)
+    start = time.perf_counter()
+    assert sum(1 for _ in batches) == images // BATCH - 1
+    wall = time.perf_counter() - start
+    del batches
+    return (images - BATCH) / wall, (used() - spent) / images * 1e6
+
+
+def contenders(faces: Faces, workers: int) -> tuple[dict[str, Pass], list[str]]:
+    """{name: a pass} and the peers that are not installed."""
+    plain, missing = Plain(faces), []
+    found: dict[str, Pass] = {
+        BARE.format(1, ""): bare(faces, 1),
+        BARE.format(workers, "s"): bare(faces, workers),
+        "flip: facegan, stored": ours(faces, workers),
+        "flip: facegan, kept decoded": ours(faces, workers, keep_bytes=float("inf")),
+        "flip: torchvision ImageFolder": lambda: loader(ImageFolder(str(faces.root / "folder"), FLIP), workers),
+    }
+    for name, make in (("webdataset", web), ("datasets", hugging_face)):
+        try:
+            found[f"flip: {name}"] = make(faces, workers)
+        except ImportError:
+            missing.append(name)
+    found["recipe: facegan, stored"] = ours(faces, workers, Augment())
+    found["recipe: plain Dataset"] = lambda: loader(plain, workers)
+    return found, missing
+
+
+def main() -> None:
+    """Measure in turns and print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("--images", type=int, default=4096)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as root:
+        faces = Faces(options.manifest, Path(root), options.images)
+        passes, missing = contenders(faces, options.workers)
+        rounds: dict[str, list[tuple[float, float]]] = {name: [] for name in passes}
+        for number in range(options.rounds + 1):
+            for name, once in passes.items():
+                result = timed(once, len(faces.bytes))
+                if number:  # the first warms up
+                    rounds[name].append(result)
+    rates = {name: [statistics.median(values) for values in zip(*found, strict=True)] for name, found in rounds.items()}
+    bound = rates[BARE.format(options.workers, "s")]
+    print(f"{len(faces.bytes)} images, {options.rounds} rounds, load average {os.getloadavg()[0]:.1f}")
+    print("\n| | images/s | against the bound | processor us an image | bound's against it |\n|---|--:|--:|--:|--:|")
+    for name, (rate, spent) in rates.items():
+        print(f"| {name} | {rate:,.0f} | {rate / bound[0]:.2f} | {spent:.0f} | {bound[1] / spent:.2f} |")
+    for name in missing:
+        print(f"| flip: {name} | not installed | | | |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""The training reader: shuffled, augmented batches of a manifest, made ahead in threads; its order needs no state."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import count
+
+import cv2
+import numpy as np
+import torch
+
+from facegan.augment import Augmenter
+from facegan.config import Augment
+from facegan.images import ManifestImages
+from facegan.stored import StoredPixels
+from facegan.training import Sampler, subseed
+
+NORMALISED = np.arange(256, dtype=np.float32) / np.float32(127.5) - np.float32(1)  # as `embedder.to_input` does it
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`nimg` images were read before it (by all shares); `rows` (n,) of the manifest; `img` NCHW float32 in -1..1."""
+
+    nimg: int
+    rows: np.ndarray
+    img: torch.Tensor
+
+
+class Reader:
+    """Endless shuffled batches of a manifest's images, from any position on.
+
+    Which rows a batch has depends on the seed and its position in images alone (`training.Sampler`), so that a
+    resume starts at `nimg` and needs no state. Of `shares` = (which, of how many) ranks or workers each reads an even
+    part of every batch, one after another: together they read what one would. What is drawn for an image (flip, or
+    the whole recipe of `augment`) depends on the seed and on the position at which its share of the batch begins.
+    Threads make whole batches, and as many as there are threads are ready or under way beside the one handed out.
+    """
+
+    def __init__(
+        self,
+        images: ManifestImages,
+        batch_size: int,
+        seed: int,
+        augment: Augment | None = None,
+        threads: int = 2,
+        share: tuple[int, int] = (0, 1),
+    ) -> None:
+        """Without `augment` images are mirrored with a probability of one half, and no more is done to them."""
+        which, of = share
+        if not 0 <= which < of <= batch_size:
+            raise ValueError(f"share {which} of {of} of batches of {batch_size}")
+        if not len(images):
+            raise ValueError("no images to read")
+        self.pixels, self.length = images.pixels, len(images)
+        self.batch_size, self.seed, self.augment, self.threads = batch_size, seed, augment, threads
+        self.part = slice(which * batch_size // of, (which + 1) * batch_size // of)
+        self._own = threading.local()  # an Augmenter holds the state of its draws
+
+    def batches(self, nimg: int = 0) -> Iterator[Batch]:
+        """Batches from the one that begins after `nimg` images on, without end."""
+        sampler, waiting = Sampler(self.length, self.seed), deque[Future[Batch]]()
+        with ThreadPoolExecutor(self.threads) as pool:
+            try:
+                for start in count(nimg, self.batch_size):
+                    rows = sampler.batch(start, self.batch_size)[self.part]
+                    waiting.append(pool.submit(self._make, start, rows))
+                    if len(waiting) > self.threads:
+                        yield waiting.popleft().result()
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    def _make(self, nimg: int, rows: np.ndarray) -> Batch:
+        place = nimg + self.part.start
+        if self.augment is None:
+            flipped = np.random.default_rng(subseed("flip", self.seed, place)).random(len(rows)) < 0.5
+            pixels = self._read(rows, flipped)
+        else:
+            if not hasattr(self._own, "augmenter"):
+                self._own.augmenter = Augmenter(self.augment)
+            pixels = self._own.augmenter(self._read(rows, None), subseed("augment", self.seed, place))
+        return Batch(nimg, rows, normalised(pixels))
+
+    def _read(self, rows: np.ndarray, flipped: np.ndarray | None) -> np.ndarray:
+        """(n, H, W, C) uint8, those `flipped` mirrored."""
+        if isinstance(self.pixels, StoredPixels):
+            return self.pixels.decode_all(rows, flipped)
+        pixels = self.pixels[rows]
+        if flipped is not None:
+            pixels[flipped] = pixels[flipped, :, ::-1]
+        return pixels
+
+
+def normalised(pixels: np.ndarray) -> torch.Tensor:
+    """NHWC uint8 -> NCHW float32 in -1..1, channels last in memory: the bits of `embedder.to_input`, from a table."""
+    values = np.empty(pixels.shape, np.float32)
+    for image, out in zip(pixels, values, strict=True):  # one at a time they stay in the processor's cache
+        cv2.LUT(image, NORMALISED, dst=out)
+    return torch.from_numpy(values).permute(0, 3, 1, 2)

@@ -1,0 +1,106 @@
+"""A manifest's images where they are too many to keep decoded: encoded in a temporary file, decoded when asked for."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+
+from facegan.errors import UserError
+
+cv2.setNumThreads(0)  # images are small: threads share out batches, not the rows of an image
+
+
+class StoredPixels:
+    """Reads like the array (N, H, W, C) uint8 that it stands for: `shape`, `len`, `[places]`, `[slice]`, `np.asarray`.
+
+    What is held in memory is 8 bytes a row; the encoded images lie one after another in a file without a name, in
+    the temporary folder (TMPDIR), which ends with the process. `decode_all` may run in several threads at once.
+    """
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, encoded: Iterable[pa.BinaryArray], to_pixels: Callable[[bytes], np.ndarray], said: str) -> None:
+        """`encoded` comes a batch at a time; `to_pixels` decodes one image where OpenCV gives another shape.
+
+        `said` names the manifest in errors.
+        """
+        self.to_pixels, self.said = to_pixels, said
+        self.file = tempfile.TemporaryFile(prefix="facegan-")  # noqa: SIM115 (open for as long as this object)
+        ends = [np.zeros(1, np.int64)]
+        for stored in encoded:
+            _, offsets, data = stored.buffers()
+            if len(stored):
+                at = np.frombuffer(offsets, np.int32)[stored.offset : stored.offset + len(stored) + 1].astype(np.int64)
+                ends.append(ends[-1][-1] + at[1:] - at[0])
+                self.file.write(memoryview(data)[at[0] : at[-1]])
+        self.file.flush()
+        self.ends = np.concatenate(ends)
+        first = self._slow(0).shape if len(self) else (0, 0, 1)
+        self.shape = (len(self), *first)
+
+    def __len__(self) -> int:
+        return len(self.ends) - 1
+
+    def __getitem__(self, places: Any) -> np.ndarray:
+        """The decoded images at an array of places or in a slice: (n, H, W, C) uint8."""
+        return self.decode_all(np.arange(len(self))[places])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self[:] if dtype is None else self[:].astype(dtype)
+
+    def decode_all(self, places: np.ndarray, flipped: np.ndarray | None = None) -> np.ndarray:
+        """The images at `places` (n,) int, mirrored where `flipped` (n,) bool: (n, H, W, C) uint8.
+
+        Raises UserError for an image that cannot be decoded or has another shape than the first.
+        """
+        pixels = np.empty((len(places), *self.shape[1:]), np.uint8)
+        for out, place, flip in zip(pixels, places, [False] * len(places) if flipped is None else flipped, strict=True):
+            self._decode(int(place), out, bool(flip))
+        return pixels
+
+    def encoded(self, place: int) -> bytes:
+        """The stored bytes of an image."""
+        start, end = self.ends[place : place + 2].tolist()
+        return os.pread(self.file.fileno(), end - start, start)
+
+    def _decode(self, place: int, out: np.ndarray, flip: bool) -> None:
+        """One image into `out`, by OpenCV where it can: the same as Pillow's, faster, and other threads go on."""
+        data = self.encoded(place)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+        if (
+            image is None
+            or image.dtype != np.uint8
+            or image.shape != (out.shape if out.shape[2] > 1 else out.shape[:2])
+        ):
+            image = self._slow(place)
+            if image.shape != out.shape:
+                raise UserError(
+                    f"an image in {self.said} is {image.shape}, the first is {out.shape} (height, width, channels)",
+                    fix="bring them to one size and colour: facegan prepare",
+                )
+            out[:] = image
+        elif out.shape[2] == 3:
+            cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=out)
+        else:
+            out[:] = image.reshape(out.shape)
+        if flip:
+            out[:] = cv2.flip(out, 1).reshape(out.shape)
+
+    def _slow(self, place: int) -> np.ndarray:
+        try:
+            return self.to_pixels(self.encoded(place))
+        except (OSError, SyntaxError, ValueError) as error:
+            raise unreadable(self.said, error) from error
+
+
+def unreadable(said: str, error: Exception) -> UserError:
+    """What to tell of an image in a manifest that cannot be decoded."""
+    return UserError(
+        f"an image in {said} cannot be decoded: {error}", fix="delete the stage's folder: the next run makes it again"
+    )

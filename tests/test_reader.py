@@ -1,0 +1,166 @@
+"""The training reader: the same images as decoded at once, an order without state, even shares, bounded memory."""
+
+from __future__ import annotations
+
+import io
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from drawn import draw_face
+from PIL import Image
+
+from facegan import manifest
+from facegan.augment import Augmenter
+from facegan.config import Augment
+from facegan.embedder import to_input
+from facegan.errors import UserError
+from facegan.images import ManifestImages
+from facegan.reader import Reader
+from facegan.training import Sampler, subseed
+
+PEOPLE, SHOTS, SIZE = 5, 6, 24
+
+
+def stored_as(pixels: np.ndarray, form: str) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, form, **({"quality": 90} if form == "JPEG" else {}))
+    return buffer.getvalue()
+
+
+def write(folder: Path, color: str, form: str) -> Path:
+    """Drawn faces; person 1 is in val, the others in train."""
+    rows = []
+    for number in range(PEOPLE * SHOTS):
+        pixels = draw_face(number // SHOTS, number % SHOTS, SIZE, SIZE)
+        if color == "rgb":
+            pixels = np.stack([pixels, pixels[::-1], 255 - pixels], axis=2)
+        split = "val" if number // SHOTS == 1 else "train"
+        rows.append(
+            manifest.row(
+                stored_as(pixels, form),
+                identity=f"d/p{number // SHOTS}",
+                label=number // SHOTS,
+                source="real",
+                dataset="d",
+                split=split,
+                height=SIZE,
+                width=SIZE,
+            )
+        )
+    manifest.write(folder, rows, "test", {})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("faces"), "rgb", "JPEG")
+
+
+@pytest.mark.parametrize(("color", "form"), [("rgb", "JPEG"), ("grey", "JPEG"), ("rgb", "PNG"), ("grey", "PNG")])
+@pytest.mark.parametrize("split", [None, "train"])
+def test_stored_images_are_those_kept_decoded(tmp_path: Path, color: str, form: str, split: str | None) -> None:
+    path = write(tmp_path, color, form)
+    kept, stored = ManifestImages(path, split), ManifestImages(path, split, keep_bytes=0)
+    assert isinstance(kept.pixels, np.ndarray)
+    assert not isinstance(stored.pixels, np.ndarray)
+    assert stored.pixels.shape == kept.pixels.shape
+    places = np.array([3, 0, 22, 3])
+    assert np.array_equal(stored.pixels[places], kept.pixels[places])
+    assert np.array_equal(stored.pixels[5:900], kept.pixels[5:900])
+    assert np.array_equal(np.asarray(stored.pixels), kept.pixels)
+    for name in ("image_id", "identity", "source", "label"):
+        assert getattr(stored, name).tolist() == getattr(kept, name).tolist()
+
+
+def test_the_size_decides(faces: Path) -> None:
+    decoded = PEOPLE * SHOTS * SIZE * SIZE * 3
+    assert isinstance(ManifestImages(faces, keep_bytes=decoded).pixels, np.ndarray)
+    assert not isinstance(ManifestImages(faces, keep_bytes=decoded - 1).pixels, np.ndarray)
+
+
+def take(reader: Reader, number: int, nimg: int = 0) -> list[tuple[list[int], bytes]]:
+    batches = reader.batches(nimg)
+    found = [(batch.rows.tolist(), batch.img.numpy().tobytes()) for batch in islice(batches, number)]
+    batches.close()
+    return found
+
+
+@pytest.mark.parametrize("augment", [None, Augment()])
+@pytest.mark.parametrize("keep_bytes", [0, 1e9])
+def test_order_and_draws_need_no_state(faces: Path, augment: Augment | None, keep_bytes: float) -> None:
+    images = ManifestImages(faces, keep_bytes=keep_bytes)
+    whole = take(Reader(images, 7, seed=3, augment=augment, threads=2), 12)
+    sampler = Sampler(len(images), 3)
+    assert [rows for rows, _ in whole] == [sampler.batch(7 * step, 7).tolist() for step in range(12)]
+    for step in (0, 2, 5, 11):  # in the middle of an epoch, across its end, in a later one
+        assert take(Reader(images, 7, seed=3, augment=augment, threads=1), 1, 7 * step) == [whole[step]]
+    assert take(Reader(images, 7, seed=4, augment=augment), 1) != [whole[0]]
+    other = ManifestImages(faces, keep_bytes=0 if keep_bytes else 1e9)
+    assert take(Reader(other, 7, seed=3, augment=augment), 12) == whole
+
+
+@pytest.mark.parametrize("shares", [2, 3, 7])
+def test_shares_together_read_what_one_reads(faces: Path, shares: int) -> None:
+    images = ManifestImages(faces, keep_bytes=0)
+    whole = take(Reader(images, 7, seed=0), 6)
+    parts = [take(Reader(images, 7, seed=0, share=(which, shares)), 6) for which in range(shares)]
+    for step, (rows, _) in enumerate(whole):
+        each = [part[step][0] for part in parts]
+        assert [row for part in each for row in part] == rows
+        assert max(map(len, each)) - min(map(len, each)) <= 1
+
+
+def test_flips_and_values(faces: Path) -> None:
+    images, flipped = ManifestImages(faces, keep_bytes=0), 0
+    for batch in islice(Reader(images, 8, seed=0).batches(), 6):
+        plain = images.pixels[batch.rows]
+        upright, mirrored = to_input(plain), to_input(plain[:, :, ::-1])
+        assert batch.img.is_contiguous(memory_format=torch.channels_last)
+        for got, one, other in zip(batch.img, upright, mirrored, strict=True):
+            assert torch.equal(got, one) != torch.equal(got, other)
+            flipped += torch.equal(got, other)
+    assert 12 < flipped < 36  # of 48; outside with a probability below 0.001
+
+
+def test_the_recipe_is_the_recognizers(faces: Path) -> None:
+    images = ManifestImages(faces, keep_bytes=0)
+    batch = next(iter(Reader(images, 8, seed=5, augment=Augment()).batches(16)))
+    augmented = Augmenter(Augment())(ManifestImages(faces).pixels[batch.rows], subseed("augment", 5, 16))
+    assert torch.equal(batch.img, to_input(augmented))
+
+
+def test_an_image_that_cannot_be_decoded_is_said_when_read(faces: Path, tmp_path: Path) -> None:
+    rows = list(manifest.iterate(faces))
+    rows[4]["image"]["bytes"] = rows[4]["image"]["bytes"][:40]
+    manifest.write(tmp_path, rows, "test", {})
+    images = ManifestImages(tmp_path, keep_bytes=0)
+    assert images.pixels[0:4].shape == (4, SIZE, SIZE, 3)
+    with pytest.raises(UserError, match="cannot be decoded"):
+        take(Reader(images, 8, seed=0), 4)
+
+
+def test_an_image_of_another_size_is_said(faces: Path, tmp_path: Path) -> None:
+    rows = list(manifest.iterate(faces))
+    rows[4]["image"]["bytes"] = stored_as(np.zeros((SIZE, SIZE + 1, 3), np.uint8), "PNG")
+    manifest.write(tmp_path, rows, "test", {})
+    with pytest.raises(UserError, match="the first is"):
+        ManifestImages(tmp_path, keep_bytes=0).pixels[:]
+
+
+def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
+    """4,000 images of 12 KB decoded, 48 MB: reading them all leaves little behind, where keeping them takes it all."""
+    import tracemalloc
+
+    data = [stored_as(np.full((64, 64, 3), value, np.uint8), "PNG") for value in range(8)]
+    shared = {"source": "real", "dataset": "d", "split": "train", "height": 64, "width": 64}
+    rows = (manifest.row(data[i % 8], identity=f"d/p{i % 50}", **shared) for i in range(4000))
+    manifest.write(tmp_path, rows, "test", {})
+    tracemalloc.start()
+    for _ in islice(Reader(ManifestImages(tmp_path, keep_bytes=0), 32, seed=0).batches(), 125):
+        pass
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 24e6
