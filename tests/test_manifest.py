@@ -138,6 +138,16 @@ def test_parts_are_bounded_and_stale_ones_go(tmp_path: Path, monkeypatch: pytest
     assert manifest.read(tmp_path).num_rows == 3
 
 
+def test_rows_at_places_come_in_the_order_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifest, "ROWS_PER_PART", 5)
+    manifest.write(tmp_path, rows(), "prepare", {})
+    places = np.array([13, 0, 4, 5, 5, 12, 1])
+    assert list(manifest.at(tmp_path, places)) == [rows()[place] for place in places]
+    found = list(manifest.at(tmp_path, places[:2], ["identity"]))
+    assert found == [{"identity": rows()[place]["identity"]} for place in places[:2]]
+    assert list(manifest.at(tmp_path, places[:0])) == []
+
+
 def test_an_empty_manifest_can_be_read(tmp_path: Path) -> None:
     assert manifest.write(tmp_path, [], "prepare", {}) == {}
     assert manifest.read(tmp_path).num_rows == 0 and manifest.validate(tmp_path) == []
