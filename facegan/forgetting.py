@@ -127,15 +127,10 @@ def facts(path: Path) -> Iterator[dict[str, Any]]:
         raise UserError(f"something below '{path}' cannot be read: {error}", fix=fix) from error
 
 
-def _shows(found: Found, fact: dict[str, Any]) -> str:
-    """How a row is theirs: `photo`, `descends`, or "" where it is another's."""
-    if found.names & set(fact.get("parents") or ()):
-        return "descends"
-    if fact.get("identity") in found.names and fact.get("generator"):
-        return "descends"
-    if fact.get("identity") in found.names or found.photos & {fact.get("image_id"), fact.get("source_sha256")}:
-        return "photo"
-    return ""
+def _shows(found: Found, fact: dict[str, Any]) -> bool:
+    """Whether a row is theirs: by name, by the photo, or by a parent of someone who does not exist."""
+    named = found.names & {fact.get("identity"), *(fact.get("parents") or ())}
+    return bool(named or found.photos & {fact.get("image_id"), fact.get("source_sha256")})
 
 
 def _erased(found: Found, folders: list[_Folder]) -> list[Target]:
@@ -154,9 +149,9 @@ def _erased(found: Found, folders: list[_Folder]) -> list[Target]:
         if folder.record is None:
             take(folder, "unfinished: nothing tells what it was made from")
     for folder in (f for f in folders if f.record is not None):
-        shown = [how for fact in facts(folder.path) if (how := _shows(found, fact))]
+        shown = [fact for fact in facts(folder.path) if _shows(found, fact)]
         if shown:
-            found.photos_of_theirs += shown.count("photo") if folder.stage == "prepare" else 0
+            found.photos_of_theirs += sum("image_id" in fact for fact in shown) if folder.stage == "prepare" else 0
             take(folder, "holds photos of theirs" if folder.stage == "prepare" else "shows or names them")
         elif any(word in (folder.path / RECORD).read_bytes() for word in words):
             take(folder, "its options name them")

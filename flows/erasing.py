@@ -12,6 +12,8 @@ from facegan.forgetting import Target, find, known
 from facegan.forgotten import LIST, copies
 from facegan.reporting.sections import size
 
+ALIKE = 0.8
+
 
 def forget_person(identity: str, workdir: Path, also: Sequence[Path], yes: bool) -> list[str]:
     """Show or erase; return the lines to print. Raises UserError where a table cannot be read or a run is at work."""
@@ -46,7 +48,8 @@ def named(identity: str, people: set[str]) -> tuple[set[str], list[str]]:
     fitting = {identity} if identity in people or "/" in identity else {
         name for name in people if name.partition("/")[2] == identity
     }  # fmt: skip
-    near = difflib.get_close_matches(identity, sorted(people - fitting), n=5, cutoff=0.8)
+    said = identity.rpartition("/")[2]
+    near = [one for one in sorted(people - fitting) if _alike(said, one.partition("/")[2]) >= ALIKE][:5]
     if len(fitting) != 1:
         guess = sorted(fitting) or near
         raise ConfigError(
@@ -54,6 +57,11 @@ def named(identity: str, people: set[str]) -> tuple[set[str], list[str]]:
             fix=f"give one of: {', '.join(guess)}" if guess else "give dataset/name, as in a manifest",
         )
     return fitting, near
+
+
+def _alike(one: str, other: str) -> float:
+    """Likeness of two spellings, 0..1 (Ratcliff and Obershelp's, as difflib has it)."""
+    return difflib.SequenceMatcher(None, one.casefold(), other.casefold()).ratio()
 
 
 def _table(targets: list[Target]) -> list[str]:
