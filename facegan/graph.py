@@ -12,6 +12,7 @@ from typing import Any
 from facegan.config import Arm, Recipe, Runtime, TrainRecognizer
 from facegan.errors import UserError
 from facegan.events import Context, OnEvent, silent
+from facegan.forgotten import Forgotten
 from facegan.frozen import Frozen
 from facegan.judges.recognizer import Recognizer
 from facegan.recipe import cells
@@ -65,11 +66,15 @@ def node(stage: str, options: Frozen, **rest: Any) -> Node:
     return Node(stage, options, options.model_dump(mode="json"), **rest)
 
 
-def build(recipe: Recipe) -> list[Node]:
-    """All nodes of a recipe, each after what it needs; raises UserError when its source cannot be read."""
+def build(recipe: Recipe, forgotten: Forgotten | None = None) -> list[Node]:
+    """All nodes of a recipe, each after what it needs; raises UserError when its source cannot be read.
+
+    `forgotten` are people whom the source is read without.
+    """
+    forgotten = forgotten or Forgotten()
     if recipe.study is not None:
-        return _study(recipe)
-    nodes = _nodes(recipe, {})
+        return _study(recipe, forgotten)
+    nodes = _nodes(recipe, {}, forgotten)
     return [*nodes, node("report", recipe.report, extra=_shown(recipe), needs={input_name(n): n for n in nodes})]
 
 
@@ -78,13 +83,13 @@ def last_stage(recipe: Recipe) -> str:
     return "study" if recipe.study is not None else "report"
 
 
-def _study(recipe: Recipe) -> list[Node]:
+def _study(recipe: Recipe, forgotten: Forgotten) -> list[Node]:
     """The nodes of all cells, what several share once, and the study that judges them together."""
     made: dict[str, Node] = {}
     needs: dict[str, Node] = {}
     hashes: dict[str, str] = {}
     for cell in cells(recipe):
-        for item in _nodes(cell.recipe, hashes):
+        for item in _nodes(cell.recipe, hashes, forgotten):
             if item.key not in made:
                 shared = {name: made[needed.key] for name, needed in item.needs.items()}
                 made[item.key] = replace(item, needs=shared, cell=cell.label)
@@ -93,18 +98,21 @@ def _study(recipe: Recipe) -> list[Node]:
     return [*made.values(), node("study", recipe.report, extra=_shown(recipe), needs=needs)]
 
 
-def _nodes(recipe: Recipe, hashes: dict[str, str]) -> list[Node]:
+def _nodes(recipe: Recipe, hashes: dict[str, str], forgotten: Forgotten) -> list[Node]:
     """The nodes of an ordinary recipe up to its benchmarks; `hashes` remembers those of raw files, by what they are."""
-    source = recipe.prepare.source
+    source = forgotten.without(recipe.prepare.source)
+    options = (
+        recipe.prepare if source is recipe.prepare.source else recipe.prepare.model_copy(update={"source": source})
+    )
     hashed = {**recipe.prepare.model_dump(mode="json"), "source": source.identifying()}
-    if (raw := source.model_dump_json()) not in hashes:
+    if (raw := recipe.prepare.source.model_dump_json()) not in hashes:
         hashes[raw] = source.fingerprint()
     found: dict[str, str] = {}
     if recipe.prepare.align is not None:
         detector = recipe.prepare.align.detector
         hashed["align"] = {**hashed["align"], "detector": detector.identifying()}
         found = detector.fingerprint()
-    prepare = Node("prepare", recipe.prepare, hashed, raw={"source": hashes[raw], **found})
+    prepare = Node("prepare", options, hashed, raw={"source": hashes[raw], **found})
     nodes = [prepare]
     synthesize = None
     if any(arm.synthetic for arm in recipe.arms.values()):

@@ -39,6 +39,9 @@ SetOpt = Annotated[
 ]
 UntilOpt = Annotated[str | None, typer.Option("--until", metavar="STAGE", help="the last stage to run")]
 WorkdirOpt = Annotated[Path, typer.Option("--workdir", metavar="DIR", help="holds data/store and reports")]
+KnownOpt = Annotated[
+    Path, typer.Option("--workdir", metavar="DIR", help="notes --out and knows who was erased: see forget")
+]
 JsonOpt = Annotated[str | None, typer.Option("--json", metavar="FILE", help="the answer as JSON; - is standard output")]
 Command = TypeVar("Command", bound=Callable[..., None])
 
@@ -173,12 +176,13 @@ def import_(
     identity_column: Annotated[str | None, typer.Option("--identity-column", help="holds the person")] = None,
     image_column: Annotated[str | None, typer.Option("--image-column", help="holds the image or its path")] = None,
     images: Annotated[str | None, typer.Option("--images", metavar="DIR", help="where paths in a table start")] = None,
+    workdir: KnownOpt = Path("."),
 ) -> None:
     """Bring faces of any form into one manifest; no JPEG or PNG is encoded anew."""
     from flows.transfer import bring_in
 
     options = {"dataset": dataset, "license": license_, "identity_column": identity_column}
-    for line in bring_in(sources, out, {**options, "image_column": image_column, "images": images}):
+    for line in bring_in(sources, out, {**options, "image_column": image_column, "images": images}, workdir):
         typer.echo(line)
 
 
@@ -188,11 +192,12 @@ def export(
     manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="an import's or a stage's folder")],
     format_: Annotated[str, typer.Option("--format", help="folder, webdataset or parquet")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="where the files go")],
+    workdir: KnownOpt = Path("."),
 ) -> None:
     """Write a manifest's images for other tools; the bytes are the stored ones."""
     from flows.transfer import take_out
 
-    for line in take_out(manifest, format_, out):
+    for line in take_out(manifest, format_, out, workdir):
         typer.echo(line)
 
 
@@ -277,19 +282,39 @@ def benchmark(
     benchmarking.run(embedder, data, asked, options, json)
 
 
+@main.command()
+@said
+def forget(
+    identity: Annotated[str, typer.Argument(metavar="IDENTITY", help="dataset/name, as in a manifest")],
+    workdir: WorkdirOpt = Path("."),
+    also: Annotated[
+        list[Path] | None,
+        typer.Option("--also", metavar="PATH", help="an import or export made without --workdir (repeatable)"),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="erase; without it, only show")] = False,
+) -> None:
+    """Erase a person: photos, and all synthetic faces, checkpoints and reports that descend from them."""
+    from flows.erasing import forget_person
+
+    for line in forget_person(identity, workdir.expanduser().absolute(), also or [], yes):
+        typer.echo(line)
+
+
 def _load(recipe: str, sets: list[str] | None, until: str | None, workdir: Path) -> tuple[Recipe, list[Node], Path]:
     from facegan import graph
+    from facegan.forgotten import Forgotten
     from facegan.recipe import load
     from facegan.stages import STAGES
 
+    workdir = workdir.expanduser().absolute()
     loaded = load(recipe, sets or [])
     if until is not None and until not in STAGES:
         raise ConfigError(f"unknown stage '{until}'", fix=f"choose one of: {', '.join(STAGES)}")
-    nodes = graph.upto(graph.build(loaded), until or graph.last_stage(loaded))
+    nodes = graph.upto(graph.build(loaded, Forgotten.read(workdir)), until or graph.last_stage(loaded))
     if not nodes:
         have = ", ".join(dict.fromkeys(item.stage for item in graph.build(loaded)))
         raise ConfigError(f"this recipe has no stage '{until}'", fix=f"its stages are: {have}")
-    return loaded, nodes, workdir.expanduser().absolute()
+    return loaded, nodes, workdir
 
 
 def _run(name: str, sets: list[str] | None, until: str | None, workdir: Path, json_to: str | None) -> None:

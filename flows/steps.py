@@ -18,6 +18,7 @@ from prefect.states import Completed, State
 from facegan import graph
 from facegan.config import Recipe
 from facegan.events import Event
+from facegan.forgotten import Forgotten
 from facegan.store import Artifact
 from facegan.workers import Stopped, WorkerKilled, Workers
 from flows.answer import open_store
@@ -64,7 +65,7 @@ class Steps:
 
     def __init__(self, recipe: Recipe, workdir: str, until: str | None) -> None:
         self.recipe, self.workdir = recipe, Path(workdir).expanduser().absolute()
-        self.nodes = graph.upto(graph.build(recipe), until or graph.last_stage(recipe))
+        self.nodes = graph.upto(graph.build(recipe, Forgotten.read(self.workdir)), until or graph.last_stage(recipe))
         self.store = open_store(self.workdir)
         self._futures: dict[int, PrefectFuture[Artifact]] = {}  # by place in `nodes`
         self._made: dict[str, PrefectFuture[Artifact]] = {}  # by key, the first of each

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from facegan.errors import ConfigError
 from facegan.exporting import export
+from facegan.forgotten import Forgotten, remember
 from facegan.importing import Imported, import_
 from facegan.sources import SOURCES, OwnFaces, SourceConfig, guess
 from flows.screen import LINE_EVERY_S, console, span
@@ -37,8 +38,8 @@ def source(word: str, options: dict[str, Any]) -> SourceConfig:
         ) from None
 
 
-def bring_in(words: Sequence[str], out: Path, options: dict[str, Any]) -> list[str]:
-    """Import the sources; return the lines to print. Raises UserError as `import_`."""
+def bring_in(words: Sequence[str], out: Path, options: dict[str, Any], workdir: Path) -> list[str]:
+    """Import the sources, less who was erased; return the lines to print. Raises UserError as `import_`."""
     sources = [source(word, options) for word in words]
     for name, value in options.items():
         if value is not None and not any(name in type(item).model_fields for item in sources):
@@ -53,7 +54,11 @@ def bring_in(words: Sequence[str], out: Path, options: dict[str, Any]) -> list[s
             f"equal names are the same person, say so with --dataset {name}",
         )
     said = _Progress("read")
-    done = import_(sources, out, progress=lambda now: said.at(now.images + len(now.bad)))
+    forgotten = Forgotten.read(workdir)
+    remember(workdir, out)
+    done = import_(
+        [forgotten.without(item) for item in sources], out, progress=lambda now: said.at(now.images + len(now.bad))
+    )
     return _lines(done, out, said.seconds())
 
 
@@ -70,9 +75,10 @@ def _lines(done: Imported, out: Path, seconds: float) -> list[str]:
     return lines
 
 
-def take_out(source: Path, kind: str, out: Path) -> list[str]:
+def take_out(source: Path, kind: str, out: Path, workdir: Path) -> list[str]:
     """Export a manifest; return the lines to print. Raises UserError as `export`."""
     said = _Progress("written")
+    remember(workdir, out)
     count = export(source, kind, out, said.at)
     return [f"{out}: {count:,} images as {kind} in {span(said.seconds())}"]
 

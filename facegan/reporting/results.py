@@ -239,8 +239,11 @@ def _comparison(recipe: dict[str, Any], named: Measure, n_people: int) -> dict[s
     }
 
 
-def write(out: Path, recipe: dict[str, Any], findings: Findings) -> None:
-    """Write `results.json` (the command line's contract without stages) and `results.parquet` (tidy)."""
+def write(out: Path, recipe: dict[str, Any], findings: Findings, licenses: dict[str, list[str]]) -> None:
+    """Write `results.json` (the command line's contract without stages) and `results.parquet` (tidy).
+
+    `licenses` are those of all that an arm's weights have learned from.
+    """
     arms: dict[str, dict[str, Any]] = {arm: {} for arm in recipe["arms"]}
     rows = []
     for measure in findings.measures:
@@ -253,7 +256,7 @@ def write(out: Path, recipe: dict[str, Any], findings: Findings) -> None:
                 "note": measure.note,
             }
             rows += [_row(measure, arm, place, seed) for place, seed in enumerate(recipe["seeds"])]
-    results = {"recipe": recipe["name"], "arms": arms, "comparison": findings.comparison}
+    results = {"recipe": recipe["name"], "arms": arms, "comparison": findings.comparison, "licenses": licenses}
     write_atomic(out / "results.json", json.dumps(results, indent=1, allow_nan=False).encode())
     pq.write_table(pa.Table.from_pylist(rows, SCHEMA), out / "results.parquet")
 

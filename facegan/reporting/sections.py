@@ -43,6 +43,12 @@ def arms(recipe: dict[str, Any], inputs: dict[str, Path]) -> list[dict[str, Any]
     return found
 
 
+def licences(recipe: dict[str, Any], inputs: dict[str, Path]) -> list[dict[str, Any]]:
+    """For each arm the licences of all that its weights have learned from, synthetic rows' origins included."""
+    found = {name: read_json(inputs[f"merge:{name}"] / "summary.json") for name in recipe["arms"]}
+    return [{"arm": name, "licenses": summary.get("licenses", [])} for name, summary in found.items()]
+
+
 def quarantine(folder: Path) -> dict[str, Any]:
     """How many files were left out, why, and the first of them."""
     table = pq.read_table(folder / "quarantine.parquet").to_pylist()

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from facegan import manifest
+from facegan import licences, manifest
 from facegan.config import Arm, Merge
 from facegan.errors import UserError
 from facegan.events import Context
@@ -72,6 +72,7 @@ def run(options: Merge, extra: dict[str, Any], inputs: dict[str, Path], out: Pat
         "exact_duplicates": kinds["exact"],
         "near_duplicates": kinds["near"],
         "capped": capped,
+        "licenses": licences.names([r["license"] for r in rows]),
     }
     write_atomic(out / "summary.json", json.dumps(summary, indent=1).encode())
     context.say(f"{len(people)} people, {real} real and {len(rows) - real} synthetic images")

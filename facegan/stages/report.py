@@ -25,7 +25,7 @@ def run(options: Report, extra: dict[str, Any], inputs: dict[str, Path], out: Pa
         context.progress(done, total, "recognizers judged")
 
     findings = results.measure(recipe, inputs, options.bootstrap, options.seed, progress)
-    results.write(out, recipe, findings)
+    results.write(out, recipe, findings, {i["arm"]: i["licenses"] for i in sections.licences(recipe, inputs)})
     gallery = None
     if "synthesize" in inputs:
         shown, each = options.identities_shown if options.show_faces else 0, options.faces_per_identity

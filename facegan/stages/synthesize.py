@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from facegan import leakage, manifest
+from facegan import leakage, licences, manifest
 from facegan.config import Synthesize
 from facegan.embedder import embed, load_embedder
 from facegan.errors import UserError
@@ -116,6 +116,8 @@ def run(options: Synthesize, extra: dict[str, Any], inputs: dict[str, Path], out
             f"no synthetic image was left (asked for {requested})",
             fix="raise synthesize.max_fmr or max_attempts, or train the generator for longer",
         )
+    license_ = licences.inherited(licences.of(inputs["manifest"], "train"))
+    rows = [{**row, "license": license_} for row in rows]  # of the photos that the generator learned from
     manifest.write(out, rows, "synthesize", {name: path.name for name, path in inputs.items()})
     counts = list(tally.counts.values())
     report = {"thresholds": thresholds, "counts": counts, "requested": requested, "made": made}

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from facegan import licences
 from facegan.checkpoint import Checkpoints, cut_curve, save_tensors
 from facegan.config import Synthesize, TrainGan
 from facegan.events import Context
@@ -46,7 +47,8 @@ def run(options: TrainGan, extra: dict[str, Any], inputs: dict[str, Path], out: 
         nimg = begin(G, images, codes, device)
         draw(out, nimg, G, images, codes, context)
     save_tensors(out / "generator.safetensors", G.state_dict())
-    spec = {"gan": options.gan.model_dump(mode="json"), "identities": names, "channels": channels}
+    spec: dict[str, Any] = {"gan": options.gan.model_dump(mode="json"), "identities": names, "channels": channels}
+    spec["licenses"] = licences.of(inputs["manifest"], "train")
     write_atomic(out / "generator.json", json.dumps({**spec, "size_px": size_px, "nimg": nimg}).encode())
 
 

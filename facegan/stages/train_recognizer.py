@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from facegan import licences
 from facegan.augment import Augmenter
 from facegan.checkpoint import Checkpoints, cut_curve, load_tensors, save_tensors
 from facegan.config import TrainRecognizer
@@ -93,9 +94,11 @@ def run(options: TrainRecognizer, extra: dict[str, Any], inputs: dict[str, Path]
             state = {name: part.state_dict() for name, part in parts.items()}
             checkpoints.save(step * batch_size, {**state, "best": best, "best_net": best_net})
 
-    # Hand over.
+    # Hand over: with the licences of all that the weights have learned from.
     save_tensors(out / "embedder.safetensors", best_net)
     spec = {"options": options.model_dump(mode="json", exclude={"weights"}), "channels": channels, "size_px": size_px}
+    given = [f"{licences.UNKNOWN} (weights it started from)"] if options.weights or options.pretrained else []
+    spec["licenses"] = licences.of(inputs["train"]) + given
     write_atomic(out / "embedder.json", json.dumps(spec).encode())
     summary = {"steps": step, "best_step": best["step"], "val_eer": best["val_eer"], "images_seen": step * batch_size}
     write_atomic(out / "summary.json", json.dumps(summary).encode())

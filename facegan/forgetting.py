@@ -1,0 +1,220 @@
+"""What a working directory holds of a person, and what descends from it, by lineage: `facegan forget`."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from facegan import manifest
+from facegan.errors import UserError
+from facegan.sources.folder import METADATA
+
+RECORD = "record.json"
+FACTS = ("identity", "image_id", "source_sha256", "parents", "generator")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A folder to erase or, with `rows`, an import to write again without so many rows. `why` is for a person."""
+
+    path: Path
+    what: str
+    why: str
+    rows: int | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all files in it."""
+        found = [self.path] if self.path.is_file() else self.path.rglob("*")
+        return sum(one.stat().st_size for one in found if one.is_file() and not one.is_symlink())
+
+
+@dataclass
+class Found:
+    """All that is known of a person: `names`, `photos` (sha256 of files and stored images), what is to be erased.
+
+    `targets` are in an order to erase in: what descends before what it descends from. `untold` are folders of which
+    nobody can tell: what they were made from is gone. `photos_of_theirs` counts rows of prepare, `synthetic` images
+    whose lineage holds the person.
+    """
+
+    names: set[str]
+    photos: set[str] = field(default_factory=set)
+    targets: list[Target] = field(default_factory=list)
+    untold: list[Path] = field(default_factory=list)
+    photos_of_theirs: int = 0
+    synthetic: int = 0
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """A folder of the store: its record (None where it is unfinished) and what its tables say."""
+
+    path: Path
+    record: dict[str, Any] | None
+
+    @property
+    def stage(self) -> str:
+        return self.path.parent.name
+
+
+def find(names: set[str], workdir: Path, copies: list[Path]) -> Found:
+    """Everything of the identities `names` in a working directory and in `copies` (imports and exports)."""
+    found = Found(set(names))
+    folders = list(_store(workdir / "data" / "store"))
+    held = [path for path in copies if path.exists()]
+    places = [folder.path for folder in folders if folder.record is not None] + held
+    for path in places:
+        for fact in facts(path):
+            if fact.get("identity") in found.names and not fact.get("generator"):
+                found.photos |= {fact.get("image_id"), fact.get("source_sha256")} - {None}  # type: ignore[operator]
+    store = _erased(found, folders)
+    erased = {target.path.name for target in store}
+    outside = [target for path in held if (target := _copy(found, path, erased)) is not None]
+    reports = _reports(found, workdir, erased)
+    history = workdir / "data" / "prefect"
+    prefect = [Target(history, "history", "Prefect's own: pictures and tables of runs")] if history.is_dir() else []
+    found.targets = [*prefect, *reports, *outside, *store]
+    return found
+
+
+def known(workdir: Path, copies: list[Path]) -> set[str]:
+    """Every identity in the manifests and quarantines of a working directory and of imports and exports."""
+    places = [f.path for f in _store(workdir / "data" / "store") if f.stage == "prepare"] + copies
+    return {str(fact["identity"]) for path in places if path.exists() for fact in facts(path) if fact.get("identity")}
+
+
+def _store(root: Path) -> Iterator[_Folder]:
+    for path in sorted(p for p in root.glob("*/*") if p.is_dir()):
+        try:
+            record = json.loads((path / RECORD).read_bytes())
+            record["inputs"].values()
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            record = None
+        yield _Folder(path, None if path.name.endswith(".incomplete") else record)
+
+
+def facts(path: Path) -> Iterator[dict[str, Any]]:
+    """What each row, sample or entry of the quarantine below `path` says of whom it shows (some of FACTS).
+
+    Reads a folder of the store, an import, and what `facegan export` writes; raises UserError for a file of them that
+    cannot be read.
+    """
+    tables = [path] if path.suffix == ".parquet" else sorted(path.rglob("*.parquet"))
+    try:
+        for table in tables:
+            schema = pq.read_schema(table)
+            columns = [name for name in FACTS if name in schema.names]
+            for batch in pq.ParquetFile(table).iter_batches(columns=columns) if "identity" in columns else ():
+                yield from batch.to_pylist()
+        for shard in [path] if path.suffix == ".tar" else sorted(path.rglob("*.tar")):
+            with tarfile.open(shard) as tar:
+                for member in tar:
+                    stream = tar.extractfile(member) if member.name.endswith(".json") else None
+                    if stream is not None:
+                        yield json.loads(stream.read())
+        if (path / METADATA).is_file():
+            for line in (path / METADATA).read_bytes().splitlines():
+                yield json.loads(line)
+    except (OSError, ValueError, tarfile.TarError) as error:  # pyarrow's errors are ValueErrors too
+        fix = "mend or delete it, and give the command again: what cannot be read may show the person"
+        raise UserError(f"something below '{path}' cannot be read: {error}", fix=fix) from error
+
+
+def _shows(found: Found, fact: dict[str, Any]) -> bool:
+    """Whether a row is theirs: by name, by the photo, or by a parent of someone who does not exist."""
+    named = found.names & {fact.get("identity"), *(fact.get("parents") or ())}
+    return bool(named or found.photos & {fact.get("image_id"), fact.get("source_sha256")})
+
+
+def _erased(found: Found, folders: list[_Folder]) -> list[Target]:
+    """Folders of the store that hold the person, then what was made from them, last made first."""
+    words = [json.dumps(name).encode() for name in found.names]
+    names: set[str] = set()
+    outputs: set[str] = set()
+    ordered: list[Target] = []
+
+    def take(folder: _Folder, why: str) -> None:
+        names.add(folder.path.name)
+        outputs.update(entry["sha256"] for entry in (folder.record or {}).get("outputs", {}).values())
+        ordered.append(Target(folder.path, folder.stage, why))
+
+    for folder in folders:
+        if folder.record is None:
+            take(folder, "unfinished: nothing tells what it was made from")
+    for folder in (f for f in folders if f.record is not None):
+        shown = [fact for fact in facts(folder.path) if _shows(found, fact)]
+        if shown:
+            found.photos_of_theirs += sum("image_id" in fact for fact in shown) if folder.stage == "prepare" else 0
+            take(folder, "holds photos of theirs" if folder.stage == "prepare" else "shows or names them")
+        elif any(word in (folder.path / RECORD).read_bytes() for word in words):
+            take(folder, "its options name them")
+    while more := [f for f in folders if f.path.name not in names and _descends(f, names, outputs)]:
+        for folder in more:
+            take(folder, "descends from what holds or names them")
+    for folder in (f for f in folders if f.record is not None and f.path.name in names and f.stage == "synthesize"):
+        found.synthetic += sum(1 for fact in facts(folder.path) if fact.get("generator"))
+    there = {folder.path.name for folder in folders}
+    found.untold += [f.path for f in folders if f.path.name not in names and _parents(f) - there]
+    return ordered[::-1]
+
+
+def _descends(folder: _Folder, names: set[str], outputs: set[str]) -> bool:
+    """Whether it was made from a folder among `names`, or from a file (weights, say) that one of them wrote."""
+    made_from = (folder.record or {}).get("inputs", {}).values()
+    return any(entry.get("fingerprint") in names or entry.get("sha256") in outputs for entry in made_from)
+
+
+def _parents(folder: _Folder) -> set[str]:
+    """The fingerprints that it was made from."""
+    made_from = (folder.record or {}).get("inputs", {}).values()
+    return {str(entry["fingerprint"]) for entry in made_from if "fingerprint" in entry}
+
+
+def _copy(found: Found, path: Path, erased: set[str]) -> Target | None:
+    """An import to write again without their rows; an export that shows them, or what descends from them."""
+    shown = [fact for fact in facts(path) if _shows(found, fact) or fact.get("generator") in erased]
+    if not shown and not leftover(path).exists():
+        return None
+    if (path / manifest.FOLDER).is_dir():
+        return Target(path, "import", "is written again without them", len(shown))
+    return Target(path, "export", "shows them or descends from them: export it again", None)
+
+
+def leftover(path: Path) -> Path:
+    """Where an import is written again, beside its manifest."""
+    return path / ".forgetting"
+
+
+def _reports(found: Found, workdir: Path, erased: set[str]) -> list[Target]:
+    """Reports of runs that held the person, and the links to them; `found.untold` gets those of unknown origin."""
+    store = {path.name for path in (workdir / "data" / "store").glob("*/*")}
+    words = [name.encode() for name in found.names]
+    targets = []
+    for path in sorted(p for p in (workdir / "reports").glob("*/*") if p.is_dir() and not p.is_symlink()):
+        if path.parent.name == "published":
+            keys: set[str] = set()
+        else:
+            keys = {path.name, *_stages(path)}
+        texts = [path / name for name in ("index.html", "report.md", "results.json")]
+        if keys & erased:
+            targets.append(Target(path, "report", "tells of a run that held them"))
+        elif any(word in text.read_bytes() for text in texts if text.is_file() for word in words):
+            targets.append(Target(path, "report", "names them"))
+        elif not keys & store:
+            found.untold.append(path)
+    return targets
+
+
+def _stages(report: Path) -> set[str]:
+    """The fingerprints of the stages behind a report, as its results.json tells."""
+    try:
+        return {str(stage["key"]) for stage in json.loads((report / "results.json").read_bytes())["stages"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()

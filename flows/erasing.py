@@ -1,0 +1,79 @@
+"""`facegan forget`: shows what there is of a person and what descends from it; erases it on --yes."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+
+from facegan.erasing import beyond, erase
+from facegan.errors import ConfigError
+from facegan.forgetting import Target, find, known
+from facegan.forgotten import LIST, copies
+from facegan.reporting.sections import size
+
+ALIKE = 0.8
+
+
+def forget_person(identity: str, workdir: Path, also: Sequence[Path], yes: bool) -> list[str]:
+    """Show or erase; return the lines to print. Raises UserError where a table cannot be read or a run is at work."""
+    if not (workdir / "data" / "store").is_dir():
+        raise ConfigError(f"'{workdir}' has no data/store: no run wrote there", fix="give --workdir")
+    if missing := [path for path in also if not path.exists()]:
+        raise ConfigError(f"--also {missing[0]}: there is nothing", fix="give the folder of an import or export")
+    outside = sorted({*copies(workdir), *(path.expanduser().absolute() for path in also)})
+    names, alike = named(identity, known(workdir, outside))
+    found = find(names, workdir, outside)
+    theirs = [target for target in found.targets if target.what != "history"]
+    if not theirs:
+        found.targets = []
+    counts = f"{found.photos_of_theirs} photos in the store, {found.synthetic} synthetic images that descend from them"
+    lines = [f"{', '.join(sorted(names))}: {counts}"]
+    lines += _table(found.targets) or ["nothing here holds them, or descends from them"]
+    if alike:
+        lines.append(f"others with a similar name are kept: {', '.join(alike)}")
+    if yes:
+        erase(found, workdir)
+        total = f"{len(found.targets)} folders erased; " if found.targets else ""
+        lines.append(f"{total}they stay out of runs and imports with this --workdir (data/{LIST})")
+    lines += ["what this does not reach:", *(f"  - {line}" for line in beyond(found))]
+    return lines if yes else [*lines, "nothing was changed: give the same command with --yes to erase"]
+
+
+def named(identity: str, people: set[str]) -> tuple[set[str], list[str]]:
+    """The identities that are meant, and others whose names are similar.
+
+    A name without its dataset stands for the one person who has it; raises ConfigError where several have.
+    """
+    fitting = {identity} if identity in people or "/" in identity else {
+        name for name in people if name.partition("/")[2] == identity
+    }  # fmt: skip
+    said = identity.rpartition("/")[2]
+    near = [one for one in sorted(people - fitting) if _alike(said, one.partition("/")[2]) >= ALIKE][:5]
+    if len(fitting) != 1:
+        guess = sorted(fitting) or near
+        raise ConfigError(
+            f"{len(fitting) or 'no'} people are called '{identity}'",
+            fix=f"give one of: {', '.join(guess)}" if guess else "give dataset/name, as in a manifest",
+        )
+    return fitting, near
+
+
+def _alike(one: str, other: str) -> float:
+    """Likeness of two spellings, 0..1 (Ratcliff and Obershelp's, as difflib has it)."""
+    return difflib.SequenceMatcher(None, one.casefold(), other.casefold()).ratio()
+
+
+def _table(targets: list[Target]) -> list[str]:
+    """A line for each kind of folder and reason: how many, how large, why."""
+    groups: dict[tuple[str, str], list[Target]] = {}
+    for target in targets:
+        groups.setdefault((target.what, target.why), []).append(target)
+    lines = []
+    for (what, why), group in groups.items():
+        rows = sum(target.rows or 0 for target in group)
+        more = f" ({rows} rows go)" if rows else ""
+        lines.append(f"  {len(group):5} x {what:17} {size(sum(t.size_bytes for t in group)):>10}  {why}{more}")
+        outside = [target.path for target in group if what in ("import", "export")]
+        lines += [f"          {path}" for path in outside]
+    return lines
