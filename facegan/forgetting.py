@@ -73,7 +73,7 @@ def find(names: set[str], workdir: Path, copies: list[Path]) -> Found:
     for path in places:
         for fact in facts(path):
             if fact.get("identity") in found.names and not fact.get("generator"):
-                found.photos |= {fact.get("image_id"), fact.get("source_sha256")} - {None}  # type: ignore[operator]
+                found.photos.update(sha for sha in (fact.get("image_id"), fact.get("source_sha256")) if sha)
     store = _erased(found, folders)
     erased = {target.path.name for target in store}
     outside = [target for path in held if (target := _copy(found, path, erased)) is not None]
