@@ -72,7 +72,7 @@ def run(options: Merge, extra: dict[str, Any], inputs: dict[str, Path], out: Pat
         "exact_duplicates": kinds["exact"],
         "near_duplicates": kinds["near"],
         "capped": capped,
-        "licenses": licences.names([r["license"] for r in rows]),
+        "licenses": licences.names(faces.license[rows].tolist()),
     }
     write_atomic(out / "summary.json", json.dumps(summary, indent=1).encode())
     context.say(f"{len(people)} people, {real} real and {len(rows) - real} synthetic images")
@@ -86,10 +86,11 @@ class Faces:
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self.folders = folders
-        tables = [manifest.read(folder, ["image_id", "identity", "source", "split"]) for folder in folders]
+        tables = [manifest.read(folder, ["image_id", "identity", "source", "split", "license"]) for folder in folders]
         self.starts = np.cumsum([0, *(table.num_rows for table in tables)])
         table = pa.concat_tables(tables).combine_chunks()
         self.identity, self.split = names_of(table["identity"]), names_of(table["split"])
+        self.license = names_of(table["license"])
         self.real = names_of(table["source"]) == "real"
         coded = pc.dictionary_encode(table["image_id"].combine_chunks())
         self.image_id, self.image = coded.dictionary, coded.indices.to_numpy()
