@@ -1,23 +1,17 @@
-"""Erase what `facegan.forgetting` found: reports and copies first, then the store, what descends before its origin."""
+"""Erase what `facegan.forgetting` found: reports first, then the store, what descends before its origin."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import shutil
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
-from facegan import manifest, quarantine
 from facegan.errors import UserError
-from facegan.forgetting import Found, leftover
-from facegan.forgotten import Forgotten, copies, note
-from facegan.store import write_atomic
+from facegan.forgetting import OUTSIDE, Found
+from facegan.forgotten import Forgotten
 
 
 def erase(found: Found, workdir: Path) -> Forgotten:
@@ -28,9 +22,9 @@ def erase(found: Found, workdir: Path) -> Forgotten:
     with _alone(found, workdir):
         listed = Forgotten.read(workdir).add(found.names | found.photos, workdir)
         for target in found.targets:
-            if target.what == "import":
-                write_again(target.path, listed)
-            elif target.what == "history":
+            if target.what in OUTSIDE:
+                continue  # not ours: others' files may lie there
+            if target.what == "history":
                 for path in target.path.iterdir():
                     if path.name != "lock":  # held, so that no run begins meanwhile
                         _remove(path)
@@ -38,8 +32,6 @@ def erase(found: Found, workdir: Path) -> Forgotten:
                 _remove(target.path)
                 if target.what == "report":
                     _unlink_latest(target.path.parent)
-        if gone := [path for path in copies(workdir) if not path.exists()]:
-            note(workdir, set(copies(workdir)) - set(gone))
     return listed
 
 
@@ -83,51 +75,11 @@ def _unlink_latest(recipe: Path) -> None:
         recipe.rmdir()
 
 
-def write_again(path: Path, forgotten: Forgotten) -> None:
-    """Write an import's manifest, quarantine and summary without the people of the list; delete one of them alone."""
-
-    def theirs(row: dict[str, object]) -> bool:
-        words = (row["identity"], row.get("image_id"), row.get("source_sha256"))
-        parents = row.get("parents")
-        return any(forgotten.knows(str(w)) for w in [*words, *(parents if isinstance(parents, list) else [])] if w)
-
-    fresh, old = leftover(path), leftover(path) / "old"
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(mode=0o700)
-    images: Counter[str] = Counter()
-    licenses: Counter[str] = Counter()
-
-    def others() -> Iterator[dict[str, object]]:
-        for row in manifest.iterate(path):
-            if not theirs(row):
-                images[row["identity"]] += 1
-                licenses[row["license"] or "none given"] += 1
-                yield row
-
-    manifest.write(fresh, others(), "import", {}, fingerprint="")
-    if not images:
-        shutil.rmtree(path)
-        return
-    bad: list[dict[str, str]] = []
-    if (path / "quarantine.parquet").is_file():
-        bad = [row for row in pq.read_table(path / "quarantine.parquet").to_pylist() if not theirs(row)]
-        quarantine.write(fresh, bad)
-        os.replace(fresh / "quarantine.parquet", path / "quarantine.parquet")
-    if (path / "summary.json").is_file():
-        told = json.loads((path / "summary.json").read_bytes())
-        told |= {"images": images.total(), "identities": len(images), "quarantined": len(bad)}
-        told["licenses"] = dict(sorted(licenses.items()))
-        write_atomic(path / "summary.json", json.dumps(told, indent=1).encode())
-    os.replace(path / manifest.FOLDER, old)
-    os.replace(fresh / manifest.FOLDER, path / manifest.FOLDER)
-    shutil.rmtree(fresh)
-
-
 def beyond(found: Found) -> list[str]:
     """What erasing cannot reach, a sentence each."""
     lines = [
         "the source itself, and copies of it: delete their photos there (runs and imports leave them out meanwhile)",
-        "imports and exports made elsewhere or before they were noted: name them with --also",
+        "imports and exports: those that are known to show them are listed above, for you to delete or make again",
         "reports, pictures, weights or embeddings copied out of this working directory, and what was trained on them",
         "a Prefect server of your own (PREFECT_API_URL, PREFECT_HOME): delete its flow runs of facegan there",
         "recipe files of yours that name them (prepare.split.frozen), backups, snapshots, and blocks that a disk frees",

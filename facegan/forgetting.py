@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,15 +19,22 @@ from facegan.sources.folder import METADATA
 RECORD = "record.json"
 FACTS = ("identity", "image_id", "source_sha256", "parents", "generator")
 
+OUTSIDE = ("import", "export")  # told of, and left to the user: not in the working directory
+
 
 @dataclass(frozen=True)
 class Target:
-    """A folder to erase or, with `rows`, an import to write again without so many rows. `why` is for a person."""
+    """A folder to erase or, with the number of `rows`, one of OUTSIDE to tell of. `why` is for a person."""
 
     path: Path
     what: str
     why: str
     rows: int | None = None
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether nothing tells what it was made from."""
+        return self.path.name.endswith(".incomplete")
 
     @property
     def size_bytes(self) -> int:
@@ -79,14 +87,17 @@ def find(names: set[str], workdir: Path, copies: list[Path]) -> Found:
     outside = [target for path in held if (target := _copy(found, path, erased)) is not None]
     reports = _reports(found, workdir, erased)
     history = workdir / "data" / "prefect"
-    prefect = [Target(history, "history", "Prefect's own: pictures and tables of runs")] if history.is_dir() else []
+    ours = history.is_dir() and not history.is_symlink()
+    prefect = [Target(history, "history", "Prefect's own: pictures and tables of runs")] if ours else []
     found.targets = [*prefect, *reports, *outside, *store]
     return found
 
 
 def known(workdir: Path, copies: list[Path]) -> set[str]:
     """Every identity in the manifests and quarantines of a working directory and of imports and exports."""
-    places = [f.path for f in _store(workdir / "data" / "store") if f.stage == "prepare"] + copies
+    places = [
+        f.path for f in _store(workdir / "data" / "store") if f.stage == "prepare" and f.record is not None
+    ] + copies
     return {str(fact["identity"]) for path in places if path.exists() for fact in facts(path) if fact.get("identity")}
 
 
@@ -178,24 +189,18 @@ def _parents(folder: _Folder) -> set[str]:
 
 
 def _copy(found: Found, path: Path, erased: set[str]) -> Target | None:
-    """An import to write again without their rows; an export that shows them, or what descends from them."""
-    shown = [fact for fact in facts(path) if _shows(found, fact) or fact.get("generator") in erased]
-    if not shown and not leftover(path).exists():
+    """An import or export that shows them, or what descends from them: told, and left to the user."""
+    shown = sum(1 for fact in facts(path) if _shows(found, fact) or fact.get("generator") in erased)
+    if not shown:
         return None
-    if (path / manifest.FOLDER).is_dir():
-        return Target(path, "import", "is written again without them", len(shown))
-    return Target(path, "export", "shows them or descends from them: export it again", None)
-
-
-def leftover(path: Path) -> Path:
-    """Where an import is written again, beside its manifest."""
-    return path / ".forgetting"
+    what = OUTSIDE[0] if (path / manifest.FOLDER).is_dir() else OUTSIDE[1]
+    return Target(path, what, "shows them or descends from them: delete it yourself, or make it again", shown)
 
 
 def _reports(found: Found, workdir: Path, erased: set[str]) -> list[Target]:
     """Reports of runs that held the person, and the links to them; `found.untold` gets those of unknown origin."""
     store = {path.name for path in (workdir / "data" / "store").glob("*/*")}
-    words = [name.encode() for name in found.names]
+    words = [re.compile(re.escape(name.encode()) + rb"(?![\w-])") for name in found.names]  # not those of p1 in p12
     targets = []
     for path in sorted(p for p in (workdir / "reports").glob("*/*") if p.is_dir() and not p.is_symlink()):
         if path.parent.name == "published":
@@ -205,7 +210,7 @@ def _reports(found: Found, workdir: Path, erased: set[str]) -> list[Target]:
         texts = [path / name for name in ("index.html", "report.md", "results.json")]
         if keys & erased:
             targets.append(Target(path, "report", "tells of a run that held them"))
-        elif any(word in text.read_bytes() for text in texts if text.is_file() for word in words):
+        elif any(word.search(text.read_bytes()) for text in texts if text.is_file() for word in words):
             targets.append(Target(path, "report", "names them"))
         elif not keys & store:
             found.untold.append(path)

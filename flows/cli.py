@@ -289,7 +289,7 @@ def forget(
     workdir: WorkdirOpt = Path("."),
     also: Annotated[
         list[Path] | None,
-        typer.Option("--also", metavar="PATH", help="an import or export made without --workdir (repeatable)"),
+        typer.Option("--also", metavar="PATH", help="an import or export made with another --workdir (repeatable)"),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="erase; without it, only show")] = False,
 ) -> None:

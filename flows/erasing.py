@@ -8,7 +8,7 @@ from pathlib import Path
 
 from facegan.erasing import beyond, erase
 from facegan.errors import ConfigError
-from facegan.forgetting import Target, find, known
+from facegan.forgetting import OUTSIDE, Target, find, known
 from facegan.forgotten import LIST, copies
 from facegan.reporting.sections import size
 
@@ -24,7 +24,7 @@ def forget_person(identity: str, workdir: Path, also: Sequence[Path], yes: bool)
     outside = sorted({*copies(workdir), *(path.expanduser().absolute() for path in also)})
     names, alike = named(identity, known(workdir, outside))
     found = find(names, workdir, outside)
-    theirs = [target for target in found.targets if target.what != "history"]
+    theirs = [target for target in found.targets if target.what != "history" and not target.unfinished]
     if not theirs:
         found.targets = []
     counts = f"{found.photos_of_theirs} photos in the store, {found.synthetic} synthetic images that descend from them"
@@ -34,7 +34,8 @@ def forget_person(identity: str, workdir: Path, also: Sequence[Path], yes: bool)
         lines.append(f"others with a similar name are kept: {', '.join(alike)}")
     if yes:
         erase(found, workdir)
-        total = f"{len(found.targets)} folders erased; " if found.targets else ""
+        erased = sum(1 for target in found.targets if target.what not in OUTSIDE)
+        total = f"{erased} folders erased; " if erased else ""
         lines.append(f"{total}they stay out of runs and imports with this --workdir (data/{LIST})")
     lines += ["what this does not reach:", *(f"  - {line}" for line in beyond(found))]
     return lines if yes else [*lines, "nothing was changed: give the same command with --yes to erase"]
@@ -72,8 +73,8 @@ def _table(targets: list[Target]) -> list[str]:
     lines = []
     for (what, why), group in groups.items():
         rows = sum(target.rows or 0 for target in group)
-        more = f" ({rows} rows go)" if rows else ""
+        more = f" ({rows} rows)" if rows else ""
         lines.append(f"  {len(group):5} x {what:17} {size(sum(t.size_bytes for t in group)):>10}  {why}{more}")
-        outside = [target.path for target in group if what in ("import", "export")]
+        outside = [target.path for target in group if what in OUTSIDE]
         lines += [f"          {path}" for path in outside]
     return lines
