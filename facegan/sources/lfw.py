@@ -16,7 +16,9 @@ from facegan.sources._zip import members
 
 LICENSE = "Labeled Faces in the Wild (Huang et al. 2007), for research; the photos are their owners'"
 HERE = "put the aligned LFW there (NAME/NAME_0001.jpg, a folder or a .zip of it), or set prepare.source.root"
-VIEW1 = "give LFW's own pairsDevTrain.txt (View 1) as prepare.source.pairs, or null and a prepare.split with test people"
+VIEW1 = (
+    "give LFW's own pairsDevTrain.txt (View 1) as prepare.source.pairs, or null and a prepare.split with test people"
+)
 
 _IMAGE = re.compile(r"(?:(?P<top>[^/]+)/)?(?P<file>(?P<name>[!-.0-~]+)/(?P=name)_\d{4}\.jpg)")
 
