@@ -61,6 +61,8 @@ def said(command: Command) -> Command:
     def wrapped(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
+        except typer.Exit:  # an exit status, nothing to be said
+            raise
         except UserError as error:
             typer.echo(f"facegan: {error}", err=True)
             raise typer.Exit(error.exit_code) from None

@@ -160,7 +160,12 @@ def show_models(rows: list[dict[str, Any]], root: Path, out: Console) -> None:
         ]
         shown.append([*made, row["why"]])
     out.print(_table(["model", "state", "made", "from", "figures (when it was made)", "why"], shown))
-    say(out, f"{len(rows)} models in {root}" if rows else f"no models in {root}: `facegan promote` makes them")
+    say(
+        out,
+        f"{len(rows)} model{'s' * (len(rows) > 1)} in {root}"
+        if rows
+        else f"no models in {root}: `facegan promote` makes them",
+    )
 
 
 def say(out: Console, text: str) -> None:

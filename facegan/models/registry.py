@@ -131,7 +131,7 @@ class Models:
         champions, link = self.champions(), self.root / CURRENT
         if champions and champions[-1] in self.versions():
             point(link, champions[-1])
-        elif link.is_symlink() and not link.exists():
+        elif link.is_symlink() and (self.history() or not link.exists()):
             link.unlink()
 
     def _append(self, line: dict[str, Any]) -> None:
@@ -166,14 +166,12 @@ class Models:
     def _write_looks(self, counts: dict[str, int]) -> None:
         write_private(self.root / LOOKS, json.dumps(counts, indent=1, sort_keys=True).encode())
 
-    def forget(self, names: set[str], erased: list[str]) -> None:
-        """After `erased` versions are gone: say so in the history, free `current`, and drop `names` from the looks."""
-        if not self.root.is_dir():
-            return
+    def forget(self, names: set[str], versions: list[str]) -> None:
+        """Drop `names` from the looks, and put down that `versions` are erased, before they are; none stays current."""
         counts = self.looks()
         if names & counts.keys():
             self._write_looks({name: n for name, n in counts.items() if name not in names})
-        for version in erased:
+        for version in versions:
             self.decide("erased", version, "descends from a person who was erased")
 
 
