@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import io
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
 
 from facegan.errors import ConfigError, UserError
@@ -41,7 +42,8 @@ def embed(photos: Sequence[Path], out: Path | None, model: Model) -> list[str]:
         raise UserError(f"no photo gives an embedding; {'; '.join(failed[:5])}", fix=_advice(model))
     data = written(found.files, found.rows, ".csv" if out is None else out.suffix.lower(), model)
     if out is None:
-        console(to_stderr=False).file.write(data.decode())
+        sys.stdout.buffer.write(data)
+        sys.stdout.flush()
     else:
         write_atomic(out, data)
         tables.say(
@@ -51,18 +53,20 @@ def embed(photos: Sequence[Path], out: Path | None, model: Model) -> list[str]:
 
 
 def written(files: list[str], rows: np.ndarray, form: str, model: Model) -> bytes:
-    """The embeddings as bytes of an .npz (files, embedding, model), .parquet or .csv file (file, 0, 1, 2 ...)."""
+    """The bytes of an .npz (files, embedding, model), a .parquet (file, embedding) or a .csv file (file, 0, 1 ...)."""
+    if form == ".csv":
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["file", *range(rows.shape[1])])
+        writer.writerows([file, *(f"{value:.9g}" for value in row)] for file, row in zip(files, rows, strict=True))
+        return text.getvalue().encode("utf-8", "surrogateescape")
     buffer = io.BytesIO()
     if form == ".npz":
         np.savez(buffer, files=np.asarray(files), embedding=rows, model=np.asarray(model.version))
         return buffer.getvalue()
-    columns: dict[str, Any] = {"file": pa.array(files, pa.string())}
-    if form == ".parquet":
-        values = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel(), pa.float32()), rows.shape[1])
-        table = pa.table({**columns, "embedding": values}).replace_schema_metadata({"facegan_model": model.version})
-        pq.write_table(table, buffer)
-        return buffer.getvalue()
-    pyarrow.csv.write_csv(pa.table({**columns, **{str(n): rows[:, n] for n in range(rows.shape[1])}}), buffer)
+    values = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel(), pa.float32()), rows.shape[1])
+    table = pa.table({"file": pa.array(files, pa.string()), "embedding": values})
+    pq.write_table(table.replace_schema_metadata({"facegan_model": model.version}), buffer)
     return buffer.getvalue()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,10 +19,10 @@ from facegan.config import Recipe
 from facegan.errors import ConfigError, UserError
 from facegan.external import Entry
 from facegan.graph import Node
-from facegan.models.registry import PEOPLE
+from facegan.models.registry import PEOPLE, WEIGHTS, Models
 from facegan.store import Artifact, Store, digest
 
-COLUMNS = ["identity", "split", "image_id", "source_sha256"]
+COLUMNS = ["identity", "image_id", "source_sha256", "split"]
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,8 @@ class Judges:
     """The people on whom models are compared: in the training of neither.
 
     `names` of them, `failed` (identity, file) of their images that the quarantine holds. `left_out`: test people of the
-    challenger on whom the champion was developed. `moved`: test people of the champion on whom the challenger was.
+    challenger on whom the champion, or a model that the challenger started from, was developed. `moved`: test people of
+    the champion on whom the challenger was.
     """
 
     prepared: Path
@@ -150,32 +151,44 @@ class Judges:
         return entries(self.prepared, "test", set(self.names))
 
 
-def judges(prepared: Path, champion: Path | None) -> Judges:
-    """The test people of the challenger's manifest less those of the champion's train and val, by name and by photo.
+def judges(prepared: Path, champion: Path | None, started_from: Sequence[Path] = ()) -> Judges:
+    """The test people of the challenger's manifest less those on whom the champion was developed, by name and by photo.
 
-    champion: the folder of its version. Raises UserError where nobody is left.
+    champion, started_from: folders of versions; those that the challenger's weights started from bar people too.
+    Raises UserError where nobody is left.
     """
     table = manifest.read(prepared, COLUMNS)
     test = _people(table, "test")
+    rows = [row for row in table.to_pylist() if row["identity"] in test]
     barred: set[str] = set()
     moved: set[str] = set()
-    if champion is not None:
-        theirs = pq.read_table(champion / PEOPLE)
-        developed = {s: _people(theirs, "train", s) | _people(theirs, "val", s) for s in COLUMNS if s != "split"}
-        rows = (row for row in table.to_pylist() if row["identity"] in test)
-        barred = {row["identity"] for row in rows if any(row[name] in found for name, found in developed.items())}
-        moved = _people(theirs, "test") & (_people(table, "train") | _people(table, "val"))
+    for folder in {*started_from, *([champion] if champion else [])}:
+        theirs = pq.read_table(folder / PEOPLE)
+        known = {name: _people(theirs, "train", name) | _people(theirs, "val", name) for name in COLUMNS[:-1]}
+        barred |= {row["identity"] for row in rows if any(row[name] in found for name, found in known.items())}
+        if folder == champion:
+            moved = _people(theirs, "test") & (_people(table, "train") | _people(table, "val"))
     names = sorted(test - barred)
     if not names:
         raise UserError(
-            f"none of {len(test)} test people may judge: the current model was developed on all of them",
+            f"none of {len(test)} test people may judge: an earlier model was developed on all of them",
             fix="keep people in their split (prepare.split.frozen), or give new ones",
         )
     left = prepared / "quarantine.parquet"
     bad = pq.read_table(left).to_pylist() if left.is_file() else []
     failed = [(item["identity"], item["file"]) for item in bad if item["split"] == "test"]
-    failed = [item for item in failed if item[0] not in barred]
-    return Judges(prepared, names, failed, len(barred), len(moved))
+    return Judges(prepared, names, [item for item in failed if item[0] not in barred], len(barred), len(moved))
+
+
+def started_from(models: Models, weights: str | None) -> list[Path]:
+    """The versions whose weights, by sha256, a recognizer started from: one, and those that it started from in turn."""
+    by_weights = {spec["files"][WEIGHTS]: spec for spec in map(models.spec, models.versions())}
+    found: list[Path] = []
+    while weights in by_weights:
+        spec = by_weights.pop(weights)
+        found.append(models.folder(spec["version"]))
+        weights = spec["lineage"]["weights"]
+    return found
 
 
 def _people(table: pa.Table, split: str, column: str = "identity") -> set[str]:

@@ -22,7 +22,7 @@ from facegan.faces import Faces
 from facegan.forgotten import Forgotten
 from facegan.images import to_pixels
 from facegan.models import card, onnx_file
-from facegan.models.challenger import Challenger, Judges, challenger, entries, judges, write_people
+from facegan.models.challenger import Challenger, Judges, challenger, entries, judges, started_from, write_people
 from facegan.models.judging import Gate, Judgement, Scale, judge
 from facegan.models.registry import CARD, ONNX, PEOPLE, SPEC, WEIGHTS, Looks, Models
 from facegan.models.thresholds import operating_points
@@ -92,7 +92,8 @@ def _decide(
 ) -> Decision:
     recipe = mine.recipe
     device = device_of(recipe.runtime)
-    who = judges(mine.prepared, None if champion is None else models.folder(champion))
+    earlier = started_from(models, mine.node.raw.get("weights"))
+    who = judges(mine.prepared, None if champion is None else models.folder(champion), earlier)
     looks = models.look(who.names)  # counted before it is taken
     say(f"embedding {len(who.names)} test people" + (f", by {champion} too" if champion else ""))
     net, said = load_embedder(mine.folder, device)
@@ -238,6 +239,7 @@ def _lineage(mine: Challenger) -> dict[str, Any]:
         "val_eer": mine.val_eer,
         "recognizer": mine.node.key,
         "manifest": stages["prepare"],
+        "weights": mine.node.raw.get("weights"),
         "generator": stages.get("train_gan"),
         "audit": None if mine.audit is None else mine.audit.name,
         "stages": stages,
@@ -256,7 +258,8 @@ def _remarks(who: Judges, looks: Looks, models: Models, version: str, champion: 
     times = f"{looks.seen} of them for the {_ordinal(looks.most + 1)} time" if looks.seen else "for the first time"
     yield f"{looks.people} test people judged, {times} in this registry; the run's report has looked at them too"
     if who.left_out:
-        yield f"{who.left_out} test people were left out: {champion} was developed on them"
+        whose = champion or "that of its weights"
+        yield f"{who.left_out} test people were left out: an earlier model ({whose}) was developed on them"
     if who.moved:
         yield f"{who.moved} people who were test people of {champion} now are train or val people: they do not judge"
     mine, theirs = (models.spec(one)["preprocessing"] for one in (version, champion or version))
