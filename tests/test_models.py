@@ -143,17 +143,23 @@ def filled(models: Models, *texts: str) -> None:
             models.decide("promoted", version, "planted")
 
 
-def dies(models: Models, work: Callable[[], object]) -> None:
-    """Run `work` with the registry locked, in a process that kills itself where it calls `models.died`."""
+def dies(work: Callable[[], object], said: str = "") -> None:
+    """Run `work`, which kills itself, in a process of its own."""
     child = os.fork()
     if child == 0:
-        with models.locked():
+        try:
             work()
-        os._exit(0)
-    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+        finally:
+            os._exit(0)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL, said
 
 
-def kill(*_: object) -> None:
+def alone(models: Models, work: Callable[[], object]) -> None:
+    with models.locked():
+        work()
+
+
+def kill(*_: object, **__: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -186,13 +192,13 @@ def test_one_that_never_was_current_cannot_be_rolled_back_to(tmp_path: Path) -> 
 def test_a_kill_leaves_the_old_model_current(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     models = Models(tmp_path)
     filled(models, "a")
-    dies(models, lambda: models.add(kill))
+    dies(lambda: alone(models, lambda: models.add(kill)))
     assert models.current() == "v1" and models.versions() == ["v1"]
     with models.locked():
         assert models.add(lambda folder, version: (folder / "it").write_text("b") and None) == "v2"
     with monkeypatch.context() as patch:
         patch.setattr(Models, "_append", kill)
-        dies(models, lambda: models.decide("promoted", "v2", "x"))
+        dies(lambda: alone(models, lambda: models.decide("promoted", "v2", "x")))
     assert models.current() == "v1" and len(models.history()) == 1
     with monkeypatch.context() as patch:
         settle, calls = Models.settle, []
@@ -202,7 +208,7 @@ def test_a_kill_leaves_the_old_model_current(tmp_path: Path, monkeypatch: pytest
             settle(self) if len(calls) == 1 else kill()
 
         patch.setattr(Models, "settle", second)
-        dies(models, lambda: models.decide("promoted", "v2", "x"))
+        dies(lambda: alone(models, lambda: models.decide("promoted", "v2", "x")))
     assert models.current() == "v1" and len(models.history()) == 2, "decided and put down, but not yet followed"
     with models.locked():
         assert models.current() == "v2"
@@ -314,6 +320,23 @@ def test_a_forced_one_is_put_down_and_rolled_back(workdir: Path, made: tuple[Pat
 def test_a_model_may_take_the_place_of_one_like_it(workdir: Path, made: tuple[Path, Path, Decision, Decision]) -> None:
     found = promote(variant(made[0], 6, promotion={"not_worse_by": 1.0}), workdir)
     assert found.event == "promoted" and outcomes(found.judgement) == {"not worse by 1": "passed"}  # type: ignore[arg-type]
+
+
+def test_a_promotion_that_is_killed_leaves_the_old_model_and_can_be_given_again(
+    workdir: Path, made: tuple[Path, Path, Decision, Decision], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, models = variant(made[0], 6, promotion={"not_worse_by": 1.0}), Models(workdir)
+    shutil.rmtree(models.folder("v2"))
+    for name in ("judge", "write_people", "card.text", "Models.decide"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"facegan.models.promoting.{name}", kill)
+            dies(lambda: promote(recipe, workdir), name)
+        assert models.current() == "v1" and len(models.history()) == 2, name
+    assert models.versions() == ["v1", "v3"], "whole, but nothing was decided"
+    assert "not judged" in facegan(workdir, "models").output
+    found = promote(recipe, workdir)
+    assert (found.event, models.current(), models.versions()) == ("promoted", "v3", ["v1", "v3"])
+    assert not [path for path in models.root.iterdir() if path.name.endswith(".incomplete")]
 
 
 def test_people_who_changed_sides_do_not_judge(workdir: Path, made: tuple[Path, Path, Decision, Decision]) -> None:

@@ -113,7 +113,7 @@ def _decide(
     told = {"people": len(who.names), "left_out": who.left_out, "moved": who.moved, **_seen(looks)}
     asked = recipe.promotion.model_dump(mode="json")
     models.decide(event, version, why, forced=force, asked=asked, judges=told, judgement=found.told())
-    return Decision(event, version, champion, why, found, tuple(_remarks(who, looks, models, version, champion)))
+    return Decision(event, version, champion, why, found, tuple(_remarks(who, looks, models, version, champion, found)))
 
 
 def _external(run: Any, channels: int, size_px: int, flip: bool) -> External:
@@ -253,7 +253,9 @@ def _seen(looks: Looks) -> dict[str, int]:
     return {"looked_at_before": looks.seen, "looks_before": looks.most}
 
 
-def _remarks(who: Judges, looks: Looks, models: Models, version: str, champion: str | None) -> Iterator[str]:
+def _remarks(
+    who: Judges, looks: Looks, models: Models, version: str, champion: str | None, found: Judgement
+) -> Iterator[str]:
     """What must be said beside the figures."""
     times = f"{looks.seen} of them for the {_ordinal(looks.most + 1)} time" if looks.seen else "for the first time"
     yield f"{looks.people} test people judged, {times} in this registry; the run's report has looked at them too"
@@ -262,6 +264,8 @@ def _remarks(who: Judges, looks: Looks, models: Models, version: str, champion: 
         yield f"{who.left_out} test people were left out: an earlier model ({whose}) was developed on them"
     if who.moved:
         yield f"{who.moved} people who were test people of {champion} now are train or val people: they do not judge"
+    if champion and not any(gate.name.startswith("group") for gate in found.gates):
+        yield "no group was asked: the manifest names none"
     mine, theirs = (models.spec(one)["preprocessing"] for one in (version, champion or version))
     if (mine["size_px"], mine["color"]) != (theirs["size_px"], theirs["color"]):
         yield (
