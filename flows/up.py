@@ -200,7 +200,8 @@ class Up:
 
     def _tell_ready(self) -> None:
         address.write(self._home, self._address)
-        lies = f"; sign in with the line in {self._password_file()}" if self._address.auth else ""
+        given = f"the one in {AUTH}" if os.environ.get(AUTH) else f"the line in {self._password_file()}"
+        lies = f"; its password is {given}" if self._address.auth else ""
         self._log.answer(f"up: {self._address.page}{lies}")
         self._log.line(f"everything lies in {self._options.workdir}; Ctrl-C stops it")
 
@@ -233,7 +234,7 @@ class Up:
 
     def _common_env(self) -> dict[str, str]:
         """The user's environment without what would point Prefect elsewhere."""
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_") and k != DATABASE}
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "PG")) and k != DATABASE}
         quiet = {name: os.environ[name] for name in ("PREFECT_SERVER_ANALYTICS_ENABLED",)}
         workdir = self._options.workdir
         return {
@@ -252,8 +253,10 @@ class Up:
             origins = [f"http://{name}:{port}" for name in LOOPBACK]
             hosts = {HOSTS: ",".join(LOOPBACK)}
         auth = {AUTH: self._address.auth} if self._address.auth else {}
+        postgres = {name: value for name, value in os.environ.items() if name.startswith("PG")}
         return {
             **self._common_env(),
+            **postgres,
             **hosts,
             **auth,
             "PREFECT_API_DATABASE_CONNECTION_URL": self._database(),

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
 import sys
+import tempfile
 import time
 from datetime import timedelta
 from logging.handlers import RotatingFileHandler
@@ -41,6 +43,9 @@ def main(handle: int) -> None:
 
 def _work(pipe: Connection, home: Path, workdir: Path) -> None:
     os.environ[WORKER] = str(os.getpid())
+    tempfile.tempdir = str(home / "tmp")  # of this process alone: what Prefect puts there belongs in the workdir
+    shutil.rmtree(tempfile.tempdir, ignore_errors=True)
+    os.mkdir(tempfile.tempdir)
     until = time.monotonic() + GRACE_S + 2
     while not none_alive(home) and time.monotonic() < until:  # runs of a worker that was killed just now
         time.sleep(0.1)

@@ -18,21 +18,18 @@ from drawn import draw_folder, tiny
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun
 from prefect.states import Cancelling
-from upkeep import Up, below, left, wait_for
+from upkeep import PATIENCE_S, Up, below, left, wait_for
 
 from flows.worker import ZOMBIES
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     """One on SQLite, for the tests of a file that leave it as it is."""
-    started = Up(tmp_path_factory.mktemp("up") / "work")
-    try:
-        yield started.ready()
-    finally:
-        started.stop()
+    with Up(tmp_path_factory.mktemp("up") / "work") as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +54,7 @@ def long(faces: Path) -> dict[str, Any]:
     return short(faces, name="long", train_gan={"kimg": 200.0})
 
 
-def ended(client: SyncPrefectClient, run: FlowRun, seconds: float = 180) -> FlowRun:
+def ended(client: SyncPrefectClient, run: FlowRun, seconds: float = PATIENCE_S) -> FlowRun:
     """The run when it is over."""
     over = lambda: (found := client.read_flow_run(run.id)).state and found.state.is_final() and found  # noqa: E731
     return FlowRun.model_validate(wait_for(over, "the end of the run", seconds))
@@ -69,6 +66,11 @@ def at_work(up: Up, client: SyncPrefectClient, run: FlowRun) -> None:
     wait_for(lambda: list(folder.glob("*.incomplete/curve.jsonl")), "training")
     state = client.read_flow_run(run.id).state
     assert state is not None and state.is_running()
+
+
+def running(client: SyncPrefectClient, run: FlowRun) -> None:
+    """Wait until it is at work."""
+    wait_for(lambda: client.read_flow_run(run.id).state_name == "Running", "the start of the run")
 
 
 def test_what_is_offered_and_when(up: Up) -> None:
@@ -161,58 +163,50 @@ def test_no_web_page_of_another_name_is_let_in(up: Up) -> None:
 
 
 def test_cancel_and_kill_9_of_each_part_end_the_run_and_leave_no_process(tmp_path: Path, faces: Path) -> None:
-    up = Up(tmp_path / "work").ready()
-    try:
-        with up.client() as client:
-            run = begin(client, long(faces))
-            at_work(up, client, run)
-            client.set_flow_run_state(run.id, Cancelling())
-            assert ended(client, run).state_name == "Cancelled"
-            wait_for(lambda: up.child("flows.flow_run") is None, "the end of the cancelled run's process")
+    with Up(tmp_path / "work") as up, up.client() as client:
+        run = begin(client, long(faces))
+        at_work(up, client, run)
+        client.set_flow_run_state(run.id, Cancelling())
+        assert ended(client, run).state_name == "Cancelled"
+        wait_for(lambda: up.child("flows.flow_run") is None, "the end of the cancelled run's process")
 
-            run = begin(client, long(faces))
-            wait_for(lambda: client.read_flow_run(run.id).state_name == "Running", "the run's start")
-            server, worker = up.child("flows.server"), up.child("flows.worker")
-            assert server and worker
-            os.kill(server, signal.SIGKILL)  # the run does not mind
-            wait_for(lambda: up.child("flows.server") not in (None, server), "another server")
-            found = client.read_flow_run(run.id)
-            assert found.state_name == "Running"
-            os.kill(worker, signal.SIGKILL)
-            assert ended(client, run).state_name == "Crashed"
-            wait_for(lambda: up.child("flows.worker") not in (None, worker), "another worker")
+        run = begin(client, long(faces))
+        running(client, run)
+        server, worker = up.child("flows.server"), up.child("flows.worker")
+        assert server and worker
+        os.kill(server, signal.SIGKILL)  # the run does not mind
+        wait_for(lambda: up.child("flows.server") not in (None, server), "another server")
+        assert client.read_flow_run(run.id).state_name == "Running"
+        os.kill(worker, signal.SIGKILL)
+        assert ended(client, run).state_name == "Crashed"
+        wait_for(lambda: up.child("flows.worker") not in (None, worker), "another worker")
 
-            run = begin(client, long(faces))
-            wait_for(lambda: client.read_flow_run(run.id).state_name == "Running", "a run of the new worker")
+        run = begin(client, long(faces))
+        running(client, run)
         family = below(up.process.pid)
         os.kill(up.process.pid, signal.SIGKILL)
         up.process.wait()
-        wait_for(lambda: not left(family), "the end of all that it had started", 20)
-    finally:
-        up.stop()
-    again = Up(tmp_path / "work").ready()
-    try:
+        wait_for(lambda: not left(family), "the end of all that it had started", 30)
+
+    with Up(tmp_path / "work") as again:
         with again.client() as client:
-            assert ended(client, run, 30).state_name == "Crashed"
-            unfinished = [one.state_name for one in client.read_flow_runs() if one.state and one.state.is_running()]
-            assert unfinished == []
+            assert ended(client, run).state_name == "Crashed"
+            assert [one.name for one in client.read_flow_runs() if one.state and one.state.is_running()] == []
             run = begin(client, long(faces))
             at_work(again, client, run)
         family = below(again.process.pid)
         again.process.terminate()
-        assert again.process.wait(timeout=40) == 0
+        assert again.process.wait(timeout=60) == 0
         assert left(family) == [] and not again.note.exists()
         assert again.said().splitlines()[-1].startswith("stopped")
-    finally:
-        again.stop()
 
 
 def test_a_password_is_asked_for_where_others_can_reach_the_server(tmp_path: Path) -> None:
-    up = Up(tmp_path / "work", "--host", "0.0.0.0").ready()
-    try:
-        password = (tmp_path / "work" / "data" / "prefect" / "password").read_text().strip()
+    with Up(tmp_path / "work", "--host", "0.0.0.0") as up:
+        file = up.workdir / "data" / "prefect" / "password"
+        password = file.read_text().strip()
         assert password.startswith("facegan:") and len(password) > 30 and password not in up.said()
-        assert str(tmp_path / "work" / "data" / "prefect" / "password") in up.said()
+        assert str(file) in up.said()
         api = json.loads(up.note.read_bytes())["api"]
         with pytest.raises(urllib.error.HTTPError, match="401"):
             urllib.request.urlopen(f"{api}/admin/version", timeout=20)
@@ -220,5 +214,3 @@ def test_a_password_is_asked_for_where_others_can_reach_the_server(tmp_path: Pat
             assert client.read_work_pool("facegan").type == "process"
         shown = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
         assert password not in shown
-    finally:
-        up.stop()

@@ -14,7 +14,7 @@ import pytest
 from drawn import draw_folder, tiny
 from upkeep import Up, wait_for
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 PASSWORD = "not/to:be@seen"
 QUOTED = "not%2Fto%3Abe%40seen"
 
@@ -71,11 +71,8 @@ def test_a_run_on_postgres_and_no_word_of_its_password(database: str, tmp_path: 
     faces = draw_folder(tmp_path / "faces", people=8, shots=4)
     recipe = tiny(faces).model_dump(mode="json")
     workdir = tmp_path / given
-    if given == "option":
-        up = Up(workdir, "--database", database).ready()
-    else:
-        up = Up(workdir, env={"FACEGAN_DATABASE": database}).ready()
-    try:
+    options = ["--database", database] if given == "option" else []
+    with Up(workdir, *options, env={} if options else {"FACEGAN_DATABASE": database}) as up:
         with up.client() as client:
             deployment = client.read_deployment_by_name("facegan/recipe")
             chosen = {"recipe": recipe, "until": "prepare", "workdir": str(workdir)}
@@ -89,5 +86,3 @@ def test_a_run_on_postgres_and_no_word_of_its_password(database: str, tmp_path: 
         kept = [path.read_bytes() for path in workdir.rglob("*") if path.is_file()]
         for text in (shown, up.said(), *(data.decode("utf-8", "replace") for data in kept)):
             assert PASSWORD not in text and QUOTED not in text
-    finally:
-        up.stop()

@@ -17,7 +17,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.orchestration import get_client as client_of_settings
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
-PATIENCE_S = 180.0
+PATIENCE_S = 240.0  # of a machine that is busy
 
 
 def wait_for(happened: Callable[[], Any], what: str, seconds: float = PATIENCE_S) -> Any:
@@ -80,15 +80,22 @@ class Up:
         """All that it has printed."""
         return self.log.read_text()
 
-    def ready(self) -> Up:
+    def __enter__(self) -> Up:
         """Wait until it is up."""
 
         def is_up() -> bool:
             assert self.process.poll() is None, self.said()
             return "up: http" in self.said()
 
-        wait_for(is_up, "facegan up")
+        try:
+            wait_for(is_up, "facegan up")
+        except BaseException:
+            self.stop()
+            raise
         return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     @contextmanager
     def client(self) -> Iterator[SyncPrefectClient]:
