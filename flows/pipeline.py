@@ -14,6 +14,7 @@ from facegan.config import Recipe
 from facegan.graph import GUIDE, JUDGE
 from facegan.store import Artifact
 from facegan.workers import WorkerKilled
+from flows.answer import Finished
 from flows.steps import RETRIES, Step, Steps
 
 Made = Artifact | State[Artifact]
@@ -108,11 +109,11 @@ def study(step: Step, inputs: list[Artifact]) -> Made:
     task_runner=ThreadPoolTaskRunner(),  # type: ignore[arg-type] # threads wait; runtime.jobs bounds the work
     persist_result=False,
 )
-def pipeline(recipe: Recipe, workdir: str = ".", until: str | None = None) -> list[Artifact]:
+def pipeline(recipe: Recipe, workdir: str = ".", until: str | None = None) -> Finished:
     """Would synthetic identities help my face recognizer? From faces to a verdict.
 
-    Writes below `workdir`; `until` names the last stage. Returns the artifacts in the graph's order; raises
-    UserError (and so fails the flow run) with the first stage that fails.
+    Writes below `workdir`, the report to its reports/; `until` names the last stage. Raises ConfigError for what
+    cannot work before anything is computed, and UserError (and so fails the flow run) with the first stage that fails.
     """
     with Steps(recipe, workdir, until) as steps:
         steps.start(prepare)
@@ -129,6 +130,4 @@ def pipeline(recipe: Recipe, workdir: str = ".", until: str | None = None) -> li
         steps.start(benchmark)
         steps.start(report)
         steps.start(study)
-        artifacts = steps.results()
-        steps.tell(artifacts)
-        return artifacts
+        return steps.finish(steps.results())
