@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from facegan.config import Arm, Recipe, Runtime, TrainRecognizer
-from facegan.errors import UserError
+from facegan.errors import ConfigError, UserError
 from facegan.events import Context, OnEvent, silent
 from facegan.forgotten import Forgotten
 from facegan.frozen import Frozen
@@ -225,13 +225,16 @@ def input_name(item: Node) -> str:
 
 
 def upto(nodes: list[Node], stage: str) -> list[Node]:
-    """The nodes of `stage` and all that they need, in order; raises UserError for an unknown stage."""
+    """The nodes of `stage` and all that they need, in order; raises ConfigError where there are none."""
     if stage not in STAGES:
-        raise UserError(f"unknown stage '{stage}'", fix=f"choose one of: {', '.join(STAGES)}")
+        raise ConfigError(f"unknown stage '{stage}'", fix=f"choose one of: {', '.join(STAGES)}")
     wanted: set[str] = set()
     for item in reversed(nodes):
         if item.stage == stage or item.key in wanted:
             wanted |= {item.key, *(needed.key for needed in item.needs.values())}
+    if not wanted:
+        have = ", ".join(dict.fromkeys(item.stage for item in nodes))
+        raise ConfigError(f"this recipe has no stage '{stage}'", fix=f"its stages are: {have}")
     return [item for item in nodes if item.key in wanted]
 
 
