@@ -1,6 +1,7 @@
-"""The Prefect flow: one task a stage, top to bottom. Which stage waits for which is the graph's business."""
+"""The Prefect flow: one task a stage, top to bottom. Which stage waits for which is the graph's business.
 
-from __future__ import annotations
+Annotations are objects here, not text: Prefect carries the flow to a process that has not the names of this module.
+"""
 
 from functools import partial
 from typing import Annotated, Any
@@ -144,5 +145,5 @@ def pipeline(recipe: RecipeForm, workdir: Workdir = ".", until: Until = None) ->
         steps.start(report)
         steps.start(study)
         artifacts = steps.results()
-        steps.tell(artifacts)
+        steps.publish(artifacts)
         return artifacts

@@ -21,8 +21,8 @@ from facegan.events import Event
 from facegan.forgotten import Forgotten
 from facegan.store import Artifact
 from facegan.workers import Stopped, WorkerKilled, Workers
-from flows.answer import open_store
-from flows.artifacts import StageArtifacts, verdict
+from flows.answer import export, open_store, stage_rows
+from flows.artifacts import RunArtifact, StageArtifacts, verdict
 
 RETRIES = 1
 
@@ -73,6 +73,9 @@ class Steps:
         self._workers: Workers | None = None
         self._lock = threading.Lock()
         self._by_key: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._watchers: list[Watcher] = [RunArtifact(recipe, len(self.nodes))]
+        if (watcher := WATCHER.get()) is not None:
+            self._watchers.append(watcher)
 
     def __enter__(self) -> Steps:
         return self
@@ -102,38 +105,41 @@ class Steps:
 
     def make(self, step: Step, inputs: list[Artifact]) -> Artifact:
         """The artifact of a step: a verified hit, or made by a worker now."""
-        item, watcher = step.item, WATCHER.get()
+        item = step.item
         with self._lock:
             lock = self._by_key[item.key]
         try:
             with lock:  # two arms may be the same work: the second then finds the first's result
                 artifact, _ = graph.lookup(item, self.store, {a.fingerprint: a for a in inputs})
                 if artifact is None:
-                    artifact = self._work(step, inputs, watcher)
+                    artifact = self._work(step, inputs)
         except Exception as error:
             self._errors[item.title] = error
             again = isinstance(error, WorkerKilled | OSError) and (task_run.run_count or 0) <= RETRIES
-            if watcher and again:
+            if again:
                 text = f"{str(error).splitlines()[0]}: trying once more"
-                watcher.event(Event("message", item.title, text))
+                self._event(Event("message", item.title, text))
             raise
         self._errors.pop(item.title, None)
-        if watcher:
+        for watcher in self._watchers:
             watcher.finished(item, artifact)
         return artifact
 
-    def _work(self, step: Step, inputs: list[Artifact], watcher: Watcher | None) -> Artifact:
+    def _event(self, event: Event) -> None:
+        for watcher in self._watchers:
+            watcher.event(event)
+
+    def _work(self, step: Step, inputs: list[Artifact]) -> Artifact:
         with self._lock:
             if self._workers is None:
                 self._workers = Workers(self.recipe.runtime)
             workers = self._workers
         with workers.turn(step.rank), StageArtifacts(step.item).shown() as shown:
-            if watcher:
+            for watcher in self._watchers:
                 watcher.started(step.item)
 
             def on_event(event: Event) -> None:
-                if watcher:
-                    watcher.event(event)
+                self._event(event)
                 shown(event)
 
             return workers.run(step.item, self.store, inputs, on_event)
@@ -145,9 +151,11 @@ class Steps:
                 future.result()
         return [self._futures[place].result() for place in range(len(self.nodes))]
 
-    def tell(self, artifacts: list[Artifact]) -> None:
-        """Show the verdict as the flow run's last artifact."""
-        verdict(self.recipe, artifacts[-1])
+    def publish(self, artifacts: list[Artifact]) -> None:
+        """Put the report into `workdir/reports` and show its verdict as the flow run's last artifact."""
+        if artifacts[-1].stage == graph.last_stage(self.recipe):
+            page, _ = export(self.recipe, artifacts[-1], stage_rows(self.nodes, artifacts), self.workdir)
+            verdict(self.recipe, page)
 
     @contextmanager
     def _first_error(self) -> Iterator[None]:
