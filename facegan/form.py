@@ -31,8 +31,8 @@ def read(form: Any) -> Recipe:
 def schema() -> dict[str, Any]:
     """The form's JSON schema (draft 2020-12), without references, so that it can stand inside another schema.
 
-    No option has a default but `extends` (what is empty must not be sent) and none may be null. Members of a
-    family are a choice: the name of one, or one with its options.
+    No option has a default (what is empty must not be sent: it would undo what the extended recipe says) and none may
+    be null. Members of a family are a choice: the name of one, or one with its options.
     """
     whole = Recipe.model_json_schema()
     found = _plain(whole, whole["$defs"])
@@ -46,7 +46,7 @@ def _extends() -> dict[str, Any]:
     shipped = {"type": "string", "enum": list(descriptions()), "title": "by name"}
     own = {"type": "string", "minLength": 1, "title": "from a file", "description": "its path, where the run works"}
     described = f"The recipe to start from. {told}."
-    return {"anyOf": [shipped, own], "default": DEFAULT, "title": "extends", "description": described}
+    return {"anyOf": [shipped, own], "title": "extends", "description": described}
 
 
 def _set() -> dict[str, Any]:

@@ -224,10 +224,20 @@ def input_name(item: Node) -> str:
     return ":".join(str(part) for part in parts if part is not None)
 
 
+def planned(recipe: Recipe, forgotten: Forgotten, until: str | None) -> list[Node]:
+    """The nodes of a run up to the stage `until` (None: all); raises ConfigError where it names no stage of them."""
+    if until is not None and until not in STAGES:
+        raise ConfigError(f"unknown stage '{until}'", fix=f"choose one of: {', '.join(STAGES)}")
+    nodes = build(recipe, forgotten)
+    chosen = upto(nodes, until or last_stage(recipe))
+    if not chosen:
+        have = ", ".join(dict.fromkeys(item.stage for item in nodes))
+        raise ConfigError(f"this recipe has no stage '{until}'", fix=f"its stages are: {have}")
+    return chosen
+
+
 def upto(nodes: list[Node], stage: str) -> list[Node]:
-    """The nodes of `stage` and all that they need, in order; raises ConfigError where there are none."""
-    if stage not in STAGES:
-        raise ConfigError(f"unknown stage '{stage}'", fix=f"choose one of: {', '.join(STAGES)}")
+    """The nodes of `stage` and all that they need, in order."""
     wanted: set[str] = set()
     for item in reversed(nodes):
         if item.stage == stage or item.key in wanted:

@@ -59,6 +59,11 @@ def _checked(data: dict[str, Any], what: str, sets: Sequence[str]) -> Recipe:
         for path, value in sorted(map(_parse_set, sets), key=lambda item: item[0][-1] != "kind"):
             _set(data, path, value)
         recipe = _validate(data, f"{what} with --set")
+    return settled(recipe)
+
+
+def settled(recipe: Recipe) -> Recipe:
+    """The recipe with absolute paths; raises ConfigError for what shows only when its parts are put together."""
     cells(recipe)
     if recipe.name in RESERVED:
         raise ConfigError(f"a recipe cannot be called '{recipe.name}': reports/ keeps that name for itself")

@@ -40,13 +40,17 @@ CELL_CHARS = 200
 class RunArtifact:
     """A Watcher that shows how far the whole run is: stages done, those that work now, time left."""
 
-    def __init__(self, recipe: Recipe, total: int) -> None:
-        self._name, self._total = recipe.name, total
+    def __init__(self) -> None:
+        self._name, self._total = "", 0
         self._lock = threading.Lock()
         self._started, self._next = time.monotonic(), 0.0
         self._running: list[str] = []
         self._ran, self._cached = 0, 0
         self._artifact: Any = None  # a UUID
+
+    def planned(self, recipe: Recipe, count: int) -> None:
+        """See Watcher."""
+        self._name, self._total = recipe.name, count
         guarded(self._create)
 
     def _create(self) -> None:

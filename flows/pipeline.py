@@ -18,6 +18,7 @@ from facegan.graph import GUIDE, JUDGE
 from facegan.stages import STAGES
 from facegan.store import Artifact
 from facegan.workers import WorkerKilled
+from flows.answer import Finished
 from flows.steps import RETRIES, Step, Steps
 
 Made = Artifact | State[Artifact]
@@ -122,12 +123,12 @@ def study(step: Step, inputs: list[Artifact]) -> Made:
     task_runner=ThreadPoolTaskRunner(),  # type: ignore[arg-type] # threads wait; runtime.jobs bounds the work
     persist_result=False,
 )
-def pipeline(recipe: RecipeForm, workdir: Workdir = ".", until: Until = None) -> list[Artifact]:
+def pipeline(recipe: RecipeForm, workdir: Workdir = ".", until: Until = None) -> Finished:
     """Would synthetic identities help my face recognizer? From faces to a verdict.
 
-    `recipe` is a Recipe, or what a recipe file or Prefect's run form says. Writes below `workdir`; `until` names
-    the last stage. Returns the artifacts in the graph's order; raises UserError (and so fails the flow run) with the
-    first stage that fails, ConfigError before the first one where the recipe cannot work.
+    `recipe` is a Recipe, or what a recipe file or Prefect's run form says. Writes below `workdir`, the report to its
+    reports/; `until` names the last stage. Raises ConfigError for what cannot work before anything is computed, and
+    UserError (and so fails the flow run) with the first stage that fails.
     """
     with Steps(recipe, workdir, until) as steps:
         steps.start(prepare)
@@ -144,6 +145,4 @@ def pipeline(recipe: RecipeForm, workdir: Workdir = ".", until: Until = None) ->
         steps.start(benchmark)
         steps.start(report)
         steps.start(study)
-        artifacts = steps.results()
-        steps.publish(artifacts)
-        return artifacts
+        return steps.finish(steps.results())

@@ -19,16 +19,20 @@ from facegan import graph
 from facegan.config import Recipe
 from facegan.events import Event
 from facegan.forgotten import Forgotten
+from facegan.recipe import settled
 from facegan.store import Artifact
 from facegan.workers import Stopped, WorkerKilled, Workers
-from flows.answer import export, open_store, stage_rows
+from flows.answer import Finished, finish, open_store
 from flows.artifacts import RunArtifact, StageArtifacts, verdict
 
 RETRIES = 1
 
 
 class Watcher(Protocol):
-    """Who is told what happens while a flow runs in this process: the command's screen."""
+    """Who is told what happens while a flow runs in this process: the command's screen, a log."""
+
+    def planned(self, recipe: Recipe, count: int) -> None:
+        """A run begins: so many stages, cached ones too."""
 
     def started(self, item: graph.Node) -> None:
         """A stage begins to work."""
@@ -64,8 +68,8 @@ class Steps:
     """The nodes of a recipe, as tasks; a context manager that leaves no process behind."""
 
     def __init__(self, recipe: Recipe, workdir: str, until: str | None) -> None:
-        self.recipe, self.workdir = recipe, Path(workdir).expanduser().absolute()
-        self.nodes = graph.upto(graph.build(recipe, Forgotten.read(self.workdir)), until or graph.last_stage(recipe))
+        self.recipe, self.workdir = settled(recipe), Path(workdir).expanduser().absolute()
+        self.nodes = graph.planned(self.recipe, Forgotten.read(self.workdir), until)
         self.store = open_store(self.workdir)
         self._futures: dict[int, PrefectFuture[Artifact]] = {}  # by place in `nodes`
         self._made: dict[str, PrefectFuture[Artifact]] = {}  # by key, the first of each
@@ -73,11 +77,13 @@ class Steps:
         self._workers: Workers | None = None
         self._lock = threading.Lock()
         self._by_key: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-        self._watchers: list[Watcher] = [RunArtifact(recipe, len(self.nodes))]
+        self._watchers: list[Watcher] = [RunArtifact()]
         if (watcher := WATCHER.get()) is not None:
             self._watchers.append(watcher)
 
     def __enter__(self) -> Steps:
+        for watcher in self._watchers:
+            watcher.planned(self.recipe, len(self.nodes))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -151,11 +157,12 @@ class Steps:
                 future.result()
         return [self._futures[place].result() for place in range(len(self.nodes))]
 
-    def publish(self, artifacts: list[Artifact]) -> None:
-        """Put the report into `workdir/reports` and show its verdict as the flow run's last artifact."""
-        if artifacts[-1].stage == graph.last_stage(self.recipe):
-            page, _ = export(self.recipe, artifacts[-1], stage_rows(self.nodes, artifacts), self.workdir)
-            verdict(self.recipe, page)
+    def finish(self, artifacts: list[Artifact]) -> Finished:
+        """Hand the report out, and show the verdict as the flow run's last artifact."""
+        finished = finish(self.recipe, self.nodes, artifacts, self.workdir)
+        if finished.page is not None:
+            verdict(self.recipe, finished.page)
+        return finished
 
     @contextmanager
     def _first_error(self) -> Iterator[None]:
