@@ -21,7 +21,8 @@ def read(form: Any) -> Recipe:
         return form
     if not isinstance(form, dict):
         raise ConfigError(f"a recipe is a mapping of stages, got {form!r:.60}", fix=f"give {{extends: {DEFAULT}}}")
-    data = copy.deepcopy(form)
+    # Prefect's page leaves an empty section behind where a field that it shows as JSON is left alone.
+    data = {key: copy.deepcopy(value) for key, value in form.items() if value != {}}
     sets = data.pop("set", None) or []
     if not (isinstance(sets, list) and all(isinstance(one, str) for one in sets)):
         raise ConfigError(f"set is a list of PATH=VALUE, got {sets!r:.60}", fix="for example: [train_gan.kimg=40]")

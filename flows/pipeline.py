@@ -22,6 +22,7 @@ from flows.answer import Finished
 from flows.steps import RETRIES, Step, Steps
 
 Made = Artifact | State[Artifact]
+ALL = "all"  # for a form that cannot say None
 
 
 def field(schema: dict[str, Any], description: str) -> WithJsonSchema:
@@ -31,7 +32,7 @@ def field(schema: dict[str, Any], description: str) -> WithJsonSchema:
 
 RecipeForm = Annotated[Recipe, BeforeValidator(form.read), WithJsonSchema(form.schema())]
 Workdir = Annotated[str, field({"type": "string"}, "holds data/store and reports, on the machine that does the work")]
-Until = Annotated[str | None, field({"type": "string", "enum": list(STAGES)}, "the last stage to run; empty: all")]
+Until = Annotated[str | None, field({"type": "string", "enum": [ALL, *STAGES]}, "the last stage to run")]
 
 
 def can_help(task: Task[..., Any], run: Any, state: State[Any]) -> bool:
@@ -123,14 +124,14 @@ def study(step: Step, inputs: list[Artifact]) -> Made:
     task_runner=ThreadPoolTaskRunner(),  # type: ignore[arg-type] # threads wait; runtime.jobs bounds the work
     persist_result=False,
 )
-def pipeline(recipe: RecipeForm, workdir: Workdir = ".", until: Until = None) -> Finished:
+def pipeline(recipe: RecipeForm, workdir: Workdir = ".", until: Until = ALL) -> Finished:
     """Would synthetic identities help my face recognizer? From faces to a verdict.
 
     `recipe` is a Recipe, or what a recipe file or Prefect's run form says. Writes below `workdir`, the report to its
-    reports/; `until` names the last stage. Raises ConfigError for what cannot work before anything is computed, and
-    UserError (and so fails the flow run) with the first stage that fails.
+    reports/; `until` names the last stage (None or `all`: of all). Raises ConfigError for what cannot work before
+    anything is computed, and UserError (and so fails the flow run) with the first stage that fails.
     """
-    with Steps(recipe, workdir, until) as steps:
+    with Steps(recipe, workdir, None if until == ALL else until) as steps:
         steps.start(prepare)
         steps.start(merge, GUIDE)  # the guide, which filters, learns from real faces alone
         steps.start(train_recognizer, GUIDE)

@@ -62,6 +62,10 @@ def test_a_member_by_its_name_has_its_own_defaults() -> None:
     assert read({"extends": "orl-tiny", "train_gan": {"gan": {"kind": "dcgan"}}}).train_gan == recipe.train_gan
 
 
+def test_an_empty_section_says_nothing() -> None:
+    assert read({"extends": "orl-tiny", "study": {}, "prepare": {"split": {}}}) == load("orl-tiny")
+
+
 def test_words_for_yes_and_no_and_truth_values() -> None:
     for enforce in ("no", False):
         form = {"audit": {"enforce": enforce}}
@@ -138,7 +142,10 @@ def test_prefect_shows_the_form_and_refuses_what_it_refuses() -> None:
     assert validate({"recipe": load("orl-tiny").model_dump(mode="json")}, shown) == []
     assert [error.json_path for error in validate({"recipe": {"seeds": []}}, shown)] == ["$.recipe.seeds"]
     assert shown["properties"]["recipe"]["properties"] == schema()["properties"]
-    assert shown["properties"]["until"]["enum"][0] == "prepare"
+    assert shown["properties"]["until"]["enum"][:2] == ["all", "prepare"]
+    defaults = {"workdir": ".", "until": "all"}
+    assert validate({"recipe": {"extends": "orl-tiny"}, **defaults}, shown) == [], "what the form sends untouched"
+    assert {name: option["default"] for name, option in shown["properties"].items() if "default" in option} == defaults
     assert all(option["description"] for option in shown["properties"].values())
     assert isinstance(pipeline.validate_parameters({"recipe": {"extends": "orl-tiny"}})["recipe"], Recipe)
     with pytest.raises(ConfigError, match="unknown recipe 'orl'"):
