@@ -12,8 +12,8 @@ run: $(VENV)/installed
 test: $(VENV)/installed-test
 	$(BIN)/pytest -n 2
 
-# Real servers; as root it installs what Debian has of them.
-test-integration: $(VENV)/installed-test
+# Real servers and a real browser; as root it installs what Debian has of them.
+test-integration: $(VENV)/installed-integration
 	tests/integration/prepare.sh
 	$(BIN)/pytest -m integration tests/integration
 
@@ -32,6 +32,10 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 $(VENV)/installed-test: $(VENV)/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	touch $@
+
+$(VENV)/installed-integration: $(VENV)/installed-test
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,integration]'
 	touch $@
 
 clean:

@@ -242,6 +242,9 @@ def upto(nodes: list[Node], stage: str) -> list[Node]:
     for item in reversed(nodes):
         if item.stage == stage or item.key in wanted:
             wanted |= {item.key, *(needed.key for needed in item.needs.values())}
+    if not wanted:
+        have = ", ".join(dict.fromkeys(item.stage for item in nodes))
+        raise ConfigError(f"this recipe has no stage '{stage}'", fix=f"its stages are: {have}")
     return [item for item in nodes if item.key in wanted]
 
 

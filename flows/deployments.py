@@ -14,12 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
-from pydantic import BaseModel
 
 from facegan import __version__
-from facegan.config import Recipe
 from facegan.errors import ConfigError, UserError
-from facegan.recipe import load
+from facegan.form import read
 from facegan.store import commit
 
 if TYPE_CHECKING:
@@ -33,12 +31,13 @@ Collision = Literal["ENQUEUE", "CANCEL_NEW"]
 class Deployment:
     """A recipe that a server offers: when it starts by itself, and what happens while it is still at work.
 
+    `form` is what the run form shows at first: the recipe that it extends, and what is changed (facegan/form.py).
     `cron` is in UTC (None: only when asked); an inactive schedule waits to be switched on in the page. Of one
     deployment at most `limit` runs work side by side; one more waits (ENQUEUE) or is dropped (CANCEL_NEW).
     """
 
     name: str
-    recipe: Recipe
+    form: dict[str, Any]
     description: str
     cron: str | None = None
     active: bool = True
@@ -49,7 +48,7 @@ class Deployment:
 
 def shipped() -> list[Deployment]:
     """What every server has from the start."""
-    quick, study = load("orl-quick"), load("orl-study")
+    quick, study = {"extends": "orl-quick"}, {"extends": "orl-study"}
     return [
         Deployment(
             "recipe",
@@ -84,15 +83,16 @@ def shipped() -> list[Deployment]:
     ]
 
 
-def deployment(name: str | None, recipe: Recipe, cron: str | None, tags: Iterable[str], drop: bool) -> Deployment:
-    """A deployment of the user's own recipe; raises ConfigError for a name or a schedule that cannot be."""
+def deployment(name: str | None, form: dict[str, Any], cron: str | None, tags: Iterable[str], drop: bool) -> Deployment:
+    """A deployment of the user's own recipe; raises ConfigError for a recipe, name or schedule that cannot be."""
+    recipe = read(form)
     name = name or recipe.name
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", name):
         raise ConfigError(f"a deployment cannot be called {name!r}", fix="use letters, digits, '.', '_', '+' and '-'")
     if cron is not None:
         _check_cron(cron)
     made: Collision = "CANCEL_NEW" if drop else "ENQUEUE"
-    return Deployment(name, recipe, recipe.description, cron, tags=tuple(tags), collision=made)
+    return Deployment(name, form, recipe.description, cron, tags=tuple(tags), collision=made)
 
 
 def _check_cron(cron: str) -> None:
@@ -135,7 +135,7 @@ def apply(client: SyncPrefectClient, wanted: Iterable[Deployment], workdir: Path
             version=version,
             description=one.description,
             tags=["facegan", *one.tags],
-            parameters={"recipe": one.recipe.model_dump(mode="json"), "workdir": str(workdir), "until": None},
+            parameters={"recipe": one.form, "workdir": str(workdir)},
             schedules=_schedules(one),
             concurrency_limit=one.limit,
             concurrency_options={"collision_strategy": one.collision},  # type: ignore[arg-type]
@@ -192,7 +192,7 @@ def as_prefect_yaml() -> str:
     head = (
         "# The deployments of `facegan up` and `facegan deploy`, for a server and workers of your own:\n"
         f"# `prefect work-pool create {POOL} --type process`, `prefect deploy --all`,\n"
-        f"# `prefect worker start --pool {POOL}`. A recipe says only what differs from the defaults.\n"
+        f"# `prefect worker start --pool {POOL}`.\n"
         "# Written by `python -m flows.deployments > prefect.yaml`.\n"
     )
     whole = {
@@ -216,26 +216,12 @@ def _as_yaml(one: Deployment) -> dict[str, Any]:
         "description": one.description,
         "entrypoint": "flows/pipeline.py:pipeline",
         "tags": ["facegan", *one.tags],
-        "parameters": {"recipe": differing(one.recipe, Recipe()), "workdir": "."},
+        "parameters": {"recipe": dict(one.form), "workdir": "."},
         **schedule,
         "concurrency_limit": {"limit": one.limit, "collision_strategy": one.collision},
         "enforce_parameter_schema": True,
         "work_pool": {"name": POOL},
     }
-
-
-def differing(model: BaseModel, default: BaseModel) -> dict[str, Any]:
-    """The fields of `model` that are not as in `default`, as JSON; members of a family whole."""
-    told: dict[str, Any] = {}
-    for name, value in model:
-        usual = getattr(default, name)
-        if value == usual:
-            continue
-        if isinstance(value, BaseModel) and type(value) is type(usual) and "kind" not in type(value).model_fields:
-            told[name] = differing(value, usual)
-        else:
-            told[name] = model.model_dump(mode="json", include={name})[name]
-    return told
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from facegan.recipe import settled
 from facegan.store import Artifact
 from facegan.workers import Stopped, WorkerKilled, Workers
 from flows.answer import Finished, finish, open_store
-from flows.artifacts import StageArtifacts, verdict
+from flows.artifacts import RunArtifact, StageArtifacts, verdict
 
 RETRIES = 1
 
@@ -77,9 +77,12 @@ class Steps:
         self._workers: Workers | None = None
         self._lock = threading.Lock()
         self._by_key: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._watchers: list[Watcher] = [RunArtifact()]
+        if (watcher := WATCHER.get()) is not None:
+            self._watchers.append(watcher)
 
     def __enter__(self) -> Steps:
-        if watcher := WATCHER.get():
+        for watcher in self._watchers:
             watcher.planned(self.recipe, len(self.nodes))
         return self
 
@@ -108,38 +111,41 @@ class Steps:
 
     def make(self, step: Step, inputs: list[Artifact]) -> Artifact:
         """The artifact of a step: a verified hit, or made by a worker now."""
-        item, watcher = step.item, WATCHER.get()
+        item = step.item
         with self._lock:
             lock = self._by_key[item.key]
         try:
             with lock:  # two arms may be the same work: the second then finds the first's result
                 artifact, _ = graph.lookup(item, self.store, {a.fingerprint: a for a in inputs})
                 if artifact is None:
-                    artifact = self._work(step, inputs, watcher)
+                    artifact = self._work(step, inputs)
         except Exception as error:
             self._errors[item.title] = error
             again = isinstance(error, WorkerKilled | OSError) and (task_run.run_count or 0) <= RETRIES
-            if watcher and again:
+            if again:
                 text = f"{str(error).splitlines()[0]}: trying once more"
-                watcher.event(Event("message", item.title, text))
+                self._event(Event("message", item.title, text))
             raise
         self._errors.pop(item.title, None)
-        if watcher:
+        for watcher in self._watchers:
             watcher.finished(item, artifact)
         return artifact
 
-    def _work(self, step: Step, inputs: list[Artifact], watcher: Watcher | None) -> Artifact:
+    def _event(self, event: Event) -> None:
+        for watcher in self._watchers:
+            watcher.event(event)
+
+    def _work(self, step: Step, inputs: list[Artifact]) -> Artifact:
         with self._lock:
             if self._workers is None:
                 self._workers = Workers(self.recipe.runtime)
             workers = self._workers
         with workers.turn(step.rank), StageArtifacts(step.item).shown() as shown:
-            if watcher:
+            for watcher in self._watchers:
                 watcher.started(step.item)
 
             def on_event(event: Event) -> None:
-                if watcher:
-                    watcher.event(event)
+                self._event(event)
                 shown(event)
 
             return workers.run(step.item, self.store, inputs, on_event)
@@ -154,7 +160,8 @@ class Steps:
     def finish(self, artifacts: list[Artifact]) -> Finished:
         """Hand the report out, and show the verdict as the flow run's last artifact."""
         finished = finish(self.recipe, self.nodes, artifacts, self.workdir)
-        verdict(self.recipe, artifacts[-1])
+        if finished.page is not None:
+            verdict(self.recipe, finished.page)
         return finished
 
     @contextmanager

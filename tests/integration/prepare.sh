@@ -3,6 +3,7 @@
 set -eu
 missing=""
 ls /usr/lib/postgresql/*/bin/initdb > /dev/null 2>&1 || command -v initdb > /dev/null || missing="$missing postgresql"
+command -v chromium > /dev/null || missing="$missing chromium"
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get > /dev/null; then
     echo "the integration tests need$missing: install it, then give the same command again" >&2
