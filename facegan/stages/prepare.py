@@ -18,6 +18,7 @@ from facegan.config import Prepare, Split
 from facegan.errors import UserError
 from facegan.events import Context
 from facegan.images import BadFace, BadImage, decode, encode_png, points_to_square, to_eight_bits, to_square
+from facegan.same_people import LEFT_OUT, decided
 from facegan.sources import SourceImage
 from facegan.store import write_atomic
 
@@ -31,7 +32,9 @@ def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: P
     when fewer than two people are left for each of train, val and test.
     """
     bad: list[dict[str, str]] = []
-    sources = list(options.source.rows())
+    listed = list(options.source.rows())
+    sources, left_out = decided(options, listed)
+    bad += [{"file": item.relative, "identity": item.identity, "reason": LEFT_OUT} for item in left_out]
     aligner = Aligner(options.align) if options.align is not None else None
     shown = rejected.Rejected()
     readable = list(_read(sources, options, aligner, bad, shown, context))
@@ -45,7 +48,7 @@ def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: P
             bad.append({"file": item["file"], "identity": item["identity"], "reason": reason})
     kept = [item for item in readable if item["identity"] not in few]
     split = assign(sorted({item["identity"] for item in kept}), options.split, held)
-    _check(split, counts, options, len(sources), bad)
+    _check(split, counts, options, len(listed), bad)
     usable = len(split), len(kept)
     split, kept = thin(split, kept, options)
     rows = (_row(item, split[item["identity"]]) for item in kept)
@@ -55,7 +58,7 @@ def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: P
     people, images = Counter(split.values()), Counter(split[item["identity"]] for item in kept)
     splits = {s: {"identities": people[s], "images": images[s]} for s in manifest.SPLITS}
     summary = {
-        "files": len(sources),
+        "files": len(listed),
         "quarantined": len(bad),
         "splits": splits,
     }
