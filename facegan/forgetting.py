@@ -73,7 +73,8 @@ class _Folder:
 
 
 def find(names: set[str], workdir: Path, copies: list[Path]) -> Found:
-    """Everything of the identities `names`, under all their names, in a working directory and in `copies` (imports and exports)."""
+    """Everything of the identities `names`, and of others that are the same people, in a working directory and `copies`
+    (imports and exports)."""
     folders = list(_store(workdir / "data" / "store"))
     found = Found(_all_names(names, folders))
     held = [path for path in copies if path.exists()]

@@ -22,7 +22,7 @@ def key(identity: str) -> str:
 
 
 def alike(identities: Iterable[str]) -> set[tuple[str, str]]:
-    """Pairs (sorted) of identities with the same key, with keys one letter apart, or that differ in a number at the end.
+    """Pairs (sorted) of identities with the same key, with keys one letter apart, or that differ by a number alone.
 
     Found by what keys share when a letter is left out (Mor and Fraenkel 1982), so that time grows with the number of
     names. Digits count as they are: s1 and s2 are two people.

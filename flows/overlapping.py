@@ -188,8 +188,8 @@ def lists(found: list[dict[str, Any]]) -> str:
         groups = [*(group for group in groups if group not in joined), list(names)]
     said = {"prepare": {"same_people": groups, "different_people": [], "left_out": []}}
     return (
-        "# Look at each pair first. Move those of two people to different_people; to be rid of an identity, name it in\n"
-        "# left_out. Then put this into your recipe, and give it to `facegan overlap --decided` for what is left.\n"
+        "# Look at each pair first. Move those of two people to different_people; to be rid of an identity, name it\n"
+        "# in left_out. Then put this into your recipe, and give it to `facegan overlap --decided` for what is left.\n"
     ) + yaml.safe_dump(said, sort_keys=False, allow_unicode=True, width=10_000, default_flow_style=None)
 
 
