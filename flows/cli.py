@@ -188,6 +188,19 @@ def import_(
 
 @main.command()
 @said
+def fetch(
+    name: Annotated[str, typer.Argument(metavar="lfw", help="Labeled Faces in the Wild, 13,233 photos")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="where its files go: needs 500 MB")],
+) -> None:
+    """Download LFW with its checksums, by scikit-learn's fetcher; no other command downloads faces."""
+    from flows.fetching import fetch
+
+    for line in fetch(name, out):
+        typer.echo(line)
+
+
+@main.command()
+@said
 def export(
     manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="an import's or a stage's folder")],
     format_: Annotated[str, typer.Option("--format", help="folder, webdataset or parquet")],
