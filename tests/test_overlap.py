@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from facegan import graph, manifest, overlap, spelling
 from facegan.config import Prepare
-from facegan.errors import ConfigError
+from facegan.errors import ConfigError, UserError
 from facegan.events import Context
 from facegan.forgotten import Forgotten
 from facegan.images import decode, encode_png, to_square
@@ -343,3 +343,14 @@ def test_the_same_person_held_for_test_by_the_source_stays_there(tmp_path: Path)
     prepare.run(recipe.prepare, {}, {}, tmp_path / "out", Context(RUNTIME))
     rows = manifest.read(tmp_path / "out", ["identity", "split"]).to_pylist()
     assert [row["split"] for row in rows if row["identity"] == "lfw/P0"] == ["test"] * 6
+
+
+def test_the_same_bytes_in_train_and_test_stop_at_once(twice: Path, tmp_path: Path) -> None:
+    """Whatever the names; not on one side, and not once they are one person."""
+    root = shutil.copytree(twice, tmp_path / "root")
+    sides = run(root, tmp_path / "sides")
+    one, other = (next(n for n, s in sorted(sides.items()) if s == {side}).split("/")[1] for side in ("train", "test"))
+    shutil.copy(root / one / "1.png", root / other / "again.png")
+    with pytest.raises(UserError, match=rf"'{one}/1.png' of folder/{one} is '{other}/again.png' of folder/{other}"):
+        run(root, tmp_path / "none")
+    run(root, tmp_path / "merged", same_people=[[f"folder/{one}", f"folder/{other}"]])

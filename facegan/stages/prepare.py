@@ -29,7 +29,7 @@ def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: P
 
     The quarantine's `split` is that of the person, null where they have none since they are left out.
     The summary counts as `not_used` what train_identities, train_images and val_images left out. Raises UserError
-    when fewer than two people are left for each of train, val and test.
+    when fewer than two people are left for each of train, val and test, or a train and a test person share a photo.
     """
     bad: list[dict[str, str]] = []
     listed = list(options.source.rows())
@@ -51,6 +51,7 @@ def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: P
     _check(split, counts, options, len(listed), bad)
     usable = len(split), len(kept)
     split, kept = thin(split, kept, options)
+    _check_sides(split, kept)
     rows = (_row(item, split[item["identity"]]) for item in kept)
     manifest.write(out, rows, "prepare", {})
     whose = {**dict.fromkeys(held, "test"), **split}
@@ -222,3 +223,17 @@ def _check(
         f"need {options.min_images} or more readable images; {seen})",
         fix="give at least six people with two images or more each (twenty and more for a verdict that can tell)",
     )
+
+
+def _check_sides(split: dict[str, str], kept: list[dict[str, Any]]) -> None:
+    """Raise UserError where the same bytes are a photo of a train and of a test person: see benchmark.gate."""
+    trained = {item["source_sha256"]: item for item in kept if split[item["identity"]] == "train"}
+    for item in kept:
+        same = trained.get(item["source_sha256"]) if split[item["identity"]] == "test" else None
+        if same is not None:
+            raise UserError(
+                f"the same photo stands in train and in test: '{same['file']}' of {same['identity']} is "
+                f"'{item['file']}' of {item['identity']}",
+                fix="name both in prepare.same_people, or one in prepare.left_out, or delete one of the files; "
+                "`facegan overlap` finds others",
+            )
