@@ -57,7 +57,8 @@ def run(options: Merge, extra: dict[str, Any], inputs: dict[str, Path], out: Pat
     if len(people) < 2:
         raise UserError(
             f"an arm needs two people or more to learn from, got {len(people)}",
-            fix="look at the filters of synthesize in the report, or give the arm more rows",
+            fix="the filters of synthesize left too few (its filters.json says why): give the source more people, or "
+            "the arm more rows",
         )
     label = {name: number for number, name in enumerate(people)}
     labelled = ({**r, "label": label[r["identity"]]} for r in faces.rows(rows))

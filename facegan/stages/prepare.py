@@ -22,6 +22,9 @@ from facegan.same_people import LEFT_OUT, decided
 from facegan.sources import SourceImage
 from facegan.store import write_atomic
 
+FEW, WANTED = 8, 20
+"""Train people below which a run is told that they are few, and people in all that it should have."""
+
 
 def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
     """Write `manifest/`, `quarantine.parquet` (file, identity, reason, split) and `summary.json`; where photos are
@@ -71,6 +74,11 @@ def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: P
         context.table([{"what": w, "images": n} for w, n in shown.counts(len(readable)).items()], "faces found")
     write_atomic(out / "summary.json", json.dumps(summary, indent=1).encode())
     context.table([{"split": s, **v} for s, v in splits.items()], "people and images of each split")
+    if people["train"] < FEW:
+        context.say(
+            f"{people['train']} train people are few: a generator can make little of them that is new, and the filters "
+            f"turn most of it down; {WANTED} people or more in all give a verdict that can tell"
+        )
     if bad:
         context.table(sorted(bad, key=quarantine.by_person)[:20], f"{len(bad)} image(s) in the quarantine")
 
@@ -221,7 +229,7 @@ def _check(
         f"too few usable people in {getattr(options.source, 'root', options.source.kind)}: train {people['train']}, "
         f"val {people['val']}, test {people['test']}, of two and more that each needs (from {files} files; people "
         f"need {options.min_images} or more readable images; {seen})",
-        fix="give at least six people with two images or more each (twenty and more for a verdict that can tell)",
+        fix=f"give at least six people with two images or more each ({WANTED} and more for a verdict that can tell)",
     )
 
 
