@@ -76,6 +76,8 @@ def run(options: Merge, extra: dict[str, Any], inputs: dict[str, Path], out: Pat
         "licenses": licences.names(faces.license[rows].tolist()),
     }
     write_atomic(out / "summary.json", json.dumps(summary, indent=1).encode())
+    if arm.synthetic and real == len(rows):
+        context.say("no synthetic image is left: this arm learns from the real photos alone, and can gain nothing")
     context.say(f"{len(people)} people, {real} real and {len(rows) - real} synthetic images")
 
 
