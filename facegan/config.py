@@ -6,6 +6,8 @@ fingerprint; everything else is.
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -94,6 +96,20 @@ class Prepare(Frozen):
     max_megapixels: float = Field(100, gt=0, le=178, description="larger images go to the quarantine unread")
     align: Align | None = unset(None, description="find and align the face; null: photos are aligned already")
     min_quality: float | None = unset(None, ge=0, le=1, description="images of lower quality go to the quarantine")
+    same_people: tuple[Annotated[tuple[str, ...], Field(min_length=2)], ...] = unset(
+        (), description="identities that are one person: photos of all count as the first's (see `facegan overlap`)"
+    )
+    different_people: tuple[tuple[str, str], ...] = unset(
+        (), description="identities that look alike and are two people: `facegan overlap` asks no more; no run changes"
+    )
+    left_out: tuple[str, ...] = unset((), description="identities that take no part: their photos go to the quarantine")
+
+    @model_validator(mode="after")
+    def _decides_once(self) -> Prepare:
+        named = [*itertools.chain(*self.same_people), *self.left_out]
+        if twice := [name for name, count in Counter(named).items() if count > 1]:
+            raise ValueError(f"'{twice[0]}' stands more than once in same_people and left_out: put it in one place")
+        return self
 
     @model_validator(mode="after")
     def _has_test_people(self) -> Prepare:

@@ -85,7 +85,8 @@ def beyond(found: Found) -> list[str]:
         "imports and exports: those that are known to show them are listed above, for you to delete or make again",
         "reports, pictures, weights or embeddings copied out of this working directory, and what was trained on them",
         "a Prefect server of your own (PREFECT_API_URL, PREFECT_HOME): delete its flow runs of facegan there",
-        "recipe files of yours that name them (prepare.split.frozen), backups, snapshots, and blocks that a disk frees",
+        "recipe files of yours that name them (prepare.split.frozen, prepare.same_people)",
+        "backups, snapshots, and blocks that a disk frees",
     ]
     if found.untold:
         shown = ", ".join(map(str, found.untold[:5])) + (" ..." if len(found.untold) > 5 else "")

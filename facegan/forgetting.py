@@ -74,9 +74,10 @@ class _Folder:
 
 
 def find(names: set[str], workdir: Path, copies: list[Path]) -> Found:
-    """Everything of the identities `names` in a working directory and in `copies` (imports and exports)."""
-    found = Found(set(names))
+    """Everything of the identities `names`, and of others that are the same people, in a working directory and `copies`
+    (imports and exports)."""
     folders = list(_store(workdir / "data" / "store"))
+    found = Found(_all_names(names, folders))
     held = [path for path in copies if path.exists()]
     models = [
         path for path in sorted((workdir / "data" / "models").glob("*")) if path.is_dir() and not path.is_symlink()
@@ -95,6 +96,15 @@ def find(names: set[str], workdir: Path, copies: list[Path]) -> Found:
     ours = history.is_dir() and not history.is_symlink()
     prefect = [Target(history, "history", "Prefect's own: pictures and tables of runs")] if ours else []
     found.targets = [*prefect, *promoted, *reports, *outside, *store]
+    return found
+
+
+def _all_names(names: set[str], folders: list[_Folder]) -> set[str]:
+    """`names`, and the others under which runs took the same people (prepare.same_people)."""
+    found = set(names)
+    groups = [set(one) for f in folders for one in (f.record or {}).get("config", {}).get("same_people", ())]
+    while more := [group for group in groups if group & found and not group <= found]:
+        found.update(*more)
     return found
 
 

@@ -104,7 +104,8 @@ def _nodes(recipe: Recipe, hashes: dict[str, str], forgotten: Forgotten) -> list
     options = (
         recipe.prepare if source is recipe.prepare.source else recipe.prepare.model_copy(update={"source": source})
     )
-    hashed = {**recipe.prepare.model_dump(mode="json"), "source": source.identifying()}
+    prepared = recipe.prepare.model_dump(mode="json", exclude={"different_people"})  # it changes no run
+    hashed = {**prepared, "source": source.identifying()}
     if (raw := recipe.prepare.source.model_dump_json()) not in hashes:
         hashes[raw] = source.fingerprint()
     found: dict[str, str] = {}

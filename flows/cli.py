@@ -252,6 +252,19 @@ def import_(
 
 @main.command()
 @said
+def fetch(
+    name: Annotated[str, typer.Argument(metavar="lfw", help="Labeled Faces in the Wild, 13,233 photos")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="where its files go: needs 500 MB")],
+) -> None:
+    """Download LFW with its checksums, by scikit-learn's fetcher; no other command downloads faces."""
+    from flows.fetching import fetch
+
+    for line in fetch(name, out):
+        typer.echo(line)
+
+
+@main.command()
+@said
 def export(
     manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="an import's or a stage's folder")],
     format_: Annotated[str, typer.Option("--format", help="folder, webdataset or parquet")],
@@ -305,6 +318,44 @@ def inspect(
         typer.echo(line)
     if not sound:
         raise typer.Exit(1)
+
+
+@main.command()
+@said
+def overlap(
+    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="an import's or a stage's folder")],
+    embedder: Annotated[
+        str,
+        typer.Option(
+            metavar="EMBEDDER", help="dlib, FILE.onnx, timm:NAME, package.module:callable, or a recognizer's folder"
+        ),
+    ] = "dlib",
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="a page with both people's photos, and lists, go there")
+    ] = None,
+    most: Annotated[int, typer.Option(metavar="N", min=1, help="pairs to list, and those spelled alike")] = 50,
+    false_alarms: Annotated[
+        float, typer.Option(metavar="N", min=0, help="mark where fewer pairs of two people are to be expected")
+    ] = 0.1,
+    decided: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="a recipe whose prepare.same_people ... need no more look")
+    ] = None,
+    size_px: Annotated[int | None, typer.Option(metavar="PX", min=16, max=1024, help="side of the input")] = None,
+    mean: Annotated[float | None, typer.Option(help="the input is (x - mean) / scale, x in 0 .. 255")] = None,
+    scale: Annotated[float | None, typer.Option(help="see --mean")] = None,
+    bgr: Annotated[bool, typer.Option("--bgr", help="the input is blue, green, red")] = False,
+    weights: Annotated[Path | None, typer.Option(metavar="FILE", help="of timm:NAME, instead of a download")] = None,
+    batch_size: Annotated[int, typer.Option(min=1)] = 64,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
+) -> None:
+    """Find people who may stand under two names, by looks and spelling, with the false alarms to expect."""
+    from facegan.external import Asked
+    from flows import overlapping
+
+    options = overlapping.Options(most, false_alarms, decided, batch_size, device)
+    asked = Asked(size_px, mean, scale, bgr, weights)
+    for line in overlapping.run(manifest, embedder, asked, options, out):
+        typer.echo(line)
 
 
 @main.command()

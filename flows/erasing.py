@@ -28,7 +28,7 @@ def forget_person(identity: str, workdir: Path, also: Sequence[Path], yes: bool)
     if not theirs:
         found.targets = []
     counts = f"{found.photos_of_theirs} photos in the store, {found.synthetic} synthetic images that descend from them"
-    lines = [f"{', '.join(sorted(names))}: {counts}"]
+    lines = [f"{', '.join(sorted(found.names))}: {counts}"]
     lines += _table(found.targets) or ["nothing here holds them, or descends from them"]
     if alike:
         lines.append(f"others with a similar name are kept: {', '.join(alike)}")

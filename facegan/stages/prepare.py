@@ -18,8 +18,12 @@ from facegan.config import Prepare, Split
 from facegan.errors import UserError
 from facegan.events import Context
 from facegan.images import BadFace, BadImage, decode, encode_png, points_to_square, to_eight_bits, to_square
+from facegan.same_people import LEFT_OUT, decided
 from facegan.sources import SourceImage
 from facegan.store import write_atomic
+
+FEW, WANTED = 8, 20
+"""Train people below which a run is told that they are few, and people in all that it should have."""
 
 
 def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
@@ -28,10 +32,12 @@ def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: P
 
     The quarantine's `split` is that of the person, null where they have none since they are left out.
     The summary counts as `not_used` what train_identities, train_images and val_images left out. Raises UserError
-    when fewer than two people are left for each of train, val and test.
+    when fewer than two people are left for each of train, val and test, or a train and a test person share a photo.
     """
     bad: list[dict[str, str]] = []
-    sources = list(options.source.rows())
+    listed = list(options.source.rows())
+    sources, left_out = decided(options, listed)
+    bad += [{"file": item.relative, "identity": item.identity, "reason": LEFT_OUT} for item in left_out]
     aligner = Aligner(options.align) if options.align is not None else None
     shown = rejected.Rejected()
     readable = list(_read(sources, options, aligner, bad, shown, context))
@@ -45,9 +51,10 @@ def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: P
             bad.append({"file": item["file"], "identity": item["identity"], "reason": reason})
     kept = [item for item in readable if item["identity"] not in few]
     split = assign(sorted({item["identity"] for item in kept}), options.split, held)
-    _check(split, counts, options, len(sources), bad)
+    _check(split, counts, options, len(listed), bad)
     usable = len(split), len(kept)
     split, kept = thin(split, kept, options)
+    _check_sides(split, kept)
     rows = (_row(item, split[item["identity"]]) for item in kept)
     manifest.write(out, rows, "prepare", {})
     whose = {**dict.fromkeys(held, "test"), **split}
@@ -55,7 +62,7 @@ def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: P
     people, images = Counter(split.values()), Counter(split[item["identity"]] for item in kept)
     splits = {s: {"identities": people[s], "images": images[s]} for s in manifest.SPLITS}
     summary = {
-        "files": len(sources),
+        "files": len(listed),
         "quarantined": len(bad),
         "splits": splits,
     }
@@ -67,6 +74,11 @@ def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: P
         context.table([{"what": w, "images": n} for w, n in shown.counts(len(readable)).items()], "faces found")
     write_atomic(out / "summary.json", json.dumps(summary, indent=1).encode())
     context.table([{"split": s, **v} for s, v in splits.items()], "people and images of each split")
+    if people["train"] < FEW:
+        context.say(
+            f"{people['train']} train people are few: a generator can make little of them that is new, and the filters "
+            f"turn most of it down; {WANTED} people or more in all give a verdict that can tell"
+        )
     if bad:
         context.table(sorted(bad, key=quarantine.by_person)[:20], f"{len(bad)} image(s) in the quarantine")
 
@@ -217,5 +229,19 @@ def _check(
         f"too few usable people in {getattr(options.source, 'root', options.source.kind)}: train {people['train']}, "
         f"val {people['val']}, test {people['test']}, of two and more that each needs (from {files} files; people "
         f"need {options.min_images} or more readable images; {seen})",
-        fix="give at least six people with two images or more each (twenty and more for a verdict that can tell)",
+        fix=f"give at least six people with two images or more each ({WANTED} and more for a verdict that can tell)",
     )
+
+
+def _check_sides(split: dict[str, str], kept: list[dict[str, Any]]) -> None:
+    """Raise UserError where the same bytes are a photo of a train and of a test person: see benchmark.gate."""
+    trained = {item["source_sha256"]: item for item in kept if split[item["identity"]] == "train"}
+    for item in kept:
+        same = trained.get(item["source_sha256"]) if split[item["identity"]] == "test" else None
+        if same is not None:
+            raise UserError(
+                f"the same photo stands in train and in test: '{same['file']}' of {same['identity']} is "
+                f"'{item['file']}' of {item['identity']}",
+                fix="name both in prepare.same_people, or one in prepare.left_out, or delete one of the files; "
+                "`facegan overlap` finds others",
+            )
