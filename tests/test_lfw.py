@@ -18,7 +18,7 @@ from facegan import manifest, recipe
 from facegan.config import Prepare, Split
 from facegan.errors import ConfigError, UserError
 from facegan.sources.lfw import Lfw, read_people
-from facegan.stages.prepare import assign, quotas
+from facegan.splits import assign, quotas
 from facegan.store import Artifact
 from flows.cli import main
 
