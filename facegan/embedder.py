@@ -29,7 +29,9 @@ class Embedder(nn.Module):
     def __init__(self, options: TrainRecognizer, channels: int, size_px: int) -> None:
         super().__init__()
         self.backbone = _backbone(options, channels, size_px)
-        self.project = nn.Linear(self.backbone.num_features, options.embedding_dim, bias=False)
+        # Some backbones (MobileNetV3) widen their features before the classifier that is left out here.
+        width = getattr(self.backbone, "head_hidden_size", None) or self.backbone.num_features
+        self.project = nn.Linear(width, options.embedding_dim, bias=False)
         self.norm = nn.BatchNorm1d(options.embedding_dim)
 
     def forward(self, img: torch.Tensor) -> torch.Tensor:

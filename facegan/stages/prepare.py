@@ -14,7 +14,7 @@ from PIL import Image
 
 from facegan import manifest, quality, quarantine, rejected
 from facegan.alignment import Aligner
-from facegan.config import Prepare
+from facegan.config import Prepare, SplitName
 from facegan.decoded import Decoded, Outcome, photo_key
 from facegan.errors import UserError
 from facegan.events import Context
@@ -210,7 +210,7 @@ def _check(
     )
 
 
-def _check_sides(split: dict[str, str], kept: list[dict[str, Any]]) -> None:
+def _check_sides(split: dict[str, SplitName], kept: list[dict[str, Any]]) -> None:
     """Raise UserError where the same bytes are a photo of a train and of a test person: see benchmark.gate."""
     trained = {item["source_sha256"]: item for item in kept if split[item["identity"]] == "train"}
     for item in kept:
