@@ -300,6 +300,23 @@ def forget(
         typer.echo(line)
 
 
+@main.command()
+@said
+def gc(
+    keep: Annotated[int, typer.Option("--keep", metavar="N", min=1, help="reports of each recipe that stay")] = 3,
+    days: Annotated[
+        float, typer.Option("--days", metavar="D", min=0, help="what belongs to no report stays so many days")
+    ] = 7,
+    workdir: WorkdirOpt = Path("."),
+    yes: Annotated[bool, typer.Option("--yes", help="remove; without it, only show")] = False,
+) -> None:
+    """Free the disk of what neither the last reports nor a promoted model was made from."""
+    from flows.collecting import collect_garbage
+
+    for line in collect_garbage(workdir.expanduser().absolute(), keep, days, yes):
+        typer.echo(line)
+
+
 def _load(recipe: str, sets: list[str] | None, until: str | None, workdir: Path) -> tuple[Recipe, list[Node], Path]:
     from facegan import graph
     from facegan.forgotten import Forgotten
@@ -319,23 +336,31 @@ def _load(recipe: str, sets: list[str] | None, until: str | None, workdir: Path)
 
 def _run(name: str, sets: list[str] | None, until: str | None, workdir: Path, json_to: str | None) -> None:
     from facegan import graph
+    from facegan.forgotten import Forgotten
     from flows import answer, tables
     from flows.planning import survey
+    from flows.room import check_room
 
     started = time.monotonic()
+    known = Forgotten.read(workdir.expanduser())
     recipe, nodes, workdir = _load(name, sets, until, workdir)
     if json_to is not None:
         answer.check_writable(json_to)
     store = answer.open_store(workdir)
-    hits = [artifact for _, artifact, _ in survey(nodes, store) if artifact is not None]
-    all_hit = len(hits) == len(nodes)
-    recorded = bool(os.environ.get("PREFECT_API_URL"))
-    artifacts = hits if all_hit and not recorded else _flow(recipe, workdir, until, len(nodes), len(hits))
-    stages = answer.stage_rows(nodes, artifacts)
-    if nodes[-1].stage == graph.last_stage(recipe):
-        page, result = answer.export(recipe, artifacts[-1], stages, workdir)
-    else:
-        page, result = None, answer.partial(recipe, stages)
+    with store.in_use(lambda text: typer.echo(f"facegan: {text}", err=True)):
+        if Forgotten.read(workdir) != known:  # somebody was forgotten meanwhile
+            recipe, nodes, workdir = _load(name, sets, until, workdir)
+        if warning := check_room(nodes, store, recipe.runtime):
+            typer.echo(f"facegan: {warning}", err=True)
+        hits = [artifact for _, artifact, _ in survey(nodes, store) if artifact is not None]
+        all_hit = len(hits) == len(nodes)
+        recorded = bool(os.environ.get("PREFECT_API_URL"))
+        artifacts = hits if all_hit and not recorded else _flow(recipe, workdir, until, len(nodes), len(hits))
+        stages = answer.stage_rows(nodes, artifacts)
+        if nodes[-1].stage == graph.last_stage(recipe):
+            page, result = answer.export(recipe, artifacts[-1], stages, workdir)
+        else:
+            page, result = None, answer.partial(recipe, stages)
     tables.show_run(stages, result, page, time.monotonic() - started, to_stderr=json_to == "-")
     tables.write_json(json_to, result)
 
@@ -343,12 +368,14 @@ def _run(name: str, sets: list[str] | None, until: str | None, workdir: Path, js
 def _flow(recipe: Recipe, workdir: Path, until: str | None, count: int, hits: int) -> list[Any]:
     """Run the flow, on the user's Prefect server or a temporary one, with something to see meanwhile."""
     from facegan.workers import start_server
+    from flows.scratch import temporary_files
     from flows.screen import Screen
     from flows.server import prefect_server
 
     before = signal.signal(signal.SIGTERM, _terminate)
-    os.environ.setdefault("MPLCONFIGDIR", str(workdir / "data" / "matplotlib"))  # nothing is written to HOME
-    with Screen(count) as screen:
+    for name, folder in {"MPLCONFIGDIR": "matplotlib", "TORCHINDUCTOR_CACHE_DIR": "torchinductor"}.items():
+        os.environ.setdefault(name, str(workdir / "data" / folder))  # nothing is written to HOME
+    with temporary_files(workdir), Screen(count) as screen:
         cached = f", {hits} of them cached" if hits else ""
         screen.line(f"recipe {recipe.name} in {workdir}: {count} stages{cached}; starting takes 10 to 30 s")
         if hits < count:

@@ -13,7 +13,6 @@ import secrets
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import urllib.error
@@ -24,6 +23,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from facegan.errors import UserError
+from flows.scratch import scratch
 
 PATIENCE_S = 180.0
 CALM = {
@@ -49,12 +49,14 @@ def prefect_server(workdir: Path) -> Iterator[None]:
         yield
         return
     with contextlib.ExitStack() as stack:
-        home = stack.enter_context(_home(workdir))
+        home, only_ours = stack.enter_context(_home(workdir))
         password = f"facegan:{secrets.token_urlsafe(24)}"
         changes = {"PREFECT_HOME": str(home), "PREFECT_API_AUTH_STRING": password, "PREFECT_API_URL": ""}
         stack.enter_context(_environment(changes))
         os.environ["PREFECT_API_URL"] = stack.enter_context(_running(home, password))
         _reread_settings()
+        if only_ours:
+            _bury_dead_runs()
         try:
             yield
         finally:
@@ -75,11 +77,14 @@ def _check_there() -> None:
 
 
 @contextlib.contextmanager
-def _home(workdir: Path) -> Iterator[Path]:
-    """A private folder; of two commands at once in one workdir the second gets a folder that it deletes."""
+def _home(workdir: Path) -> Iterator[tuple[Path, bool]]:
+    """A private folder, and whether no other server can be at work on its database.
+
+    Of two commands at once in one workdir the second gets a folder that goes with it.
+    """
     if chosen := os.environ.get("PREFECT_HOME"):
         Path(chosen).mkdir(parents=True, exist_ok=True, mode=0o700)
-        yield Path(chosen)
+        yield Path(chosen), False
         return
     home = workdir / "data" / "prefect"
     home.mkdir(parents=True, exist_ok=True)
@@ -88,11 +93,12 @@ def _home(workdir: Path) -> Iterator[Path]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        with tempfile.TemporaryDirectory(prefix="facegan-prefect-", ignore_cleanup_errors=True) as other:
-            yield Path(other)
+        other = scratch(workdir) / "prefect"
+        other.mkdir(exist_ok=True, mode=0o700)
+        yield other, True
         return
     try:
-        yield home
+        yield home, True
     finally:
         lock.release()
 
@@ -158,6 +164,25 @@ def _wait(process: subprocess.Popen[bytes], health: str, log: Path) -> None:
         f"the temporary Prefect server {state} after {time.monotonic() - started:.0f} s:\n{tail}",
         fix=f"see {log}, or start one yourself (`prefect server start`) and set PREFECT_API_URL",
     )
+
+
+def _bury_dead_runs() -> None:
+    """Mark as Crashed what a killed command left Running: whoever has the database alone knows that all are dead."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, TaskRunFilter
+    from prefect.states import Crashed, State
+
+    alive = {"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}}
+    dead: State[None] = Crashed(
+        message="The command that ran this was killed. Given again, it goes on from the last checkpoint."
+    )
+    with get_client(sync_client=True) as client:
+        while flow_runs := client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(alive)):
+            for run in flow_runs:
+                client.set_flow_run_state(run.id, dead, force=True)
+        while task_runs := client.read_task_runs(task_run_filter=TaskRunFilter.model_validate(alive)):
+            for task in task_runs:
+                client.set_task_run_state(task.id, dead, force=True)
 
 
 def _reread_settings() -> None:

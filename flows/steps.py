@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Protocol
 
 from prefect import Task
 from prefect.futures import PrefectFuture, as_completed
+from prefect.logging import get_run_logger
 from prefect.runtime import task_run
 from prefect.states import Completed, State
 
@@ -23,6 +24,7 @@ from facegan.store import Artifact
 from facegan.workers import Stopped, WorkerKilled, Workers
 from flows.answer import open_store
 from flows.artifacts import StageArtifacts, verdict
+from flows.room import check_room
 
 RETRIES = 1
 
@@ -65,8 +67,10 @@ class Steps:
 
     def __init__(self, recipe: Recipe, workdir: str, until: str | None) -> None:
         self.recipe, self.workdir = recipe, Path(workdir).expanduser().absolute()
-        self.nodes = graph.upto(graph.build(recipe, Forgotten.read(self.workdir)), until or graph.last_stage(recipe))
+        self.until = until or graph.last_stage(recipe)
         self.store = open_store(self.workdir)
+        self.nodes: list[graph.Node] = []
+        self._held = ExitStack()
         self._futures: dict[int, PrefectFuture[Artifact]] = {}  # by place in `nodes`
         self._made: dict[str, PrefectFuture[Artifact]] = {}  # by key, the first of each
         self._errors: dict[str, Exception] = {}
@@ -75,10 +79,17 @@ class Steps:
         self._by_key: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def __enter__(self) -> Steps:
+        with ExitStack() as held:
+            held.enter_context(self.store.in_use(_say))  # nobody is forgotten between two stages
+            self.nodes = graph.upto(graph.build(self.recipe, Forgotten.read(self.workdir)), self.until)
+            if warning := check_room(self.nodes, self.store, self.recipe.runtime):
+                get_run_logger().warning(warning)
+            self._held = held.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop()
+        self._held.close()
 
     def start(self, task: Task[..., Any], *only: str) -> None:
         """Submit one task for each node of the task's stage: those of the arms `only`, or all that are left."""
@@ -162,3 +173,10 @@ class Steps:
     def _stop(self) -> None:
         if self._workers is not None:
             self._workers.stop()
+
+
+def _say(text: str) -> None:
+    """One line for who looks on, at the terminal or in Prefect."""
+    if (watcher := WATCHER.get()) is not None:
+        watcher.event(Event("message", "run", text))
+    get_run_logger().info(text)
