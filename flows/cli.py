@@ -381,12 +381,17 @@ def _flow(recipe: Recipe, workdir: Path, until: str | None, count: int, hits: in
         if hits < count:
             start_server(recipe.runtime)  # imports torch in the background while Prefect starts
         with prefect_server(workdir):
+            from prefect.exceptions import CancelledRun
+
             from flows.pipeline import pipeline
             from flows.steps import WATCHER
 
             token = WATCHER.set(screen)
             try:
                 return pipeline(recipe, str(workdir), until)
+            except CancelledRun:
+                fix = "give the same command again: it goes on from the last checkpoint"
+                raise UserError("the run was cancelled in Prefect", fix=fix) from None
             finally:
                 WATCHER.reset(token)
                 signal.signal(signal.SIGTERM, before)

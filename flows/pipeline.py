@@ -7,13 +7,13 @@ from typing import Any
 
 from prefect import Task, flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.states import State
+from prefect.states import Cancelled, State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from facegan.config import Recipe
 from facegan.graph import GUIDE, JUDGE
 from facegan.store import Artifact
-from facegan.workers import WorkerKilled
+from facegan.workers import AGAIN, WorkerKilled
 from flows.steps import RETRIES, Step, Steps
 
 Made = Artifact | State[Artifact]
@@ -112,7 +112,8 @@ def pipeline(recipe: Recipe, workdir: str = ".", until: str | None = None) -> li
     """Would synthetic identities help my face recognizer? From faces to a verdict.
 
     Writes below `workdir`; `until` names the last stage. Returns the artifacts in the graph's order; raises
-    UserError (and so fails the flow run) with the first stage that fails.
+    UserError (and so fails the flow run) with the first stage that fails; ends Cancelled where Prefect is asked to
+    cancel it.
     """
     with Steps(recipe, workdir, until) as steps:
         steps.start(prepare)
@@ -130,5 +131,7 @@ def pipeline(recipe: Recipe, workdir: str = ".", until: str | None = None) -> li
         steps.start(report)
         steps.start(study)
         artifacts = steps.results()
+        if steps.cancelled:
+            return Cancelled(message=f"Somebody cancelled it: {AGAIN}.")  # type: ignore[return-value] # becomes the run's state
         steps.tell(artifacts)
         return artifacts

@@ -42,16 +42,9 @@ def _leave(folder: Path, held: FileLock) -> None:
 
 @contextlib.contextmanager
 def temporary_files(workdir: Path) -> Iterator[None]:
-    """Temporary files of this process and of those that it starts go to `scratch`, so that none is left elsewhere.
-
-    Where the path is too long for the socket that multiprocessing makes, they stay in the system's place.
-    """
-    folder = scratch(workdir)
-    if len(os.fsencode(folder)) + len(SOCKET) > LONGEST_SOCKET:
-        yield
-        return
+    """Temporary files of this process and of those that it starts go to `scratch`, so that none is left elsewhere."""
     before = os.environ.get("TMPDIR")
-    os.environ["TMPDIR"], tempfile.tempdir = str(folder), None
+    os.environ["TMPDIR"], tempfile.tempdir = _short(scratch(workdir)), None
     try:
         yield
     finally:
@@ -59,3 +52,12 @@ def temporary_files(workdir: Path) -> Iterator[None]:
         if before is not None:
             os.environ["TMPDIR"] = before
         tempfile.tempdir = None
+
+
+@cache
+def _short(folder: Path) -> str:
+    """A path to `folder` that leaves room for the name of a socket; on Linux through this process's open files."""
+    if len(os.fsencode(folder)) + len(SOCKET) <= LONGEST_SOCKET:
+        return str(folder)
+    there = f"/proc/{os.getpid()}/fd/{os.open(folder, os.O_RDONLY | os.O_DIRECTORY)}"
+    return there if os.path.isdir(there) else tempfile.gettempdir()

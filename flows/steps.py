@@ -21,9 +21,10 @@ from facegan.config import Recipe
 from facegan.events import Event
 from facegan.forgotten import Forgotten
 from facegan.store import Artifact
-from facegan.workers import Stopped, WorkerKilled, Workers
+from facegan.workers import AGAIN, Stopped, WorkerKilled, Workers
 from flows.answer import open_store
 from flows.artifacts import StageArtifacts, verdict
+from flows.cancelling import when_cancelled
 from flows.room import check_room
 
 RETRIES = 1
@@ -77,6 +78,7 @@ class Steps:
         self._workers: Workers | None = None
         self._lock = threading.Lock()
         self._by_key: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self.cancelled = False
 
     def __enter__(self) -> Steps:
         with ExitStack() as held:
@@ -84,6 +86,7 @@ class Steps:
             self.nodes = graph.upto(graph.build(self.recipe, Forgotten.read(self.workdir)), self.until)
             if warning := check_room(self.nodes, self.store, self.recipe.runtime):
                 get_run_logger().warning(warning)
+            held.enter_context(when_cancelled(self.cancel))
             self._held = held.pop_all()
         return self
 
@@ -135,6 +138,8 @@ class Steps:
 
     def _work(self, step: Step, inputs: list[Artifact], watcher: Watcher | None) -> Artifact:
         with self._lock:
+            if self.cancelled:
+                raise Stopped("the run was cancelled", fix=AGAIN)
             if self._workers is None:
                 self._workers = Workers(self.recipe.runtime)
             workers = self._workers
@@ -150,11 +155,22 @@ class Steps:
             return workers.run(step.item, self.store, inputs, on_event)
 
     def results(self) -> list[Artifact]:
-        """Wait for all; the artifacts in the order of `nodes`. The first failure stops all and is raised."""
-        with self._first_error():
-            for future in as_completed(list(self._futures.values())):
-                future.result()
+        """Wait for all; the artifacts in the order of `nodes`, none when cancelled. The first failure is raised."""
+        try:
+            with self._first_error():
+                for future in as_completed(list(self._futures.values())):
+                    future.result()
+        except Exception:
+            if self.cancelled:
+                return []
+            raise
         return [self._futures[place].result() for place in range(len(self.nodes))]
+
+    def cancel(self) -> None:
+        """Stop all stages; `results` then gives none."""
+        with self._lock:
+            self.cancelled = True
+        self._stop()
 
     def tell(self, artifacts: list[Artifact]) -> None:
         """Show the verdict as the flow run's last artifact."""
