@@ -261,6 +261,8 @@ def left_behind(world: World) -> list[str]:
         *data.glob("tmp/*/lock"),
     ]
     faults += [f"still locked: {path.relative_to(world.work)}" for path in locks if not locking.free(path)]
+    log = world.top / "log"
+    faults += ["a traceback instead of words"] if "this is a bug" in log.read_text(errors="replace") else []
     outside = [path for folder in (world.home, world.tmp) for path in folder.rglob("*")]
     return faults + [f"outside the working directory: {path.relative_to(world.top)}" for path in outside]
 

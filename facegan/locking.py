@@ -58,8 +58,12 @@ def free(path: Path) -> bool:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[int]:
-    """The lock file, for its owner alone; closing it gives the lock up."""
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """The lock file, for its owner alone; closing it gives the lock up. Raises UserError where it cannot be made."""
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        fix = "look whose the folder is, and whether its disk is full"
+        raise UserError(f"cannot open the lock {path}: {error.strerror}", fix=fix) from error
     try:
         yield file
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import signal
@@ -66,6 +67,12 @@ def said(command: Command) -> Command:
         except BrokenPipeError:
             raise typer.Exit(1) from None
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                fix = "free some space, then give the same command again: it goes on from the last checkpoint"
+                typer.echo(
+                    f"facegan: cannot write {error.filename or 'a file'}: {error.strerror}\n  -> {fix}", err=True
+                )
+                raise typer.Exit(1) from None
             text = str(error.__cause__) if isinstance(error.__cause__, Remote) else traceback.format_exc()
             typer.echo(f"facegan: this is a bug; please report it with what follows\n{text}", err=True)
             raise typer.Exit(1) from None

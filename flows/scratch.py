@@ -14,6 +14,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from facegan import locking
+from facegan.store import disk_error
 
 LONGEST_SOCKET = 107  # bytes of the path of a Unix socket: unix(7)
 SOCKET = "/pymp-12345678/listener-12345678"  # what multiprocessing puts below a temporary folder
@@ -21,8 +22,15 @@ SOCKET = "/pymp-12345678/listener-12345678"  # what multiprocessing puts below a
 
 @cache
 def scratch(workdir: Path) -> Path:
-    """This process's own folder in `workdir/data/tmp`, gone with it."""
+    """This process's own folder in `workdir/data/tmp`, gone with it; raises UserError where the disk is full."""
     top = workdir / "data" / "tmp"
+    try:
+        return _made(top)
+    except OSError as error:
+        raise disk_error(top, error) from error
+
+
+def _made(top: Path) -> Path:
     top.mkdir(parents=True, exist_ok=True)
     top.chmod(0o700)
     with FileLock(top / "lock", mode=0o600):  # between making a folder and holding it nobody may look

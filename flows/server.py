@@ -10,6 +10,7 @@ import contextlib
 import multiprocessing
 import os
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
@@ -159,9 +160,10 @@ def _wait(process: subprocess.Popen[bytes], health: str, log: Path) -> None:
                 return
         time.sleep(0.1)
     tail = "\n".join(log.read_text(errors="replace").splitlines()[-8:])
+    took, free = time.monotonic() - started, shutil.disk_usage(log.parent).free / 1e6
     state = "is not up yet" if process.poll() is None else f"ended with code {process.returncode}"
     raise UserError(
-        f"the temporary Prefect server {state} after {time.monotonic() - started:.0f} s:\n{tail}",
+        f"the temporary Prefect server {state} after {took:.0f} s ({free:.0f} MB free there):\n{tail}",
         fix=f"see {log}, or start one yourself (`prefect server start`) and set PREFECT_API_URL",
     )
 
