@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
+import os
 import re
+import stat
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -39,8 +43,15 @@ class Target:
     @property
     def size_bytes(self) -> int:
         """Of all files in it."""
-        found = [self.path] if self.path.is_file() else self.path.rglob("*")
-        return sum(one.stat().st_size for one in found if one.is_file() and not one.is_symlink())
+        return sum(status.st_size for status in statuses(self.path) if stat.S_ISREG(status.st_mode))
+
+
+def statuses(path: Path) -> Iterator[os.stat_result]:
+    """lstat of a file or folder and of all below it; what goes meanwhile (a run is at work) is left out."""
+    below = (Path(folder, name) for folder, inner, names in os.walk(path) for name in (*inner, *names))
+    for one in itertools.chain([path], below):
+        with contextlib.suppress(FileNotFoundError):
+            yield one.lstat()
 
 
 @dataclass

@@ -11,7 +11,7 @@ from pathlib import Path
 from facegan import locking
 from facegan.erasing import remove, unlink_latest
 from facegan.errors import UserError
-from facegan.forgetting import Folder, Target, behind_report, folders_of
+from facegan.forgetting import Folder, Target, behind_report, folders_of, statuses
 
 DAY_S = 86400.0
 FINGERPRINT = re.compile(r"\b[0-9a-f]{64}\b")
@@ -136,7 +136,7 @@ def _target(folder: Folder, wanted: set[str], told: set[str], since: float) -> T
 
 def _written(folder: Path) -> float:
     """When the newest of what lies in a folder was written, in seconds since 1970."""
-    return max((path.lstat().st_mtime for path in [folder, *folder.rglob("*")]), default=0.0)
+    return max((status.st_mtime for status in statuses(folder)), default=0.0)
 
 
 def collect(found: Garbage, on_removed: Callable[[Target], None] = lambda _: None) -> int:
