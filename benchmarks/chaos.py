@@ -151,7 +151,7 @@ def until(there: Callable[[], Any], process: subprocess.Popen[bytes] | None = No
     """What `there` gives as soon as it is something; its last answer when the time or the command is over."""
     end = time.monotonic() + seconds
     while not (found := there()) and time.monotonic() < end and (process is None or process.poll() is None):
-        time.sleep(0.02)
+        time.sleep(0.1)  # looking through /proc takes time too
     return found
 
 

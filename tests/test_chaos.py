@@ -17,7 +17,11 @@ import chaos
 
 from facegan import graph
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
+]
 TORN, FULL, KILLED = "kill -9, and the newest checkpoint torn", "the disk is full", "kill -9 of a stage's process"
 
 
