@@ -27,6 +27,7 @@ from facegan.errors import UserError
 from flows.scratch import scratch
 
 PATIENCE_S = 180.0
+RESTARTS = 3
 CALM = {
     "PREFECT__SERVER_EPHEMERAL": "1",  # only the services that a short-lived server needs
     "PREFECT__SERVER_FINAL": "1",
@@ -119,7 +120,10 @@ def _environment(changes: dict[str, str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _running(home: Path, password: str) -> Iterator[str]:
-    """Start the server and wait for it; yields the address of its API."""
+    """Start the server and wait for it; yields the address of its API. One that dies is started again.
+
+    The command holds the socket on which the server listens: who calls meanwhile waits for the next one.
+    """
     ours, theirs = multiprocessing.Pipe()
     with socket.create_server(("127.0.0.1", 0)) as listener, open(home / "server.log", "w") as log:
         port = listener.getsockname()[1]
@@ -128,27 +132,52 @@ def _running(home: Path, password: str) -> Iterator[str]:
             "PREFECT_SERVER_API_AUTH_STRING": password,
             "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
         }
-        process = subprocess.Popen(
-            [sys.executable, "-m", "flows.server", *map(str, handles)],
-            env={**os.environ, **CALM, **settings},
-            pass_fds=handles,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,  # Ctrl-C is for the command, which then ends the server
-        )
-        theirs.close()
-    try:
-        _wait(process, f"http://127.0.0.1:{port}/api/health", home / "server.log")
-        yield f"http://127.0.0.1:{port}/api"
-    finally:
-        ours.close()
-        process.terminate()
+        environment = {**os.environ, **CALM, **settings}
+
+        def start() -> subprocess.Popen[bytes]:
+            return subprocess.Popen(
+                [sys.executable, "-m", "flows.server", *map(str, handles)],
+                env=environment,
+                pass_fds=handles,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for the command, which then ends the server
+            )
+
+        processes, over = [start()], threading.Event()
+
+        def watch() -> None:
+            while len(processes) <= RESTARTS:
+                processes[-1].wait()
+                if over.is_set():
+                    return
+                processes.append(start())
+            listener.close()  # so that nobody waits for ever
+
+        watching = threading.Thread(target=watch, daemon=True)
         try:
-            process.wait(timeout=3)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            _wait(processes[0], f"http://127.0.0.1:{port}/api/health", home / "server.log")
+            watching.start()
+            yield f"http://127.0.0.1:{port}/api"
+        finally:
+            over.set()
+            ours.close()
+            _end(processes[-1])
+            if watching.ident is not None:
+                watching.join(timeout=3)
+            _end(processes[-1])  # the watcher may just have started one
+            theirs.close()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ask a process to end, and end it."""
+    process.terminate()
+    try:
+        process.wait(timeout=3)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _wait(process: subprocess.Popen[bytes], health: str, log: Path) -> None:
