@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import signal
@@ -82,6 +83,10 @@ def said(command: Command) -> Command:
         except BrokenPipeError:
             raise typer.Exit(1) from None
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                fix = "free some space, then give the same command again: it goes on from the last checkpoint"
+                tell(f"cannot write {error.filename or 'a file'}: {error.strerror}\n  -> {fix}")
+                raise typer.Exit(1) from None
             text = str(error.__cause__) if isinstance(error.__cause__, Remote) else traceback.format_exc()
             tell(f"this is a bug; please report it with what follows\n{text}")
             raise typer.Exit(1) from None
@@ -510,6 +515,23 @@ def forget(
         typer.echo(line)
 
 
+@main.command()
+@said
+def gc(
+    keep: Annotated[int, typer.Option("--keep", metavar="N", min=1, help="reports of each recipe that stay")] = 3,
+    days: Annotated[
+        float, typer.Option("--days", metavar="D", min=0, help="what belongs to no report stays so many days")
+    ] = 7,
+    workdir: WorkdirOpt = Path("."),
+    yes: Annotated[bool, typer.Option("--yes", help="remove; without it, only show")] = False,
+) -> None:
+    """Free the disk of what neither the last reports nor a promoted model was made from."""
+    from flows.collecting import collect_garbage
+
+    for line in collect_garbage(workdir.expanduser().absolute(), keep, days, yes):
+        typer.echo(line)
+
+
 def _load(recipe: str, sets: list[str] | None, until: str | None, workdir: Path) -> tuple[Recipe, list[Node], Path]:
     from facegan import graph
     from facegan.forgotten import Forgotten
@@ -523,19 +545,35 @@ def _load(recipe: str, sets: list[str] | None, until: str | None, workdir: Path)
 def _run(
     name: str, sets: list[str] | None, until: str | None, workdir: Path, json_to: str | None, log_json: bool
 ) -> None:
-    from flows import address, answer, tables
+    from facegan.forgotten import Forgotten
+    from flows import address, answer, log, tables
     from flows.planning import survey
+    from flows.room import check_room
 
     started = time.monotonic()
+    known = Forgotten.read(workdir.expanduser())
     recipe, nodes, workdir = _load(name, sets, until, workdir)
     if json_to is not None:
         answer.check_writable(json_to)
-    hits = [artifact for _, artifact, _ in survey(nodes, answer.open_store(workdir)) if artifact is not None]
-    recorded = os.environ.get("PREFECT_API_URL") or address.of_up(workdir)
-    if len(hits) == len(nodes) and not recorded:
-        done = answer.finish(recipe, nodes, hits, workdir)
-    else:
-        done = _flow(recipe, workdir, until, len(nodes), len(hits), log_json)
+    store = answer.open_store(workdir)
+
+    def say(text: str) -> None:
+        if log_json:
+            log.line(text)
+        else:
+            typer.echo(f"facegan: {text}", err=True)
+
+    with store.in_use(say):
+        if Forgotten.read(workdir) != known:  # somebody was forgotten meanwhile
+            recipe, nodes, workdir = _load(name, sets, until, workdir)
+        if warning := check_room(nodes, store, recipe.runtime):
+            say(warning)
+        hits = [artifact for _, artifact, _ in survey(nodes, store) if artifact is not None]
+        recorded = os.environ.get("PREFECT_API_URL") or address.of_up(workdir)
+        if len(hits) == len(nodes) and not recorded:
+            done = answer.finish(recipe, nodes, hits, workdir)
+        else:
+            done = _flow(recipe, workdir, until, len(nodes), len(hits), log_json)
     if not (log_json and json_to == "-"):  # else nothing is left to show it on
         tables.show_run(done.answer, done.page, time.monotonic() - started, to_stderr=json_to == "-")
     tables.write_json(json_to, done.answer)
@@ -545,23 +583,30 @@ def _flow(recipe: Recipe, workdir: Path, until: str | None, count: int, hits: in
     """Run the flow, on a Prefect server that is up or a temporary one, with something to see meanwhile."""
     from facegan.workers import start_server
     from flows.log import JsonLog
+    from flows.scratch import temporary_files
     from flows.screen import Screen
     from flows.server import prefect_server
 
     before = signal.signal(signal.SIGTERM, _terminate)
-    os.environ.setdefault("MPLCONFIGDIR", str(workdir / "data" / "matplotlib"))  # nothing is written to HOME
-    with JsonLog() if log_json else Screen() as screen:
+    for name, folder in {"MPLCONFIGDIR": "matplotlib", "TORCHINDUCTOR_CACHE_DIR": "torchinductor"}.items():
+        os.environ.setdefault(name, str(workdir / "data" / folder))  # nothing is written to HOME
+    with temporary_files(workdir), JsonLog() if log_json else Screen() as screen:
         cached = f", {hits} of them cached" if hits else ""
         screen.line(f"recipe {recipe.name} in {workdir}: {count} stages{cached}; starting takes 10 to 30 s")
         if hits < count:
             start_server(recipe.runtime)  # imports torch in the background while Prefect starts
         with prefect_server(workdir):
+            from prefect.exceptions import CancelledRun
+
             from flows.pipeline import pipeline
             from flows.steps import WATCHER
 
             token = WATCHER.set(screen)
             try:
                 return pipeline(recipe, str(workdir), until)
+            except CancelledRun:
+                fix = "give the same command again: it goes on from the last checkpoint"
+                raise UserError("the run was cancelled in Prefect", fix=fix) from None
             finally:
                 WATCHER.reset(token)
                 signal.signal(signal.SIGTERM, before)

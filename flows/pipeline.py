@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from prefect import Task, flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.states import State
+from prefect.states import Cancelled, State
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import BeforeValidator, WithJsonSchema
 
@@ -17,7 +17,7 @@ from facegan.config import Recipe
 from facegan.graph import GUIDE, JUDGE
 from facegan.stages import STAGES
 from facegan.store import Artifact
-from facegan.workers import WorkerKilled
+from facegan.workers import AGAIN, WorkerKilled
 from flows.answer import Finished
 from flows.steps import RETRIES, Step, Steps
 
@@ -129,7 +129,8 @@ def pipeline(recipe: RecipeForm, workdir: Workdir = ".", until: Until = ALL) -> 
 
     `recipe` is a Recipe, or what a recipe file or Prefect's run form says. Writes below `workdir`, the report to its
     reports/; `until` names the last stage (None or `all`: of all). Raises ConfigError for what cannot work before
-    anything is computed, and UserError (and so fails the flow run) with the first stage that fails.
+    anything is computed, and UserError (and so fails the flow run) with the first stage that fails; ends
+    Cancelled where Prefect is asked to cancel it.
     """
     with Steps(recipe, workdir, None if until == ALL else until) as steps:
         steps.start(prepare)
@@ -146,4 +147,7 @@ def pipeline(recipe: RecipeForm, workdir: Workdir = ".", until: Until = ALL) -> 
         steps.start(benchmark)
         steps.start(report)
         steps.start(study)
-        return steps.finish(steps.results())
+        artifacts = steps.results()
+        if steps.cancelled:
+            return Cancelled(message=f"Somebody cancelled it: {AGAIN}.")  # type: ignore[return-value] # becomes the run's state
+        return steps.finish(artifacts)

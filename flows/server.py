@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 import socket
 import sys
-import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,10 @@ from filelock import Timeout
 from facegan.errors import UserError
 from flows import address
 from flows.children import Child, begin_child
+from flows.scratch import scratch
 
 PATIENCE_S = 180.0
+RESTARTS = 3
 HOSTS = (
     "FACEGAN_HOSTS"  # names by which a server is called; none others, so that no web page reaches it by its own name
 )
@@ -58,12 +62,14 @@ def prefect_server(workdir: Path) -> Iterator[None]:
                 _flush()
         return
     with contextlib.ExitStack() as stack:
-        home = stack.enter_context(_home(workdir))
+        home, only_ours = stack.enter_context(_home(workdir))
         password = f"facegan:{secrets.token_urlsafe(24)}"
         changes = {"PREFECT_HOME": str(home), "PREFECT_API_AUTH_STRING": password, "PREFECT_API_URL": ""}
         stack.enter_context(_environment(changes))
         os.environ["PREFECT_API_URL"] = stack.enter_context(_running(home, password))
         _reread_settings()
+        if only_ours:
+            _bury_dead_runs()
         try:
             yield
         finally:
@@ -84,22 +90,26 @@ def _check_there() -> None:
 
 
 @contextlib.contextmanager
-def _home(workdir: Path) -> Iterator[Path]:
-    """A private folder; of two commands at once in one workdir the second gets a folder that it deletes."""
+def _home(workdir: Path) -> Iterator[tuple[Path, bool]]:
+    """A private folder, and whether no other server can be at work on its database.
+
+    Of two commands at once in one workdir the second gets a folder that goes with it.
+    """
     if chosen := os.environ.get("PREFECT_HOME"):
         Path(chosen).mkdir(parents=True, exist_ok=True, mode=0o700)
-        yield Path(chosen)
+        yield Path(chosen), False
         return
     home = address.private_home(workdir)
     lock = address.lock(home)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        with tempfile.TemporaryDirectory(prefix="facegan-prefect-", ignore_cleanup_errors=True) as other:
-            yield Path(other)
+        other = scratch(workdir) / "prefect"
+        other.mkdir(exist_ok=True, mode=0o700)
+        yield other, True
         return
     try:
-        yield home
+        yield home, True
     finally:
         lock.release()
 
@@ -119,17 +129,36 @@ def _environment(changes: dict[str, str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _running(home: Path, password: str) -> Iterator[str]:
-    """Start the server and wait for it; yields the address of its API."""
+    """Start the server and wait for it; yields the address of its API. One that dies is started again.
+
+    The command holds the socket on which the server listens: who calls meanwhile waits for the next one.
+    """
     (home / "server.log").unlink(missing_ok=True)
     with listen("127.0.0.1", 0) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
         settings = {"PREFECT_SERVER_API_AUTH_STRING": password, "PREFECT_API_URL": url}
-        child = start_server({**os.environ, **CALM, **settings}, listener, home / "server.log")
-    try:
-        wait(child, url, home / "server.log")
-        yield url
-    finally:
-        child.stop()
+        start = partial(start_server, {**os.environ, **CALM, **settings}, listener, home / "server.log")
+        children, over = [start()], threading.Event()
+
+        def watch() -> None:
+            while len(children) <= RESTARTS:
+                children[-1].process.wait()
+                if over.is_set():
+                    return
+                children.append(start())
+            listener.close()  # so that nobody waits for ever
+
+        watching = threading.Thread(target=watch, daemon=True)
+        try:
+            wait(children[0], url, home / "server.log")
+            watching.start()
+            yield url
+        finally:
+            over.set()
+            children[-1].stop()
+            if watching.ident is not None:
+                watching.join(timeout=3)
+            children[-1].stop()  # the watcher may just have started one
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -158,11 +187,31 @@ def wait(server: Child, url: str, log: Path, stopping: Callable[[], bool] = lamb
     if stopping():
         return
     tail = "\n".join(log.read_text(errors="replace").splitlines()[-8:])
+    took, free = time.monotonic() - started, shutil.disk_usage(log.parent).free / 1e6
     state = "is not up yet" if server.code is None else f"ended with code {server.code}"
     raise UserError(
-        f"the Prefect server {state} after {time.monotonic() - started:.0f} s:\n{tail}",
+        f"the Prefect server {state} after {took:.0f} s ({free:.0f} MB free there):\n{tail}",
         fix=f"see {log}, or start one yourself (`prefect server start`) and set PREFECT_API_URL",
     )
+
+
+def _bury_dead_runs() -> None:
+    """Mark as Crashed what a killed command left Running: whoever has the database alone knows that all are dead."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, TaskRunFilter
+    from prefect.states import Crashed, State
+
+    alive = {"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}}
+    dead: State[None] = Crashed(
+        message="The command that ran this was killed. Given again, it goes on from the last checkpoint."
+    )
+    with get_client(sync_client=True) as client:
+        while flow_runs := client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(alive)):
+            for run in flow_runs:
+                client.set_flow_run_state(run.id, dead, force=True)
+        while task_runs := client.read_task_runs(task_run_filter=TaskRunFilter.model_validate(alive)):
+            for task in task_runs:
+                client.set_task_run_state(task.id, dead, force=True)
 
 
 def _reread_settings() -> None:

@@ -60,10 +60,9 @@ def promote(
     """
     if force is not None and not force.strip():
         raise ConfigError("--force needs a reason", fix="it is put down in the history: say why")
-    nodes = graph.build(recipe, Forgotten.read(workdir))
-    mine = challenger(recipe, arm, nodes, Store(workdir / "data" / "store"))
-    models = Models(workdir)
-    with models.locked():
+    store, models = Store(workdir / "data" / "store"), Models(workdir)
+    with store.in_use(say), models.locked():
+        mine = challenger(recipe, arm, graph.build(recipe, Forgotten.read(workdir)), store)
         champion = models.current()
         before = _version_of(models, mine)
         if before is not None and before == champion:
