@@ -212,5 +212,5 @@ def test_a_password_is_asked_for_where_others_can_reach_the_server(tmp_path: Pat
             urllib.request.urlopen(f"{api}/admin/version", timeout=20)
         with up.client() as client:
             assert client.read_work_pool("facegan").type == "process"
-        shown = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+        shown = subprocess.run(["ps", "-ww", "-eo", "args"], capture_output=True, text=True, check=True).stdout
         assert password not in shown
