@@ -62,10 +62,9 @@ def ended(client: SyncPrefectClient, run: FlowRun, seconds: float = PATIENCE_S) 
 
 def at_work(up: Up, client: SyncPrefectClient, run: FlowRun) -> None:
     """Wait until its GAN trains."""
+    running(client, run)
     folder = up.workdir / "data" / "store" / "train_gan"
     wait_for(lambda: list(folder.glob("*.incomplete/curve.jsonl")), "training")
-    state = client.read_flow_run(run.id).state
-    assert state is not None and state.is_running()
 
 
 def running(client: SyncPrefectClient, run: FlowRun) -> None:
