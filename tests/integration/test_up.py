@@ -62,10 +62,9 @@ def ended(client: SyncPrefectClient, run: FlowRun, seconds: float = PATIENCE_S) 
 
 def at_work(up: Up, client: SyncPrefectClient, run: FlowRun) -> None:
     """Wait until its GAN trains."""
+    running(client, run)
     folder = up.workdir / "data" / "store" / "train_gan"
     wait_for(lambda: list(folder.glob("*.incomplete/curve.jsonl")), "training")
-    state = client.read_flow_run(run.id).state
-    assert state is not None and state.is_running()
 
 
 def running(client: SyncPrefectClient, run: FlowRun) -> None:
@@ -212,5 +211,5 @@ def test_a_password_is_asked_for_where_others_can_reach_the_server(tmp_path: Pat
             urllib.request.urlopen(f"{api}/admin/version", timeout=20)
         with up.client() as client:
             assert client.read_work_pool("facegan").type == "process"
-        shown = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+        shown = subprocess.run(["ps", "-ww", "-eo", "args"], capture_output=True, text=True, check=True).stdout
         assert password not in shown

@@ -81,7 +81,7 @@ def test_a_run_on_postgres_and_no_word_of_its_password(database: str, tmp_path: 
             state = wait_for(over, "the end of the run")
             assert state.is_completed(), state
         assert not (workdir / "data" / "prefect" / "prefect.db").exists()
-        shown = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+        shown = subprocess.run(["ps", "-ww", "-eo", "args"], capture_output=True, text=True, check=True).stdout
         assert str(workdir) in shown
         kept = [path.read_bytes() for path in workdir.rglob("*") if path.is_file()]
         for text in (shown, up.said(), *(data.decode("utf-8", "replace") for data in kept)):

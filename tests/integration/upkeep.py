@@ -31,7 +31,7 @@ def wait_for(happened: Callable[[], Any], what: str, seconds: float = PATIENCE_S
 
 def below(pid: int) -> dict[int, str]:
     """Every process that descends from `pid`: {pid: command line}."""
-    table = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+    table = subprocess.run(["ps", "-ww", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
     rows = [line.split(None, 2) for line in table.splitlines()]
     found: dict[int, str] = {}
     todo = [pid]
