@@ -42,8 +42,9 @@ def run(workdir: Path) -> None:
         shoot(page, "form-refuses", 6000)  # until the note at the bottom is gone
         seen.option(page, "kimg").fill(str(KIMG))
         run = seen.start(page)
-        seen.open_artifact(page, address, run, "train-gan-progress")
-        seen.until_seen(page, r"kimg/s, .* left")
+        seen.open_artifact(page, address, run, "train-gan-samples")  # by then some stages are over
+        seen.open_artifact(page, address, run, "orl-tiny-stages")
+        seen.until_seen(page, r"stages/min, .* left")
         shoot(page, "progress")
         seen.open_artifact(page, address, run, "train-gan-samples")
         shoot(page, "samples")
