@@ -5,6 +5,7 @@ Runs orl-tiny with a longer training on the ORL faces, in the real pages of `fac
 
 from __future__ import annotations
 
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -49,7 +50,7 @@ def run(workdir: Path) -> None:
         seen.open_artifact(page, address, run, "train-gan-samples")
         shoot(page, "samples")
         seen.tab(page, address, run, "Task Runs")
-        page.get_by_text("Running").nth(1).wait_for()
+        page.get_by_text(re.compile("· seed")).first.wait_for()
         shoot(page, "run", 4000)
         seen.open_artifact(page, address, run, "orl-tiny-verdict")
         shoot(page, "verdict")
