@@ -77,7 +77,7 @@ class RunArtifact:
         now, done = time.monotonic(), self._ran + self._cached
         if self._artifact is not None and (now >= self._next or done == self._total):
             self._next = now + INTERVAL_S / 5
-            guarded(update_progress_artifact, self._artifact, 100 * done / self._total, self.text())
+            guarded(update_progress_artifact, self._artifact, round(100 * done / self._total, 1), self.text())
 
     def text(self) -> str:
         """`7 of 23 stages done (3 cached), 4.2 stages/min, 3 min 50 s left; now train_gan`."""
@@ -124,7 +124,7 @@ class StageArtifacts:
         if now < self._next:
             return
         self._next = now + INTERVAL_S
-        percent, text = 100 * event.done / max(event.total, 1e-12), f"{self._title}: {self._meter.text()}"
+        percent, text = round(100 * event.done / max(event.total, 1e-12), 1), f"{self._title}: {self._meter.text()}"
         if self._progress is None:
             self._progress = create_progress_artifact(percent, f"{self._key}-progress", text)
         else:
@@ -187,6 +187,8 @@ def data_uri(path: Path) -> str:
 
     with Image.open(path) as picture:
         image = picture.convert("RGB")
+    if (times := PICTURE_PX // max(image.size)) > 1:  # pages show pictures as large as they are
+        image = image.resize((times * image.width, times * image.height), Image.Resampling.BICUBIC)
     for side, quality in ((PICTURE_PX, 85), (PICTURE_PX, 60), (PICTURE_PX // 2, 60), (PICTURE_PX // 4, 60)):
         image.thumbnail((side, side))
         buffer = io.BytesIO()

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from facegan.config import Recipe
+from facegan.graph import build
+from facegan.store import Artifact
 from flows import artifacts
 from flows.artifacts import CELL_CHARS, PICTURE_BYTES, PICTURE_PX, TABLE_ROWS, data_uri, slug, small
 
@@ -20,13 +26,13 @@ def test_a_picture_is_small_however_large_it_was(tmp_path: Path, shape: tuple[in
     assert len(uri) <= PICTURE_BYTES and uri.startswith("data:image/jpeg;base64,")
 
 
-def test_a_picture_that_is_small_enough_keeps_its_size(tmp_path: Path) -> None:
-    import base64
-    import io
-
-    Image.new("L", (PICTURE_PX, 300), 80).save(tmp_path / "grey.png")
+@pytest.mark.parametrize(
+    ("size", "shown"), [((PICTURE_PX, 300), (PICTURE_PX, 300)), ((224, 256), (448, 512)), ((1280, 600), (640, 300))]
+)
+def test_a_picture_fills_the_page_and_no_more(tmp_path: Path, size: tuple[int, int], shown: tuple[int, int]) -> None:
+    Image.new("L", size, 80).save(tmp_path / "grey.png")
     data = base64.b64decode(data_uri(tmp_path / "grey.png").partition(",")[2])
-    assert Image.open(io.BytesIO(data)).size == (PICTURE_PX, 300)
+    assert Image.open(io.BytesIO(data)).size == shown
 
 
 def test_a_table_is_cut() -> None:
@@ -43,3 +49,23 @@ def test_what_cannot_be_shown_stops_nothing() -> None:
         raise OSError("the server is gone")
 
     artifacts.guarded(broken)
+
+
+def test_the_run_says_rate_time_left_and_what_works_now(monkeypatch: pytest.MonkeyPatch, recipe: Recipe) -> None:
+    """By hand: 2 of 5 stages after 60 s, one of them made: 1 stage a minute, so 3 minutes for the other 3."""
+    monkeypatch.setattr(artifacts, "guarded", lambda *_: None)  # no server
+    clock = iter([0.0] + [60.0] * 20)
+    monkeypatch.setattr(artifacts.time, "monotonic", lambda: next(clock))
+    run, nodes = artifacts.RunArtifact(), build(recipe)
+    run.planned(recipe, 5)
+    run.finished(nodes[0], artifact("cached"))
+    run.started(nodes[1])
+    run.finished(nodes[1], artifact("ran"))
+    run.started(nodes[2])
+    text = run.text()
+    assert text == f"2 of 5 stages done (1 cached), 1 stages/min, 3 min 00 s left; now {nodes[2].title}"
+
+
+def artifact(state: Literal["cached", "ran"]) -> Artifact:
+    """What a stage made, or what was found."""
+    return Artifact("prepare", "0" * 64, Path(), state)

@@ -5,6 +5,7 @@ Runs orl-tiny with a longer training on the ORL faces, in the real pages of `fac
 
 from __future__ import annotations
 
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -42,13 +43,14 @@ def run(workdir: Path) -> None:
         shoot(page, "form-refuses", 6000)  # until the note at the bottom is gone
         seen.option(page, "kimg").fill(str(KIMG))
         run = seen.start(page)
-        seen.open_artifact(page, address, run, "train-gan-progress")
-        seen.until_seen(page, r"kimg/s, .* left")
+        seen.open_artifact(page, address, run, "train-gan-samples")  # by then some stages are over
+        seen.open_artifact(page, address, run, "orl-tiny-stages")
+        seen.until_seen(page, r"stages/min, .* left")
         shoot(page, "progress")
         seen.open_artifact(page, address, run, "train-gan-samples")
         shoot(page, "samples")
         seen.tab(page, address, run, "Task Runs")
-        page.get_by_text("Running").nth(1).wait_for()
+        page.get_by_text(re.compile("· seed")).first.wait_for()
         shoot(page, "run", 4000)
         seen.open_artifact(page, address, run, "orl-tiny-verdict")
         shoot(page, "verdict")
