@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 RECIPE ?= orl-quick
 
-.PHONY: run test check clean
+.PHONY: run test test-integration check clean
 
 run: $(VENV)/installed
 	$(BIN)/facegan run $(RECIPE)
 
 test: $(VENV)/installed-test
 	$(BIN)/pytest -n 2
+
+test-integration: $(VENV)/installed-test
+	$(BIN)/pytest -m integration tests/integration
 
 check: $(VENV)/installed-test
 	$(BIN)/ruff check
