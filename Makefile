@@ -12,7 +12,9 @@ run: $(VENV)/installed
 test: $(VENV)/installed-test
 	$(BIN)/pytest -n 2
 
-test-integration: $(VENV)/installed-test
+# Real servers and a real browser; as root it installs what Debian has of them.
+test-integration: $(VENV)/installed-integration
+	tests/integration/prepare.sh
 	$(BIN)/pytest -m integration tests/integration
 
 check: $(VENV)/installed-test
@@ -30,6 +32,10 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 $(VENV)/installed-test: $(VENV)/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	touch $@
+
+$(VENV)/installed-integration: $(VENV)/installed-test
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,integration]'
 	touch $@
 
 clean:

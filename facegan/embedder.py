@@ -29,7 +29,9 @@ class Embedder(nn.Module):
     def __init__(self, options: TrainRecognizer, channels: int, size_px: int) -> None:
         super().__init__()
         self.backbone = _backbone(options, channels, size_px)
-        self.project = nn.Linear(self.backbone.num_features, options.embedding_dim, bias=False)
+        # Some backbones (MobileNetV3) widen their features before the classifier that is left out here.
+        width = getattr(self.backbone, "head_hidden_size", None) or self.backbone.num_features
+        self.project = nn.Linear(width, options.embedding_dim, bias=False)
         self.norm = nn.BatchNorm1d(options.embedding_dim)
 
     def forward(self, img: torch.Tensor) -> torch.Tensor:
@@ -92,8 +94,13 @@ def load_embedder(folder: Path, device: torch.device | str = "cpu") -> tuple[Emb
         spec = json.loads((folder / "embedder.json").read_bytes())
     except OSError as error:
         raise UserError(f"no recognizer in '{folder}'", fix="run train_recognizer first") from error
+    return restored(spec, folder / "embedder.safetensors", device), spec
+
+
+def restored(spec: dict[str, Any], weights: Path, device: torch.device | str = "cpu") -> Embedder:
+    """The embedder that `spec` (an `embedder.json`) describes with the weights of a file, in eval mode."""
     options = TrainRecognizer.model_validate({**spec["options"], "pretrained": False})
     net = Embedder(options, spec["channels"], spec["size_px"])
-    net.load_state_dict(load_tensors(folder / "embedder.safetensors"))
+    net.load_state_dict(load_tensors(weights))
     net.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return net.eval().requires_grad_(False), spec
+    return net.eval().requires_grad_(False)

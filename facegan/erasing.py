@@ -4,61 +4,42 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from facegan.errors import UserError
+from facegan import locking
 from facegan.forgetting import OUTSIDE, Found
 from facegan.forgotten import Forgotten
+from facegan.models.registry import LOCK, Models
 
 
 def erase(found: Found, workdir: Path) -> Forgotten:
     """Put the person on the list, then erase every target; a repeated call goes on where one was stopped.
 
-    Raises UserError, before anything is erased, while a run works in `workdir`.
+    Hold the store alone (`Store.alone`) since before `find`. Raises UserError, before anything is erased, while a
+    Prefect server works in `workdir/data/prefect` or a model is promoted.
     """
-    with _alone(found, workdir):
+    with contextlib.ExitStack() as held:
+        for lock in (workdir / "data" / "prefect" / "lock", Models(workdir).root / LOCK):
+            if lock.parent.is_dir():
+                held.enter_context(locking.alone(lock))
         listed = Forgotten.read(workdir).add(found.names | found.photos, workdir)
+        models = [t.path.name for t in found.targets if t.what == "model" and not t.unfinished]
+        Models(workdir).forget(found.names, models)
         for target in found.targets:
             if target.what in OUTSIDE:
                 continue  # not ours: others' files may lie there
             if target.what == "history":
                 for path in target.path.iterdir():
                     if path.name != "lock":  # held, so that no run begins meanwhile
-                        _remove(path)
+                        remove(path)
             else:
-                _remove(target.path)
+                remove(target.path)
                 if target.what == "report":
-                    _unlink_latest(target.path.parent)
+                    unlink_latest(target.path.parent)
     return listed
 
 
-@contextlib.contextmanager
-def _alone(found: Found, workdir: Path) -> Iterator[None]:
-    """Raise UserError where a run is at work on what is to be erased, or begins to be."""
-    busy = UserError("a run is at work in this working directory", fix="wait for it or stop it, then give this again")
-    with contextlib.ExitStack() as stack:
-        home = workdir / "data" / "prefect"
-        locks = [home / "lock"] if home.is_dir() else []
-        for target in found.targets:
-            locks.append(target.path.with_name(target.path.name.removesuffix(".incomplete") + ".lock"))
-        for path in locks:
-            if path.exists() or path.parent == home:
-                lock = FileLock(path, mode=0o600)
-                try:
-                    lock.acquire(timeout=0)
-                except Timeout:
-                    raise busy from None
-                if path.parent == home:
-                    stack.callback(lock.release)
-                else:
-                    lock.release()  # a study has more of them than files that may be open
-        yield
-
-
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
     """Delete a folder or file; a link is deleted, not what it leads to. Raises OSError where something is left."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
@@ -66,7 +47,7 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _unlink_latest(recipe: Path) -> None:
+def unlink_latest(recipe: Path) -> None:
     """Take away `latest` where it leads nowhere, and the folder of a recipe that has no report left."""
     link = recipe / "latest"
     if link.is_symlink() and not link.exists():
@@ -82,7 +63,8 @@ def beyond(found: Found) -> list[str]:
         "imports and exports: those that are known to show them are listed above, for you to delete or make again",
         "reports, pictures, weights or embeddings copied out of this working directory, and what was trained on them",
         "a Prefect server of your own (PREFECT_API_URL, PREFECT_HOME): delete its flow runs of facegan there",
-        "recipe files of yours that name them (prepare.split.frozen), backups, snapshots, and blocks that a disk frees",
+        "recipe files of yours that name them (prepare.split.frozen, prepare.same_people)",
+        "backups, snapshots, and blocks that a disk frees",
     ]
     if found.untold:
         shown = ", ".join(map(str, found.untold[:5])) + (" ..." if len(found.untold) > 5 else "")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
+import os
 import re
+import stat
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,6 +19,7 @@ import pyarrow.parquet as pq
 from facegan import manifest
 from facegan.decoded import FOLDER as DECODED
 from facegan.errors import UserError
+from facegan.models.registry import read_spec
 from facegan.sources.folder import METADATA
 
 RECORD = "record.json"
@@ -40,8 +45,15 @@ class Target:
     @property
     def size_bytes(self) -> int:
         """Of all files in it."""
-        found = [self.path] if self.path.is_file() else self.path.rglob("*")
-        return sum(one.stat().st_size for one in found if one.is_file() and not one.is_symlink())
+        return sum(status.st_size for status in statuses(self.path) if stat.S_ISREG(status.st_mode))
+
+
+def statuses(path: Path) -> Iterator[os.stat_result]:
+    """lstat of a file or folder and of all below it; what goes meanwhile (a run is at work) is left out."""
+    below = (Path(folder, name) for folder, inner, names in os.walk(path) for name in (*inner, *names))
+    for one in itertools.chain([path], below):
+        with contextlib.suppress(FileNotFoundError):
+            yield one.lstat()
 
 
 @dataclass
@@ -62,7 +74,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class _Folder:
+class Folder:
     """A folder of the store: its record (None where it is unfinished) and what its tables say."""
 
     path: Path
@@ -70,15 +82,37 @@ class _Folder:
 
     @property
     def stage(self) -> str:
+        """The stage that made it."""
         return self.path.parent.name
+
+    @property
+    def outputs(self) -> set[str]:
+        """sha256 of its files."""
+        return {str(entry["sha256"]) for entry in (self.record or {}).get("outputs", {}).values()}
+
+    @property
+    def parents(self) -> set[str]:
+        """The fingerprints that it was made from."""
+        made_from = (self.record or {}).get("inputs", {}).values()
+        return {str(entry["fingerprint"]) for entry in made_from if "fingerprint" in entry}
+
+    @property
+    def files(self) -> set[str]:
+        """sha256 of what is no stage and it was made from: a source, weights."""
+        made_from = (self.record or {}).get("inputs", {}).values()
+        return {str(entry["sha256"]) for entry in made_from if "sha256" in entry}
 
 
 def find(names: set[str], workdir: Path, copies: list[Path]) -> Found:
-    """Everything of the identities `names` in a working directory and in `copies` (imports and exports)."""
-    found = Found(set(names))
-    folders = list(_store(workdir / "data" / "store"))
+    """Everything of the identities `names`, and of others that are the same people, in a working directory and `copies`
+    (imports and exports)."""
+    folders = list(folders_of(workdir / "data" / "store"))
+    found = Found(_all_names(names, folders))
     held = [path for path in copies if path.exists()]
-    places = [folder.path for folder in folders if folder.record is not None] + held
+    models = [
+        path for path in sorted((workdir / "data" / "models").glob("*")) if path.is_dir() and not path.is_symlink()
+    ]
+    places = [folder.path for folder in folders if folder.record is not None] + held + models
     for path in places:
         for fact in facts(path):
             if fact.get("identity") in found.names and not fact.get("generator"):
@@ -86,30 +120,41 @@ def find(names: set[str], workdir: Path, copies: list[Path]) -> Found:
     store = _erased(found, folders)
     erased = {target.path.name for target in store}
     outside = [target for path in held if (target := _copy(found, path, erased)) is not None]
+    promoted = [target for path in models if (target := _model(found, path, erased)) is not None]
     reports = _reports(found, workdir, erased)
     history = workdir / "data" / "prefect"
     ours = history.is_dir() and not history.is_symlink()
     prefect = [Target(history, "history", "Prefect's own: pictures and tables of runs")] if ours else []
-    found.targets = [*prefect, *reports, *outside, *store]
+    found.targets = [*prefect, *promoted, *reports, *outside, *store]
+    return found
+
+
+def _all_names(names: set[str], folders: list[Folder]) -> set[str]:
+    """`names`, and the others under which runs took the same people (prepare.same_people)."""
+    found = set(names)
+    groups = [set(one) for f in folders for one in (f.record or {}).get("config", {}).get("same_people", ())]
+    while more := [group for group in groups if group & found and not group <= found]:
+        found.update(*more)
     return found
 
 
 def known(workdir: Path, copies: list[Path]) -> set[str]:
     """Every identity in the manifests and quarantines of a working directory and of imports and exports."""
     places = [
-        f.path for f in _store(workdir / "data" / "store") if f.stage == "prepare" and f.record is not None
+        f.path for f in folders_of(workdir / "data" / "store") if f.stage == "prepare" and f.record is not None
     ] + copies
     return {str(fact["identity"]) for path in places if path.exists() for fact in facts(path) if fact.get("identity")}
 
 
-def _store(root: Path) -> Iterator[_Folder]:
+def folders_of(root: Path) -> Iterator[Folder]:
+    """Every folder of the store at `root`, unfinished ones too, in the order of their paths."""
     for path in sorted(p for p in root.glob("*/*") if p.is_dir()):
         try:
             record = json.loads((path / RECORD).read_bytes())
             record["inputs"].values()
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             record = None
-        yield _Folder(path, None if path.name.endswith(".incomplete") else record)
+        yield Folder(path, None if path.name.endswith(".incomplete") else record)
 
 
 def facts(path: Path) -> Iterator[dict[str, Any]]:
@@ -145,16 +190,16 @@ def _shows(found: Found, fact: dict[str, Any]) -> bool:
     return bool(named or found.photos & {fact.get("image_id"), fact.get("source_sha256")})
 
 
-def _erased(found: Found, folders: list[_Folder]) -> list[Target]:
+def _erased(found: Found, folders: list[Folder]) -> list[Target]:
     """Folders of the store that hold the person, then what was made from them, last made first."""
     words = [json.dumps(name).encode() for name in found.names]
     names: set[str] = set()
     outputs: set[str] = set()
     ordered: list[Target] = []
 
-    def take(folder: _Folder, why: str) -> None:
+    def take(folder: Folder, why: str) -> None:
         names.add(folder.path.name)
-        outputs.update(entry["sha256"] for entry in (folder.record or {}).get("outputs", {}).values())
+        outputs.update(folder.outputs)
         ordered.append(Target(folder.path, folder.stage, why))
 
     for folder in folders:
@@ -175,20 +220,13 @@ def _erased(found: Found, folders: list[_Folder]) -> list[Target]:
     for folder in (f for f in folders if f.record is not None and f.path.name in names and f.stage == "synthesize"):
         found.synthetic += sum(1 for fact in facts(folder.path) if fact.get("generator"))
     there = {folder.path.name for folder in folders}
-    found.untold += [f.path for f in folders if f.path.name not in names and _parents(f) - there]
+    found.untold += [f.path for f in folders if f.path.name not in names and f.parents - there]
     return ordered[::-1]
 
 
-def _descends(folder: _Folder, names: set[str], outputs: set[str]) -> bool:
+def _descends(folder: Folder, names: set[str], outputs: set[str]) -> bool:
     """Whether it was made from a folder among `names`, or from a file (weights, say) that one of them wrote."""
-    made_from = (folder.record or {}).get("inputs", {}).values()
-    return any(entry.get("fingerprint") in names or entry.get("sha256") in outputs for entry in made_from)
-
-
-def _parents(folder: _Folder) -> set[str]:
-    """The fingerprints that it was made from."""
-    made_from = (folder.record or {}).get("inputs", {}).values()
-    return {str(entry["fingerprint"]) for entry in made_from if "fingerprint" in entry}
+    return bool(folder.parents & names or folder.files & outputs)
 
 
 def _copy(found: Found, path: Path, erased: set[str]) -> Target | None:
@@ -200,6 +238,17 @@ def _copy(found: Found, path: Path, erased: set[str]) -> Target | None:
     return Target(path, what, "shows them or descends from them: delete it yourself, or make it again", shown)
 
 
+def _model(found: Found, path: Path, erased: set[str]) -> Target | None:
+    """A version of the model registry that descends from what is erased, or whose manifest held them."""
+    if path.name.endswith(".incomplete"):
+        return Target(path, "model", "unfinished: nothing tells what it was made from")
+    if erased & set(read_spec(path)["lineage"]["stages"].values()):
+        return Target(path, "model", "descends from what holds or names them")
+    if any(_shows(found, fact) for fact in facts(path)):
+        return Target(path, "model", "they were in the manifest of its run")
+    return None
+
+
 def _reports(found: Found, workdir: Path, erased: set[str]) -> list[Target]:
     """Reports of runs that held the person, and the links to them; `found.untold` gets those of unknown origin."""
     store = {path.name for path in (workdir / "data" / "store").glob("*/*")}
@@ -209,7 +258,7 @@ def _reports(found: Found, workdir: Path, erased: set[str]) -> list[Target]:
         if path.parent.name == "published":
             keys: set[str] = set()
         else:
-            keys = {path.name, *_stages(path)}
+            keys = behind_report(path)
         texts = [path / name for name in ("index.html", "report.md", "results.json")]
         if keys & erased:
             targets.append(Target(path, "report", "tells of a run that held them"))
@@ -220,9 +269,10 @@ def _reports(found: Found, workdir: Path, erased: set[str]) -> list[Target]:
     return targets
 
 
-def _stages(report: Path) -> set[str]:
-    """The fingerprints of the stages behind a report, as its results.json tells."""
+def behind_report(report: Path) -> set[str]:
+    """The fingerprints of a report and of the stages behind it, as its results.json tells."""
     try:
-        return {str(stage["key"]) for stage in json.loads((report / "results.json").read_bytes())["stages"]}
+        stages = json.loads((report / "results.json").read_bytes())["stages"]
+        return {report.name, *(str(stage["key"]) for stage in stages)}
     except (OSError, ValueError, KeyError, TypeError):
-        return set()
+        return {report.name}

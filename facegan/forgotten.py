@@ -87,6 +87,10 @@ class Without(SourceConfig):
     def _list(self) -> Forgotten:
         return Forgotten(self.salt, self.digests)
 
+    def knows(self, identity: str) -> bool:
+        """Whether an identity was erased."""
+        return self._list.knows(identity)
+
     def identifying(self) -> dict[str, object]:
         """See SourceConfig."""
         return self.source.identifying()

@@ -11,7 +11,7 @@ from typing import Any
 
 from facegan.config import Arm, Recipe, Runtime, TrainRecognizer
 from facegan.decoded import FOLDER as DECODED
-from facegan.errors import UserError
+from facegan.errors import ConfigError, UserError
 from facegan.events import Context, OnEvent, silent
 from facegan.forgotten import Forgotten
 from facegan.frozen import Frozen
@@ -105,7 +105,8 @@ def _nodes(recipe: Recipe, hashes: dict[str, str], forgotten: Forgotten) -> list
     options = (
         recipe.prepare if source is recipe.prepare.source else recipe.prepare.model_copy(update={"source": source})
     )
-    hashed = {**recipe.prepare.model_dump(mode="json"), "source": source.identifying()}
+    prepared = recipe.prepare.model_dump(mode="json", exclude={"different_people"})  # it changes no run
+    hashed = {**prepared, "source": source.identifying()}
     if (raw := recipe.prepare.source.model_dump_json()) not in hashes:
         hashes[raw] = source.fingerprint()
     found: dict[str, str] = {}
@@ -208,8 +209,8 @@ def _benchmarked(recipe: Recipe) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def _shown(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as a page shows it: all but where files lie and where it runs."""
-    whole = recipe.model_dump(mode="json", exclude={"runtime"})
+    """The recipe as a page shows it: all but where files lie, where it runs and what no stage reads."""
+    whole = recipe.model_dump(mode="json", exclude={"runtime", "promotion"})
     whole["prepare"]["source"] = recipe.prepare.source.identifying()
     if recipe.prepare.align is not None:
         whole["prepare"]["align"]["detector"] = recipe.prepare.align.detector.identifying()
@@ -225,14 +226,27 @@ def input_name(item: Node) -> str:
     return ":".join(str(part) for part in parts if part is not None)
 
 
+def planned(recipe: Recipe, forgotten: Forgotten, until: str | None) -> list[Node]:
+    """The nodes of a run up to the stage `until` (None: all); raises ConfigError where it names no stage of them."""
+    if until is not None and until not in STAGES:
+        raise ConfigError(f"unknown stage '{until}'", fix=f"choose one of: {', '.join(STAGES)}")
+    nodes = build(recipe, forgotten)
+    chosen = upto(nodes, until or last_stage(recipe))
+    if not chosen:
+        have = ", ".join(dict.fromkeys(item.stage for item in nodes))
+        raise ConfigError(f"this recipe has no stage '{until}'", fix=f"its stages are: {have}")
+    return chosen
+
+
 def upto(nodes: list[Node], stage: str) -> list[Node]:
-    """The nodes of `stage` and all that they need, in order; raises UserError for an unknown stage."""
-    if stage not in STAGES:
-        raise UserError(f"unknown stage '{stage}'", fix=f"choose one of: {', '.join(STAGES)}")
+    """The nodes of `stage` and all that they need, in order."""
     wanted: set[str] = set()
     for item in reversed(nodes):
         if item.stage == stage or item.key in wanted:
             wanted |= {item.key, *(needed.key for needed in item.needs.values())}
+    if not wanted:
+        have = ", ".join(dict.fromkeys(item.stage for item in nodes))
+        raise ConfigError(f"this recipe has no stage '{stage}'", fix=f"its stages are: {have}")
     return [item for item in nodes if item.key in wanted]
 
 

@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
+from facegan import locking
 from facegan.errors import UserError
 
 State = Literal["ran", "resumed", "cached"]
@@ -165,6 +166,19 @@ class Store:
         """Where the outputs of a stage lie."""
         return self.root / stage / key
 
+    @contextlib.contextmanager
+    def in_use(self, say: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+        """Nothing is erased meanwhile; waits, and says so, while somebody erases. A run holds this all its life."""
+        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with locking.shared(self.root / "lock", say):
+            yield
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """No run is at work meanwhile; raises UserError that names it where one is."""
+        with locking.alone(self.root / "lock"):
+            yield
+
     def lookup(self, stage: str, key: str, inputs: dict[str, Artifact]) -> tuple[Artifact | None, str]:
         """A verified hit, or None and the reason why there is none."""
         record, reason = verify(self.folder(stage, key))
@@ -195,7 +209,7 @@ class Store:
         key = fingerprint(stage, version, config, {**raw, **{n: a.fingerprint for n, a in inputs.items()}})
         final = self.folder(stage, key)
         started = time.monotonic()
-        with self._lock(final, say):
+        with self.in_use(say), self._lock(final, say):
             hit, reason = self.lookup(stage, key, inputs)
             if hit is not None:
                 return hit
@@ -251,11 +265,11 @@ class Store:
             name = path.relative_to(incomplete).as_posix()
             if name != "record.json":
                 outputs[name] = {"sha256": file_sha256(path), "bytes": path.stat().st_size}
-                _fsync(path)
+                fsync(path)
         record = {**record, "outputs": outputs}
         write_atomic(incomplete / "record.json", json.dumps(record, indent=1, sort_keys=True).encode())
         os.replace(incomplete, final)
-        _fsync(final.parent)
+        fsync(final.parent)
         return record
 
 
@@ -269,7 +283,19 @@ def _input(artifact: Artifact) -> dict[str, Any]:
     }
 
 
-def _fsync(path: Path) -> None:
+def point(link: Path, name: str) -> None:
+    """Let a relative link lead to `name`, at once: a reader finds the old one or the new."""
+    if link.is_symlink() and os.readlink(link) == name:
+        return
+    fresh = link.with_name(f".{link.name}-{os.getpid()}")
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(name, target_is_directory=True)
+    os.replace(fresh, link)
+    fsync(link.parent)
+
+
+def fsync(path: Path) -> None:
+    """Bring a file's or a folder's changes to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

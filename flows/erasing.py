@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from facegan.errors import ConfigError
 from facegan.forgetting import OUTSIDE, Target, find, known
 from facegan.forgotten import LIST, copies
 from facegan.reporting.sections import size
+from flows.answer import store_of
 
 ALIKE = 0.8
 
@@ -22,18 +24,21 @@ def forget_person(identity: str, workdir: Path, also: Sequence[Path], yes: bool)
     if missing := [path for path in also if not path.exists()]:
         raise ConfigError(f"--also {missing[0]}: there is nothing", fix="give the folder of an import or export")
     outside = sorted({*copies(workdir), *(path.expanduser().absolute() for path in also)})
-    names, alike = named(identity, known(workdir, outside))
-    found = find(names, workdir, outside)
-    theirs = [target for target in found.targets if target.what != "history" and not target.unfinished]
-    if not theirs:
-        found.targets = []
+    with store_of(workdir).alone() if yes else contextlib.nullcontext():
+        names, alike = named(identity, known(workdir, outside))
+        found = find(names, workdir, outside)
+        theirs = [target for target in found.targets if target.what != "history" and not target.unfinished]
+        if not theirs:
+            found.targets = []
+        told = table(found.targets)
+        if yes:
+            erase(found, workdir)
     counts = f"{found.photos_of_theirs} photos in the store, {found.synthetic} synthetic images that descend from them"
-    lines = [f"{', '.join(sorted(names))}: {counts}"]
-    lines += _table(found.targets) or ["nothing here holds them, or descends from them"]
+    lines = [f"{', '.join(sorted(found.names))}: {counts}"]
+    lines += told or ["nothing here holds them, or descends from them"]
     if alike:
         lines.append(f"others with a similar name are kept: {', '.join(alike)}")
     if yes:
-        erase(found, workdir)
         erased = sum(1 for target in found.targets if target.what not in OUTSIDE)
         total = f"{erased} folders erased; " if erased else ""
         lines.append(f"{total}they stay out of runs and imports with this --workdir (data/{LIST})")
@@ -65,7 +70,7 @@ def _alike(one: str, other: str) -> float:
     return difflib.SequenceMatcher(None, one.casefold(), other.casefold()).ratio()
 
 
-def _table(targets: list[Target]) -> list[str]:
+def table(targets: list[Target]) -> list[str]:
     """A line for each kind of folder and reason: how many, how large, why."""
     groups: dict[tuple[str, str], list[Target]] = {}
     for target in targets:

@@ -37,14 +37,14 @@ def survey(nodes: list[Node], store: Store) -> list[tuple[Node, Artifact | None,
 
 def plan(nodes: list[Node], store: Store) -> list[Planned]:
     """The state of each node, in order."""
-    records = {stage: _records(store, stage) for stage in {item.stage for item in nodes}}
+    records = {stage: records_of(store, stage) for stage in {item.stage for item in nodes}}
     return [_planned(item, hit, why, store, records[item.stage]) for item, hit, why in survey(nodes, store)]
 
 
 def _planned(item: Node, hit: Artifact | None, why: str, store: Store, records: list[dict[str, Any]]) -> Planned:
     if hit is not None:
         return Planned(item, "cached", "verified", 0.0, 0)
-    near, changes = _nearest(item, records)
+    near, changes = nearest(item, records)
     seconds = None if near is None else float(near["duration_s"])
     size = None if near is None else sum(int(entry["bytes"]) for entry in near["outputs"].values())
     folder = store.folder(item.stage, item.key)
@@ -59,7 +59,7 @@ def _planned(item: Node, hit: Artifact | None, why: str, store: Store, records: 
     return Planned(item, "to run", why, seconds, size)
 
 
-def _records(store: Store, stage: str) -> list[dict[str, Any]]:
+def records_of(store: Store, stage: str) -> list[dict[str, Any]]:
     """The readable records of a stage, newest first, one of each config."""
     folder = store.root / stage
     paths = [path for path in folder.glob("*/record.json") if not path.parent.name.endswith(".incomplete")]
@@ -74,7 +74,7 @@ def _records(store: Store, stage: str) -> list[dict[str, Any]]:
     return list(records.values())
 
 
-def _nearest(item: Node, records: list[dict[str, Any]]) -> tuple[dict[str, Any] | None, list[str]]:
+def nearest(item: Node, records: list[dict[str, Any]]) -> tuple[dict[str, Any] | None, list[str]]:
     """The earlier record whose config differs least, the newest of equals; and what changed since, in words.
 
     What changed is told only of the same piece of work: a recognizer of this seed, a merge of this arm. Trials and

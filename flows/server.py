@@ -7,25 +7,30 @@ ends with the pipe that its parent holds and lets in only who knows a password m
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import secrets
+import shutil
 import socket
-import subprocess
 import sys
-import tempfile
 import threading
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from facegan.errors import UserError
+from flows import address
+from flows.children import Child, begin_child
+from flows.scratch import scratch
 
 PATIENCE_S = 180.0
+RESTARTS = 3
+HOSTS = (
+    "FACEGAN_HOSTS"  # names by which a server is called; none others, so that no web page reaches it by its own name
+)
 CALM = {
     "PREFECT__SERVER_EPHEMERAL": "1",  # only the services that a short-lived server needs
     "PREFECT__SERVER_FINAL": "1",
@@ -37,7 +42,7 @@ CALM = {
 
 @contextlib.contextmanager
 def prefect_server(workdir: Path) -> Iterator[None]:
-    """The environment for a flow: the user's server where PREFECT_API_URL is set, else a temporary one.
+    """The environment for a flow: the server of PREFECT_API_URL, else of `facegan up` there, else a temporary one.
 
     The temporary one keeps its database in PREFECT_HOME or, unless that is set, in `workdir/data/prefect`
     (`PREFECT_HOME=... prefect server start` shows it later). Call before prefect is imported.
@@ -48,13 +53,23 @@ def prefect_server(workdir: Path) -> Iterator[None]:
         _check_there()
         yield
         return
+    if up := address.of_up(workdir):
+        with _environment({"PREFECT_HOME": str(address.home(workdir)), **up.client()}):
+            _reread_settings()
+            try:
+                yield
+            finally:
+                _flush()
+        return
     with contextlib.ExitStack() as stack:
-        home = stack.enter_context(_home(workdir))
+        home, only_ours = stack.enter_context(_home(workdir))
         password = f"facegan:{secrets.token_urlsafe(24)}"
         changes = {"PREFECT_HOME": str(home), "PREFECT_API_AUTH_STRING": password, "PREFECT_API_URL": ""}
         stack.enter_context(_environment(changes))
         os.environ["PREFECT_API_URL"] = stack.enter_context(_running(home, password))
         _reread_settings()
+        if only_ours:
+            _bury_dead_runs()
         try:
             yield
         finally:
@@ -75,24 +90,26 @@ def _check_there() -> None:
 
 
 @contextlib.contextmanager
-def _home(workdir: Path) -> Iterator[Path]:
-    """A private folder; of two commands at once in one workdir the second gets a folder that it deletes."""
+def _home(workdir: Path) -> Iterator[tuple[Path, bool]]:
+    """A private folder, and whether no other server can be at work on its database.
+
+    Of two commands at once in one workdir the second gets a folder that goes with it.
+    """
     if chosen := os.environ.get("PREFECT_HOME"):
         Path(chosen).mkdir(parents=True, exist_ok=True, mode=0o700)
-        yield Path(chosen)
+        yield Path(chosen), False
         return
-    home = workdir / "data" / "prefect"
-    home.mkdir(parents=True, exist_ok=True)
-    home.chmod(0o700)
-    lock = FileLock(home / "lock", mode=0o600)
+    home = address.private_home(workdir)
+    lock = address.lock(home)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        with tempfile.TemporaryDirectory(prefix="facegan-prefect-", ignore_cleanup_errors=True) as other:
-            yield Path(other)
+        other = scratch(workdir) / "prefect"
+        other.mkdir(exist_ok=True, mode=0o700)
+        yield other, True
         return
     try:
-        yield home
+        yield home, True
     finally:
         lock.release()
 
@@ -112,52 +129,89 @@ def _environment(changes: dict[str, str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _running(home: Path, password: str) -> Iterator[str]:
-    """Start the server and wait for it; yields the address of its API."""
-    ours, theirs = multiprocessing.Pipe()
-    with socket.create_server(("127.0.0.1", 0)) as listener, open(home / "server.log", "w") as log:
-        port = listener.getsockname()[1]
-        handles = (theirs.fileno(), listener.fileno())
-        settings = {
-            "PREFECT_SERVER_API_AUTH_STRING": password,
-            "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
-        }
-        process = subprocess.Popen(
-            [sys.executable, "-m", "flows.server", *map(str, handles)],
-            env={**os.environ, **CALM, **settings},
-            pass_fds=handles,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,  # Ctrl-C is for the command, which then ends the server
-        )
-        theirs.close()
-    try:
-        _wait(process, f"http://127.0.0.1:{port}/api/health", home / "server.log")
-        yield f"http://127.0.0.1:{port}/api"
-    finally:
-        ours.close()
-        process.terminate()
+    """Start the server and wait for it; yields the address of its API. One that dies is started again.
+
+    The command holds the socket on which the server listens: who calls meanwhile waits for the next one.
+    """
+    (home / "server.log").unlink(missing_ok=True)
+    with listen("127.0.0.1", 0) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
+        settings = {"PREFECT_SERVER_API_AUTH_STRING": password, "PREFECT_API_URL": url}
+        start = partial(start_server, {**os.environ, **CALM, **settings}, listener, home / "server.log")
+        children, over = [start()], threading.Event()
+
+        def watch() -> None:
+            while len(children) <= RESTARTS:
+                children[-1].process.wait()
+                if over.is_set():
+                    return
+                children.append(start())
+            listener.close()  # so that nobody waits for ever
+
+        watching = threading.Thread(target=watch, daemon=True)
         try:
-            process.wait(timeout=3)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            wait(children[0], url, home / "server.log")
+            watching.start()
+            yield url
+        finally:
+            over.set()
+            children[-1].stop()
+            if watching.ident is not None:
+                watching.join(timeout=3)
+            children[-1].stop()  # the watcher may just have started one
 
 
-def _wait(process: subprocess.Popen[bytes], health: str, log: Path) -> None:
-    """Until the server answers; raises UserError with the end of its log when it does not."""
+def listen(host: str, port: int) -> socket.socket:
+    """The socket of a server, held by whom starts it (0: any free port); raises UserError when it is not to be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise UserError(
+            f"cannot listen at {host}, port {port}: {error.strerror or error}", fix="give another --port or --host"
+        ) from None
+
+
+def start_server(env: dict[str, str], listener: socket.socket, log: Path) -> Child:
+    """A Prefect server that answers at `listener`, set up by `env`, writing to `log`."""
+    return Child("flows.server", env, log, (listener.fileno(),))
+
+
+def wait(server: Child, url: str, log: Path, stopping: Callable[[], bool] = lambda: False) -> None:
+    """Until the server answers or `stopping`; raises UserError with the end of its log when it does not."""
     started = time.monotonic()
-    while process.poll() is None and time.monotonic() - started < PATIENCE_S:
-        with contextlib.suppress(urllib.error.URLError, OSError):
-            if urllib.request.urlopen(health, timeout=5).status == 200:
-                return
+    while server.code is None and time.monotonic() - started < PATIENCE_S and not stopping():
+        if address.answers(url):
+            return
         time.sleep(0.1)
+    if stopping():
+        return
     tail = "\n".join(log.read_text(errors="replace").splitlines()[-8:])
-    state = "is not up yet" if process.poll() is None else f"ended with code {process.returncode}"
+    took, free = time.monotonic() - started, shutil.disk_usage(log.parent).free / 1e6
+    state = "is not up yet" if server.code is None else f"ended with code {server.code}"
     raise UserError(
-        f"the temporary Prefect server {state} after {time.monotonic() - started:.0f} s:\n{tail}",
+        f"the Prefect server {state} after {took:.0f} s ({free:.0f} MB free there):\n{tail}",
         fix=f"see {log}, or start one yourself (`prefect server start`) and set PREFECT_API_URL",
     )
+
+
+def _bury_dead_runs() -> None:
+    """Mark as Crashed what a killed command left Running: whoever has the database alone knows that all are dead."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, TaskRunFilter
+    from prefect.states import Crashed, State
+
+    alive = {"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}}
+    dead: State[None] = Crashed(
+        message="The command that ran this was killed. Given again, it goes on from the last checkpoint."
+    )
+    with get_client(sync_client=True) as client:
+        while flow_runs := client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(alive)):
+            for run in flow_runs:
+                client.set_flow_run_state(run.id, dead, force=True)
+        while task_runs := client.read_task_runs(task_run_filter=TaskRunFilter.model_validate(alive)):
+            for task in task_runs:
+                client.set_task_run_state(task.id, dead, force=True)
 
 
 def _reread_settings() -> None:
@@ -178,18 +232,18 @@ def _flush() -> None:
         APILogWorker.drain_all(timeout=5)
 
 
-def _serve(parent: int, listener: int) -> None:
+def _serve(pipe: int, listener: int) -> None:
     """In the server's process."""
-    from multiprocessing.connection import Connection
-
-    from facegan.workers import end_with
-
-    os.umask(0o077)
-    threading.Thread(target=end_with, args=(Connection(parent),), daemon=True).start()
+    begin_child(pipe)
     import uvicorn
     from prefect.server.api.server import create_app
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-    config = uvicorn.Config(create_app, factory=True, log_level="error", lifespan="on")
+    def app() -> Any:  # wrapped, not changed: the server calls its own app too, by a name of its own
+        hosts = os.environ.get(HOSTS)
+        return TrustedHostMiddleware(create_app(), allowed_hosts=hosts.split(",")) if hosts else create_app()
+
+    config = uvicorn.Config(app, factory=True, log_level="error", lifespan="on", timeout_graceful_shutdown=2)
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=listener)])
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Protocol
 
 from prefect import Task
 from prefect.futures import PrefectFuture, as_completed
+from prefect.logging import get_run_logger
 from prefect.runtime import task_run
 from prefect.states import Completed, State
 
@@ -19,16 +20,22 @@ from facegan import graph
 from facegan.config import Recipe
 from facegan.events import Event
 from facegan.forgotten import Forgotten
+from facegan.recipe import settled
 from facegan.store import Artifact
-from facegan.workers import Stopped, WorkerKilled, Workers
-from flows.answer import open_store
-from flows.artifacts import StageArtifacts, verdict
+from facegan.workers import AGAIN, Stopped, WorkerKilled, Workers
+from flows.answer import Finished, finish, open_store
+from flows.artifacts import RunArtifact, StageArtifacts, verdict
+from flows.cancelling import when_cancelled
+from flows.room import check_room
 
 RETRIES = 1
 
 
 class Watcher(Protocol):
-    """Who is told what happens while a flow runs in this process: the command's screen."""
+    """Who is told what happens while a flow runs in this process: the command's screen, a log."""
+
+    def planned(self, recipe: Recipe, count: int) -> None:
+        """A run begins: so many stages, cached ones too."""
 
     def started(self, item: graph.Node) -> None:
         """A stage begins to work."""
@@ -64,21 +71,37 @@ class Steps:
     """The nodes of a recipe, as tasks; a context manager that leaves no process behind."""
 
     def __init__(self, recipe: Recipe, workdir: str, until: str | None) -> None:
-        self.recipe, self.workdir = recipe, Path(workdir).expanduser().absolute()
-        self.nodes = graph.upto(graph.build(recipe, Forgotten.read(self.workdir)), until or graph.last_stage(recipe))
+        self.recipe, self.workdir = settled(recipe), Path(workdir).expanduser().absolute()
+        self.until = until
         self.store = open_store(self.workdir)
+        self.nodes: list[graph.Node] = []
+        self._held = ExitStack()
         self._futures: dict[int, PrefectFuture[Artifact]] = {}  # by place in `nodes`
         self._made: dict[str, PrefectFuture[Artifact]] = {}  # by key, the first of each
         self._errors: dict[str, Exception] = {}
         self._workers: Workers | None = None
         self._lock = threading.Lock()
         self._by_key: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self.cancelled = False
+        self._watchers: list[Watcher] = [RunArtifact()]
+        if (watcher := WATCHER.get()) is not None:
+            self._watchers.append(watcher)
 
     def __enter__(self) -> Steps:
+        with ExitStack() as held:
+            held.enter_context(self.store.in_use(_say))  # nobody is forgotten between two stages
+            self.nodes = graph.planned(self.recipe, Forgotten.read(self.workdir), self.until)
+            if warning := check_room(self.nodes, self.store, self.recipe.runtime):
+                get_run_logger().warning(warning)
+            held.enter_context(when_cancelled(self.cancel))
+            for watcher in self._watchers:
+                watcher.planned(self.recipe, len(self.nodes))
+            self._held = held.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop()
+        self._held.close()
 
     def start(self, task: Task[..., Any], *only: str) -> None:
         """Submit one task for each node of the task's stage: those of the arms `only`, or all that are left."""
@@ -102,52 +125,71 @@ class Steps:
 
     def make(self, step: Step, inputs: list[Artifact]) -> Artifact:
         """The artifact of a step: a verified hit, or made by a worker now."""
-        item, watcher = step.item, WATCHER.get()
+        item = step.item
         with self._lock:
             lock = self._by_key[item.key]
         try:
             with lock:  # two arms may be the same work: the second then finds the first's result
                 artifact, _ = graph.lookup(item, self.store, {a.fingerprint: a for a in inputs})
                 if artifact is None:
-                    artifact = self._work(step, inputs, watcher)
+                    artifact = self._work(step, inputs)
         except Exception as error:
             self._errors[item.title] = error
             again = isinstance(error, WorkerKilled | OSError) and (task_run.run_count or 0) <= RETRIES
-            if watcher and again:
+            if again:
                 text = f"{str(error).splitlines()[0]}: trying once more"
-                watcher.event(Event("message", item.title, text))
+                self._event(Event("message", item.title, text))
             raise
         self._errors.pop(item.title, None)
-        if watcher:
+        for watcher in self._watchers:
             watcher.finished(item, artifact)
         return artifact
 
-    def _work(self, step: Step, inputs: list[Artifact], watcher: Watcher | None) -> Artifact:
+    def _event(self, event: Event) -> None:
+        for watcher in self._watchers:
+            watcher.event(event)
+
+    def _work(self, step: Step, inputs: list[Artifact]) -> Artifact:
         with self._lock:
+            if self.cancelled:
+                raise Stopped("the run was cancelled", fix=AGAIN)
             if self._workers is None:
                 self._workers = Workers(self.recipe.runtime)
             workers = self._workers
         with workers.turn(step.rank), StageArtifacts(step.item).shown() as shown:
-            if watcher:
+            for watcher in self._watchers:
                 watcher.started(step.item)
 
             def on_event(event: Event) -> None:
-                if watcher:
-                    watcher.event(event)
+                self._event(event)
                 shown(event)
 
             return workers.run(step.item, self.store, inputs, on_event)
 
     def results(self) -> list[Artifact]:
-        """Wait for all; the artifacts in the order of `nodes`. The first failure stops all and is raised."""
-        with self._first_error():
-            for future in as_completed(list(self._futures.values())):
-                future.result()
+        """Wait for all; the artifacts in the order of `nodes`, none when cancelled. The first failure is raised."""
+        try:
+            with self._first_error():
+                for future in as_completed(list(self._futures.values())):
+                    future.result()
+        except Exception:
+            if self.cancelled:
+                return []
+            raise
         return [self._futures[place].result() for place in range(len(self.nodes))]
 
-    def tell(self, artifacts: list[Artifact]) -> None:
-        """Show the verdict as the flow run's last artifact."""
-        verdict(self.recipe, artifacts[-1])
+    def cancel(self) -> None:
+        """Stop all stages; `results` then gives none."""
+        with self._lock:
+            self.cancelled = True
+        self._stop()
+
+    def finish(self, artifacts: list[Artifact]) -> Finished:
+        """Hand the report out, and show the verdict as the flow run's last artifact."""
+        finished = finish(self.recipe, self.nodes, artifacts, self.workdir)
+        if finished.page is not None:
+            verdict(self.recipe, finished.page)
+        return finished
 
     @contextmanager
     def _first_error(self) -> Iterator[None]:
@@ -162,3 +204,10 @@ class Steps:
     def _stop(self) -> None:
         if self._workers is not None:
             self._workers.stop()
+
+
+def _say(text: str) -> None:
+    """One line for who looks on, at the terminal or in Prefect."""
+    if (watcher := WATCHER.get()) is not None:
+        watcher.event(Event("message", "run", text))
+    get_run_logger().info(text)

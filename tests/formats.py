@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import json
@@ -36,6 +37,26 @@ def write_csv(faces: Path, path: Path) -> Path:
         writer = csv.writer(file)
         writer.writerow(["path", "person"])
         writer.writerows([str(faces / person / name), person] for person, name, _ in listed(faces))
+    return path
+
+
+def uri(data: bytes) -> str:
+    """An image as a data: URI."""
+    return f"data:image/png;base64,{base64.b64encode(data).decode()}"
+
+
+def write_csv64(faces: Path, path: Path, encode: Callable[[bytes], str] = uri) -> Path:
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["person", "image"])
+        writer.writerows([person, encode(data)] for person, _, data in listed(faces))
+    return path
+
+
+def write_parquet64(faces: Path, path: Path, encode: Callable[[bytes], str] = uri) -> Path:
+    rows = listed(faces)
+    columns = {"image": [encode(data) for *_, data in rows], "name": [person for person, *_ in rows]}
+    pq.write_table(pa.table(columns), path, row_group_size=7)
     return path
 
 

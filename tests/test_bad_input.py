@@ -139,6 +139,8 @@ WRITERS: dict[str, Callable[[Path, Path], dict[str, Any]]] = {
     "zip": lambda faces, place: {"kind": "folder", "root": str(formats.write_zip(faces, place / "a.zip"))},
     "csv": as_csv,
     "parquet": lambda faces, place: {"kind": "parquet", "root": str(formats.write_parquet(faces, place / "a.parquet"))},
+    "csv64": lambda faces, place: {"kind": "csv", "root": str(formats.write_csv64(faces, place / "b.csv"))},
+    "parquet64": lambda f, place: {"kind": "parquet", "root": str(formats.write_parquet64(f, place / "b.parquet"))},
     "arrow": as_arrow,
     "webdataset": lambda f, place: {"kind": "webdataset", "root": str(formats.write_webdataset(f, place / "w"))},
     "rec": lambda faces, place: {"kind": "insightface-rec", "root": str(formats.write_rec(faces, place / "rec"))},
@@ -217,7 +219,7 @@ def test_damaged_containers_end_in_words(few: Path, tmp_path: Path, name: str) -
             assert str(error) and error.fix
             refused += 1
             continue
-        assert kind != "cut" or name == "csv" or len(rows) == whole
+        assert kind != "cut" or name.startswith("csv") or len(rows) == whole
         for row in rows:
             json.dumps([row.identity, row.relative, row.license, row.group, row.landmarks])
             try:
@@ -357,7 +359,6 @@ def test_parquet_of_wrong_types(tmp_path: Path, columns: dict[str, list[Any]], s
         (b"path,identity\n", "names no image"),
         (b"path;identity\na;b\n", "no column"),
         (b"\xff\xfe\x00path", "cannot be read as CSV"),
-        (b'path,identity\n"' + b"x" * 200_000 + b'",a\n', "cannot be read as CSV"),
         (b"a,b\n1,2\n", "no column"),
     ],
 )

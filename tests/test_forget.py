@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import tarfile
 from collections.abc import Iterator
@@ -11,7 +12,6 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from drawn import Lab, draw_folder, tiny
-from filelock import FileLock
 from typer.testing import CliRunner, Result
 
 from facegan import graph, manifest
@@ -19,6 +19,7 @@ from facegan.config import Recipe
 from facegan.errors import UserError
 from facegan.forgotten import LIST, Forgotten
 from facegan.sources import SOURCES
+from facegan.store import Store
 from flows import answer
 from flows.cli import main
 
@@ -208,9 +209,11 @@ def test_of_a_whole_run_nothing_is_left(faces: Path, tmp_path: Path) -> None:
 def test_it_waits_for_nobody(spoiled: tuple[Path, Path]) -> None:
     _, workdir = spoiled
     store = workdir / "data" / "store"
-    with FileLock(next((store / "prepare").glob("*.lock"))):
+    with Store(store).in_use():  # as a run has it between two stages
         done = facegan(workdir, "forget", WHO, "--yes")
-    assert done.exit_code == 1 and "a run is at work" in done.output
+    assert (
+        done.exit_code == 1 and "at work in this working directory" in done.output and str(os.getpid()) in done.output
+    )
     assert next(store.glob("prepare/*/record.json")) and not (workdir / "data" / LIST).exists()
 
 

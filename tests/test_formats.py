@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import pickle
 import shutil
@@ -22,6 +23,8 @@ from facegan.config import Prepare
 from facegan.errors import UserError
 from facegan.importing import import_
 from facegan.sources import SOURCES, SourceConfig, SourceImage, _pickled, guess
+from facegan.sources import csv as csv_source
+from facegan.sources._facts import from_base64, in_base64
 from facegan.sources.insightface_bin import read_pairs
 from facegan.store import Artifact
 
@@ -37,12 +40,24 @@ def manifest_config(faces: Path, place: Path) -> dict[str, Any]:
     return {"kind": "manifest", "root": str(place / "imported")}
 
 
+def bare(data: bytes) -> str:
+    """Base64 as MIME has it: without a word what it is, in lines of 76 letters."""
+    return base64.encodebytes(data).decode()
+
+
 WRITERS: dict[str, Write] = {
     "folder": lambda faces, place: {"kind": "folder", "root": str(faces)},
     "zip": lambda faces, place: {"kind": "folder", "root": str(formats.write_zip(faces, place / "a.zip"))},
     "flat zip": lambda faces, place: {"kind": "folder", "root": str(formats.write_zip(faces, place / "a.zip", ""))},
     "csv": csv_config,
     "parquet": lambda faces, place: {"kind": "parquet", "root": str(formats.write_parquet(faces, place / "a.parquet"))},
+    "csv64": lambda faces, place: {"kind": "csv", "root": str(formats.write_csv64(faces, place / "b.csv"))},
+    "bare csv64": lambda f, place: {"kind": "csv", "root": str(formats.write_csv64(f, place / "b.csv", bare))},
+    "parquet64": lambda f, place: {"kind": "parquet", "root": str(formats.write_parquet64(f, place / "b.parquet"))},
+    "bare parquet64": lambda faces, place: {
+        "kind": "parquet",
+        "root": str(formats.write_parquet64(faces, place / "b.parquet", bare)),
+    },
     "datasets": lambda faces, place: {"kind": "parquet", "root": str(formats.write_datasets(faces, place / "hf"))},
     "json": lambda faces, place: {"kind": "webdataset", "root": str(formats.write_webdataset(faces, place / "w"))},
     "cls": lambda faces, place: {
@@ -268,3 +283,42 @@ def test_prepare_takes_every_member(faces: Path, tmp_path: Path) -> None:
     for name in WRITERS:
         made = source(faces, tmp_path / name.replace(" ", ""), name)
         assert Prepare(source=made).source == made
+
+
+def test_text_is_base64_or_a_path() -> None:
+    photo = base64.b64encode(b"\xff\xd8\xff" + bytes(range(200))).decode()
+    assert in_base64(photo) and from_base64(photo)[:3] == b"\xff\xd8\xff"
+    assert in_base64("data:image/jpeg;base64,") and from_base64("data:image/jpeg;base64,") == b""
+    for path in ("/9j/0001.jpg", "/9j/" + "a" * 40, "R0lGOD/faces/ann/" + "a" * 60 + ".gif", "data:x.png", "", None, 3):
+        assert not in_base64(path)
+    for broken in (photo[:-1], photo[:100] + "?" + photo[100:], "data:image/png;base64,###"):
+        with pytest.raises(OSError, match="base64 is broken"):
+            from_base64(broken)
+
+
+def test_a_row_of_a_csv_is_read_again_where_it_lies(tmp_path: Path) -> None:
+    """Quoted line breaks, other letters and empty lines before it; a table that has changed is told."""
+    one, other = (base64.b64encode(b"\xff\xd8\xff" + bytes([n]) * 90).decode() for n in (1, 2))
+    text = (
+        f'\ufeffname,note,image\r\n"Zoë","two\nlines\u2028or three",{one}\r\n\r\nann,,"{other[:40]}\n{other[40:]}"\r\n'
+    )
+    table = tmp_path / "a.csv"
+    table.write_text(text, encoding="utf-8", newline="")
+    rows = list(SOURCES.get("csv")(root=str(table)).rows())
+    assert [row.identity for row in rows] == ["csv/Zoë", "csv/ann"]
+    assert [row.read()[3:] for row in rows] == [bytes([n]) * 90 for n in (1, 2)]
+    table.write_text("name,image\n", encoding="utf-8")
+    for row in rows:
+        with pytest.raises(OSError, match=r"cut short|has changed"):
+            row.read()
+
+
+def test_a_line_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csv_source, "LONGEST", 1000)
+    for field, said in (
+        ("A" * 2000, "a line is longer"),
+        ('"' + ("A" * 90 + "\n") * 20, "field larger than field limit"),
+    ):
+        (tmp_path / "a.csv").write_text("name,image\nann," + field)
+        with pytest.raises(UserError, match=f"cannot be read as CSV: {said}"):
+            list(SOURCES.get("csv")(root=str(tmp_path / "a.csv")).rows())

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from drawn import Lab, draw_lfw, tiny
+from drawn import Lab, draw_face, draw_lfw, tiny
+from PIL import Image
 from pydantic import ValidationError
+from typer.testing import CliRunner
 
 from facegan import manifest, recipe
 from facegan.config import Prepare, Split
@@ -18,6 +20,7 @@ from facegan.errors import ConfigError, UserError
 from facegan.sources.lfw import Lfw, read_people
 from facegan.splits import assign, quotas
 from facegan.store import Artifact
+from flows.cli import main
 
 DEVELOP = {"Ann_Lee": 3, "Bo": 2, "Cy-X": 2, "Di_Da": 1, "Ed": 2, "Flo": 3}
 TEST = {"Gus": 3, "Hal_O": 1, "Ida": 2, "Joe": 1}
@@ -231,3 +234,42 @@ def test_the_real_lfw() -> None:
     assert {side: len(people) for side, people in images.items()} == {"develop": 2132, "test": 3617}
     assert sum(count >= 2 for count in images["test"].values()) == 735 and images["test"].total() == 6548
     assert rows[0].identity == "lfw/AJ_Cook" and rows[0].read().startswith(b"\xff\xd8")
+
+
+# Fetching.
+
+
+def fetched(root: Path) -> Path:
+    """What scikit-learn's fetcher leaves: the lists of pairs, and photos of 250 px, 500 of one person."""
+    photos = root / "lfw_home" / "lfw_funneled"
+    for name, count in {"Ann_Lee": 500, "Bo": 2, "Cy-X": 1}.items():
+        (photos / name).mkdir(parents=True)
+        first = photos / name / f"{name}_0001.jpg"
+        Image.fromarray(draw_face(len(name), 0, 250, 250)).convert("RGB").save(first)
+        for shot in range(2, count + 1):
+            (photos / name / f"{name}_{shot:04d}.jpg").hardlink_to(first)
+    (photos / "pairs_01.txt").write_text("as in the archive")
+    for name in ("pairs.txt", "pairsDevTrain.txt", "pairsDevTest.txt"):
+        (root / "lfw_home" / name).write_text("1\nAnn_Lee\t1\t2\nBo\t1\tAnn_Lee\t2\n")
+    return photos
+
+
+def test_what_the_fetcher_leaves_is_a_source(tmp_path: Path) -> None:
+    """And `facegan fetch` finds it there: nothing is downloaded again."""
+    photos = fetched(tmp_path)
+    said = CliRunner().invoke(main, ["fetch", "lfw", "--out", str(tmp_path)])
+    assert said.exit_code == 0 and f"prepare.source.root={photos}" in said.stdout
+    assert sorted(p.name for p in (tmp_path / "lfw_home").iterdir() if p.is_dir()) == ["lfw_funneled"]
+    rows = list(lfw(photos, photos.parent / "pairsDevTrain.txt").rows())
+    assert Counter((row.identity, row.side) for row in rows) == {
+        ("lfw/Ann_Lee", "develop"): 500, ("lfw/Bo", "develop"): 2, ("lfw/Cy-X", "test"): 1,
+    }  # fmt: skip
+
+
+def test_without_a_network_it_says_where_to_put_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("https_proxy", "http_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens there
+    said = CliRunner().invoke(main, ["fetch", "lfw", "--out", str(tmp_path / "out")])
+    assert said.exit_code == 1 and "LFW cannot be fetched: " in said.stderr and "lfw-funneled.tgz" in said.stderr
+    assert str(tmp_path / "out" / "lfw_home") in said.stderr and "bug" not in said.stderr
+    assert CliRunner().invoke(main, ["fetch", "faces", "--out", str(tmp_path / "out")]).exit_code == 2

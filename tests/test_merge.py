@@ -137,6 +137,17 @@ def test_an_arm_of_one_person_is_refused(tmp_path: Path) -> None:
         run(tmp_path, Arm(real=False, new=True), synthetic=synthetic_rows()[:4])
 
 
+def test_an_arm_whose_synthetic_images_were_all_turned_down_says_so(tmp_path: Path) -> None:
+    said: list[str] = []
+    manifest.write(tmp_path / "real", real_rows(), "prepare", {})
+    for name, rows in (("none", synthetic_rows()[:4]), ("some", synthetic_rows())):
+        manifest.write(tmp_path / name, rows, "synthesize", {})
+        inputs = {"real": tmp_path / "real", "synthetic": tmp_path / name}
+        context = Context(RUNTIME, lambda event: said.append(event.text))
+        merge.run(Merge(), {"arm": Arm(new=True).model_dump(mode="json")}, inputs, tmp_path / "out", context)
+    assert ["no synthetic image is left" in text for text in said].count(True) == 1 and "no synthetic" in said[0]
+
+
 # Duplicates.
 
 

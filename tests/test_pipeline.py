@@ -229,6 +229,24 @@ def test_two_runs_at_once_share_the_work(tmp_path: Path) -> None:
     assert len(list((tmp_path / "data" / "store" / "train_gan").glob("*/record.json"))) == 1
 
 
+def test_a_run_that_is_cancelled_in_prefect_stops(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.states import Cancelling
+
+    workdir = copy_of(finished[0], tmp_path)
+    longer = command(workdir, "--until", "train_gan", "--set", "train_gan.kimg=10000")
+    process = subprocess.Popen(longer, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list(workdir.glob("data/store/train_gan/*.incomplete/curve.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    with get_client(sync_client=True) as client:
+        (run,) = [found for found in client.read_flow_runs() if found.state and found.state.is_running()]
+        client.set_flow_run_state(run.id, Cancelling())
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 1 and "the run was cancelled in Prefect" in said and "goes on" in said, said
+        assert client.read_flow_run(run.id).state_name == "Cancelled"
+
+
 def test_a_study_runs_and_is_then_all_hits(faces: Path, tmp_path: Path) -> None:
     variants = {"one": {"set": {"synthesize.images_per_new": 1}, "x": 1}, "two": {"x": 2}}
     recipe = {

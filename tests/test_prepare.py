@@ -70,6 +70,7 @@ def test_orl_comes_out_whole(lab: Lab) -> None:
         "real/train": 20, "real/val": 6, "real/test": 14,
     }  # fmt: skip
     assert manifest.validate(artifact.path) == []
+    assert not any("people are few" in event.text for event in lab.events)
     table = manifest.read(artifact.path, ["height", "width", "source_sha256", "dataset", "license"])
     assert set(table["height"].to_pylist()) == set(table["width"].to_pylist()) == {48}
     assert set(table["dataset"].to_pylist()) == {"orl"} and len(set(table["source_sha256"].to_pylist())) == 400
@@ -101,6 +102,11 @@ def test_what_cannot_be_used_goes_to_the_quarantine(lab: Lab, faces: Path, tmp_p
     assert summary["files"] == 49 and summary["quarantined"] == 9
     tables = [event for event in lab.events if event.kind == "table"]
     assert any("9 image(s) in the quarantine" in event.text for event in tables)
+
+
+def test_few_people_are_told_so(lab: Lab, faces: Path) -> None:
+    prepared(lab, faces)
+    assert any("4 train people are few" in event.text and "20 people or more" in event.text for event in lab.events)
 
 
 def test_the_bound_on_megapixels_is_an_option(lab: Lab, faces: Path, tmp_path: Path) -> None:

@@ -33,6 +33,10 @@ SIGMA = {"real": 0.75, "real+synthetic": 0.75}
 ARMS: dict[str, Any] = {"real": {}, "real+synthetic": {"existing": True}}
 
 
+LICENSES = {"real+synthetic": {1: ["for research | only"], 2: ["own", "CC0"]}}
+"""Of the arm in splits 1 and 2; all others are "own"."""
+
+
 class World:
     """Fake benchmark outputs of a study: `gain` is how much tighter the arm real+synthetic is, by variant."""
 
@@ -52,7 +56,11 @@ class World:
             for split in splits:
                 for arm, sigma in SIGMA.items():
                     folder = self.folder(f"{variant}:{split}:merge:{arm}")
-                    (folder / "summary.json").write_text(json.dumps({"rows": {"real": 10, "synthetic": 5}}))
+                    summary = {
+                        "rows": {"real": 10, "synthetic": 5},
+                        "licenses": LICENSES.get(arm, {}).get(split, ["own"]),
+                    }
+                    (folder / "summary.json").write_text(json.dumps(summary))
                     for seed in seeds:
                         tight = sigma - (better if arm == "real+synthetic" else 0)
                         self._benchmark(f"{variant}:{split}:benchmark:{arm}:{seed}", split, arm, seed, tight)
@@ -219,6 +227,9 @@ def test_the_page_and_the_tables(world: World, tmp_path: Path) -> None:
     assert "That is: " in advice and f"; {world.dump()['train_recognizer']['steps']} steps." in advice
     assert "is as good as arm “real” with more than 10" in advice and "more than 10" in text
     assert "Splits share people" in text and "0 people" not in text
+    assert told["licenses"] == {"real": ["own"], "real+synthetic": ["CC0", "for research | only", "own"]}
+    assert "- real+synthetic: CC0; for research \\| only; own\n" in text
+    assert "real+synthetic: CC0; for research | only; own</li>" in (tmp_path / "one" / "index.html").read_text()
     assert "Leakage gate" not in text  # nothing synthetic was judged here
     assert str(tmp_path) not in text + (tmp_path / "one" / "index.html").read_text()
 
@@ -238,7 +249,7 @@ def test_the_gates_of_all_splits_stand_on_the_page(tmp_path: Path) -> None:
     out.mkdir()
     study.run(Report(bootstrap=BOOT), {"recipe": world.dump()}, dict(world.inputs), out, Context(RUNTIME))
     text = (out / "report.md").read_text()
-    lines = text[text.index("## Leakage gate") : text.index("## What the verdict means")].splitlines()
+    lines = text[text.index("## Leakage gate") : text.index("## Licences")].splitlines()
     assert [line.replace("\u00a0", " ") for line in lines if line.startswith("| ")][1:] == [
         "| kept | 2 of 3 | 2 of 120 | 0.970 (threshold 0.950) | 90 % | 3 of 30 | 3 of 18 | 50 % to 100 % |"
     ]

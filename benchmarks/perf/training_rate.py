@@ -36,9 +36,10 @@ import torch
 import torch.nn.functional as F
 
 from facegan.augment import Augmenter
-from facegan.config import Arm, Recipe, Runtime, TrainRecognizer
+from facegan.config import Arm, Recipe, Runtime, TrainGan, TrainRecognizer
 from facegan.embedder import Embedder, to_input
 from facegan.events import Context, Event, silent
+from facegan.gans import AdversarialConfig
 from facegan.gans.networks.io import to_tensor
 from facegan.gans.networks.objective import d_loss, diffaugment, g_loss
 from facegan.images import ManifestImages
@@ -318,7 +319,10 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        lab = Lab(load(args.recipe), Path(folder), torch.device(args.device))
+        recipe = load(args.recipe)
+        if not isinstance(recipe.train_gan.gan, AdversarialConfig):  # it has no loop to measure
+            recipe = recipe.model_copy(update={"train_gan": TrainGan()})
+        lab = Lab(recipe, Path(folder), torch.device(args.device))
         print(f"{args.recipe}, {args.part}, {lab.device}, torch {torch.__version__}\n")
         if args.part == "rates":
             rates(lab, args.steps, args.rounds, args.stages)

@@ -50,8 +50,9 @@ DIFFERENCES = pa.schema(
 )
 
 
-def answer(recipe: dict[str, Any], found: Pooled) -> dict[str, Any]:
-    """`results.json`: the contract's keys for the variant that decides, and every variant's."""
+def answer(recipe: dict[str, Any], found: Pooled, licenses: dict[str, list[str]]) -> dict[str, Any]:
+    """`results.json`: the contract's keys for the variant that decides, and every variant's; `licenses` as from
+    `licences`."""
     variants: dict[str, dict[str, Any]] = {}
     for variant in found.variants:
         arms: dict[str, dict[str, Any]] = {arm: {} for arm in recipe["arms"]}
@@ -72,16 +73,27 @@ def answer(recipe: dict[str, Any], found: Pooled) -> dict[str, Any]:
         variants[variant.name] = {"x": variant.x, "arms": arms, "comparisons": compared, "chosen": chosen}
     claim = variants[recipe["study"]["claim"]]
     comparison = {**claim["comparisons"][recipe["comparison"]["arm"]], "variant": recipe["study"]["claim"]}
-    return {"recipe": recipe["name"], "arms": claim["arms"], "comparison": comparison, "variants": variants}
+    named = {"recipe": recipe["name"], "arms": claim["arms"], "comparison": comparison, "licenses": licenses}
+    return {**named, "variants": variants}
+
+
+def licences(recipe: dict[str, Any], inputs: dict[str, Path]) -> dict[str, list[str]]:
+    """For each arm the licences of all that its weights have learned from, in any variant and split."""
+    found: dict[str, set[str]] = {arm: set() for arm in recipe["arms"]}
+    for variant in recipe["study"]["variants"]:
+        for split in recipe["study"]["splits"]:
+            for item in sections.licences(recipe, pooled.cell_inputs(inputs, variant, split)):
+                found[item["arm"]].update(item["licenses"])
+    return {arm: sorted(names) for arm, names in found.items()}
 
 
 def _numbers(values: Any) -> list[float | None]:
     return [float(value) if value == value else None for value in values]
 
 
-def write(out: Path, recipe: dict[str, Any], found: Pooled) -> dict[str, Any]:
+def write(out: Path, recipe: dict[str, Any], found: Pooled, licenses: dict[str, list[str]]) -> dict[str, Any]:
     """Write `results.json`, `results.parquet` (each recognizer) and `differences.parquet`; returns the answer."""
-    told = answer(recipe, found)
+    told = answer(recipe, found, licenses)
     write_atomic(out / "results.json", json.dumps(told, indent=1, allow_nan=False).encode())
     rows, apart = [], []
     decides = (recipe["study"]["claim"], recipe["comparison"]["arm"], recipe["comparison"]["metric"])
@@ -145,6 +157,7 @@ def context(
         "worth": None if curve is None else _worth(recipe, curve),
         "ablation": _ablation(recipe, found, told),
         "audited": _audited(recipe, inputs),
+        "licences": [{"arm": arm, "licenses": names} for arm, names in told["licenses"].items()],
         "drawn": drawn,
         "limits": study_words.limits(recipe, comparison, found.n_people),
         "terms": words.TERMS,

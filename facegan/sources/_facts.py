@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import errno
 import json
 import math
 import re
@@ -15,6 +17,9 @@ from facegan.sources import SourceImage, refuse, text
 
 IDENTITY = ("identity", "identity_name", "person", "person_id", "subject", "subject_id", "name", "label", "class", "id")
 IMAGE = ("image", "jpg", "png", "path", "file_name", "filename", "file", "image_path", "bytes")
+
+
+_ENCODED = re.compile(r"data:[\w/+.=;-]{0,100};base64,|/9j/|iVBORw0KGgo|R0lGOD|UklGR")
 
 
 class Names(Protocol):
@@ -107,6 +112,25 @@ def _words(value: Any, what: str) -> str | None:
 
 def _sha256(value: Any) -> str | None:
     return value if isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) else None
+
+
+def in_base64(value: object) -> bool:
+    """Whether a text is an image in base64 and no path: a data: URI, or as a JPEG, PNG, GIF or WebP begins."""
+    found = _ENCODED.match(value) if isinstance(value, str) else None
+    if found is None or not isinstance(value, str):
+        return False
+    uri = value.startswith("data:")
+    return uri or (len(value) >= 64 and re.fullmatch(r"[A-Za-z0-9+/=\s]*", value[:200]) is not None)
+
+
+def from_base64(value: str) -> bytes:
+    """The bytes of such a text; raises OSError where it is cut short or holds what is no base64."""
+    found = _ENCODED.match(value)
+    start = found.end() if found and value.startswith("data:") else 0
+    try:
+        return base64.b64decode("".join(value[start:].split()), validate=True)
+    except ValueError as error:
+        raise OSError(errno.EINVAL, f"its base64 is broken: {error}") from error
 
 
 def column(wanted: str | None, names: Iterable[str], usual: tuple[str, ...], what: str, where: Path) -> str:

@@ -1,4 +1,4 @@
-"""Labeled Faces in the Wild, aligned, from a folder or a zip of your own: nothing is downloaded."""
+"""Labeled Faces in the Wild, aligned, from a folder or a zip of your own: a source downloads nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from facegan.sources import SOURCES, Side, SourceConfig, SourceImage
 from facegan.sources._zip import members
 
 LICENSE = "Labeled Faces in the Wild (Huang et al. 2007), for research; the photos are their owners'"
-HERE = "put the aligned LFW there (NAME/NAME_0001.jpg, a folder or a .zip of it), or set prepare.source.root"
+HERE = (
+    "put the aligned LFW there (NAME/NAME_0001.jpg, a folder or a .zip of it), or set prepare.source.root; where there "
+    "is internet `facegan fetch lfw` gets it"
+)
 VIEW1 = (
     "give LFW's own pairsDevTrain.txt (View 1) as prepare.source.pairs, or null and a prepare.split with test people"
 )

@@ -1,4 +1,4 @@
-"""Parquet files with images in them, or with paths of images; a Hugging Face datasets folder too."""
+"""Parquet files with images in them (bytes or base64), or with paths of images; a Hugging Face datasets folder too."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pydantic import Field
 
 from facegan.errors import UserError
 from facegan.sources import SOURCES, OwnFaces, SourceImage, refuse
-from facegan.sources._facts import IDENTITY, IMAGE, column, image, inside
+from facegan.sources._facts import IDENTITY, IMAGE, column, from_base64, image, in_base64, inside
 from facegan.sources._table import Table, class_names, files
 
 FACTS = ("dataset", "source", "license", "group", "landmarks", "source_sha256")
@@ -59,14 +59,14 @@ class Parquet(OwnFaces):
         schema = table.schema
         who = column(self.identity_column, (n for n in schema.names if n != where), IDENTITY, "identity", table.path)
         _check_type(schema.field(who).type, _is_name, who, "text or whole numbers", table.path)
-        path_column = _path_column(schema, where, table.path)
+        path_column = _path_column(schema, where, table.path) if by_name else None
         columns = [who, *(name for name in FACTS if name in schema.names and name not in (who, where))]
         images, names = Path(self.images).expanduser() if self.images else table.path.parent, class_names(schema, who)
         for number, said in enumerate(table.rows([*columns, *([path_column] if path_column else [])])):
             person, path = said[who], said.get(path_column) if path_column else None
             if names is not None and isinstance(person, int) and 0 <= person < len(names):
                 person = names[person]
-            relative = path if by_name and path else f"{shard}/{number:08d}"
+            relative = path or f"{shard}/{number:08d}"
             reader = partial(_read, table.reader(where, number), images)
             yield image(self, said, person, relative, table.path, reader)
 
@@ -85,7 +85,7 @@ def all_named_once(tables: list[Table], where: list[str]) -> bool:
             return False
         for said in table.rows([path_column]):
             path = said[path_column]
-            if not path or path in seen:
+            if not path or path in seen or in_base64(path):
                 return False
             seen.add(path)
     return True
@@ -121,13 +121,15 @@ def _is_image(kind: pa.DataType) -> bool:
 
 
 def _read(value_of: Callable[[], Any], images: Path) -> bytes:
-    """The bytes that a table holds, or those of the file that it names; raises OSError."""
+    """The bytes that a table holds, in base64 too, or those of the file that it names; raises OSError."""
     value: Any = value_of()
     path = value if isinstance(value, str) else None
     if isinstance(value, dict):
         value, path = value["bytes"], value["path"]
     if isinstance(value, bytes):
         return value
+    if in_base64(value):
+        return from_base64(value)
     if not path:
         refuse("the table holds no image there")
     try:

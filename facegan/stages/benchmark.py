@@ -89,7 +89,8 @@ def gate(train: Path, test: Path) -> None:
         if shared:
             raise UserError(
                 f"{len(shared)} {what} on both sides of train and test, such as {sorted(shared)[0]}",
-                fix="the benchmark would be worthless: remove them from the source or split it otherwise",
+                fix="the benchmark would be worthless: remove them from the source, name who is one person in "
+                "prepare.same_people (`facegan overlap` finds them), or split it otherwise",
             )
     parents = {parent for row in trained["parents"].to_pylist() for parent in row or []}
     if leaked := parents & set(tested["identity"].to_pylist()):

@@ -57,7 +57,8 @@ def run(options: Merge, extra: dict[str, Any], inputs: dict[str, Path], out: Pat
     if len(people) < 2:
         raise UserError(
             f"an arm needs two people or more to learn from, got {len(people)}",
-            fix="look at the filters of synthesize in the report, or give the arm more rows",
+            fix="the filters of synthesize left too few (its filters.json says why): give the source more people, or "
+            "the arm more rows",
         )
     label = {name: number for number, name in enumerate(people)}
     labelled = ({**r, "label": label[r["identity"]]} for r in faces.rows(rows))
@@ -75,6 +76,8 @@ def run(options: Merge, extra: dict[str, Any], inputs: dict[str, Path], out: Pat
         "licenses": licences.names(faces.license[rows].tolist()),
     }
     write_atomic(out / "summary.json", json.dumps(summary, indent=1).encode())
+    if arm.synthetic and real == len(rows):
+        context.say("no synthetic image is left: this arm learns from the real photos alone, and can gain nothing")
     context.say(f"{len(people)} people, {real} real and {len(rows) - real} synthetic images")
 
 

@@ -14,18 +14,25 @@ from PIL import Image
 
 from facegan import manifest, quality, quarantine, rejected
 from facegan.alignment import Aligner
-from facegan.config import Prepare
+from facegan.config import Prepare, SplitName
 from facegan.decoded import Decoded, Outcome, photo_key
 from facegan.errors import UserError
 from facegan.events import Context
 from facegan.images import BadFace, BadImage, decode, encode_png, points_to_square, to_eight_bits, to_square
+from facegan.same_people import LEFT_OUT, decided
 from facegan.sources import SourceImage
 from facegan.splits import assign, thin
 from facegan.stages import VERSIONS
 from facegan.store import digest, package_versions, write_atomic
 
-LATER = {"source", "split", "min_images", "train_images", "val_images", "train_identities"}
+LATER = {
+    *("source", "split", "min_images", "train_images", "val_images", "train_identities"),
+    *("same_people", "different_people", "left_out"),
+}
 """Options that do not decide what becomes of a single photo: all others do."""
+
+FEW, WANTED = 8, 20
+"""Train people below which a run is told that they are few, and people in all that it should have."""
 
 
 def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
@@ -35,10 +42,12 @@ def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: P
     The quarantine's `split` is that of the person, null where they have none since they are left out.
     The summary counts as `not_used` what train_identities, train_images and val_images left out. Photos that an
     earlier run of the same options decoded (below `context.cache`) are not decoded again. Raises UserError when fewer
-    than two people are left for each of train, val and test.
+    than two people are left for each of train, val and test, or a train and a test person share a photo.
     """
     bad: list[dict[str, str]] = []
-    sources = list(options.source.rows())
+    listed = list(options.source.rows())
+    sources, left_out = decided(options, listed)
+    bad += [{"file": item.relative, "identity": item.identity, "reason": LEFT_OUT} for item in left_out]
     shown = rejected.Rejected()
     readable = list(_read(sources, options, bad, shown, context))
     readable.sort(key=quarantine.by_person)  # sources list images as they are quick to read
@@ -51,9 +60,10 @@ def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: P
             bad.append({"file": item["file"], "identity": item["identity"], "reason": reason})
     kept = [item for item in readable if item["identity"] not in few]
     split = assign(sorted({item["identity"] for item in kept}), options.split, held)
-    _check(split, counts, options, len(sources), bad)
+    _check(split, counts, options, len(listed), bad)
     usable = len(split), len(kept)
     split, kept = thin(split, kept, options)
+    _check_sides(split, kept)
     rows = (_row(item, split[item["identity"]], options.size_px) for item in kept)
     manifest.write(out, rows, "prepare", {})
     whose = {**dict.fromkeys(held, "test"), **split}
@@ -61,8 +71,8 @@ def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: P
     people: Counter[str] = Counter(split.values())
     images: Counter[str] = Counter(split[item["identity"]] for item in kept)
     splits = {s: {"identities": people[s], "images": images[s]} for s in manifest.SPLITS}
-    summary = {
-        "files": len(sources),
+    summary: dict[str, Any] = {
+        "files": len(listed),
         "quarantined": len(bad),
         "splits": splits,
     }
@@ -74,6 +84,11 @@ def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: P
         context.table([{"what": w, "images": n} for w, n in shown.counts(len(readable)).items()], "faces found")
     write_atomic(out / "summary.json", json.dumps(summary, indent=1).encode())
     context.table([{"split": s, **v} for s, v in splits.items()], "people and images of each split")
+    if people["train"] < FEW:
+        context.say(
+            f"{people['train']} train people are few: a generator can make little of them that is new, and the filters "
+            f"turn most of it down; {WANTED} people or more in all give a verdict that can tell"
+        )
     if bad:
         context.table(sorted(bad, key=quarantine.by_person)[:20], f"{len(bad)} image(s) in the quarantine")
 
@@ -190,6 +205,20 @@ def _check(
         f"too few usable people in {getattr(options.source, 'root', options.source.kind)}: train {people['train']}, "
         f"val {people['val']}, test {people['test']}, of two and more that each needs (from {files} files; people "
         f"need {options.min_images} or more readable images; {seen})",
-        fix="give at least six people with two images or more each (twenty and more for a verdict that can tell)"
+        fix=f"give at least six people with two images or more each ({WANTED} and more for a verdict that can tell)"
         + (", or prepare.split.by=rank, which fills every split" if options.split.by == "hash" else ""),
     )
+
+
+def _check_sides(split: dict[str, SplitName], kept: list[dict[str, Any]]) -> None:
+    """Raise UserError where the same bytes are a photo of a train and of a test person: see benchmark.gate."""
+    trained = {item["source_sha256"]: item for item in kept if split[item["identity"]] == "train"}
+    for item in kept:
+        same = trained.get(item["source_sha256"]) if split[item["identity"]] == "test" else None
+        if same is not None:
+            raise UserError(
+                f"the same photo stands in train and in test: '{same['file']}' of {same['identity']} is "
+                f"'{item['file']}' of {item['identity']}",
+                fix="name both in prepare.same_people, or one in prepare.left_out, or delete one of the files; "
+                "`facegan overlap` finds others",
+            )

@@ -24,7 +24,7 @@ def run(options: Report, extra: dict[str, Any], inputs: dict[str, Path], out: Pa
         context.progress(done, total, "recognizers judged")
 
     found = pooled.measure(recipe, inputs, options.bootstrap, options.seed, progress)
-    told = study_page.write(out, recipe, found)
+    told = study_page.write(out, recipe, found, study_page.licences(recipe, inputs))
     curve = efficiency.measure(recipe, found)
     figures = [study_figures.differences(recipe, found.variants)]
     if curve is not None:

@@ -1,0 +1,60 @@
+"""Names that may be one person's, spelled in two ways."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable
+
+NUMBERED = 4
+"""More names than this that differ in a number alone are numbered people, not spellings of one name."""
+SHORTEST = 5
+"""Letters of the shortest name in which one letter more, less or other counts as the same name."""
+
+
+def key(identity: str) -> str:
+    """What is left of `dataset/name` without the dataset, case, accents, punctuation and the order of its words."""
+    name = unicodedata.normalize("NFKD", identity.partition("/")[2] or identity)
+    words = re.findall(r"\w+", "".join(c for c in name if not unicodedata.combining(c)).casefold().replace("_", " "))
+    return " ".join(sorted(words))
+
+
+def alike(identities: Iterable[str]) -> set[tuple[str, str]]:
+    """Pairs (sorted) of identities with the same key, with keys one letter apart, or that differ by a number alone.
+
+    Found by what keys share when a letter is left out (Mor and Fraenkel 1982), so that time grows with the number of
+    names. Digits count as they are: s1 and s2 are two people.
+    """
+    names: dict[str, list[str]] = defaultdict(list)
+    for identity in sorted(set(identities)):
+        names[key(identity) or identity].append(identity)
+    near: dict[str, set[str]] = defaultdict(set)
+    stems: dict[str, set[str]] = defaultdict(set)
+    for one in names:
+        near[one].add(one)
+        stems[_stem(one)].add(one)
+        if len(one) >= SHORTEST:
+            for place in range(len(one)):
+                near[one[:place] + one[place + 1 :]].add(one)
+    same = (group for group in stems.values() if len(group) <= NUMBERED)
+    found = {pair for group in same for pair in itertools.combinations(group, 2)}
+    found |= {pair for group in near.values() for pair in itertools.combinations(group, 2) if _near(*pair)}
+    twice = {pair for group in names.values() for pair in itertools.combinations(group, 2)}
+    apart = ((a, b) for one, other in found for a in names[one] for b in names[other])
+    return twice | {(min(pair), max(pair)) for pair in apart}
+
+
+def _stem(one: str) -> str:
+    """A key without the number among its words, `lee 0001 ann` or `ann lee 2`; itself where it is nothing else."""
+    return " ".join(word for word in one.split() if not word.isdigit()) or one
+
+
+def _near(one: str, other: str) -> bool:
+    """Whether two keys that share what is left without a letter are one letter apart, and alike in their digits."""
+    if min(len(one), len(other)) < SHORTEST or re.findall(r"\d", one) != re.findall(r"\d", other):
+        return False
+    if abs(len(one) - len(other)) == 1:
+        return True
+    return len(one) == len(other) and sum(a != b for a, b in zip(one, other, strict=True)) == 1

@@ -1,0 +1,37 @@
+"""`facegan gc`: shows what no recent report and no promoted model needs; removes it on --yes."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from facegan.errors import ConfigError
+from facegan.garbage import collect, find
+from facegan.reporting.sections import size
+from flows.answer import store_of
+from flows.erasing import table
+
+
+def collect_garbage(workdir: Path, keep: int, days: float, yes: bool) -> list[str]:
+    """Show or remove; return the lines to print. Raises UserError where a run is at work and `yes` is given."""
+    store = store_of(workdir)
+    if not store.root.is_dir():
+        raise ConfigError(f"'{workdir}' has no data/store: no run wrote there", fix="give --workdir")
+    with store.alone() if yes else contextlib.nullcontext():
+        found = find(workdir, keep, days)
+        lines = table(found.targets)
+        total = sum(target.size_bytes for target in found.targets)
+        freed = collect(found) if yes else 0
+    lines.append(f"{found.kept} folders of the store stay, {size(found.kept_bytes)}: {_why(keep, days, found.young)}")
+    if yes:
+        return [*lines, f"freed {size(freed)}: {len(found.targets)} folders and {len(found.locks)} lock files removed"]
+    if not found.targets and not found.locks:
+        return [*lines, "there is nothing to remove"]
+    locks = f" and {len(found.locks)} lock files" if found.locks else ""
+    return [*lines, f"nothing was changed: the same command with --yes frees {size(total)}{locks}"]
+
+
+def _why(keep: int, days: float, young: int) -> str:
+    more = f"; {young} of them belong to no report but are younger than {days:g} days" if young else ""
+    last = "the last report" if keep == 1 else f"the last {keep} reports"
+    return f"{last} of each recipe, promoted models and what they were made from{more}"
