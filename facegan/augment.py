@@ -49,24 +49,31 @@ class Augmenter:
         )
         self.transform = A.Compose([self.flip, self.affine, self.light, self.gamma, self.blur, self.erase])
 
-    def __call__(self, pixels: np.ndarray, seed: int) -> np.ndarray:
-        """(N, H, W, C) uint8 and a seed -> augmented (N, H, W, C) uint8."""
+    def __call__(self, pixels: np.ndarray, seed: int, before: int = 0) -> np.ndarray:
+        """(N, H, W, C) uint8 and a seed -> augmented (N, H, W, C) uint8.
+
+        Of a batch that ranks share, `before` is the number of images that come before these: they are drawn for, so
+        that the ranks together make what one process would.
+        """
         self.transform.set_random_seed(seed % 2**32)
         augmented, shape = np.empty_like(pixels), pixels.shape[1:]
-        matrices = self._matrices(len(pixels), *shape[:2])
+        matrices = self._matrices(before + len(pixels), *shape[:2])
         warp = {"flags": self.affine.interpolation, "borderMode": self.affine.border_mode}
-        for number, image in enumerate(pixels):
-            if self.flip.should_apply():
-                image = cv2.flip(image, 1)
-            if (matrix := matrices[number]) is not None:
+        for number, matrix in enumerate(matrices, -before):
+            flip, table, blur, rectangle = self.flip.should_apply(), self._table(), self._blur(), self._rectangle(shape)
+            if number < 0:
+                continue
+            image = cv2.flip(pixels[number], 1) if flip else pixels[number]
+            if matrix is not None:
                 image = cv2.warpAffine(image, matrix, shape[1::-1], **warp)
-            if (table := self._table()) is not None:
+            if table is not None:
                 image = cv2.LUT(image, table)
-            if self.blur.should_apply():
-                image = self.blur.apply(image, **self.blur.get_params_dependent_on_data({}, {}))
+            if blur is not None:
+                image = self.blur.apply(image, **blur)
             augmented[number] = image.reshape(shape)
-            if self.erase.should_apply():
-                self._rectangle(augmented[number])
+            if rectangle is not None:
+                rows, columns, color = rectangle
+                augmented[number, rows, columns] = color
         return augmented
 
     def _table(self) -> np.ndarray | None:
@@ -105,15 +112,22 @@ class Augmenter:
             matrices[place] = matrix
         return matrices
 
-    def _rectangle(self, image: np.ndarray) -> None:
-        """Fill a random rectangle of an image (H, W, C) with a random colour, as `A.CoarseDropout` draws it."""
-        erase, sides = self.erase, image.shape[:2]
+    def _blur(self) -> dict[str, Any] | None:
+        """The arguments of a blur; None where there is none."""
+        return self.blur.get_params_dependent_on_data({}, {}) if self.blur.should_apply() else None
+
+    def _rectangle(self, shape: tuple[int, ...]) -> tuple[slice, slice, np.ndarray] | None:
+        """Rows, columns and colour (1, C) uint8 of a rectangle in an image (H, W, C), as `A.CoarseDropout` draws them;
+        None where there is none."""
+        erase, sides = self.erase, shape[:2]
+        if not erase.should_apply():
+            return None
         erase.py_random.randint(*erase.num_holes_range)
         ranges = (erase.hole_height_range, erase.hole_width_range)
         sizes = [int(side * erase.random_generator.uniform(*of)) for side, of in zip(sides, ranges, strict=True)]
         y, x = (erase.random_generator.integers(0, side - size + 1) for side, size in zip(sides, sizes, strict=True))
         rng = np.random.default_rng(erase.random_generator.integers(0, 2**32 - 1))
-        image[y : y + sizes[0], x : x + sizes[1]] = rng.integers(0, 256, (1, image.shape[2]), np.uint8)
+        return slice(y, y + sizes[0]), slice(x, x + sizes[1]), rng.integers(0, 256, (1, shape[2]), np.uint8)
 
 
 def _matrix(number: int, **entries: Any) -> np.ndarray:

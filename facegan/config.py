@@ -361,6 +361,9 @@ class Runtime(Frozen):
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     jobs: int = Field(0, ge=0, le=256, description="stages run side by side; 0: two, or one on a GPU")
     threads: int = Field(0, ge=0, le=1024, description="threads of each stage; 0: the cores shared out")
+    nproc_per_node: int = Field(
+        1, ge=1, le=64, description="ranks that train one recognizer together, as torchrun's option; GPUs: one each"
+    )
     log_interval_s: float = Field(1.0, gt=0, description="least time between two progress events of a stage")
 
 

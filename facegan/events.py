@@ -46,7 +46,7 @@ class Context:
         self, runtime: Runtime, on_event: OnEvent = silent, title: str = "", cache: Path | None = None
     ) -> None:
         self.runtime, self.cache = runtime, cache
-        self._send, self._blank = on_event, Event("message", title)
+        self.title, self._send, self._blank = title, on_event, Event("message", title)
         self._last = 0.0
 
     def progress(self, done: float, total: float, unit: str, **values: float) -> None:
@@ -67,6 +67,10 @@ class Context:
     def say(self, text: str) -> None:
         """One line that a person should read."""
         self._emit(kind="message", text=text)
+
+    def relay(self, event: Event) -> None:
+        """Tell what another process of this node has told."""
+        self._send(replace(event, title=self.title))
 
     def _emit(self, **changes: Any) -> None:
         self._send(replace(self._blank, **changes))

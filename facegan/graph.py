@@ -288,6 +288,7 @@ def _environment(runtime: Runtime) -> dict[str, Any]:
     return {
         "device": device,
         "threads": threads,
+        **({"nproc_per_node": runtime.nproc_per_node} if runtime.nproc_per_node > 1 else {}),
         "packages": package_versions(),
         "commit": git_commit(),
     }

@@ -89,13 +89,17 @@ class Heads(nn.Module):
                 self.head_of[members], self.label[members] = len(self.heads), dense
                 self.heads.append(options.head.build(len(people), options.embedding_dim))
 
-    def forward(self, embedding: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
-        """Mean cross-entropy of the rows' embeddings (N, embedding_dim), each under its own head."""
-        total = embedding.new_zeros(())
-        label, head_of = torch.from_numpy(self.label[rows]).to(embedding.device), self.head_of[rows]
+    def forward(self, embedding: torch.Tensor, rows: np.ndarray, part: slice = slice(None)) -> torch.Tensor:
+        """Mean cross-entropy of a batch's `rows`, each under its own head.
+
+        `embedding` (N, embedding_dim) are those of `rows[part]`; the parts' losses add up to that of the batch. All
+        ranks call the same heads, also those of whose people they have none.
+        """
+        total, head_of = embedding.new_zeros(()), self.head_of[rows]
+        label = torch.from_numpy(self.label[rows[part]]).to(embedding.device)
         for place, head in enumerate(self.heads):
-            chosen = torch.from_numpy(np.flatnonzero(head_of == place)).to(embedding.device)
-            if len(chosen):
+            if (head_of == place).any():
+                chosen = torch.from_numpy(np.flatnonzero(head_of[part] == place)).to(embedding.device)
                 own = label[chosen]
                 total = total + F.cross_entropy(head(embedding[chosen], own), own, reduction="sum")
         return total / len(rows)

@@ -29,7 +29,12 @@ from facegan.events import OnEvent, silent
 from facegan.store import Artifact, Store
 
 PRELOAD = ["facegan.preloaded"]
-QUIET = {"NO_ALBUMENTATIONS_UPDATE": "1", "DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+QUIET = {
+    "NO_ALBUMENTATIONS_UPDATE": "1",
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+}
 AGAIN = "run the same command again: it goes on from the last checkpoint"
 
 
@@ -189,7 +194,8 @@ def resolve(runtime: Runtime, on_event: OnEvent = silent) -> Runtime:
     from facegan.training import device_of, threads_of
 
     device = device_of(runtime)
-    jobs = runtime.jobs or (min(2, cores()) if device.type == "cpu" else 1)
+    side_by_side = min(2, cores()) if device.type == "cpu" and runtime.nproc_per_node == 1 else 1
+    jobs = runtime.jobs or side_by_side
     runtime = runtime.model_copy(update={"device": str(device), "jobs": jobs})
     return runtime.model_copy(update={"threads": threads_of(runtime)})
 

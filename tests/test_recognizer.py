@@ -125,9 +125,9 @@ def test_each_step_has_rows_and_chance_of_its_own(recipe: Recipe, lab: Lab, monk
     places, chances = [], []
 
     class Watched(Augmenter):
-        def __call__(self, pixels: np.ndarray, seed: int) -> np.ndarray:
+        def __call__(self, pixels: np.ndarray, seed: int, before: int = 0) -> np.ndarray:
             chances.append(seed)
-            return super().__call__(pixels, seed)
+            return super().__call__(pixels, seed, before)
 
     class Placed(Sampler):
         def batch(self, nimg: int, size: int) -> np.ndarray:

@@ -8,12 +8,26 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from facegan import ranks
+
 EPS = 1e-7  # keeps acos off +-1, where its slope is infinite: finite gradients, 5e-4 rad off at worst
 
 
 def angle_of(cos: Tensor) -> Tensor:
     """The angle in radians; its gradient is finite everywhere and 0 within EPS of cos = +-1."""
     return torch.acos(cos.clamp(-1 + EPS, 1 - EPS))
+
+
+def moments(values: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Mean and standard deviation of (N,) float over all ranks; None where there is but one value."""
+    if ranks.world_size() == 1:
+        return (values.mean(), values.std()) if len(values) > 1 else None
+    exact = values.double()  # sums of squares cancel
+    count, total, squares = ranks.total(torch.stack([exact.new_tensor(len(values)), exact.sum(), exact.square().sum()]))
+    if count < 2:
+        return None
+    var = ((squares - total.square() / count) / (count - 1)).clamp_min(0)
+    return (total / count).to(values.dtype), var.sqrt().to(values.dtype)
 
 
 class CosineHead(nn.Module):
@@ -95,11 +109,11 @@ class AdaFaceHead(CosineHead):
 
     def margin(self, cos: Tensor, norm: Tensor) -> Tensor:
         norm = norm.clamp(1e-3, 100)
-        if self.training and len(norm) > 1:
+        if self.training and (batch := moments(norm)) is not None:
             self.batches.add_(1)
             weight = (1 / self.batches.to(norm.dtype)).clamp_min(self.t_alpha)
-            self.norm_mean.lerp_(norm.mean(), weight)
-            self.norm_std.lerp_(norm.std(), weight)
+            self.norm_mean.lerp_(batch[0], weight)
+            self.norm_std.lerp_(batch[1], weight)
         z = (self.h * (norm - self.norm_mean) / (self.norm_std + 1e-3)).clamp(-1, 1)
         theta = (angle_of(cos) - self.m * z).clamp(0, math.pi)
         return torch.cos(theta) - (self.m * z + self.m)

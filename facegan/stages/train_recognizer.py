@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from facegan import licences
+from facegan import licences, ranks
 from facegan.augment import Augmenter
 from facegan.checkpoint import Checkpoints, cut_curve, load_tensors, save_tensors
 from facegan.config import TrainRecognizer
@@ -19,23 +19,45 @@ from facegan.embedder import Embedder, embed, to_input
 from facegan.errors import UserError
 from facegan.events import Context
 from facegan.images import KEEP_BYTES, ManifestImages
+from facegan.launch import launch
 from facegan.metrics import eer, pair_scores
 from facegan.mixing import Batches, Heads, groups_of
 from facegan.store import WORK, write_atomic
-from facegan.training import Curve, cosine_lr, device_of, reseed, subseed, threads_of
+from facegan.sync_norm import synchronised
+from facegan.training import Curve, check_finite, cosine_lr, device_of, reseed, subseed, threads_of
 
 
 def run(options: TrainRecognizer, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
     """Write `embedder.safetensors`, `embedder.json`, `curve.jsonl` and `summary.json`.
 
     `inputs` are `train` (a merged manifest, with labels) and `val` (whose val rows choose the weights).
-    Goes on from the newest checkpoint in `out/work`. Raises UserError when the loss is not finite.
+    Goes on from the newest checkpoint in `out/work`, whatever the number of ranks that wrote it. Raises UserError when
+    the loss is not finite, and what `launch` raises. Where a process group has been started already (by a script under
+    torchrun), each of its ranks calls this with the same arguments but for the device.
     """
+    size = max(context.runtime.nproc_per_node, ranks.world_size())
+    if size > options.batch_size:
+        raise UserError(
+            f"{size} ranks share batches of {options.batch_size}: some would have no image",
+            fix="set a smaller runtime.nproc_per_node or a larger train_recognizer.batch_size",
+        )
+    if size > ranks.world_size():
+        launch(train, (options, extra, inputs, out), context)
+    else:
+        train(options, extra, inputs, out, context)
+
+
+def train(
+    options: TrainRecognizer, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context
+) -> None:
+    """What `run` says, in this process: as the only one or as one of several ranks, of whom rank 0 writes."""
     # Data.
     torch.set_num_threads(threads_of(context.runtime))
     device, seed, batch_size = device_of(context.runtime), int(extra["seed"]), options.batch_size
-    train = ManifestImages(inputs["train"], keep_bytes=KEEP_BYTES)
-    val = ManifestImages(inputs["val"], split="val", keep_bytes=KEEP_BYTES)
+    mine, first = ranks.part(batch_size), ranks.rank() == 0
+    keep_bytes = KEEP_BYTES / ranks.world_size()
+    train = ManifestImages(inputs["train"], keep_bytes=keep_bytes)
+    val = ManifestImages(inputs["val"], split="val", keep_bytes=keep_bytes)
     size_px, channels = train.pixels.shape[1], train.pixels.shape[3]
     row_group, augment = groups_of(train), Augmenter(options.augment)
     batches = Batches(row_group, options.use, options.steps, batch_size, seed)
@@ -45,9 +67,8 @@ def run(options: TrainRecognizer, extra: dict[str, Any], inputs: dict[str, Path]
     net = Embedder(options, channels, size_px)
     if options.weights:
         start_from(net, Path(options.weights).expanduser())
-    net.to(device).to(memory_format=torch.channels_last)
+    net = synchronised(net, device).to(device).to(memory_format=torch.channels_last)
     head = Heads(options, train.label, row_group).to(device)
-    forward = torch.compile(net) if options.compile else net
     optimizer = torch.optim.AdamW(decay_groups(net, head, options), lr=options.lr, foreach=True)
     parts: dict[str, Any] = {"net": net, "head": head, "optimizer": optimizer}
 
@@ -55,46 +76,50 @@ def run(options: TrainRecognizer, extra: dict[str, Any], inputs: dict[str, Path]
     checkpoints, step, best = Checkpoints(out / WORK), 0, {"step": 0, "val_eer": math.inf}
     best_net = {name: value.clone() for name, value in net.state_dict().items()}
     curve = Curve(out / "curve.jsonl")
-    if (latest := checkpoints.load_latest()) is not None:
+    if (latest := ranks.first_alone(checkpoints.load_latest)) is not None:
         step, state = latest[0] // batch_size, latest[1]
         for name, part in parts.items():
             part.load_state_dict(state[name])
         best, best_net = state["best"], state["best_net"]
         context.say(f"goes on from step {step} of {options.steps}")
-    cut_curve(curve.path, step * batch_size)
+    if first:
+        cut_curve(curve.path, step * batch_size)
 
     # Train.
+    loss_of = ranks.parallel(Classifier(options, net, head), device)
     every = max(1, options.steps // options.evaluations)
     while step < options.steps:
         nimg = step * batch_size
-        reseed(seed, nimg)
+        reseed(seed, nimg + mine.start)
         net.train()
         rows = batches.rows(step)
-        img = to_input(augment(train.pixels[rows], subseed("augment", seed, nimg)), device)
+        pixels = augment(train.pixels[rows[mine]], subseed("augment", seed, nimg), before=mine.start)
         for group in optimizer.param_groups:
             group["lr"] = options.lr * cosine_lr(step, options.steps, options.warmup)
-        with torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bfloat16"):
-            embedding = forward(img)
-        loss = head(embedding.float(), rows)
+        loss = loss_of(to_input(pixels, device), rows, mine)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        (loss * ranks.world_size()).backward()  # ranks take the mean of their gradients, but their losses add up
         optimizer.step()
         step += 1
 
         # Tell, score val people, save.
-        values = {"loss": loss.item()}
+        values = {"loss": ranks.total(loss).item()}
         if step % every == 0 or step == options.steps:
             values["val_eer"] = val_eer(net, val, device)
             if values["val_eer"] < best["val_eer"]:
                 best = {"step": step, "val_eer": values["val_eer"]}
                 best_net = {name: value.clone() for name, value in net.state_dict().items()}
         context.progress(step, options.steps, "steps", **values)
-        curve.add(step * batch_size, values)
-        if step % every == 0 and step < options.steps:
+        check_finite(step * batch_size, values)
+        if first:
+            curve.add(step * batch_size, values)
+        if first and step % every == 0 and step < options.steps:
             state = {name: part.state_dict() for name, part in parts.items()}
             checkpoints.save(step * batch_size, {**state, "best": best, "best_net": best_net})
 
     # Hand over: with the licences of all that the weights have learned from.
+    if not first:
+        return
     save_tensors(out / "embedder.safetensors", best_net)
     spec = {"options": options.model_dump(mode="json", exclude={"weights"}), "channels": channels, "size_px": size_px}
     given = [f"{licences.UNKNOWN} (weights it started from)"] if options.weights or options.pretrained else []
@@ -104,9 +129,26 @@ def run(options: TrainRecognizer, extra: dict[str, Any], inputs: dict[str, Path]
     write_atomic(out / "summary.json", json.dumps(summary).encode())
 
 
-def val_eer(net: nn.Module, val: ManifestImages, device: torch.device) -> float:
-    """Equal error rate over all pairs of val images; NaN where the net has diverged."""
-    embedding = embed(net, val.pixels, 64, device)
+class Classifier(nn.Module):
+    """Embedder and heads as one: images (N, C, H, W) of `rows[part]` -> their share of the batch's loss."""
+
+    def __init__(self, options: TrainRecognizer, net: nn.Module, head: Heads) -> None:
+        super().__init__()
+        self.in_bfloat16 = options.precision == "bfloat16"
+        self.net, self.head = torch.compile(net) if options.compile else net, head
+
+    def forward(self, img: torch.Tensor, rows: np.ndarray, part: slice) -> torch.Tensor:
+        with torch.autocast(img.device.type, torch.bfloat16, enabled=self.in_bfloat16):
+            embedding = self.net(img)
+        loss: torch.Tensor = self.head(embedding.float(), rows, part)
+        return loss
+
+
+def val_eer(net: nn.Module, val: ManifestImages, device: torch.device, batch_size: int = 64) -> float:
+    """Equal error rate over all pairs of val images; NaN where the net has diverged. Ranks share the embedding."""
+    mine = ranks.part(math.ceil(len(val) / batch_size))  # whole batches, so that the bits do not depend on the ranks
+    images = val.pixels[mine.start * batch_size : mine.stop * batch_size]
+    embedding = ranks.concatenated(embed(net, images, batch_size, device) if len(images) else np.empty(0))
     if not np.isfinite(embedding).all():
         return math.nan
     pairs = pair_scores(embedding, val.codes()[1])

@@ -1,0 +1,109 @@
+"""Ranks: the processes that train one network together, each on its part of every batch (torch.distributed).
+
+Each function here is as good as nothing where there is one process, so that the code around it is the same for both.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+T = TypeVar("T")
+
+
+def rank() -> int:
+    """Which of the ranks this process is, from 0."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """How many ranks there are."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def part(count: int) -> slice:
+    """The places among `count` that are this rank's: an even share, one rank's after the other's."""
+    return slice(rank() * count // world_size(), (rank() + 1) * count // world_size())
+
+
+def total(value: torch.Tensor) -> torch.Tensor:
+    """The sum of a tensor over all ranks, of the same shape; no gradient passes."""
+    return _SumOverRanks.apply(value.detach()) if world_size() > 1 else value.detach()
+
+
+def summed(value: torch.Tensor) -> torch.Tensor:
+    """The sum of a tensor over all ranks, and gradients with it: each rank gets the sum of all ranks' gradients."""
+    result: torch.Tensor = _SumOverRanks.apply(value)
+    return result
+
+
+def concatenated(rows: np.ndarray) -> np.ndarray:
+    """All ranks' rows (n, ...), one rank's after the other's; n may differ, and be 0."""
+    if world_size() == 1:
+        return rows
+    found: list[Any] = [None] * world_size()
+    dist.all_gather_object(found, rows)
+    return np.concatenate([rows for rows in found if len(rows)])
+
+
+def first_alone(work: Callable[[], T]) -> T:
+    """What `work` gives, done by rank 0 before the others do it: it may tidy up files."""
+    if world_size() == 1:
+        return work()
+    done = work() if rank() == 0 else None
+    dist.barrier()
+    return work() if done is None else done
+
+
+def parallel(module: nn.Module, device: torch.device) -> nn.Module:
+    """`module`, whose gradients are then means over the ranks. Not every parameter must take part in every loss."""
+    if world_size() == 1:
+        return module
+    devices = [device] if device.type == "cuda" else None
+    return DistributedDataParallel(
+        module, devices, broadcast_buffers=False, find_unused_parameters=True, gradient_as_bucket_view=True
+    )
+
+
+@contextlib.contextmanager
+def joined(device: torch.device, file: str, which: int, of: int, timeout_s: float) -> Iterator[None]:
+    """Be rank `which` of `of` on one machine, who meet by way of a new `file`; gloo on CPUs, NCCL on GPUs.
+
+    Whoever waits for another rank for longer than `timeout_s` raises RuntimeError.
+    """
+    backend = "gloo"
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        backend = "cpu:gloo,cuda:nccl"
+    if loopback := [name for _, name in socket.if_nameindex() if name in ("lo", "lo0")]:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback[0])  # nobody else's business
+    timeout = timedelta(seconds=timeout_s)
+    dist.init_process_group(backend, init_method=f"file://{file}", rank=which, world_size=of, timeout=timeout)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+class _SumOverRanks(torch.autograd.Function):
+    @staticmethod
+    def forward(_: Any, value: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        value = value.clone()
+        dist.all_reduce(value)
+        return value
+
+    @staticmethod
+    def backward(_: Any, grad: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        grad = grad.clone()
+        dist.all_reduce(grad)
+        return grad
