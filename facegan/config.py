@@ -273,6 +273,21 @@ class Comparison(Frozen):
     confidence: float = Field(0.95, gt=0.5, lt=1)
 
 
+class Promotion(Frozen):
+    """When a trained recognizer becomes the current model (`facegan promote`). No stage reads it.
+
+    Every bound is in the metric's own unit and holds only where the whole interval keeps to it.
+    """
+
+    metric: str | None = Field(None, description="what decides; null: comparison.metric")
+    not_worse_by: float | None = Field(
+        None, ge=0, le=1, description="how much worse than the current model it may be; null: it must be better"
+    )
+    limit: float | None = Field(None, ge=0, le=1, description="the worst value that any model may have; null: none")
+    max_group_loss: float = Field(0.05, ge=0, le=1, description="how much worse it may be in any group of the manifest")
+    too_few: Literal["refuse", "allow"] = Field("refuse", description="where a group has too few people to tell")
+
+
 class Report(Frozen):
     """The page that a person reads."""
 
@@ -351,6 +366,7 @@ class Recipe(Frozen):
         min_length=1,
     )
     comparison: Comparison = Comparison()
+    promotion: Promotion = Promotion()
     study: Study | None = unset(None)
     runtime: Runtime = Runtime()
 
@@ -371,6 +387,8 @@ class Recipe(Frozen):
         measured = [name for benchmark in self.benchmark.benchmarks for name in benchmark.names()]
         if self.comparison.metric not in measured:
             raise ValueError(f"comparison.metric '{self.comparison.metric}' is not measured; {', '.join(measured)} are")
+        if self.promotion.metric not in (None, *measured):
+            raise ValueError(f"promotion.metric '{self.promotion.metric}' is not measured; {', '.join(measured)} are")
         if len(set(measured)) != len(measured):
             raise ValueError(f"two benchmarks measure the same: {', '.join(measured)}; keep one of each kind or name")
         for taken, does in (("guide", "filters"), ("judge", "audits")):

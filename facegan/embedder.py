@@ -92,8 +92,13 @@ def load_embedder(folder: Path, device: torch.device | str = "cpu") -> tuple[Emb
         spec = json.loads((folder / "embedder.json").read_bytes())
     except OSError as error:
         raise UserError(f"no recognizer in '{folder}'", fix="run train_recognizer first") from error
+    return restored(spec, folder / "embedder.safetensors", device), spec
+
+
+def restored(spec: dict[str, Any], weights: Path, device: torch.device | str = "cpu") -> Embedder:
+    """The embedder that `spec` (an `embedder.json`) describes with the weights of a file, in eval mode."""
     options = TrainRecognizer.model_validate({**spec["options"], "pretrained": False})
     net = Embedder(options, spec["channels"], spec["size_px"])
-    net.load_state_dict(load_tensors(folder / "embedder.safetensors"))
+    net.load_state_dict(load_tensors(weights))
     net.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return net.eval().requires_grad_(False), spec
+    return net.eval().requires_grad_(False)

@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 from facegan.errors import UserError
 from facegan.forgetting import OUTSIDE, Found
 from facegan.forgotten import Forgotten
+from facegan.models.registry import LOCK, Models
 
 
 def erase(found: Found, workdir: Path) -> Forgotten:
@@ -21,6 +22,8 @@ def erase(found: Found, workdir: Path) -> Forgotten:
     """
     with _alone(found, workdir):
         listed = Forgotten.read(workdir).add(found.names | found.photos, workdir)
+        models = [t.path.name for t in found.targets if t.what == "model" and not t.unfinished]
+        Models(workdir).forget(found.names, models)
         for target in found.targets:
             if target.what in OUTSIDE:
                 continue  # not ours: others' files may lie there
@@ -40,18 +43,18 @@ def _alone(found: Found, workdir: Path) -> Iterator[None]:
     """Raise UserError where a run is at work on what is to be erased, or begins to be."""
     busy = UserError("a run is at work in this working directory", fix="wait for it or stop it, then give this again")
     with contextlib.ExitStack() as stack:
-        home = workdir / "data" / "prefect"
-        locks = [home / "lock"] if home.is_dir() else []
+        held = [workdir / "data" / "prefect" / "lock", Models(workdir).root / LOCK]
+        locks = [path for path in held if path.parent.is_dir()]
         for target in found.targets:
             locks.append(target.path.with_name(target.path.name.removesuffix(".incomplete") + ".lock"))
         for path in locks:
-            if path.exists() or path.parent == home:
+            if path.exists() or path in held:
                 lock = FileLock(path, mode=0o600)
                 try:
                     lock.acquire(timeout=0)
                 except Timeout:
                     raise busy from None
-                if path.parent == home:
+                if path in held:
                     stack.callback(lock.release)
                 else:
                     lock.release()  # a study has more of them than files that may be open

@@ -21,8 +21,12 @@ from facegan.judges import Embed
 from facegan.judges.dlib import Dlib
 from facegan.judges.onnx import Onnx
 from facegan.metrics import unit_rows
+from facegan.models.registry import SPEC, read_spec
+from facegan.models.using import by_torch
 
-FORMS = "give FILE.onnx, timm:NAME, package.module:callable, dlib, or the folder of a run's train_recognizer"
+FORMS = (
+    "give FILE.onnx, timm:NAME, package.module:callable, dlib, or the folder of a run's train_recognizer or of a model"
+)
 
 
 @dataclass(frozen=True)
@@ -72,10 +76,20 @@ def external(spec: str, asked: Asked, device: Any = "cpu") -> External:
 
 def _stored(spec: str, path: Path, asked: Asked, device: Any) -> External:
     asked.only(spec)
+    if (path / SPEC).is_file():
+        return _promoted(spec, path, device)
     net, said = load_embedder(path, device)
     color: Literal["grey", "rgb"] = "grey" if said["channels"] == 1 else "rgb"
     size = said["size_px"]
     return External(spec, lambda x: embed(net, x, len(x), device), size, f"{color}, {size} px, -1 .. 1", color)
+
+
+def _promoted(spec: str, path: Path, device: Any) -> External:
+    """A version of the model registry: the mirror image is added where its thresholds were chosen so."""
+    said = read_spec(path)["preprocessing"]
+    flip = ", mirror image added" if said["flip"] else ""
+    given = f"{said['color']}, {said['size_px']} px, -1 .. 1{flip}"
+    return External(spec, by_torch(path, device), said["size_px"], given, said["color"])
 
 
 def _onnx(spec: str, path: Path, asked: Asked) -> External:

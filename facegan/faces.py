@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
@@ -43,6 +43,11 @@ class Faces:
     def note(self, text: str) -> str:
         """`text` and the failures."""
         return "; ".join(filter(None, (text, self.failures)))
+
+    def only(self, rows: NDArray[Any]) -> Faces:
+        """Some of the images, by place or bool (N,)."""
+        columns = ("embedding", "identity", "file", "group", "acquired")
+        return replace(self, **{name: getattr(self, name)[rows] for name in columns})
 
     def pooled(self) -> Faces:
         """One row for each (identity, group): its template, the mean of its embeddings of unit length.

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from facegan import manifest
 from facegan.errors import UserError
+from facegan.models.registry import read_spec
 from facegan.sources.folder import METADATA
 
 RECORD = "record.json"
@@ -77,7 +78,10 @@ def find(names: set[str], workdir: Path, copies: list[Path]) -> Found:
     found = Found(set(names))
     folders = list(_store(workdir / "data" / "store"))
     held = [path for path in copies if path.exists()]
-    places = [folder.path for folder in folders if folder.record is not None] + held
+    models = [
+        path for path in sorted((workdir / "data" / "models").glob("*")) if path.is_dir() and not path.is_symlink()
+    ]
+    places = [folder.path for folder in folders if folder.record is not None] + held + models
     for path in places:
         for fact in facts(path):
             if fact.get("identity") in found.names and not fact.get("generator"):
@@ -85,11 +89,12 @@ def find(names: set[str], workdir: Path, copies: list[Path]) -> Found:
     store = _erased(found, folders)
     erased = {target.path.name for target in store}
     outside = [target for path in held if (target := _copy(found, path, erased)) is not None]
+    promoted = [target for path in models if (target := _model(found, path, erased)) is not None]
     reports = _reports(found, workdir, erased)
     history = workdir / "data" / "prefect"
     ours = history.is_dir() and not history.is_symlink()
     prefect = [Target(history, "history", "Prefect's own: pictures and tables of runs")] if ours else []
-    found.targets = [*prefect, *reports, *outside, *store]
+    found.targets = [*prefect, *promoted, *reports, *outside, *store]
     return found
 
 
@@ -195,6 +200,17 @@ def _copy(found: Found, path: Path, erased: set[str]) -> Target | None:
         return None
     what = OUTSIDE[0] if (path / manifest.FOLDER).is_dir() else OUTSIDE[1]
     return Target(path, what, "shows them or descends from them: delete it yourself, or make it again", shown)
+
+
+def _model(found: Found, path: Path, erased: set[str]) -> Target | None:
+    """A version of the model registry that descends from what is erased, or whose manifest held them."""
+    if path.name.endswith(".incomplete"):
+        return Target(path, "model", "unfinished: nothing tells what it was made from")
+    if erased & set(read_spec(path)["lineage"]["stages"].values()):
+        return Target(path, "model", "descends from what holds or names them")
+    if any(_shows(found, fact) for fact in facts(path)):
+        return Target(path, "model", "they were in the manifest of its run")
+    return None
 
 
 def _reports(found: Found, workdir: Path, erased: set[str]) -> list[Target]:

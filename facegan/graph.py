@@ -207,8 +207,8 @@ def _benchmarked(recipe: Recipe) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def _shown(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as a page shows it: all but where files lie and where it runs."""
-    whole = recipe.model_dump(mode="json", exclude={"runtime"})
+    """The recipe as a page shows it: all but where files lie, where it runs and what no stage reads."""
+    whole = recipe.model_dump(mode="json", exclude={"runtime", "promotion"})
     whole["prepare"]["source"] = recipe.prepare.source.identifying()
     if recipe.prepare.align is not None:
         whole["prepare"]["align"]["detector"] = recipe.prepare.align.detector.identifying()

@@ -63,7 +63,9 @@ class Cell:
         return f"{self.variant} · split {self.split}"
 
 
-SAME = ("seeds", "guide_seed", "comparison", "benchmark", "report", "study", "name", "description", "runtime")
+SAME = (
+    "seeds", "guide_seed", "comparison", "promotion", "benchmark", "report", "study", "name", "description", "runtime",
+)  # fmt: skip
 
 
 def cells(recipe: Recipe) -> list[Cell]:

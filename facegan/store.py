@@ -248,11 +248,11 @@ class Store:
             name = path.relative_to(incomplete).as_posix()
             if name != "record.json":
                 outputs[name] = {"sha256": file_sha256(path), "bytes": path.stat().st_size}
-                _fsync(path)
+                fsync(path)
         record = {**record, "outputs": outputs}
         write_atomic(incomplete / "record.json", json.dumps(record, indent=1, sort_keys=True).encode())
         os.replace(incomplete, final)
-        _fsync(final.parent)
+        fsync(final.parent)
         return record
 
 
@@ -266,7 +266,19 @@ def _input(artifact: Artifact) -> dict[str, Any]:
     }
 
 
-def _fsync(path: Path) -> None:
+def point(link: Path, name: str) -> None:
+    """Let a relative link lead to `name`, at once: a reader finds the old one or the new."""
+    if link.is_symlink() and os.readlink(link) == name:
+        return
+    fresh = link.with_name(f".{link.name}-{os.getpid()}")
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(name, target_is_directory=True)
+    os.replace(fresh, link)
+    fsync(link.parent)
+
+
+def fsync(path: Path) -> None:
+    """Bring a file's or a folder's changes to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

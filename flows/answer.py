@@ -12,7 +12,7 @@ from typing import Any
 from facegan.config import Recipe
 from facegan.errors import ConfigError, UserError
 from facegan.graph import Node
-from facegan.store import Artifact, Store, disk_error, file_sha256, write_atomic
+from facegan.store import Artifact, Store, disk_error, file_sha256, point, write_atomic
 
 RESULTS = "results.json"  # in reports/ it is the whole answer, with stages and paths
 
@@ -55,7 +55,7 @@ def export(
             computed = True
         if computed or not _told(final / RESULTS, answer):
             write_atomic(final / RESULTS, json.dumps(answer, indent=1).encode())
-        _point(top / "latest", report.fingerprint)
+        point(top / "latest", report.fingerprint)
     except OSError as error:
         raise disk_error(top, error) from error
     return final / "index.html", answer
@@ -90,16 +90,6 @@ def _copy(report: Artifact, final: Path) -> None:
         if final.is_dir():
             os.replace(final, Path(folder) / "old")
         os.replace(fresh, final)
-
-
-def _point(link: Path, name: str) -> None:
-    """A relative link, replaced at once."""
-    if link.is_symlink() and os.readlink(link) == name:
-        return
-    fresh = link.with_name(f".latest-{os.getpid()}")
-    fresh.unlink(missing_ok=True)
-    fresh.symlink_to(name, target_is_directory=True)
-    os.replace(fresh, link)
 
 
 def stage_rows(nodes: list[Node], artifacts: list[Artifact]) -> list[dict[str, Any]]:

@@ -43,6 +43,10 @@ KnownOpt = Annotated[
     Path, typer.Option("--workdir", metavar="DIR", help="notes --out and knows who was erased: see forget")
 ]
 JsonOpt = Annotated[str | None, typer.Option("--json", metavar="FILE", help="the answer as JSON; - is standard output")]
+ModelOpt = Annotated[str | None, typer.Option("--model", metavar="VERSION", help="of `facegan models`; the current")]
+AlignOpt = Annotated[
+    bool | None, typer.Option("--align/--no-align", help="find and align the face; as in training if not given")
+]
 Command = TypeVar("Command", bound=Callable[..., None])
 
 
@@ -57,6 +61,8 @@ def said(command: Command) -> Command:
     def wrapped(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
+        except typer.Exit:  # an exit status, nothing to be said
+            raise
         except UserError as error:
             typer.echo(f"facegan: {error}", err=True)
             raise typer.Exit(error.exit_code) from None
@@ -280,6 +286,101 @@ def benchmark(
     asked = Asked(size_px, mean, scale, bgr, weights)
     options = benchmarking.Options(pairs, tuple(benchmarks or ()), split, flip, templates, batch_size, device)
     benchmarking.run(embedder, data, asked, options, json)
+
+
+@main.command()
+@said
+def promote(
+    recipe: RecipeArg = "orl-quick",
+    sets: SetOpt = None,
+    arm: Annotated[str | None, typer.Option(metavar="ARM", help="whose recognizer; the comparison's arm")] = None,
+    force: Annotated[
+        str | None, typer.Option(metavar="REASON", help="whatever the gates say; the reason is put down")
+    ] = None,
+    workdir: WorkdirOpt = Path("."),
+    json: JsonOpt = None,
+) -> None:
+    """Judge a finished run's best recognizer against the current model; it takes its place if the gates hold.
+
+    Exit status 1 where it is refused: it is then kept beside, with the reason.
+    """
+    from facegan.recipe import load
+    from flows import answer, models
+
+    if json is not None:
+        answer.check_writable(json)
+    if not models.promote(load(recipe, sets or []), workdir.expanduser().absolute(), arm, force, json):
+        raise typer.Exit(1)
+
+
+@main.command("models")
+@said
+def models_(workdir: WorkdirOpt = Path("."), json: JsonOpt = None) -> None:
+    """List the promoted and refused models: state, date, figures, why."""
+    from flows import models
+
+    models.show(workdir.expanduser().absolute(), json)
+
+
+@main.command()
+@said
+def rollback(
+    version: Annotated[
+        str | None, typer.Argument(metavar="[VERSION]", help="the current one before this, if none")
+    ] = None,
+    workdir: WorkdirOpt = Path("."),
+) -> None:
+    """Make an earlier model current again."""
+    from flows import models
+
+    for line in models.rollback(workdir.expanduser().absolute(), version):
+        typer.echo(line)
+
+
+@main.command()
+@said
+def embed(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="photos, or folders of them")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help=".npz, .parquet or .csv; CSV on standard output without it")
+    ] = None,
+    model: ModelOpt = None,
+    align: AlignOpt = None,
+    workdir: WorkdirOpt = Path("."),
+) -> None:
+    """Embeddings of photos by the current model, prepared as its training images were.
+
+    Exit status 1 where some photo gives none: the others are written.
+    """
+    from flows import using
+
+    failed = using.embed(images, out, using.load(workdir.expanduser().absolute(), model, align))
+    for line in failed:
+        typer.echo(f"facegan: no embedding of {line}", err=True)
+    if failed:
+        raise typer.Exit(1)
+
+
+@main.command()
+@said
+def verify(
+    one: Annotated[Path, typer.Argument(metavar="A", help="a photo")],
+    other: Annotated[Path, typer.Argument(metavar="B", help="another photo")],
+    far: Annotated[float, typer.Option(min=0, max=1, help="share of pairs of different people that may pass")] = 0.01,
+    model: ModelOpt = None,
+    align: AlignOpt = None,
+    workdir: WorkdirOpt = Path("."),
+    json: JsonOpt = None,
+) -> None:
+    """Whether two photos show one person, by the current model and its threshold."""
+    from flows import answer, tables, using
+
+    if json is not None:
+        answer.check_writable(json)
+    lines, told = using.verify(one, other, far, using.load(workdir.expanduser().absolute(), model, align))
+    for line in lines if json != "-" else []:
+        typer.echo(line)
+    tables.write_json(json, told)
 
 
 @main.command()

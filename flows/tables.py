@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -19,6 +19,9 @@ from flows.answer import advice, arms_table, sentence
 from flows.planning import Planned, disk, expected_s
 from flows.screen import console, span
 
+if TYPE_CHECKING:
+    from facegan.models.judging import Figure, Gate, Judgement
+
 
 def show_run(
     stages: list[dict[str, Any]], result: dict[str, Any], page: Path | None, seconds: float, to_stderr: bool
@@ -26,7 +29,7 @@ def show_run(
     """Time per stage, the arms, the verdict, the report's path."""
     out = console(to_stderr)
     if all(stage["state"] == "cached" for stage in stages):
-        _say(out, f"nothing to do: all {len(stages)} stages are cached and verified ({span(seconds)})")
+        say(out, f"nothing to do: all {len(stages)} stages are cached and verified ({span(seconds)})")
     else:
         out.print(_times(stages, seconds))
     if page is None:
@@ -34,8 +37,8 @@ def show_run(
     header, rows = arms_table(result)
     out.print(_table(header, rows))
     for line in (sentence(page.parent), *advice(page.parent)):
-        _say(out, line)
-    _say(out, f"report: {page}")
+        say(out, line)
+    say(out, f"report: {page}")
 
 
 def _times(stages: list[dict[str, Any]], seconds: float) -> Table:
@@ -61,16 +64,16 @@ def show_plan(recipe: Recipe, plans: list[Planned], workdir: Path) -> None:
     out.print(_summed(plans) if recipe.study is not None else _each(plans))
     left = [one for one in plans if one.state != "cached"]
     if not left:
-        _say(out, f"recipe {recipe.name}: all {len(plans)} stages are cached and verified")
+        say(out, f"recipe {recipe.name}: all {len(plans)} stages are cached and verified")
     else:
         jobs = recipe.runtime.jobs or min(2, cores())
         seconds_left, unknown = expected_s(plans, jobs)
         known = f"about {span(seconds_left)}" if unknown < len(left) else "unknown (nothing like it has run here)"
         more = f", {unknown} of which nothing like it has run here" if 0 < unknown < len(left) else ""
-        _say(out, f"recipe {recipe.name}: {len(left)} of {len(plans)} stages to run{more}; time left {known}")
+        say(out, f"recipe {recipe.name}: {len(left)} of {len(plans)} stages to run{more}; time left {known}")
     size, unsized, free = disk(plans, workdir)
     more = f" and {unsized} stages of unknown size" if unsized else ""
-    _say(out, f"disk: {size / 1e6:.1f} MB to write{more}, {free / 1e9:.1f} GB free in {workdir}")
+    say(out, f"disk: {size / 1e6:.1f} MB to write{more}, {free / 1e9:.1f} GB free in {workdir}")
 
 
 def _each(plans: list[Planned]) -> Table:
@@ -122,7 +125,51 @@ def show_benchmark(results: dict[str, Any], out: Console) -> None:
     out.print(_table(["benchmark", "metric", "value", "genuine", "impostor", "people", "note"], rows))
 
 
-def _say(out: Console, text: str) -> None:
+def show_judgement(found: Judgement, version: str, champion: str | None, out: Console) -> None:
+    """Champion and challenger on every metric, the one that decides first, then each gate."""
+    sides = {one.name: one for one in found.champion}, {one.name: one for one in found.differences}
+    rows = []
+    for one in sorted(found.challenger, key=lambda figure: figure.name != found.metric):
+        theirs, difference = (side.get(one.name) for side in sides)
+        if one.value is not None or (theirs is not None and theirs.value is not None):
+            rows.append([one.name, *map(_figure, (theirs, one)), _figure(difference, "+.3f")])
+    header = ["metric", f"champion {champion or '(none)'}", f"challenger {version}", "difference"]
+    out.print(_table(header, rows))
+    gates = [[g.name, g.outcome, "refuses" if g.blocks else "", _figure(g, "+.3f"), g.why] for g in found.gates]
+    out.print(_table(["gate", "outcome", "", "found", "why"], gates))
+
+
+def _figure(one: Figure | Gate | None, form: str = ".3f") -> str:
+    if one is None or one.value is None:
+        return "-"
+    ends = "" if one.low is None or one.high is None else f" ({one.low:{form}} to {one.high:{form}})"
+    return f"{one.value:{form}}{ends}"
+
+
+def show_models(rows: list[dict[str, Any]], root: Path, out: Console) -> None:
+    """One line for each version."""
+    shown = []
+    for row in rows:
+        figures = [f"{name} {value:.3f}" for name, value in row["metrics"].items() if value is not None]
+        made = [
+            row["version"],
+            row["state"],
+            row["date"][:10],
+            f"{row['recipe']}, {row['arm']}",
+            ", ".join(figures[:3]),
+        ]
+        shown.append([*made, row["why"]])
+    out.print(_table(["model", "state", "made", "from", "figures (when it was made)", "why"], shown))
+    say(
+        out,
+        f"{len(rows)} model{'s' * (len(rows) > 1)} in {root}"
+        if rows
+        else f"no models in {root}: `facegan promote` makes them",
+    )
+
+
+def say(out: Console, text: str) -> None:
+    """One line as it is, however long."""
     out.print(text, markup=False, soft_wrap=True)
 
 
