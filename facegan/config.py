@@ -107,8 +107,8 @@ class TrainGan(Frozen):
 
     gan: AnyGan = Field(default_factory=lambda: GANS.get("cvae_gan")(), description="generator family")
     kimg: float = Field(18, gt=0, description="thousands of real images that the training sees")
-    batch_size: int = Field(32, ge=4, le=4096)
-    seed: int = Field(0, ge=0)
+    batch_size: int = Field(32, ge=4, le=4096, description="real images of each step")
+    seed: int = Field(0, ge=0, description="of first weights, of what is drawn, of the order of images")
     flip: bool = Field(True, description="mirror half of the real images")
     checkpoint_kimg: float = Field(2, gt=0, description="write a checkpoint this often")
     snapshot_kimg: float = Field(4, gt=0, description="draw the fixed-latent sample grid this often")
@@ -122,7 +122,7 @@ class Synthesize(Frozen):
     )
     images_per_existing: int = Field(10, ge=0, le=10000, description="synthetic images of each train person")
     new_identities: int = Field(40, ge=0, le=10_000_000, description="people who do not exist")
-    images_per_new: int = Field(10, ge=1, le=10000)
+    images_per_new: int = Field(10, ge=1, le=10000, description="images of each new person")
     oversample: float = Field(2.0, ge=1, le=20, description="candidates drawn for each image that is kept")
     borrowed: float = Field(
         0.4, ge=0, le=1, description="how much of a variation code comes from another person's photo"
@@ -134,8 +134,8 @@ class Synthesize(Frozen):
         0.01, gt=0, lt=0.5, description="false-match rate on val people that sets what counts as too close"
     )
     max_attempts: int = Field(5, ge=1, le=100, description="proposals for each new identity before giving up")
-    batch_size: int = Field(64, ge=1, le=4096)
-    seed: int = Field(0, ge=0)
+    batch_size: int = Field(64, ge=1, le=4096, description="images drawn at once")
+    seed: int = Field(0, ge=0, description="of codes and people")
 
 
 class Audit(Frozen):
@@ -149,7 +149,7 @@ class Audit(Frozen):
     max_match_rate: float = Field(0.02, ge=0, le=1, description="largest share of new people that match a train person")
     enforce: bool = Field(True, description="stop the run where the gate fails; false: only report it")
     neighbours: int = Field(5, ge=1, le=100, description="k of precision, recall, density and coverage")
-    batch_size: int = Field(64, ge=1, le=4096)
+    batch_size: int = Field(64, ge=1, le=4096, description="images judged at once")
 
 
 class Merge(Frozen):
@@ -159,7 +159,7 @@ class Merge(Frozen):
     near_duplicate: float = Field(
         0.98, gt=0, le=1, description="correlation of 16 x 16 px thumbnails from which two images are the same"
     )
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, description="of which rows are kept where there are too many")
 
 
 class Arm(Frozen):
@@ -194,14 +194,14 @@ class Arm(Frozen):
 class Augment(Frozen):
     """The classical augmentation (albumentations) that every arm gets alike."""
 
-    flip: float = Field(0.5, ge=0, le=1)
-    shift: float = Field(0.06, ge=0, le=0.5, description="of the side")
-    scale: float = Field(0.1, ge=0, le=0.5)
-    rotate_deg: float = Field(10, ge=0, le=90)
-    brightness: float = Field(0.25, ge=0, le=1)
-    contrast: float = Field(0.25, ge=0, le=1)
-    gamma: float = Field(0.2, ge=0, le=0.9)
-    blur: float = Field(0.1, ge=0, le=1, description="probability")
+    flip: float = Field(0.5, ge=0, le=1, description="probability of the mirror image")
+    shift: float = Field(0.06, ge=0, le=0.5, description="moved by at most this share of the side")
+    scale: float = Field(0.1, ge=0, le=0.5, description="larger or smaller by at most this share")
+    rotate_deg: float = Field(10, ge=0, le=90, description="turned by at most so many degrees")
+    brightness: float = Field(0.25, ge=0, le=1, description="largest change of it, as a share")
+    contrast: float = Field(0.25, ge=0, le=1, description="largest change of it, as a share")
+    gamma: float = Field(0.2, ge=0, le=0.9, description="largest distance of the exponent from 1")
+    blur: float = Field(0.1, ge=0, le=1, description="probability of a slight blur")
     erase: float = Field(0.3, ge=0, le=1, description="probability of one random rectangle")
 
 
@@ -233,18 +233,18 @@ class TrainRecognizer(Frozen):
     weights: str | None = Field(
         None, description="a safetensors file of your own to start every arm from (hashed by content)"
     )
-    embedding_dim: int = Field(128, ge=8, le=4096)
+    embedding_dim: int = Field(128, ge=8, le=4096, description="numbers in an embedding")
     head: AnyHead = Field(default_factory=lambda: HEADS.get("cosface")(), description="classification head")
     steps: int = Field(360, ge=1, description="optimizer steps, the same for every arm")
-    batch_size: int = Field(32, ge=2, le=65536)
-    lr: float = Field(2e-3, gt=0)
-    weight_decay: float = Field(5e-2, ge=0)
+    batch_size: int = Field(32, ge=2, le=65536, description="images of each step")
+    lr: float = Field(2e-3, gt=0, description="largest learning rate (AdamW)")
+    weight_decay: float = Field(5e-2, ge=0, description="of AdamW")
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps in which the rate rises")
     augment: Augment = Augment()
     use: Use = Field(Use(), exclude_if=lambda use: use == Use())
     evaluations: int = Field(6, ge=1, description="how often val people are scored; the best weights are kept")
-    precision: Literal["float32", "bfloat16"] = "float32"
-    compile: bool = False
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="of the arithmetic in training")
+    compile: bool = Field(False, description="torch.compile: pays off in long runs on a GPU")
 
     @model_validator(mode="after")
     def _one_start(self) -> TrainRecognizer:
@@ -257,20 +257,21 @@ class Benchmark(Frozen):
     """What is measured on the test people."""
 
     benchmarks: tuple[AnyBenchmark, ...] = Field(
-        default_factory=lambda: (BENCHMARKS.get("verification")(), BENCHMARKS.get("identification")())
+        default_factory=lambda: (BENCHMARKS.get("verification")(), BENCHMARKS.get("identification")()),
+        description="by default verification and identification; a list given here takes their place",
     )
     flip: bool = unset(False, description="add the embedding of the mirror image")
     templates: bool = unset(False, description="compare means over the images of one identity and group")
-    batch_size: int = Field(64, ge=1)
+    batch_size: int = Field(64, ge=1, description="images embedded at once")
 
 
 class Comparison(Frozen):
     """The one question, named before the run."""
 
     metric: str = Field("eer", description="eer, rank-1, accuracy, tar@far=X ...")
-    baseline: Name = "real"
-    arm: Name = "real+synthetic"
-    confidence: float = Field(0.95, gt=0.5, lt=1)
+    baseline: Name = Field("real", description="the arm that the other has to beat")
+    arm: Name = Field("real+synthetic", description="the arm that is asked about")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="of every interval")
 
 
 class Promotion(Frozen):
@@ -292,9 +293,9 @@ class Report(Frozen):
     """The page that a person reads."""
 
     bootstrap: int = Field(2000, ge=200, le=100_000, description="replicates behind every interval")
-    seed: int = Field(0, ge=0)
-    faces_per_identity: int = Field(6, ge=1, le=20)
-    identities_shown: int = Field(8, ge=1, le=50)
+    seed: int = Field(0, ge=0, description="of the replicates")
+    faces_per_identity: int = Field(6, ge=1, le=20, description="in the grids of faces")
+    identities_shown: int = Field(8, ge=1, le=50, description="in the grids of faces")
     show_faces: bool = Field(True, description="faces on the page; false: figures and tables only")
 
 
@@ -309,7 +310,11 @@ class Study(Frozen):
     """The recipe over several splits of the people and several variants, judged together."""
 
     splits: tuple[int, ...] = Field((0, 1, 2, 3, 4), min_length=1, description="values of prepare.split.seed")
-    variants: dict[Name, Variant] = Field(default_factory=lambda: {"default": Variant()}, min_length=1)
+    variants: dict[Name, Variant] = Field(
+        default_factory=lambda: {"default": Variant()},
+        min_length=1,
+        description='by name: {"few": {"set": {"prepare.train_images": 3}, "x": 3}}',
+    )
     x_label: str = Field("x", description="what x counts, such as: real images of each person")
     claim: Name | None = Field(None, description="the variant that decides (None: the first)")
 
@@ -342,8 +347,8 @@ class Runtime(Frozen):
 class Recipe(Frozen):
     """A whole run, from faces to verdict."""
 
-    name: Name = "custom"
-    description: str = ""
+    name: Name = Field("custom", description="of the run, and of its folder in reports/")
+    description: str = Field("", description="one line for `facegan list recipes` and the report")
     prepare: Prepare = Prepare()
     train_gan: TrainGan = TrainGan()
     synthesize: Synthesize = Synthesize()
@@ -364,6 +369,7 @@ class Recipe(Frozen):
             "synthetic": Arm(real=False, existing=True, new=True),
         },
         min_length=1,
+        description='what is compared, by name: {"real+synthetic": {"new": true}}; null takes one away',
     )
     comparison: Comparison = Comparison()
     promotion: Promotion = Promotion()

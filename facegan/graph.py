@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from facegan.config import Arm, Recipe, Runtime, TrainRecognizer
-from facegan.errors import UserError
+from facegan.errors import ConfigError, UserError
 from facegan.events import Context, OnEvent, silent
 from facegan.forgotten import Forgotten
 from facegan.frozen import Frozen
@@ -224,14 +224,27 @@ def input_name(item: Node) -> str:
     return ":".join(str(part) for part in parts if part is not None)
 
 
+def planned(recipe: Recipe, forgotten: Forgotten, until: str | None) -> list[Node]:
+    """The nodes of a run up to the stage `until` (None: all); raises ConfigError where it names no stage of them."""
+    if until is not None and until not in STAGES:
+        raise ConfigError(f"unknown stage '{until}'", fix=f"choose one of: {', '.join(STAGES)}")
+    nodes = build(recipe, forgotten)
+    chosen = upto(nodes, until or last_stage(recipe))
+    if not chosen:
+        have = ", ".join(dict.fromkeys(item.stage for item in nodes))
+        raise ConfigError(f"this recipe has no stage '{until}'", fix=f"its stages are: {have}")
+    return chosen
+
+
 def upto(nodes: list[Node], stage: str) -> list[Node]:
-    """The nodes of `stage` and all that they need, in order; raises UserError for an unknown stage."""
-    if stage not in STAGES:
-        raise UserError(f"unknown stage '{stage}'", fix=f"choose one of: {', '.join(STAGES)}")
+    """The nodes of `stage` and all that they need, in order."""
     wanted: set[str] = set()
     for item in reversed(nodes):
         if item.stage == stage or item.key in wanted:
             wanted |= {item.key, *(needed.key for needed in item.needs.values())}
+    if not wanted:
+        have = ", ".join(dict.fromkeys(item.stage for item in nodes))
+        raise ConfigError(f"this recipe has no stage '{stage}'", fix=f"its stages are: {have}")
     return [item for item in nodes if item.key in wanted]
 
 

@@ -36,13 +36,34 @@ RESERVED = ("published", "latest")  # folders of reports/ that are no recipe's
 
 def load(name: str = DEFAULT, sets: Sequence[str] = ()) -> Recipe:
     """The recipe of a name or file, `sets` (`dotted.path=YAML`) applied; raises ConfigError."""
-    data = merge(_kinds(defaults()), _read(name, ()))
-    recipe = _validate(data, f"recipe '{name}'")
+    return _checked(_read(name, ()), f"recipe '{name}'", sets)
+
+
+def load_data(data: dict[str, Any], what: str, sets: Sequence[str] = ()) -> Recipe:
+    """The recipe that `data` says, in the words of a recipe file; it bears the name of what it `extends`.
+
+    `what` names it in errors; raises ConfigError.
+    """
+    data = dict(data)
+    parent = data.pop("extends", None)
+    if parent is not None:
+        data = merge(merge(_kinds(defaults()), _read(_named(parent, what), ())), data)
+    return _checked(data, what, sets)
+
+
+def _checked(data: dict[str, Any], what: str, sets: Sequence[str]) -> Recipe:
+    data = merge(_kinds(defaults()), data)
+    recipe = _validate(data, what)
     if sets:
         data = recipe.model_dump(mode="json")
         for path, value in sorted(map(_parse_set, sets), key=lambda item: item[0][-1] != "kind"):
             _set(data, path, value)
-        recipe = _validate(data, f"recipe '{name}' with --set")
+        recipe = _validate(data, f"{what} with --set")
+    return settled(recipe)
+
+
+def settled(recipe: Recipe) -> Recipe:
+    """The recipe with absolute paths; raises ConfigError for what shows only when its parts are put together."""
     cells(recipe)
     if recipe.name in RESERVED:
         raise ConfigError(f"a recipe cannot be called '{recipe.name}': reports/ keeps that name for itself")
@@ -137,13 +158,17 @@ def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
     data.setdefault("name", re.sub(r"[^A-Za-z0-9._+-]+", "-", path.stem).lstrip("._+-")[:60] or "custom")
     if parent is None:
         return data
-    if not isinstance(parent, str):
-        raise ConfigError(f"{path}: extends must be a recipe's name or file, got {parent!r}")
-    beside = path.parent / parent
+    beside = path.parent / _named(parent, str(path))
     base = _read(str(beside) if beside.is_file() else parent, (*seen, str(path)))
     base.pop("description", None)
     merged: dict[str, Any] = merge(merge(_kinds(defaults()), base), data)
     return merged
+
+
+def _named(parent: Any, what: str) -> str:
+    if not isinstance(parent, str):
+        raise ConfigError(f"{what}: extends must be a recipe's name or file, got {parent!r}")
+    return parent
 
 
 def _find(name: str) -> Path:

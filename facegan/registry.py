@@ -6,12 +6,13 @@ import importlib
 import pkgutil
 from typing import Annotated, Any, TypeVar, Union
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from facegan.errors import UserError
 from facegan.frozen import Frozen
 
 T = TypeVar("T", bound=Frozen)
+NAMED = BeforeValidator(lambda given: {"kind": given} if isinstance(given, str) else given)
 
 
 class Registry:
@@ -50,10 +51,10 @@ class Registry:
         return members[kind]
 
     def union(self) -> Any:
-        """A pydantic type: any member of the family, told apart by its `kind`."""
+        """A pydantic type: any member of the family, told apart by its `kind`; a kind alone is it with its defaults."""
         members = tuple(self.load().values())
         if not members:
             raise TypeError(f"the {self.family} family in {self.package} has no members")
         if len(members) == 1:
-            return members[0]
-        return Annotated[Union[members], Field(discriminator="kind")]  # noqa: UP007 - built at run time
+            return Annotated[members[0], NAMED]
+        return Annotated[Union[members], Field(discriminator="kind"), NAMED]  # noqa: UP007 - built at run time

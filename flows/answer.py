@@ -6,12 +6,13 @@ import json
 import os
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from facegan.config import Recipe
 from facegan.errors import ConfigError, UserError
-from facegan.graph import Node
+from facegan.graph import Node, last_stage
 from facegan.store import Artifact, Store, disk_error, file_sha256, point, write_atomic
 
 RESULTS = "results.json"  # in reports/ it is the whole answer, with stages and paths
@@ -31,6 +32,23 @@ def open_store(workdir: Path) -> Store:
     except OSError as error:
         raise disk_error(store.root.parent, error) from error
     return store
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that came to its end: its JSON answer and, where it made a report, the report's page in reports/."""
+
+    answer: dict[str, Any]
+    page: Path | None
+
+
+def finish(recipe: Recipe, nodes: list[Node], artifacts: list[Artifact], workdir: Path) -> Finished:
+    """Hand out what a run of `nodes` made: the report into reports/, `latest` to it, and the answer."""
+    stages = stage_rows(nodes, artifacts)
+    if nodes[-1].stage == last_stage(recipe):
+        page, answer = export(recipe, artifacts[-1], stages, workdir)
+        return Finished(answer, page)
+    return Finished(partial(recipe, stages), None)
 
 
 def export(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from prefect.artifacts import (
-    create_image_artifact,
     create_markdown_artifact,
     create_progress_artifact,
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.logging import get_logger, get_run_logger
 
 from facegan.config import Recipe
@@ -25,9 +27,67 @@ from facegan.events import Event
 from facegan.graph import Node
 from facegan.store import Artifact
 from flows.answer import arms_table, read_results, sentence
+from flows.screen import Meter, span
 
 INTERVAL_S = 5.0
+PATIENCE_S = 2.0  # what is over sooner needs no bar: a study has hundreds of stages
 PICTURE_PX = 640
+PICTURE_BYTES = 150_000
+TABLE_ROWS = 50
+CELL_CHARS = 200
+
+
+class RunArtifact:
+    """A Watcher that shows how far the whole run is: stages done, those that work now, time left."""
+
+    def __init__(self) -> None:
+        self._name, self._total = "", 0
+        self._lock = threading.Lock()
+        self._started, self._next = time.monotonic(), 0.0
+        self._running: list[str] = []
+        self._ran, self._cached = 0, 0
+        self._artifact: Any = None  # a UUID
+
+    def planned(self, recipe: Recipe, count: int) -> None:
+        """See Watcher."""
+        self._name, self._total = recipe.name, count
+        guarded(self._create)
+
+    def _create(self) -> None:
+        self._artifact = create_progress_artifact(0.0, slug(f"{self._name}-stages"), self.text())
+
+    def started(self, item: Node) -> None:
+        """See Watcher."""
+        with self._lock:
+            self._running.append(item.title)
+            self._tell()
+
+    def event(self, event: Event) -> None:
+        """See Watcher: what happens within a stage, the stage's own artifacts show."""
+
+    def finished(self, item: Node, artifact: Artifact) -> None:
+        """See Watcher."""
+        with self._lock:
+            self._running = [title for title in self._running if title != item.title]
+            self._ran += artifact.state != "cached"
+            self._cached += artifact.state == "cached"
+            self._tell()
+
+    def _tell(self) -> None:
+        now, done = time.monotonic(), self._ran + self._cached
+        if self._artifact is not None and (now >= self._next or done == self._total):
+            self._next = now + INTERVAL_S / 5
+            guarded(update_progress_artifact, self._artifact, 100 * done / self._total, self.text())
+
+    def text(self) -> str:
+        """`7 of 23 stages done (3 cached), 4.2 stages/min, 3 min 50 s left; now train_gan`."""
+        done, seconds = self._ran + self._cached, time.monotonic() - self._started
+        parts = [f"{done} of {self._total} stages done" + (f" ({self._cached} cached)" if self._cached else "")]
+        if self._ran and done < self._total:
+            rate = self._ran / seconds
+            parts += [f"{60 * rate:.2g} stages/min", f"{span((self._total - done) / rate)} left"]
+        text = ", ".join(parts)
+        return f"{text}; now {', '.join(self._running)}" if self._running else text
 
 
 class StageArtifacts:
@@ -36,7 +96,9 @@ class StageArtifacts:
     def __init__(self, item: Node) -> None:
         self._key, self._title = slug(item.title), item.title
         self._progress: Any = None  # a UUID
-        self._percent, self._next, self._text = 0.0, 0.0, ""
+        self._meter = Meter(time.monotonic())
+        self._next = self._meter.started + PATIENCE_S
+        self._samples: Any = None  # a UUID
         self._show: dict[str, Callable[[Event], None]] = {
             "progress": self._on_progress,
             "image": self._on_image,
@@ -48,53 +110,70 @@ class StageArtifacts:
     def shown(self) -> Iterator[Callable[[Event], None]]:
         """Yields what is to be called with each event; progress ends at 100 if the stage does not raise."""
         yield self._event
-        if self._progress is not None and self._percent < 100:
-            guarded(update_progress_artifact, self._progress, 100.0, self._text)
+        if self._progress is not None:
+            took = span(time.monotonic() - self._meter.started)
+            text = f"{self._title}: {self._meter.total:.4g} {self._meter.unit}, done in {took}"
+            guarded(update_progress_artifact, self._progress, 100.0, text)
 
     def _event(self, event: Event) -> None:
         guarded(self._show[event.kind], event)
 
     def _on_progress(self, event: Event) -> None:
-        values = "".join(f", {name} {value:.4g}" for name, value in event.values.items())
-        self._text = f"{self._title}: {event.done:g} of {event.total:g} {event.unit}{values}"
         now = time.monotonic()
+        self._meter.add(event, now)
         if now < self._next:
             return
         self._next = now + INTERVAL_S
-        self._percent = 100 * event.done / max(event.total, 1e-12)
+        percent, text = 100 * event.done / max(event.total, 1e-12), f"{self._title}: {self._meter.text()}"
         if self._progress is None:
-            self._progress = create_progress_artifact(self._percent, f"{self._key}-progress", self._text)
+            self._progress = create_progress_artifact(percent, f"{self._key}-progress", text)
         else:
-            update_progress_artifact(self._progress, self._percent, self._text)
+            update_progress_artifact(self._progress, percent, text)
 
     def _on_image(self, event: Event) -> None:
-        create_image_artifact(data_uri(Path(event.path)), f"{self._key}-samples", event.text)
+        """The newest grid takes the place of the one before; all of them lie in the stage's folder.
+
+        As markdown: Prefect's page of an image artifact spells the whole data: URI out.
+        """
+        text = f"![samples]({data_uri(Path(event.path))})\n\n{event.text}"
+        if self._samples is None:
+            self._samples = create_markdown_artifact(text, f"{self._key}-samples", event.text)
+            return
+        with get_client(sync_client=True) as client:
+            client.update_artifact(self._samples, ArtifactUpdate(data=text, description=event.text))
 
     def _on_table(self, event: Event) -> None:
-        rows = [{name: str(value) for name, value in row.items()} for row in event.rows]
-        create_table_artifact(rows, slug(f"{self._key}-{event.text}")[:100], f"{self._title}: {event.text}")
+        create_table_artifact(
+            small(event.rows), slug(f"{self._key}-{event.text}")[:100], f"{self._title}: {event.text}"
+        )
 
     def _on_message(self, event: Event) -> None:
         get_run_logger().info(event.text)
 
 
-def verdict(recipe: Recipe, report: Artifact) -> None:
-    """The verdict, the arms' figures and their picture: the last artifact of a run that made a report."""
-    if report.stage in ("report", "study"):
-        guarded(_verdict, recipe, report.path)
+def verdict(recipe: Recipe, page: Path) -> None:
+    """The verdict, the arms' figures and their picture, and where the report is: the last artifact of a run."""
+    guarded(_verdict, recipe, page)
 
 
-def _verdict(recipe: Recipe, folder: Path) -> None:
+def _verdict(recipe: Recipe, page: Path) -> None:
+    folder = page.parent
     header, rows = arms_table(read_results(folder))
     lines = [f"**{sentence(folder)}**", "", _row(header), _row(["---"] * len(header)), *map(_row, rows)]
     for picture in (folder / "figures" / name for name in ("arms.png", "variants.png")):  # of a report, of a study
         if picture.is_file():
             lines += ["", f"![the arms side by side]({data_uri(picture)})"]
+    lines += ["", f"[The full report]({page.as_uri()}), on the machine that ran it:", "", "```", str(page), "```"]
     create_markdown_artifact("\n".join(lines), slug(f"{recipe.name}-verdict"), sentence(folder))
 
 
 def _row(cells: list[str]) -> str:
     return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+
+
+def small(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """A table as text, cut to TABLE_ROWS rows and CELL_CHARS characters a cell."""
+    return [{name: str(value)[:CELL_CHARS] for name, value in row.items()} for row in rows[:TABLE_ROWS]]
 
 
 def slug(text: str) -> str:
@@ -103,15 +182,19 @@ def slug(text: str) -> str:
 
 
 def data_uri(path: Path) -> str:
-    """A picture as a data: URI, made small: Prefect keeps it in its database."""
+    """A picture as a data: URI of at most PICTURE_BYTES: Prefect keeps it in its database."""
     from PIL import Image
 
     with Image.open(path) as picture:
-        small = picture.convert("RGB")
-    small.thumbnail((PICTURE_PX, PICTURE_PX))
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+        image = picture.convert("RGB")
+    for side, quality in ((PICTURE_PX, 85), (PICTURE_PX, 60), (PICTURE_PX // 2, 60), (PICTURE_PX // 4, 60)):
+        image.thumbnail((side, side))
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=quality)
+        uri = f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+        if len(uri) <= PICTURE_BYTES:
+            break
+    return uri
 
 
 def guarded(function: Callable[..., Any], *arguments: Any) -> None:

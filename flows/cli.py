@@ -20,6 +20,7 @@ from facegan.errors import ConfigError, Remote, UserError
 if TYPE_CHECKING:
     from facegan.config import Recipe
     from facegan.graph import Node
+    from flows.answer import Finished
 
 main = typer.Typer(
     add_completion=False,
@@ -47,6 +48,7 @@ ModelOpt = Annotated[str | None, typer.Option("--model", metavar="VERSION", help
 AlignOpt = Annotated[
     bool | None, typer.Option("--align/--no-align", help="find and align the face; as in training if not given")
 ]
+LogOpt = Annotated[bool, typer.Option("--log-json", help="one JSON object a line on standard error, for machines")]
 Command = TypeVar("Command", bound=Callable[..., None])
 
 
@@ -59,21 +61,29 @@ def said(command: Command) -> Command:
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> None:
+        def tell(text: str) -> None:
+            if kwargs.get("log_json"):
+                from flows import log
+
+                log.line(text, "error")
+            else:
+                typer.echo(f"facegan: {text}", err=True)
+
         try:
             command(*args, **kwargs)
         except typer.Exit:  # an exit status, nothing to be said
             raise
         except UserError as error:
-            typer.echo(f"facegan: {error}", err=True)
+            tell(str(error))
             raise typer.Exit(error.exit_code) from None
         except (KeyboardInterrupt, Terminated) as error:
-            typer.echo("facegan: stopped; the same command goes on from the last checkpoint", err=True)
+            tell("stopped; the same command goes on from the last checkpoint")
             raise typer.Exit(143 if isinstance(error, Terminated) else 130) from None
         except BrokenPipeError:
             raise typer.Exit(1) from None
         except Exception as error:
             text = str(error.__cause__) if isinstance(error.__cause__, Remote) else traceback.format_exc()
-            typer.echo(f"facegan: this is a bug; please report it with what follows\n{text}", err=True)
+            tell(f"this is a bug; please report it with what follows\n{text}")
             raise typer.Exit(1) from None
 
     return wrapped  # type: ignore[return-value]
@@ -96,9 +106,10 @@ def run(
     until: UntilOpt = None,
     workdir: WorkdirOpt = Path("."),
     json: JsonOpt = None,
+    log_json: LogOpt = False,
 ) -> None:
     """Run a recipe: GAN, synthetic identities, recognizers of each arm, benchmark, report with a verdict."""
-    _run(recipe, sets, until, workdir, json)
+    _run(recipe, sets, until, workdir, json, log_json)
 
 
 @main.command()
@@ -109,9 +120,56 @@ def stage(
     sets: SetOpt = None,
     workdir: WorkdirOpt = Path("."),
     json: JsonOpt = None,
+    log_json: LogOpt = False,
 ) -> None:
     """Run up to and including one stage, from what is cached."""
-    _run(recipe, sets, name, workdir, json)
+    _run(recipe, sets, name, workdir, json, log_json)
+
+
+@main.command()
+@said
+def up(
+    workdir: WorkdirOpt = Path("."),
+    host: Annotated[str, typer.Option(metavar="HOST", help="anything but loopback asks for a password")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(metavar="PORT", min=0, max=65535, help="0: any that is free")] = 4200,
+    database: Annotated[
+        str | None,
+        typer.Option(metavar="URL", envvar="FACEGAN_DATABASE", help="postgresql://...; else SQLite in DIR"),
+    ] = None,
+    auth: Annotated[bool, typer.Option("--auth", help="ask for a password on loopback too")] = False,
+    runs: Annotated[int, typer.Option(metavar="N", min=1, help="flow runs that work side by side")] = 1,
+    log_json: LogOpt = False,
+) -> None:
+    """Start all that scheduled runs need on this machine: server, page, worker, deployments. Ctrl-C stops it."""
+    from flows.log import JsonLog
+    from flows.screen import Screen
+    from flows.up import Options, hide_password, up
+
+    hide_password(database)
+    options = Options(workdir.expanduser().absolute(), host, port, database, auth, runs, log_json)
+    up(options, JsonLog() if log_json else Screen())
+
+
+@main.command()
+@said
+def deploy(
+    recipe: Annotated[
+        str | None, typer.Argument(metavar="[RECIPE | FILE.yaml]", help="none: those that come with facegan, afresh")
+    ] = None,
+    sets: SetOpt = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="else the recipe's name")] = None,
+    cron: Annotated[str | None, typer.Option(metavar="CRON", help="when it starts, in UTC: '0 2 * * *'")] = None,
+    tags: Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="(repeatable)")] = None,
+    drop: Annotated[
+        bool, typer.Option("--drop", help="one that falls due during another is dropped, else waits")
+    ] = False,
+    workdir: WorkdirOpt = Path("."),
+) -> None:
+    """Offer a recipe on the server of `facegan up` (or of PREFECT_API_URL): by form, command and schedule."""
+    from flows.deploying import deploy
+
+    for line in deploy(recipe, sets or [], name, cron, tags or [], drop, workdir.expanduser().absolute()):
+        typer.echo(line)
 
 
 @main.command()
@@ -405,51 +463,43 @@ def _load(recipe: str, sets: list[str] | None, until: str | None, workdir: Path)
     from facegan import graph
     from facegan.forgotten import Forgotten
     from facegan.recipe import load
-    from facegan.stages import STAGES
 
     workdir = workdir.expanduser().absolute()
     loaded = load(recipe, sets or [])
-    if until is not None and until not in STAGES:
-        raise ConfigError(f"unknown stage '{until}'", fix=f"choose one of: {', '.join(STAGES)}")
-    nodes = graph.upto(graph.build(loaded, Forgotten.read(workdir)), until or graph.last_stage(loaded))
-    if not nodes:
-        have = ", ".join(dict.fromkeys(item.stage for item in graph.build(loaded)))
-        raise ConfigError(f"this recipe has no stage '{until}'", fix=f"its stages are: {have}")
-    return loaded, nodes, workdir
+    return loaded, graph.planned(loaded, Forgotten.read(workdir), until), workdir
 
 
-def _run(name: str, sets: list[str] | None, until: str | None, workdir: Path, json_to: str | None) -> None:
-    from facegan import graph
-    from flows import answer, tables
+def _run(
+    name: str, sets: list[str] | None, until: str | None, workdir: Path, json_to: str | None, log_json: bool
+) -> None:
+    from flows import address, answer, tables
     from flows.planning import survey
 
     started = time.monotonic()
     recipe, nodes, workdir = _load(name, sets, until, workdir)
     if json_to is not None:
         answer.check_writable(json_to)
-    store = answer.open_store(workdir)
-    hits = [artifact for _, artifact, _ in survey(nodes, store) if artifact is not None]
-    all_hit = len(hits) == len(nodes)
-    recorded = bool(os.environ.get("PREFECT_API_URL"))
-    artifacts = hits if all_hit and not recorded else _flow(recipe, workdir, until, len(nodes), len(hits))
-    stages = answer.stage_rows(nodes, artifacts)
-    if nodes[-1].stage == graph.last_stage(recipe):
-        page, result = answer.export(recipe, artifacts[-1], stages, workdir)
+    hits = [artifact for _, artifact, _ in survey(nodes, answer.open_store(workdir)) if artifact is not None]
+    recorded = os.environ.get("PREFECT_API_URL") or address.of_up(workdir)
+    if len(hits) == len(nodes) and not recorded:
+        done = answer.finish(recipe, nodes, hits, workdir)
     else:
-        page, result = None, answer.partial(recipe, stages)
-    tables.show_run(stages, result, page, time.monotonic() - started, to_stderr=json_to == "-")
-    tables.write_json(json_to, result)
+        done = _flow(recipe, workdir, until, len(nodes), len(hits), log_json)
+    if not (log_json and json_to == "-"):  # else nothing is left to show it on
+        tables.show_run(done.answer, done.page, time.monotonic() - started, to_stderr=json_to == "-")
+    tables.write_json(json_to, done.answer)
 
 
-def _flow(recipe: Recipe, workdir: Path, until: str | None, count: int, hits: int) -> list[Any]:
-    """Run the flow, on the user's Prefect server or a temporary one, with something to see meanwhile."""
+def _flow(recipe: Recipe, workdir: Path, until: str | None, count: int, hits: int, log_json: bool) -> Finished:
+    """Run the flow, on a Prefect server that is up or a temporary one, with something to see meanwhile."""
     from facegan.workers import start_server
+    from flows.log import JsonLog
     from flows.screen import Screen
     from flows.server import prefect_server
 
     before = signal.signal(signal.SIGTERM, _terminate)
     os.environ.setdefault("MPLCONFIGDIR", str(workdir / "data" / "matplotlib"))  # nothing is written to HOME
-    with Screen(count) as screen:
+    with JsonLog() if log_json else Screen() as screen:
         cached = f", {hits} of them cached" if hits else ""
         screen.line(f"recipe {recipe.name} in {workdir}: {count} stages{cached}; starting takes 10 to 30 s")
         if hits < count:

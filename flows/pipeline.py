@@ -1,22 +1,37 @@
-"""The Prefect flow: one task a stage, top to bottom. Which stage waits for which is the graph's business."""
+"""The Prefect flow: one task a stage, top to bottom. Which stage waits for which is the graph's business.
 
-from __future__ import annotations
+Annotations are objects here, not text: Prefect carries the flow to a process that has not the names of this module.
+"""
 
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 from prefect import Task, flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import State
 from prefect.task_runners import ThreadPoolTaskRunner
+from pydantic import BeforeValidator, WithJsonSchema
 
+from facegan import form
 from facegan.config import Recipe
 from facegan.graph import GUIDE, JUDGE
+from facegan.stages import STAGES
 from facegan.store import Artifact
 from facegan.workers import WorkerKilled
+from flows.answer import Finished
 from flows.steps import RETRIES, Step, Steps
 
 Made = Artifact | State[Artifact]
+
+
+def field(schema: dict[str, Any], description: str) -> WithJsonSchema:
+    """What Prefect's run form shows of a parameter."""
+    return WithJsonSchema({**schema, "description": description})
+
+
+RecipeForm = Annotated[Recipe, BeforeValidator(form.read), WithJsonSchema(form.schema())]
+Workdir = Annotated[str, field({"type": "string"}, "holds data/store and reports, on the machine that does the work")]
+Until = Annotated[str | None, field({"type": "string", "enum": list(STAGES)}, "the last stage to run; empty: all")]
 
 
 def can_help(task: Task[..., Any], run: Any, state: State[Any]) -> bool:
@@ -108,10 +123,11 @@ def study(step: Step, inputs: list[Artifact]) -> Made:
     task_runner=ThreadPoolTaskRunner(),  # type: ignore[arg-type] # threads wait; runtime.jobs bounds the work
     persist_result=False,
 )
-def pipeline(recipe: Recipe, workdir: str = ".", until: str | None = None) -> list[Artifact]:
+def pipeline(recipe: RecipeForm, workdir: Workdir = ".", until: Until = None) -> Finished:
     """Would synthetic identities help my face recognizer? From faces to a verdict.
 
-    Writes below `workdir`; `until` names the last stage. Returns the artifacts in the graph's order; raises
+    `recipe` is a Recipe, or what a recipe file or Prefect's run form says. Writes below `workdir`, the report to its
+    reports/; `until` names the last stage. Raises ConfigError for what cannot work before anything is computed, and
     UserError (and so fails the flow run) with the first stage that fails.
     """
     with Steps(recipe, workdir, until) as steps:
@@ -129,6 +145,4 @@ def pipeline(recipe: Recipe, workdir: str = ".", until: str | None = None) -> li
         steps.start(benchmark)
         steps.start(report)
         steps.start(study)
-        artifacts = steps.results()
-        steps.tell(artifacts)
-        return artifacts
+        return steps.finish(steps.results())

@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
+from facegan.config import Recipe
 from facegan.events import Event
 from facegan.graph import Node
 from facegan.store import Artifact
@@ -107,12 +108,13 @@ class Counting:
 class Screen:
     """A Watcher of the flow; a context manager that takes its bars away."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, run: str = "") -> None:
         self.console = console()
+        self._run = f"{run} | " if run else ""  # where several runs share a screen
         self._lock = threading.Lock()
         self._meters: dict[str, Meter] = {}  # by title
         self._bars: dict[str, Any] = {}
-        self._total, self._finished = total, 0
+        self._total, self._finished = 0, 0
         self._progress: Progress | None = None
         if self.console.is_terminal and not self.console.is_dumb_terminal:
             columns = (
@@ -132,11 +134,18 @@ class Screen:
         if self._progress:
             self._progress.stop()
 
-    def line(self, text: str) -> None:
-        """One line, above the bars where there are any."""
+    def line(self, text: str, level: str = "info") -> None:
+        """One line, above the bars where there are any; its `level` is for JsonLog."""
         self.console.print(text, markup=False, soft_wrap=True)
         if not self._progress:
             sys.stderr.flush()
+
+    def planned(self, recipe: Recipe, count: int) -> None:
+        """See Watcher."""
+        self._total = count
+
+    def _tell(self, text: str) -> None:
+        self.line(f"{_clock()} {self._run}{text}")
 
     def started(self, item: Node) -> None:
         """See Watcher."""
@@ -145,13 +154,13 @@ class Screen:
             if self._progress:
                 self._bars[item.title] = self._progress.add_task(item.title, total=None, text="")
             else:
-                self.line(f"{_clock()} {item.title}: started")
+                self._tell(f"{item.title}: started")
 
     def event(self, event: Event) -> None:
         """See Watcher."""
         with self._lock:
             if event.kind == "message":
-                self.line(f"{_clock()} {event.title}: {event.text}")
+                self._tell(f"{event.title}: {event.text}")
             elif event.kind == "progress" and event.title in self._meters:
                 self._on_progress(event)
 
@@ -163,7 +172,7 @@ class Screen:
         elif now >= meter.next_line and event.done < event.total:
             first, meter.next_line = meter.next_line == 0, now + LINE_EVERY_S
             if not first:
-                self.line(f"{_clock()} {event.title}: {meter.text()}")
+                self._tell(f"{event.title}: {meter.text()}")
 
     def finished(self, item: Node, artifact: Artifact) -> None:
         """See Watcher."""
@@ -174,7 +183,11 @@ class Screen:
                 self._progress.remove_task(self._bars.pop(item.title))
             how = {"cached": "cached, verified", "ran": "done", "resumed": "done, resumed"}[artifact.state]
             took = f" in {span(artifact.seconds)}" if artifact.state != "cached" else ""
-            self.line(f"{_clock()} {item.title}: {how}{took} ({self._finished} of {self._total})")
+            self._tell(f"{item.title}: {how}{took} ({self._finished} of {self._total})")
+
+    def ended(self, text: str, why: str) -> None:
+        """A run of a worker is over; `why` where it did not complete."""
+        self._tell(f"{text}: {why}" if why else text)
 
 
 def _clock() -> str:

@@ -7,25 +7,25 @@ ends with the pipe that its parent holds and lets in only who knows a password m
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import secrets
 import socket
-import subprocess
 import sys
 import tempfile
-import threading
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from facegan.errors import UserError
+from flows import address
+from flows.children import Child, begin_child
 
 PATIENCE_S = 180.0
+HOSTS = (
+    "FACEGAN_HOSTS"  # names by which a server is called; none others, so that no web page reaches it by its own name
+)
 CALM = {
     "PREFECT__SERVER_EPHEMERAL": "1",  # only the services that a short-lived server needs
     "PREFECT__SERVER_FINAL": "1",
@@ -37,7 +37,7 @@ CALM = {
 
 @contextlib.contextmanager
 def prefect_server(workdir: Path) -> Iterator[None]:
-    """The environment for a flow: the user's server where PREFECT_API_URL is set, else a temporary one.
+    """The environment for a flow: the server of PREFECT_API_URL, else of `facegan up` there, else a temporary one.
 
     The temporary one keeps its database in PREFECT_HOME or, unless that is set, in `workdir/data/prefect`
     (`PREFECT_HOME=... prefect server start` shows it later). Call before prefect is imported.
@@ -47,6 +47,14 @@ def prefect_server(workdir: Path) -> Iterator[None]:
     if os.environ.get("PREFECT_API_URL"):
         _check_there()
         yield
+        return
+    if up := address.of_up(workdir):
+        with _environment({"PREFECT_HOME": str(address.home(workdir)), **up.client()}):
+            _reread_settings()
+            try:
+                yield
+            finally:
+                _flush()
         return
     with contextlib.ExitStack() as stack:
         home = stack.enter_context(_home(workdir))
@@ -81,10 +89,8 @@ def _home(workdir: Path) -> Iterator[Path]:
         Path(chosen).mkdir(parents=True, exist_ok=True, mode=0o700)
         yield Path(chosen)
         return
-    home = workdir / "data" / "prefect"
-    home.mkdir(parents=True, exist_ok=True)
-    home.chmod(0o700)
-    lock = FileLock(home / "lock", mode=0o600)
+    home = address.private_home(workdir)
+    lock = address.lock(home)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -113,49 +119,47 @@ def _environment(changes: dict[str, str]) -> Iterator[None]:
 @contextlib.contextmanager
 def _running(home: Path, password: str) -> Iterator[str]:
     """Start the server and wait for it; yields the address of its API."""
-    ours, theirs = multiprocessing.Pipe()
-    with socket.create_server(("127.0.0.1", 0)) as listener, open(home / "server.log", "w") as log:
-        port = listener.getsockname()[1]
-        handles = (theirs.fileno(), listener.fileno())
-        settings = {
-            "PREFECT_SERVER_API_AUTH_STRING": password,
-            "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
-        }
-        process = subprocess.Popen(
-            [sys.executable, "-m", "flows.server", *map(str, handles)],
-            env={**os.environ, **CALM, **settings},
-            pass_fds=handles,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,  # Ctrl-C is for the command, which then ends the server
-        )
-        theirs.close()
+    (home / "server.log").unlink(missing_ok=True)
+    with listen("127.0.0.1", 0) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
+        settings = {"PREFECT_SERVER_API_AUTH_STRING": password, "PREFECT_API_URL": url}
+        child = start_server({**os.environ, **CALM, **settings}, listener, home / "server.log")
     try:
-        _wait(process, f"http://127.0.0.1:{port}/api/health", home / "server.log")
-        yield f"http://127.0.0.1:{port}/api"
+        wait(child, url, home / "server.log")
+        yield url
     finally:
-        ours.close()
-        process.terminate()
-        try:
-            process.wait(timeout=3)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        child.stop()
 
 
-def _wait(process: subprocess.Popen[bytes], health: str, log: Path) -> None:
-    """Until the server answers; raises UserError with the end of its log when it does not."""
+def listen(host: str, port: int) -> socket.socket:
+    """The socket of a server, held by whom starts it (0: any free port); raises UserError when it is not to be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise UserError(
+            f"cannot listen at {host}, port {port}: {error.strerror or error}", fix="give another --port or --host"
+        ) from None
+
+
+def start_server(env: dict[str, str], listener: socket.socket, log: Path) -> Child:
+    """A Prefect server that answers at `listener`, set up by `env`, writing to `log`."""
+    return Child("flows.server", env, log, (listener.fileno(),))
+
+
+def wait(server: Child, url: str, log: Path, stopping: Callable[[], bool] = lambda: False) -> None:
+    """Until the server answers or `stopping`; raises UserError with the end of its log when it does not."""
     started = time.monotonic()
-    while process.poll() is None and time.monotonic() - started < PATIENCE_S:
-        with contextlib.suppress(urllib.error.URLError, OSError):
-            if urllib.request.urlopen(health, timeout=5).status == 200:
-                return
+    while server.code is None and time.monotonic() - started < PATIENCE_S and not stopping():
+        if address.answers(url):
+            return
         time.sleep(0.1)
+    if stopping():
+        return
     tail = "\n".join(log.read_text(errors="replace").splitlines()[-8:])
-    state = "is not up yet" if process.poll() is None else f"ended with code {process.returncode}"
+    state = "is not up yet" if server.code is None else f"ended with code {server.code}"
     raise UserError(
-        f"the temporary Prefect server {state} after {time.monotonic() - started:.0f} s:\n{tail}",
+        f"the Prefect server {state} after {time.monotonic() - started:.0f} s:\n{tail}",
         fix=f"see {log}, or start one yourself (`prefect server start`) and set PREFECT_API_URL",
     )
 
@@ -178,18 +182,21 @@ def _flush() -> None:
         APILogWorker.drain_all(timeout=5)
 
 
-def _serve(parent: int, listener: int) -> None:
+def _serve(pipe: int, listener: int) -> None:
     """In the server's process."""
-    from multiprocessing.connection import Connection
-
-    from facegan.workers import end_with
-
-    os.umask(0o077)
-    threading.Thread(target=end_with, args=(Connection(parent),), daemon=True).start()
+    begin_child(pipe)
     import uvicorn
+    from fastapi import FastAPI
     from prefect.server.api.server import create_app
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-    config = uvicorn.Config(create_app, factory=True, log_level="error", lifespan="on")
+    def app() -> FastAPI:
+        made = create_app()
+        if hosts := os.environ.get(HOSTS):
+            made.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts.split(","))
+        return made
+
+    config = uvicorn.Config(app, factory=True, log_level="error", lifespan="on", timeout_graceful_shutdown=2)
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=listener)])
 
 

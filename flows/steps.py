@@ -19,16 +19,20 @@ from facegan import graph
 from facegan.config import Recipe
 from facegan.events import Event
 from facegan.forgotten import Forgotten
+from facegan.recipe import settled
 from facegan.store import Artifact
 from facegan.workers import Stopped, WorkerKilled, Workers
-from flows.answer import open_store
-from flows.artifacts import StageArtifacts, verdict
+from flows.answer import Finished, finish, open_store
+from flows.artifacts import RunArtifact, StageArtifacts, verdict
 
 RETRIES = 1
 
 
 class Watcher(Protocol):
-    """Who is told what happens while a flow runs in this process: the command's screen."""
+    """Who is told what happens while a flow runs in this process: the command's screen, a log."""
+
+    def planned(self, recipe: Recipe, count: int) -> None:
+        """A run begins: so many stages, cached ones too."""
 
     def started(self, item: graph.Node) -> None:
         """A stage begins to work."""
@@ -64,8 +68,8 @@ class Steps:
     """The nodes of a recipe, as tasks; a context manager that leaves no process behind."""
 
     def __init__(self, recipe: Recipe, workdir: str, until: str | None) -> None:
-        self.recipe, self.workdir = recipe, Path(workdir).expanduser().absolute()
-        self.nodes = graph.upto(graph.build(recipe, Forgotten.read(self.workdir)), until or graph.last_stage(recipe))
+        self.recipe, self.workdir = settled(recipe), Path(workdir).expanduser().absolute()
+        self.nodes = graph.planned(self.recipe, Forgotten.read(self.workdir), until)
         self.store = open_store(self.workdir)
         self._futures: dict[int, PrefectFuture[Artifact]] = {}  # by place in `nodes`
         self._made: dict[str, PrefectFuture[Artifact]] = {}  # by key, the first of each
@@ -73,8 +77,13 @@ class Steps:
         self._workers: Workers | None = None
         self._lock = threading.Lock()
         self._by_key: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._watchers: list[Watcher] = [RunArtifact()]
+        if (watcher := WATCHER.get()) is not None:
+            self._watchers.append(watcher)
 
     def __enter__(self) -> Steps:
+        for watcher in self._watchers:
+            watcher.planned(self.recipe, len(self.nodes))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -102,38 +111,41 @@ class Steps:
 
     def make(self, step: Step, inputs: list[Artifact]) -> Artifact:
         """The artifact of a step: a verified hit, or made by a worker now."""
-        item, watcher = step.item, WATCHER.get()
+        item = step.item
         with self._lock:
             lock = self._by_key[item.key]
         try:
             with lock:  # two arms may be the same work: the second then finds the first's result
                 artifact, _ = graph.lookup(item, self.store, {a.fingerprint: a for a in inputs})
                 if artifact is None:
-                    artifact = self._work(step, inputs, watcher)
+                    artifact = self._work(step, inputs)
         except Exception as error:
             self._errors[item.title] = error
             again = isinstance(error, WorkerKilled | OSError) and (task_run.run_count or 0) <= RETRIES
-            if watcher and again:
+            if again:
                 text = f"{str(error).splitlines()[0]}: trying once more"
-                watcher.event(Event("message", item.title, text))
+                self._event(Event("message", item.title, text))
             raise
         self._errors.pop(item.title, None)
-        if watcher:
+        for watcher in self._watchers:
             watcher.finished(item, artifact)
         return artifact
 
-    def _work(self, step: Step, inputs: list[Artifact], watcher: Watcher | None) -> Artifact:
+    def _event(self, event: Event) -> None:
+        for watcher in self._watchers:
+            watcher.event(event)
+
+    def _work(self, step: Step, inputs: list[Artifact]) -> Artifact:
         with self._lock:
             if self._workers is None:
                 self._workers = Workers(self.recipe.runtime)
             workers = self._workers
         with workers.turn(step.rank), StageArtifacts(step.item).shown() as shown:
-            if watcher:
+            for watcher in self._watchers:
                 watcher.started(step.item)
 
             def on_event(event: Event) -> None:
-                if watcher:
-                    watcher.event(event)
+                self._event(event)
                 shown(event)
 
             return workers.run(step.item, self.store, inputs, on_event)
@@ -145,9 +157,12 @@ class Steps:
                 future.result()
         return [self._futures[place].result() for place in range(len(self.nodes))]
 
-    def tell(self, artifacts: list[Artifact]) -> None:
-        """Show the verdict as the flow run's last artifact."""
-        verdict(self.recipe, artifacts[-1])
+    def finish(self, artifacts: list[Artifact]) -> Finished:
+        """Hand the report out, and show the verdict as the flow run's last artifact."""
+        finished = finish(self.recipe, self.nodes, artifacts, self.workdir)
+        if finished.page is not None:
+            verdict(self.recipe, finished.page)
+        return finished
 
     @contextmanager
     def _first_error(self) -> Iterator[None]:

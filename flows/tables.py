@@ -23,11 +23,9 @@ if TYPE_CHECKING:
     from facegan.models.judging import Figure, Gate, Judgement
 
 
-def show_run(
-    stages: list[dict[str, Any]], result: dict[str, Any], page: Path | None, seconds: float, to_stderr: bool
-) -> None:
-    """Time per stage, the arms, the verdict, the report's path."""
-    out = console(to_stderr)
+def show_run(result: dict[str, Any], page: Path | None, seconds: float, to_stderr: bool) -> None:
+    """Time per stage, the arms, the verdict, the report's path; `result` is the JSON answer."""
+    out, stages = console(to_stderr), result["stages"]
     if all(stage["state"] == "cached" for stage in stages):
         say(out, f"nothing to do: all {len(stages)} stages are cached and verified ({span(seconds)})")
     else:

@@ -43,10 +43,10 @@ class AdversarialConfig(GanConfig):
         ("color", "translation", "cutout"), description="differentiable augmentation of all that D sees"
     )
     ema_kimg: float = Field(1.0, ge=0, description="half-life of the averaged generator; 0: no average")
-    lr_g: float = Field(1e-3, gt=0)
-    lr_d: float = Field(5e-4, gt=0)
-    beta1: float = Field(0.5, ge=0, lt=1)
-    beta2: float = Field(0.99, gt=0, lt=1)
+    lr_g: float = Field(1e-3, gt=0, description="learning rate of G")
+    lr_d: float = Field(5e-4, gt=0, description="learning rate of D")
+    beta1: float = Field(0.5, ge=0, lt=1, description="Adam's, of G and D")
+    beta2: float = Field(0.99, gt=0, lt=1, description="Adam's, of G and D")
 
     def build_discriminator(self, num_identities: int, img_channels: int, size_px: int) -> nn.Module:
         """D(img NCHW float32 in -1..1, label (N,) int64) -> logits (N,); may have fewer weights than G."""

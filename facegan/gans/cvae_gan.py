@@ -23,10 +23,10 @@ class CvaeGan(AdversarialConfig):
     channels: int = Field(
         32, ge=8, le=512, multiple_of=8, title="Channels", description="at half the side; doubles below"
     )
-    max_channels: int = Field(128, ge=8, le=1024, multiple_of=8)
+    max_channels: int = Field(128, ge=8, le=1024, multiple_of=8, description="most channels of any layer")
     code_dim: int = Field(64, ge=4, le=1024, description="identity code")
     z_dim: int = Field(96, ge=2, le=1024, description="variation code")
-    lr_d: float = Field(2e-3, gt=0)
+    lr_d: float = Field(2e-3, gt=0, description="learning rate of D")
     ema_kimg: float = Field(0.5, ge=0, description="half-life of the averaged generator; 0: no average")
     diffaugment: tuple[Augmentation, ...] = Field(
         ("color", "translation"), description="differentiable augmentation of all that D sees"

@@ -26,8 +26,8 @@ class Onnx(JudgeConfig):
     kind: Literal["onnx"] = "onnx"
     path: str = Field(min_length=1, description="the .onnx file (hashed by content)")
     size_px: int = Field(112, ge=16, le=1024, description="side of its input")
-    mean: float = 127.5
-    scale: float = Field(127.5, gt=0)
+    mean: float = Field(127.5, description="the input is (x - mean) / scale, x in 0 .. 255")
+    scale: float = Field(127.5, gt=0, description="see mean")
     bgr: bool = Field(False, description="its input is blue, green, red")
 
     def identifying(self) -> dict[str, Any]:

@@ -1,0 +1,228 @@
+"""The runs that a server offers and starts on a schedule. `prefect.yaml` says the same and is written by this module.
+
+python -m flows.deployments > prefect.yaml
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import yaml
+
+from facegan import __version__
+from facegan.errors import ConfigError, UserError
+from facegan.form import read
+from facegan.store import commit
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+
+POOL = "facegan"
+Collision = Literal["ENQUEUE", "CANCEL_NEW"]
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A recipe that a server offers: when it starts by itself, and what happens while it is still at work.
+
+    `form` is what the run form shows at first: the recipe that it extends, and what is changed (facegan/form.py).
+    `cron` is in UTC (None: only when asked); an inactive schedule waits to be switched on in the page. Of one
+    deployment at most `limit` runs work side by side; one more waits (ENQUEUE) or is dropped (CANCEL_NEW).
+    """
+
+    name: str
+    form: dict[str, Any]
+    description: str
+    cron: str | None = None
+    active: bool = True
+    tags: tuple[str, ...] = ()
+    limit: int = 1
+    collision: Collision = "ENQUEUE"
+
+
+def shipped() -> list[Deployment]:
+    """What every server has from the start."""
+    quick, study = {"extends": "orl-quick"}, {"extends": "orl-study"}
+    return [
+        Deployment(
+            "recipe",
+            quick,
+            "From faces to a verdict: the form shows every option of every stage.",
+            tags=("form",),
+        ),
+        Deployment(
+            "nightly",
+            quick,
+            "The whole pipeline each night; what has not changed is found in the store.",
+            cron="0 2 * * *",
+            tags=("nightly",),
+            collision="CANCEL_NEW",  # the one that is still at work does the same
+        ),
+        Deployment(
+            "retrain",
+            quick,
+            "When faces arrive, and each week: recomputes only what the new rows change.",
+            cron="0 4 * * 0",
+            tags=("retrain",),
+        ),
+        Deployment(
+            "study",
+            study,
+            "Several splits and variants, one pooled answer. Takes hours: switch its schedule on where you want it.",
+            cron="0 6 1 * *",
+            active=False,
+            tags=("study",),
+            collision="CANCEL_NEW",
+        ),
+    ]
+
+
+def deployment(name: str | None, form: dict[str, Any], cron: str | None, tags: Iterable[str], drop: bool) -> Deployment:
+    """A deployment of the user's own recipe; raises ConfigError for a recipe, name or schedule that cannot be."""
+    recipe = read(form)
+    name = name or recipe.name
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", name):
+        raise ConfigError(f"a deployment cannot be called {name!r}", fix="use letters, digits, '.', '_', '+' and '-'")
+    if cron is not None:
+        _check_cron(cron)
+    made: Collision = "CANCEL_NEW" if drop else "ENQUEUE"
+    return Deployment(name, form, recipe.description, cron, tags=tuple(tags), collision=made)
+
+
+def _check_cron(cron: str) -> None:
+    from prefect.client.schemas.schedules import CronSchedule
+
+    try:
+        CronSchedule(cron=cron)
+    except ValueError:
+        raise ConfigError(
+            f"--cron {cron!r} is no schedule", fix="minute hour day month weekday, in UTC: '0 2 * * *'"
+        ) from None
+
+
+def apply(client: SyncPrefectClient, wanted: Iterable[Deployment], workdir: Path, reset: bool) -> list[str]:
+    """Make deployments, or bring those that are there to this version; the names of those that were made or reset.
+
+    Unless `reset`, what a person may have changed in the page (schedule, parameters, tags, limits) stays.
+    """
+    from prefect.client.schemas.actions import DeploymentUpdate
+    from prefect.exceptions import ObjectNotFound
+    from prefect.utilities.callables import parameter_schema
+
+    from flows.pipeline import pipeline
+
+    flow, version = client.create_flow(pipeline), commit() or __version__
+    schema = parameter_schema(pipeline).model_dump()
+    made = []
+    for one in wanted:
+        try:
+            known = client.read_deployment_by_name(f"{pipeline.name}/{one.name}")
+        except ObjectNotFound:
+            known = None
+        if known is not None and not reset:
+            update = DeploymentUpdate(version=version, parameter_openapi_schema=schema, entrypoint=ENTRYPOINT)
+            client.update_deployment(known.id, update)
+            continue
+        client.create_deployment(
+            flow,
+            one.name,
+            version=version,
+            description=one.description,
+            tags=["facegan", *one.tags],
+            parameters={"recipe": one.form, "workdir": str(workdir), "until": None},
+            schedules=_schedules(one),
+            concurrency_limit=one.limit,
+            concurrency_options={"collision_strategy": one.collision},  # type: ignore[arg-type]
+            work_pool_name=POOL,
+            entrypoint=ENTRYPOINT,
+            parameter_openapi_schema=schema,
+            enforce_parameter_schema=True,
+        )
+        made.append(one.name)
+    return made
+
+
+ENTRYPOINT = "flows.pipeline.pipeline"
+
+
+def _schedules(one: Deployment) -> list[Any]:
+    from prefect.client.schemas.actions import DeploymentScheduleCreate
+    from prefect.client.schemas.schedules import CronSchedule
+
+    if one.cron is None:
+        return []
+    cron = CronSchedule(cron=one.cron, timezone="UTC")
+    return [DeploymentScheduleCreate(schedule=cron, active=one.active)]
+
+
+def make_pool(client: SyncPrefectClient, workdir: Path, limit: int) -> None:
+    """The work pool of this machine: each run is a process in `workdir` that ends with its worker.
+
+    Nothing of that can be changed by who may start runs: the pool has no variables.
+    """
+    from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
+    from prefect.exceptions import ObjectNotFound
+
+    command = shlex.join([sys.executable, "-P", "-m", "flows.flow_run"])
+    job = {"command": command, "working_dir": str(workdir), "stream_output": True}
+    template = {"job_configuration": job, "variables": {"type": "object", "properties": {}}}
+    text = f"Runs of facegan on this machine, in {workdir}"
+    try:
+        pool = client.read_work_pool(POOL)
+    except ObjectNotFound:
+        create = WorkPoolCreate(
+            name=POOL, type="process", base_job_template=template, concurrency_limit=limit, description=text
+        )
+        client.create_work_pool(create)
+        return
+    if pool.type != "process":
+        raise UserError(f"the server has a work pool '{POOL}' of type {pool.type}", fix="rename or delete that pool")
+    update = WorkPoolUpdate(base_job_template=template, concurrency_limit=limit, description=text)
+    client.update_work_pool(POOL, update)
+
+
+def as_prefect_yaml() -> str:
+    """`prefect.yaml`, for those who keep a server and workers of their own."""
+    head = (
+        "# The deployments of `facegan up` and `facegan deploy`, for a server and workers of your own:\n"
+        f"# `prefect work-pool create {POOL} --type process`, `prefect deploy --all`,\n"
+        f"# `prefect worker start --pool {POOL}`.\n"
+        "# Written by `python -m flows.deployments > prefect.yaml`.\n"
+    )
+    whole = {
+        "name": "facegan",
+        "prefect-version": _pinned(),
+        "deployments": [_as_yaml(one) for one in shipped()],
+    }
+    return head + yaml.safe_dump(whole, sort_keys=False, width=118)
+
+
+def _pinned() -> str:
+    from importlib.metadata import version
+
+    return version("prefect")
+
+
+def _as_yaml(one: Deployment) -> dict[str, Any]:
+    schedule = {"schedules": [{"cron": one.cron, "timezone": "UTC", "active": one.active}]} if one.cron else {}
+    return {
+        "name": one.name,
+        "description": one.description,
+        "entrypoint": "flows/pipeline.py:pipeline",
+        "tags": ["facegan", *one.tags],
+        "parameters": {"recipe": dict(one.form), "workdir": "."},
+        **schedule,
+        "concurrency_limit": {"limit": one.limit, "collision_strategy": one.collision},
+        "enforce_parameter_schema": True,
+        "work_pool": {"name": POOL},
+    }
+
+
+if __name__ == "__main__":
+    print(as_prefect_yaml(), end="")

@@ -1,0 +1,121 @@
+"""The worker of `facegan up`: sets the server up, mends what a killed worker left, and starts runs as they fall due."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import time
+from datetime import timedelta
+from logging.handlers import RotatingFileHandler
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flows.address import HEARTBEAT_S
+from flows.children import GRACE_S, begin_child, tell
+from flows.flow_run import WORKER, none_alive
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+
+READY = "ready"
+RUNS = "FACEGAN_RUNS"  # how many flow runs may work side by side
+AGAIN = "run it again: it goes on from the last checkpoint"
+ZOMBIES = "facegan: crash runs whose heartbeat stops"
+SILENCE_S = 6 * HEARTBEAT_S  # longer than a server takes to be back
+
+
+def main(handle: int) -> None:
+    """In the worker's process; the environment names server, workdir and limits."""
+    pipe, home = begin_child(handle), Path(os.environ["PREFECT_HOME"])
+    _log_to(home / "worker.log")
+    try:
+        _work(pipe, home, Path(os.environ["FACEGAN_WORKDIR"]))
+    except Exception:
+        logging.getLogger("prefect").exception("the worker of facegan up failed")
+        sys.exit(1)
+
+
+def _work(pipe: Connection, home: Path, workdir: Path) -> None:
+    os.environ[WORKER] = str(os.getpid())
+    until = time.monotonic() + GRACE_S + 2
+    while not none_alive(home) and time.monotonic() < until:  # runs of a worker that was killed just now
+        time.sleep(0.1)
+    from prefect.client.orchestration import get_client
+    from prefect.workers.process import ProcessWorker
+
+    from flows.deployments import POOL, apply, make_pool, shipped
+
+    with get_client(sync_client=True) as client:
+        make_pool(client, workdir, int(os.environ[RUNS]))
+        apply(client, shipped(), workdir, reset=False)
+        watch_heartbeats(client)
+        mend(client)
+    worker = ProcessWorker(work_pool_name=POOL, name="facegan up", create_pool_if_not_found=False)
+    tell(pipe, READY)
+    asyncio.run(worker.start(printer=lambda *_: None))
+
+
+def _log_to(path: Path) -> None:
+    """Prefect's own words go to a file: the screen is for what happens to runs."""
+    handler = RotatingFileHandler(path, maxBytes=2_000_000, backupCount=1)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setLevel(logging.INFO)
+    logging.getLogger("prefect").addHandler(handler)
+
+
+def mend(client: SyncPrefectClient) -> None:
+    """Runs whose process is gone with the worker that was here before: none stays `Running` for ever.
+
+    One that had not begun is started again, one at work is Crashed, one that was to be cancelled is Cancelled.
+    """
+    from prefect.client.schemas.filters import FlowRunFilter, WorkPoolFilter, WorkPoolFilterName
+    from prefect.client.schemas.objects import StateType
+    from prefect.states import Cancelled, Crashed, Scheduled, State
+
+    from flows.deployments import POOL
+
+    lost = FlowRunFilter.model_validate({"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}})
+    pool = WorkPoolFilter(name=WorkPoolFilterName(any_=[POOL]))
+    text = f"its worker was stopped or killed; {AGAIN}"
+    for run in client.read_flow_runs(flow_run_filter=lost, work_pool_filter=pool):
+        kind = run.state and run.state.type
+        if kind == StateType.PENDING:
+            state: State = Scheduled()
+        else:
+            state = Cancelled() if kind == StateType.CANCELLING else Crashed(message=text)
+        client.set_flow_run_state(run.id, state, force=True)
+
+
+def watch_heartbeats(client: SyncPrefectClient) -> None:
+    """The automation that turns a run whose process died unseen (of `facegan run`, say) to Crashed."""
+    from prefect.events.actions import ChangeFlowRunState
+    from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+    from prefect.states import StateType
+
+    beat = "prefect.flow-run.heartbeat"
+    ends = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")}
+    automation = AutomationCore(
+        name=ZOMBIES,
+        description="Made by `facegan up`.",
+        trigger=EventTrigger(
+            after={beat},
+            expect={beat, *ends},
+            match={"prefect.resource.id": ["prefect.flow-run.*"]},  # type: ignore[arg-type]
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=timedelta(seconds=SILENCE_S),
+        ),
+        actions=[
+            ChangeFlowRunState(state=StateType.CRASHED, message=f"no sign of life for {SILENCE_S} s; {AGAIN}"),
+        ],
+    )
+    if not client.read_automations_by_name(ZOMBIES):
+        client.create_automation(automation)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
