@@ -55,6 +55,10 @@ class Split(Frozen):
         0.35, ge=0, lt=1, description="share of the people that only the benchmark sees; 0 where the source names them"
     )
     seed: int = Field(0, ge=0, description="seeds the hash that ranks the people")
+    by: Literal["rank", "hash"] = unset(
+        "rank",
+        description="rank: the shares hold exactly; hash: on the whole, and people who are added never move others",
+    )
     frozen: dict[str, SplitName] = Field(
         default_factory=dict, description="identities whose split is already decided (`dataset/name: split`)"
     )

@@ -37,10 +37,15 @@ def silent(event: Event) -> None:
 
 
 class Context:
-    """What a stage is given beside config and inputs: where to run, and whom to tell."""
+    """What a stage is given beside config and inputs: where to run, whom to tell, and where to keep things.
 
-    def __init__(self, runtime: Runtime, on_event: OnEvent = silent, title: str = "") -> None:
-        self.runtime = runtime
+    `cache` is a folder for what later runs may use and what may be deleted at any time; None: nothing is kept.
+    """
+
+    def __init__(
+        self, runtime: Runtime, on_event: OnEvent = silent, title: str = "", cache: Path | None = None
+    ) -> None:
+        self.runtime, self.cache = runtime, cache
         self._send, self._blank = on_event, Event("message", title)
         self._last = 0.0
 

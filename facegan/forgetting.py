@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from facegan import manifest
+from facegan.decoded import FOLDER as DECODED
 from facegan.errors import UserError
 from facegan.models.registry import read_spec
 from facegan.sources.folder import METADATA
@@ -35,7 +36,7 @@ class Target:
     @property
     def unfinished(self) -> bool:
         """Whether nothing tells what it was made from."""
-        return self.path.name.endswith(".incomplete")
+        return self.what == DECODED or self.path.name.endswith(".incomplete")
 
     @property
     def size_bytes(self) -> int:
@@ -162,7 +163,9 @@ def _erased(found: Found, folders: list[_Folder]) -> list[Target]:
         ordered.append(Target(folder.path, folder.stage, why))
 
     for folder in folders:
-        if folder.record is None:
+        if folder.stage == DECODED:
+            take(folder, "photos decoded before, without names: the next run decodes them again")
+        elif folder.record is None:
             take(folder, "unfinished: nothing tells what it was made from")
     for folder in (f for f in folders if f.record is not None):
         shown = [fact for fact in facts(folder.path) if _shows(found, fact)]

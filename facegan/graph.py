@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from facegan.config import Arm, Recipe, Runtime, TrainRecognizer
+from facegan.decoded import FOLDER as DECODED
 from facegan.errors import ConfigError, UserError
 from facegan.events import Context, OnEvent, silent
 from facegan.forgotten import Forgotten
@@ -260,7 +261,7 @@ def execute(
     item: Node, store: Store, done: dict[str, Artifact], runtime: Runtime, on_event: OnEvent = silent
 ) -> Artifact:
     """The artifact of `item`: found in the store and verified, or made now."""
-    context = Context(runtime, on_event, item.title)
+    context = Context(runtime, on_event, item.title, store.root / DECODED)
     inputs = {name: done[needed.key] for name, needed in item.needs.items()}
     folders = {name: artifact.path for name, artifact in inputs.items()}
 

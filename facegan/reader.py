@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -38,7 +39,8 @@ class Reader:
     resume starts at `nimg` and needs no state. Of `shares` = (which, of how many) ranks or workers each reads an even
     part of every batch, one after another: together they read what one would. What is drawn for an image (flip, or
     the whole recipe of `augment`) depends on the seed and on the position at which its share of the batch begins.
-    Threads make whole batches, and as many as there are threads are ready or under way beside the one handed out.
+    Threads make whole batches, and as many as there are threads are ready or under way beside the one handed out. A
+    batch's memory is used again once nothing refers to the batch any more.
     """
 
     def __init__(
@@ -59,6 +61,8 @@ class Reader:
         self.pixels, self.length = images.pixels, len(images)
         self.batch_size, self.seed, self.augment, self.threads = batch_size, seed, augment, threads
         self.part = slice(which * batch_size // of, (which + 1) * batch_size // of)
+        size = self.part.stop - self.part.start
+        self._memory = _Memory((size, *self.pixels.shape[1:]), threads + 2)
         self._own = threading.local()  # an Augmenter holds the state of its draws
 
     def batches(self, nimg: int = 0) -> Iterator[Batch]:
@@ -76,29 +80,48 @@ class Reader:
                     future.cancel()
 
     def _make(self, nimg: int, rows: np.ndarray) -> Batch:
-        place = nimg + self.part.start
+        place, values = nimg + self.part.start, self._memory.take()
         if self.augment is None:
             flipped = np.random.default_rng(subseed("flip", self.seed, place)).random(len(rows)) < 0.5
-            pixels = self._read(rows, flipped)
+            self._read(rows, flipped, values)
         else:
             if not hasattr(self._own, "augmenter"):
                 self._own.augmenter = Augmenter(self.augment)
-            pixels = self._own.augmenter(self._read(rows, None), subseed("augment", self.seed, place))
-        return Batch(nimg, rows, normalised(pixels))
+            pixels = self._own.augmenter(self.pixels[rows], subseed("augment", self.seed, place))
+            for image, out in zip(pixels, values, strict=True):
+                cv2.LUT(image, NORMALISED, dst=out)
+        return Batch(nimg, rows, torch.from_numpy(values).permute(0, 3, 1, 2))
 
-    def _read(self, rows: np.ndarray, flipped: np.ndarray | None) -> np.ndarray:
-        """(n, H, W, C) uint8, those `flipped` mirrored."""
-        if isinstance(self.pixels, StoredPixels):
-            return self.pixels.decode_all(rows, flipped)
-        pixels = self.pixels[rows]
-        if flipped is not None:
-            pixels[flipped] = pixels[flipped, :, ::-1]
-        return pixels
+    def _read(self, rows: np.ndarray, flipped: np.ndarray, values: np.ndarray) -> None:
+        """Images into `values` (n, H, W, C) float32 in -1..1, those `flipped` (n,) bool mirrored.
+
+        One after another, so that an image stays in the processor's cache from its decoding to its values.
+        """
+        upright, mirrored = np.empty((2, *self.pixels.shape[1:]), np.uint8)
+        for row, flip, out in zip(rows.tolist(), flipped.tolist(), values, strict=True):
+            if isinstance(self.pixels, StoredPixels):
+                self.pixels.decode(row, upright)
+                image = upright
+            else:
+                image = self.pixels[row]
+            if flip:
+                cv2.flip(image, 1, dst=mirrored)
+                image = mirrored
+            cv2.LUT(image, NORMALISED, dst=out)
 
 
-def normalised(pixels: np.ndarray) -> torch.Tensor:
-    """NHWC uint8 -> NCHW float32 in -1..1, channels last in memory: the bits of `embedder.to_input`, from a table."""
-    values = np.empty(pixels.shape, np.float32)
-    for image, out in zip(pixels, values, strict=True):  # one at a time they stay in the processor's cache
-        cv2.LUT(image, NORMALISED, dst=out)
-    return torch.from_numpy(values).permute(0, 3, 1, 2)
+class _Memory:
+    """Arrays for batches, used again: the pages of a new one cost more than filling it."""
+
+    def __init__(self, shape: tuple[int, ...], most: int) -> None:
+        self.shape, self._free = shape, deque[np.ndarray](maxlen=most)
+
+    def take(self) -> np.ndarray:
+        """A float32 array with whatever stands in it; it is used again when the last view of it is gone."""
+        try:
+            array = self._free.pop()  # the one that was used last is still in the cache
+        except IndexError:
+            array = np.empty(self.shape, np.float32)
+        view = array[:]  # tensors, slices and what else is made of it hold it
+        weakref.finalize(view, self._free.append, array).atexit = False
+        return view

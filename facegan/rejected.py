@@ -22,17 +22,18 @@ SCHEMA = pa.schema([(name, pa.string()) for name in ("file", "identity", "reason
 
 
 class Rejected:
-    """Collects what an alignment and the quality filter leave out."""
+    """Collects what an alignment and the quality filter leave out; `several` counts photos with several faces."""
 
     def __init__(self) -> None:
         self.reasons: Counter[str] = Counter()
+        self.several = 0
         self._rows: list[dict[str, Any]] = []
 
-    def add(self, entry: dict[str, str], photo: Image.Image) -> None:
-        """Count a quarantined photo (`entry`: file, identity, reason); keep a small picture of the first ones."""
+    def add(self, entry: dict[str, str], picture: bytes) -> None:
+        """Count a quarantined photo (`entry`: file, identity, reason); keep the `thumbnail` of the first ones."""
         self.reasons[entry["reason"]] += 1
         if self.reasons[entry["reason"]] <= EACH:
-            self._rows.append({**entry, "jpeg": thumbnail(photo)})
+            self._rows.append({**entry, "jpeg": picture})
 
     def write(self, folder: Path) -> None:
         """Write `folder/rejected.parquet` (file, identity, reason, jpeg)."""
@@ -42,10 +43,10 @@ class Rejected:
         """{outcome: photos}: usable faces first, then each reason."""
         return {"usable": usable, **dict(sorted(self.reasons.items()))}
 
-    def summary(self, options: Prepare, usable: int, several: int) -> dict[str, Any]:
-        """For summary.json: the detector in words (None: not aligned), counts, photos with more than one face."""
+    def summary(self, options: Prepare, usable: int) -> dict[str, Any]:
+        """For summary.json: the detector in words (None: not aligned), counts, photos with several faces."""
         note = options.align.detector.note() if options.align is not None else None
-        return {"detector": note, "counts": self.counts(usable), "several_faces": several}
+        return {"detector": note, "counts": self.counts(usable), "several_faces": self.several}
 
 
 def read(folder: Path) -> list[dict[str, Any]]:

@@ -25,7 +25,10 @@ from facegan.errors import UserError
 
 State = Literal["ran", "resumed", "cached"]
 WORK = "work"
-PACKAGES = ("facegan", "torch", "timm", "albumentations", "numpy", "pillow", "pyarrow")
+PACKAGES = (
+    *("facegan", "torch", "timm", "albumentations", "numpy", "pillow", "pyarrow"),
+    *("opencv-python-headless", "dlib", "dlib-bin"),
+)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import mmap
 import tempfile
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -20,7 +20,8 @@ class StoredPixels:
     """Reads like the array (N, H, W, C) uint8 that it stands for: `shape`, `len`, `[places]`, `[slice]`, `np.asarray`.
 
     What is held in memory is 8 bytes a row; the encoded images lie one after another in a file without a name, in
-    the temporary folder (TMPDIR), which ends with the process. `decode_all` may run in several threads at once.
+    the temporary folder (TMPDIR), which ends with the process and is mapped: the system drops its pages as it likes.
+    Several threads may decode at once.
     """
 
     dtype = np.dtype(np.uint8)
@@ -31,15 +32,18 @@ class StoredPixels:
         `said` names the manifest in errors.
         """
         self.to_pixels, self.said = to_pixels, said
-        self.file = tempfile.TemporaryFile(prefix="facegan-")  # noqa: SIM115 (open for as long as this object)
         ends = [np.zeros(1, np.int64)]
-        for stored in encoded:
-            _, offsets, data = stored.buffers()
-            if len(stored):
-                at = np.frombuffer(offsets, np.int32)[stored.offset : stored.offset + len(stored) + 1].astype(np.int64)
-                ends.append(ends[-1][-1] + at[1:] - at[0])
-                self.file.write(memoryview(data)[at[0] : at[-1]])
-        self.file.flush()
+        with tempfile.TemporaryFile(prefix="facegan-") as file:
+            for stored in encoded:
+                _, offsets, data = stored.buffers()
+                if len(stored):
+                    at = np.frombuffer(offsets, np.int32)[stored.offset : stored.offset + len(stored) + 1]
+                    at = at.astype(np.int64)
+                    ends.append(ends[-1][-1] + at[1:] - at[0])
+                    file.write(memoryview(data)[at[0] : at[-1]])
+            file.write(b"\0")  # nothing at all cannot be mapped
+            file.flush()
+            self._encoded = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
         self.ends = np.concatenate(ends)
         first = self._slow(0).shape if len(self) else (0, 0, 1)
         self.shape = (len(self), *first)
@@ -54,25 +58,25 @@ class StoredPixels:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return self[:] if dtype is None else self[:].astype(dtype)
 
-    def decode_all(self, places: np.ndarray, flipped: np.ndarray | None = None) -> np.ndarray:
-        """The images at `places` (n,) int, mirrored where `flipped` (n,) bool: (n, H, W, C) uint8.
+    def decode_all(self, places: np.ndarray) -> np.ndarray:
+        """The images at `places` (n,) int: (n, H, W, C) uint8.
 
         Raises UserError for an image that cannot be decoded or has another shape than the first.
         """
         pixels = np.empty((len(places), *self.shape[1:]), np.uint8)
-        for out, place, flip in zip(pixels, places, [False] * len(places) if flipped is None else flipped, strict=True):
-            self._decode(int(place), out, bool(flip))
+        for out, place in zip(pixels, places, strict=True):
+            self.decode(int(place), out)
         return pixels
 
-    def encoded(self, place: int) -> bytes:
-        """The stored bytes of an image."""
-        start, end = self.ends[place : place + 2].tolist()
-        return os.pread(self.file.fileno(), end - start, start)
+    def encoded(self, place: int) -> np.ndarray:
+        """The stored bytes of an image, (n,) uint8."""
+        return self._encoded[self.ends[place] : self.ends[place + 1]]
 
-    def _decode(self, place: int, out: np.ndarray, flip: bool) -> None:
-        """One image into `out`, by OpenCV where it can: the same as Pillow's, faster, and other threads go on."""
+    def decode(self, place: int, out: np.ndarray) -> None:
+        """One image into `out` (H, W, C) uint8, by OpenCV where it can: the same as Pillow's, faster, and other threads
+        go on. Raises UserError as `decode_all`."""
         data = self.encoded(place)
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+        image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None
         if (
             image is None
             or image.dtype != np.uint8
@@ -89,12 +93,10 @@ class StoredPixels:
             cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=out)
         else:
             out[:] = image.reshape(out.shape)
-        if flip:
-            out[:] = cv2.flip(out, 1).reshape(out.shape)
 
     def _slow(self, place: int) -> np.ndarray:
         try:
-            return self.to_pixels(self.encoded(place))
+            return self.to_pixels(self.encoded(place).tobytes())
         except (OSError, SyntaxError, ValueError) as error:
             raise unreadable(self.said, error) from error
 

@@ -16,7 +16,7 @@ from facegan import manifest, recipe
 from facegan.config import Prepare, Split
 from facegan.errors import ConfigError, UserError
 from facegan.sources.lfw import Lfw, read_people
-from facegan.stages.prepare import assign, quotas
+from facegan.splits import assign, quotas
 from facegan.store import Artifact
 
 DEVELOP = {"Ann_Lee": 3, "Bo": 2, "Cy-X": 2, "Di_Da": 1, "Ed": 2, "Flo": 3}

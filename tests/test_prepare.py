@@ -25,7 +25,7 @@ from facegan.config import Prepare, Recipe, Split
 from facegan.errors import UserError
 from facegan.images import BadImage, ManifestImages, decode, to_pixels, to_square
 from facegan.sources.orl import Orl
-from facegan.stages.prepare import assign, quotas
+from facegan.splits import assign, quotas, splits_of
 from facegan.store import Artifact
 
 
@@ -365,6 +365,55 @@ def test_growing_moves_few() -> None:
         before, after = assign(names[:count], Split()), assign(names[: count + 1], Split())
         moved = [(before[n], after[n]) for n in before if before[n] != after[n]]
         assert len(moved) <= 4 and {"train", "test"} not in [set(pair) for pair in moved]
+
+
+@pytest.mark.parametrize("held", [0, 30])
+def test_by_hash_nobody_ever_moves_another(held: int) -> None:
+    """However a source grows or shrinks; and the shares hold within the draw's own error."""
+    names, options = some_names(4000), Split(by="hash")
+    test = set(names[:held])
+    whole = assign(names, options, test)
+    for some in (names[: held + 1], names[:50], names[:51], names[:3999], names[5:700]):
+        assert assign(some, options, test & set(some)).items() <= whole.items()
+    shares = {"train": 0.5 / 0.65, "val": 0.15 / 0.65} if held else {"train": 0.5, "val": 0.15, "test": 0.35}
+    counts = Counter(whole[name] for name in names[held:])
+    assert counts.keys() == shares.keys() and all(whole[name] == "test" for name in test)
+    for split, share in shares.items():
+        wanted = share * (4000 - held)
+        assert abs(counts[split] - wanted) < 4 * (wanted * (1 - share)) ** 0.5
+    assert assign(names, Split(by="hash", seed=1), test) != whole
+
+
+def test_frozen_people_stay_by_hash_too() -> None:
+    names = some_names(60)
+    frozen: dict[str, Any] = dict.fromkeys(names[10:20], "test")
+    found = assign(names, Split(by="hash", frozen=frozen))
+    assert found == {**assign(names, Split(by="hash")), **frozen}
+
+
+def test_an_earlier_preparation_is_what_is_frozen(lab: Lab, faces: Path, tmp_path: Path) -> None:
+    before = splits_of(prepared(lab, faces).path)
+    root = shutil.copytree(faces, tmp_path / "root")
+    for person in range(8, 20):
+        shutil.copytree(draw_folder(tmp_path / "new", people=1), root / f"q{person}", dirs_exist_ok=True)
+        for shot in (1, 2):
+            (root / f"q{person}" / f"{shot}.png").write_bytes(saved(Image.fromarray(draw_face(person, shot)), "PNG"))
+    shutil.rmtree(root / "p03")
+    plain = splits_of(prepared(lab, root).path)
+    after = splits_of(prepared(lab, root, split={"frozen": before}).path)
+    assert any(plain[name] != before[name] for name in before if name in plain), "ranks move people, so freeze them"
+    assert all(after[name] == before[name] for name in before if name in after) and "folder/p03" not in after
+    assert len(after) == 19 and Counter(after.values()) == quotas(19, Split(train=0.5, val=0.25, test=0.25))
+
+
+def test_a_hash_that_leaves_a_split_empty_is_said(lab: Lab, faces: Path) -> None:
+    share = {"by": "hash", "train": 0.98, "val": 0.01, "test": 0.01}
+    with pytest.raises(UserError, match="too few usable people") as error:
+        prepared(lab, faces, split=share)
+    assert "prepare.split.by=rank" in error.value.fix
+    assert "by" not in pick(graph.build(tiny(faces)), "prepare").config["split"], (
+        "and what is not set in no fingerprint"
+    )
 
 
 def kept(artifact: Artifact) -> dict[str, dict[str, set[str]]]:

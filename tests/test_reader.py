@@ -113,16 +113,34 @@ def test_shares_together_read_what_one_reads(faces: Path, shares: int) -> None:
         assert max(map(len, each)) - min(map(len, each)) <= 1
 
 
-def test_flips_and_values(faces: Path) -> None:
-    images, flipped = ManifestImages(faces, keep_bytes=0), 0
+@pytest.mark.parametrize("color", ["rgb", "grey"])
+@pytest.mark.parametrize("keep_bytes", [0, 1e9])
+def test_flips_and_values(tmp_path: Path, color: str, keep_bytes: float) -> None:
+    images, flipped = ManifestImages(write(tmp_path, color, "JPEG"), keep_bytes=keep_bytes), 0
+    before = images.pixels[:].copy()
     for batch in islice(Reader(images, 8, seed=0).batches(), 6):
-        plain = images.pixels[batch.rows]
+        plain = before[batch.rows]
         upright, mirrored = to_input(plain), to_input(plain[:, :, ::-1])
         assert batch.img.is_contiguous(memory_format=torch.channels_last)
         for got, one, other in zip(batch.img, upright, mirrored, strict=True):
             assert torch.equal(got, one) != torch.equal(got, other)
             flipped += torch.equal(got, other)
     assert 12 < flipped < 36  # of 48; outside with a probability below 0.001
+    assert np.array_equal(images.pixels[:], before)
+
+
+def test_a_batch_that_is_held_stays_as_it_is(faces: Path) -> None:
+    """And the memory of one that is not is used again."""
+    reader = Reader(ManifestImages(faces, keep_bytes=0), 8, seed=0)
+    held = [batch.img for batch in islice(reader.batches(), 20)]
+    parts = [img[3, :, ::2].numpy() for img in held]
+    assert len({img.data_ptr() for img in held}) == 20
+    copies = [part.copy() for part in parts]
+    del held
+    list(zip(range(20), reader.batches(), strict=False))
+    assert all(np.array_equal(part, copy) for part, copy in zip(parts, copies, strict=True))
+    del parts
+    assert len({batch.img.data_ptr() for batch in islice(reader.batches(), 100)}) <= 2 + 2 + 2
 
 
 def test_the_recipe_is_the_recognizers(faces: Path) -> None:

@@ -25,7 +25,7 @@ from facegan.errors import UserError
 from facegan.events import Context
 from facegan.faces import faces
 from facegan.images import encode_png
-from facegan.rejected import Rejected
+from facegan.rejected import Rejected, thumbnail
 from facegan.reporting import page, results, words
 from facegan.reporting.results import Findings
 from facegan.stages import report
@@ -472,11 +472,12 @@ def test_photos_without_a_usable_face_are_counted_and_shown(tmp_path: Path) -> N
     found = Rejected()
     for number in range(15):
         entry = {"file": f"<i>{number}.jpg", "identity": EVIL, "reason": "no face found"}
-        found.add(entry, Image.new("RGB", (300, 200), (number, 80, 90)))
+        found.add(entry, thumbnail(Image.new("RGB", (300, 200), (number, 80, 90))))
+    found.several = 3
     found.write(folder)
     summary = json.loads((folder / "summary.json").read_text())
     options = Prepare(align=Align())
-    (folder / "summary.json").write_text(json.dumps({**summary, "faces": found.summary(options, 40, 3)}))
+    (folder / "summary.json").write_text(json.dumps({**summary, "faces": found.summary(options, 40)}))
     shown, bare = world.report("shown"), world.report("bare", show_faces=False)
     for out in (shown, bare):
         html, text = (out / "index.html").read_text(), (out / "report.md").read_text()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,18 @@ from PIL import Image
 
 from facegan import manifest, quality, quarantine, rejected
 from facegan.alignment import Aligner
-from facegan.config import Prepare, Split
+from facegan.config import Prepare
+from facegan.decoded import Decoded, Outcome, photo_key
 from facegan.errors import UserError
 from facegan.events import Context
 from facegan.images import BadFace, BadImage, decode, encode_png, points_to_square, to_eight_bits, to_square
 from facegan.sources import SourceImage
-from facegan.store import write_atomic
+from facegan.splits import assign, thin
+from facegan.stages import VERSIONS
+from facegan.store import digest, package_versions, write_atomic
+
+LATER = {"source", "split", "min_images", "train_images", "val_images", "train_identities"}
+"""Options that do not decide what becomes of a single photo: all others do."""
 
 
 def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
@@ -27,14 +33,14 @@ def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: P
     aligned or judged by quality, also `rejected.parquet` (some of what was left out for that, with small pictures).
 
     The quarantine's `split` is that of the person, null where they have none since they are left out.
-    The summary counts as `not_used` what train_identities, train_images and val_images left out. Raises UserError
-    when fewer than two people are left for each of train, val and test.
+    The summary counts as `not_used` what train_identities, train_images and val_images left out. Photos that an
+    earlier run of the same options decoded (below `context.cache`) are not decoded again. Raises UserError when fewer
+    than two people are left for each of train, val and test.
     """
     bad: list[dict[str, str]] = []
     sources = list(options.source.rows())
-    aligner = Aligner(options.align) if options.align is not None else None
     shown = rejected.Rejected()
-    readable = list(_read(sources, options, aligner, bad, shown, context))
+    readable = list(_read(sources, options, bad, shown, context))
     readable.sort(key=quarantine.by_person)  # sources list images as they are quick to read
     counts = Counter(row["identity"] for row in readable)
     held = {item.identity for item in sources if item.side == "test"}  # by the source's own protocol
@@ -48,11 +54,12 @@ def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: P
     _check(split, counts, options, len(sources), bad)
     usable = len(split), len(kept)
     split, kept = thin(split, kept, options)
-    rows = (_row(item, split[item["identity"]]) for item in kept)
+    rows = (_row(item, split[item["identity"]], options.size_px) for item in kept)
     manifest.write(out, rows, "prepare", {})
     whose = {**dict.fromkeys(held, "test"), **split}
     quarantine.write(out, [{**item, "split": whose.get(item["identity"])} for item in bad])
-    people, images = Counter(split.values()), Counter(split[item["identity"]] for item in kept)
+    people: Counter[str] = Counter(split.values())
+    images: Counter[str] = Counter(split[item["identity"]] for item in kept)
     splits = {s: {"identities": people[s], "images": images[s]} for s in manifest.SPLITS}
     summary = {
         "files": len(sources),
@@ -61,9 +68,9 @@ def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: P
     }
     if options.train_identities or options.train_images or options.val_images:
         summary["not_used"] = {"identities": usable[0] - len(split), "images": usable[1] - len(kept)}
-    if aligner is not None or options.min_quality is not None:
+    if options.align is not None or options.min_quality is not None:
         shown.write(out)
-        summary["faces"] = shown.summary(options, len(readable), aligner.several if aligner is not None else 0)
+        summary["faces"] = shown.summary(options, len(readable))
         context.table([{"what": w, "images": n} for w, n in shown.counts(len(readable)).items()], "faces found")
     write_atomic(out / "summary.json", json.dumps(summary, indent=1).encode())
     context.table([{"split": s, **v} for s, v in splits.items()], "people and images of each split")
@@ -74,38 +81,68 @@ def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: P
 def _read(
     sources: list[SourceImage],
     options: Prepare,
-    aligner: Aligner | None,
     bad: list[dict[str, str]],
     shown: rejected.Rejected,
     context: Context,
 ) -> Iterator[dict[str, Any]]:
     """Decoded, aligned and resized images; what fails goes to `bad` with the reason, and to `shown` where a photo
     could be read but its face cannot be used."""
+    aligner = Aligner(options.align) if options.align is not None else None
+    decoded = Decoded(context.cache / decides(options) if context.cache is not None else None, context.say)
     for number, item in enumerate(sources, start=1):
-        photo = None
+        entry = {"file": item.relative, "identity": item.identity}
         try:
             data = item.read()
-            photo = decode(data, options.max_megapixels)
-            pixels, landmarks = square(photo, item.landmarks, options, aligner)
-            score = quality.measure(pixels, landmarks).score
-            if options.min_quality is not None and score < options.min_quality:
-                raise BadFace(f"quality under min_quality ({options.min_quality:g})")
-            yield {
-                "identity": item.identity,
-                "file": item.relative,
-                "pixels": pixels,
-                "source_sha256": item.source_sha256 or hashlib.sha256(data).hexdigest(),
-                "license": item.license,
-                "group": item.group,
-                "landmarks": landmarks,
-                "quality": score,
-            }
-        except (BadImage, OSError) as error:
-            entry = {"file": item.relative, "identity": item.identity, "reason": quarantine.reason(error)}
-            bad.append(entry)
-            if isinstance(error, BadFace) and photo is not None:
-                shown.add(entry, photo)
+        except OSError as error:
+            bad.append({**entry, "reason": quarantine.reason(error)})
+            data = None
+        if data is not None:
+            sha256 = hashlib.sha256(data).hexdigest()
+            photo = photo_key(sha256, item.landmarks)
+            if (outcome := decoded.find(photo)) is None:
+                outcome = become(data, item.landmarks, options, aligner)
+                if outcome.png or outcome.jpeg:  # what cannot be read may be read another time
+                    decoded.add(photo, outcome)
+            shown.several += outcome.several
+            if outcome.reason is None:
+                facts = {"license": item.license, "group": item.group, "source_sha256": item.source_sha256 or sha256}
+                known = {"png": outcome.png, "landmarks": outcome.landmarks, "quality": outcome.quality}
+                yield {**entry, **facts, **known}
+            else:
+                bad.append({**entry, "reason": outcome.reason})
+                if outcome.jpeg is not None:
+                    shown.add(bad[-1], outcome.jpeg)
         context.progress(number, len(sources), "images")
+    decoded.flush()
+    if decoded.found:
+        context.say(f"{decoded.found} of {len(sources)} images had been decoded before")
+
+
+def decides(options: Prepare) -> str:
+    """A digest of everything but the photo that decides what becomes of it: options, the detector's files, versions."""
+    hashed, files = options.model_dump(mode="json", exclude=LATER), {}
+    if options.align is not None:
+        hashed["align"]["detector"] = options.align.detector.identifying()
+        files = options.align.detector.fingerprint()
+    return digest([VERSIONS["prepare"], hashed, files, package_versions()])
+
+
+def become(data: bytes, landmarks: Sequence[float] | None, options: Prepare, aligner: Aligner | None) -> Outcome:
+    """What a photo's bytes become."""
+    photo, several = None, False
+    try:
+        photo = decode(data, options.max_megapixels)
+        before = aligner.several if aligner is not None else 0
+        pixels, places = square(photo, landmarks, options, aligner)
+        several = aligner is not None and aligner.several > before
+        score = quality.measure(pixels, places).score
+        if options.min_quality is not None and score < options.min_quality:
+            raise BadFace(f"quality under min_quality ({options.min_quality:g})")
+    except (BadImage, OSError) as error:
+        seen = photo if isinstance(error, BadFace) else None
+        jpeg = None if seen is None else rejected.thumbnail(seen)
+        return Outcome(several=several, reason=quarantine.reason(error), jpeg=jpeg)
+    return Outcome(encode_png(pixels), places, score, several)
 
 
 def square(
@@ -122,18 +159,17 @@ def square(
     return np.asarray(to_square(photo, options.size_px, options.color)), inside
 
 
-def _row(item: dict[str, Any], split: str) -> dict[str, Any]:
-    height, width = item["pixels"].shape[:2]
+def _row(item: dict[str, Any], split: str, size_px: int) -> dict[str, Any]:
     return manifest.row(
-        encode_png(item["pixels"]),
+        item["png"],
         item["file"],
         source_sha256=item["source_sha256"],
         identity=item["identity"],
         source="real",
         dataset=item["identity"].split("/")[0],
         split=split,
-        height=height,
-        width=width,
+        height=size_px,
+        width=size_px,
         license=item["license"],
         group=item["group"],
         landmarks=item["landmarks"],
@@ -141,71 +177,8 @@ def _row(item: dict[str, Any], split: str) -> dict[str, Any]:
     )
 
 
-def assign(names: list[str], options: Split, held: Collection[str] = ()) -> dict[str, str]:
-    """{identity: split}: people ranked by a seeded hash of their name, cut at the shares.
-
-    Frozen people keep their split and count towards its share, so that the rest fill what is missing.
-    Ranks (and not the hash's value) are cut, so that ten people too are split in the wanted proportions;
-    freeze earlier assignments where people are added later. Where people are `held` for test by the source,
-    they are the test, and train and val share the others in their proportion.
-    """
-    develop = [name for name in names if name not in held]
-    assigned: dict[str, str] = {name: options.frozen[name] for name in develop if name in options.frozen}
-    free = [name for name in develop if name not in assigned]
-    free.sort(key=lambda name: _rank(options.seed, name))
-    wanted = quotas(len(develop), options, bool(held))
-    taken = Counter(assigned.values())
-    room = {split: max(0, wanted[split] - taken[split]) for split in manifest.SPLITS}
-    for name in free:
-        split = next((s for s in manifest.SPLITS if room[s] > 0), "test")
-        room[split] -= 1
-        assigned[name] = split
-    return assigned | dict.fromkeys(set(names) - set(develop), "test")
-
-
-def thin(
-    split: dict[str, str], items: list[dict[str, Any]], options: Prepare
-) -> tuple[dict[str, str], list[dict[str, Any]]]:
-    """`split` and `items` without the train people and the train and val images that the options leave out.
-
-    All are ranked by a seeded hash and the first kept, so that what a smaller number keeps a larger one keeps
-    too. Order stays; test people keep all.
-    """
-    seed = options.split.seed
-    train = sorted((name for name in split if split[name] == "train"), key=lambda name: _rank(seed, name))
-    left_out = set(train[options.train_identities :]) if options.train_identities else set()
-    items = [item for item in items if item["identity"] not in left_out]
-    for where, most in (("train", options.train_images), ("val", options.val_images)):
-        if most is not None:
-            ranked: dict[str, list[tuple[str, str]]] = {}
-            for item in items:
-                if split[item["identity"]] == where:
-                    place = (_rank(seed, f"{item['source_sha256']}/{item['file']}"), item["file"])
-                    ranked.setdefault(item["identity"], []).append(place)
-            surplus = {file for places in ranked.values() for _, file in sorted(places)[most:]}
-            items = [item for item in items if item["file"] not in surplus]
-    return {name: where for name, where in split.items() if name not in left_out}, items
-
-
-def _rank(seed: int, name: str) -> str:
-    return hashlib.sha256(f"{seed}/{name}".encode()).hexdigest()
-
-
-def quotas(people: int, options: Split, held: bool = False) -> dict[str, int]:
-    """How many people each split gets: the shares rounded, val and test at least two people each.
-
-    held: the test people are others, and train and val share all these.
-    """
-    if held:
-        val = max(2, round(people * options.val / (options.train + options.val)))
-        return {"train": people - val, "val": val, "test": 0}
-    val = max(2, round(people * options.val))  # one person alone has no impostor
-    test = max(2, round(people * options.test))
-    return {"train": people - val - test, "val": val, "test": test}
-
-
 def _check(
-    split: dict[str, str], counts: Counter[str], options: Prepare, files: int, bad: list[dict[str, str]]
+    split: Mapping[str, str], counts: Counter[str], options: Prepare, files: int, bad: list[dict[str, str]]
 ) -> None:
     people = Counter(split.values())
     paired = {split[name] for name in split if counts[name] >= 2}  # the others have no genuine pair
@@ -217,5 +190,6 @@ def _check(
         f"too few usable people in {getattr(options.source, 'root', options.source.kind)}: train {people['train']}, "
         f"val {people['val']}, test {people['test']}, of two and more that each needs (from {files} files; people "
         f"need {options.min_images} or more readable images; {seen})",
-        fix="give at least six people with two images or more each (twenty and more for a verdict that can tell)",
+        fix="give at least six people with two images or more each (twenty and more for a verdict that can tell)"
+        + (", or prepare.split.by=rank, which fills every split" if options.split.by == "hash" else ""),
     )

@@ -1,0 +1,103 @@
+"""Who trains, who chooses and who judges: people split by a seeded hash of their name."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from facegan import manifest
+from facegan.config import Prepare, Split, SplitName
+
+
+def assign(names: list[str], options: Split, held: Collection[str] = ()) -> dict[str, SplitName]:
+    """{identity: split}: people in the order of a seeded hash of their name, cut at the shares.
+
+    By rank, ten people too are split in the wanted proportions, but people who are added may move others over a border.
+    By hash, each person's own hash is compared with the shares: nobody ever moves another, and the shares hold on the
+    whole alone. Frozen people keep their split; by rank they count towards its share, so that the rest fill what is
+    missing. Where people are `held` for test by the source, they are the test, and train and val share the others in
+    their proportion.
+    """
+    develop = [name for name in names if name not in held]
+    assigned: dict[str, SplitName] = {name: options.frozen[name] for name in develop if name in options.frozen}
+    free = [name for name in develop if name not in assigned]
+    if options.by == "hash":
+        assigned |= {name: _by_hash(name, options, bool(held)) for name in free}
+    else:
+        assigned |= _by_rank(free, quotas(len(develop), options, bool(held)), Counter(assigned.values()), options.seed)
+    test: SplitName = "test"
+    return assigned | dict.fromkeys(set(names) - set(develop), test)
+
+
+def _by_hash(name: str, options: Split, held: bool) -> SplitName:
+    """Where a person's hash, as a number in [0, 1), lies among the shares: train, then val, then test."""
+    place = int(_rank(options.seed, name)[:13], 16) / 16**13
+    train, val = options.train, options.train + options.val
+    if held:
+        train, val = train / val, 1
+    return "train" if place < train else "val" if place < val else "test"
+
+
+def _by_rank(
+    free: list[str], wanted: dict[SplitName, int], taken: Counter[SplitName], seed: int
+) -> dict[str, SplitName]:
+    """What is missing of each split filled with people in the order of their hashes."""
+    room = {split: max(0, count - taken[split]) for split, count in wanted.items()}
+    assigned: dict[str, SplitName] = {}
+    for name in sorted(free, key=lambda name: _rank(seed, name)):
+        assigned[name] = next((split for split in room if room[split] > 0), "test")
+        room[assigned[name]] -= 1
+    return assigned
+
+
+def splits_of(prepared: Path) -> dict[str, SplitName]:
+    """{identity: split} of an earlier preparation (its folder in the store), for `prepare.split.frozen`.
+
+    Raises UserError as `manifest.read` does.
+    """
+    table = manifest.read(prepared, ["identity", "split"])
+    return dict(sorted(zip(table["identity"].to_pylist(), table["split"].to_pylist(), strict=True)))
+
+
+def thin(
+    split: dict[str, SplitName], items: list[dict[str, Any]], options: Prepare
+) -> tuple[dict[str, SplitName], list[dict[str, Any]]]:
+    """`split` and `items` without the train people and the train and val images that the options leave out.
+
+    All are ranked by a seeded hash and the first kept, so that what a smaller number keeps a larger one keeps
+    too. Order stays; test people keep all.
+    """
+    seed = options.split.seed
+    train = sorted((name for name in split if split[name] == "train"), key=lambda name: _rank(seed, name))
+    left_out = set(train[options.train_identities :]) if options.train_identities else set()
+    items = [item for item in items if item["identity"] not in left_out]
+    for where, most in (("train", options.train_images), ("val", options.val_images)):
+        if most is not None:
+            ranked: dict[str, list[tuple[str, str]]] = {}
+            for item in items:
+                if split[item["identity"]] == where:
+                    place = (_rank(seed, f"{item['source_sha256']}/{item['file']}"), item["file"])
+                    ranked.setdefault(item["identity"], []).append(place)
+            surplus = {file for places in ranked.values() for _, file in sorted(places)[most:]}
+            items = [item for item in items if item["file"] not in surplus]
+    return {name: where for name, where in split.items() if name not in left_out}, items
+
+
+def _rank(seed: int, name: str) -> str:
+    return hashlib.sha256(f"{seed}/{name}".encode()).hexdigest()
+
+
+def quotas(people: int, options: Split, held: bool = False) -> dict[SplitName, int]:
+    """How many people each split gets: the shares rounded, val and test at least two people each.
+
+    held: the test people are others, and train and val share all these.
+    """
+    if held:
+        val = max(2, round(people * options.val / (options.train + options.val)))
+        return {"train": people - val, "val": val, "test": 0}
+    val = max(2, round(people * options.val))  # one person alone has no impostor
+    test = max(2, round(people * options.test))
+    return {"train": people - val - test, "val": val, "test": test}
