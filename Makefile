@@ -4,13 +4,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 RECIPE ?= orl-quick
 
-.PHONY: run test check clean
+.PHONY: run test test-integration check clean
 
 run: $(VENV)/installed
 	$(BIN)/facegan run $(RECIPE)
 
 test: $(VENV)/installed-test
 	$(BIN)/pytest -n 2
+
+# Real servers; as root it installs what Debian has of them.
+test-integration: $(VENV)/installed-test
+	tests/integration/prepare.sh
+	$(BIN)/pytest -m integration tests/integration
 
 check: $(VENV)/installed-test
 	$(BIN)/ruff check

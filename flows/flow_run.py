@@ -11,9 +11,13 @@ import os
 import runpy
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flows.children import end_with_parent
+
+if TYPE_CHECKING:
+    from flows.log import JsonLog
+    from flows.screen import Screen
 
 WORKER = "FACEGAN_WORKER"  # the worker's process id
 LOG_JSON = "FACEGAN_LOG_JSON"
@@ -37,23 +41,28 @@ def none_alive(home: Path) -> bool:
     return True
 
 
+def watcher(run: str) -> Screen | JsonLog:
+    """Where the lines of a run go that the worker started; `run` is its id."""
+    from flows.log import JsonLog
+    from flows.screen import Screen
+
+    return JsonLog(run[:8]) if os.environ.get(LOG_JSON) else Screen(run[:8])
+
+
 def main() -> None:
     """Run the flow run that PREFECT__FLOW_RUN_ID names."""
     os.umask(0o077)
     end_with_parent(int(os.environ[WORKER]))
     with alive(Path(os.environ["PREFECT_HOME"])):
         os.dup2(2, 1)
-        from flows.log import JsonLog
         from flows.pipeline import pipeline
-        from flows.screen import Screen
         from flows.steps import WATCHER
 
-        name = os.environ.get("PREFECT__FLOW_RUN_ID", "")[:8]
-        watcher = JsonLog(name) if os.environ.get(LOG_JSON) else Screen(name)
-        WATCHER.set(watcher)
+        log = watcher(os.environ["PREFECT__FLOW_RUN_ID"])
+        WATCHER.set(log)
 
         def ended(flow: Any, flow_run: Any, state: Any) -> None:
-            watcher.ended(f"{flow_run.name}: {state.name}", "" if state.is_completed() else state.message or "")
+            log.ended(f"{flow_run.name}: {state.name}", "" if state.is_completed() else state.message or "")
 
         pipeline.on_completion_hooks.append(ended)
         pipeline.on_failure_hooks.append(ended)

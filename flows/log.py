@@ -50,6 +50,8 @@ class JsonLog:
         """One line that belongs to no stage."""
         self._write(text, level)
 
+    answer = line
+
     def _write(
         self, text: str, level: str = "info", event: str = "message", item: Node | None = None, **more: Any
     ) -> None:

@@ -140,6 +140,10 @@ class Screen:
         if not self._progress:
             sys.stderr.flush()
 
+    def answer(self, text: str) -> None:
+        """What a command was asked for: on standard output."""
+        print(text, flush=True)
+
     def planned(self, recipe: Recipe, count: int) -> None:
         """See Watcher."""
         self._total = count
@@ -187,7 +191,7 @@ class Screen:
 
     def ended(self, text: str, why: str) -> None:
         """A run of a worker is over; `why` where it did not complete."""
-        self._tell(f"{text}: {why}" if why else text)
+        self._tell(f"{text}: {' '.join(why.split())}" if why else text)
 
 
 def _clock() -> str:

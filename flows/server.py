@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from filelock import Timeout
 
@@ -186,15 +187,12 @@ def _serve(pipe: int, listener: int) -> None:
     """In the server's process."""
     begin_child(pipe)
     import uvicorn
-    from fastapi import FastAPI
     from prefect.server.api.server import create_app
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-    def app() -> FastAPI:
-        made = create_app()
-        if hosts := os.environ.get(HOSTS):
-            made.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts.split(","))
-        return made
+    def app() -> Any:  # wrapped, not changed: the server calls its own app too, by a name of its own
+        hosts = os.environ.get(HOSTS)
+        return TrustedHostMiddleware(create_app(), allowed_hosts=hosts.split(",")) if hosts else create_app()
 
     config = uvicorn.Config(app, factory=True, log_level="error", lifespan="on", timeout_graceful_shutdown=2)
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=listener)])

@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Protocol
@@ -61,6 +61,9 @@ class Log(Protocol):
     def line(self, text: str, level: str = "info") -> None:
         """One line."""
 
+    def answer(self, text: str) -> None:
+        """What the command was asked for: on standard output, unless that is no place for people."""
+
 
 @dataclass(frozen=True)
 class Options:
@@ -91,7 +94,7 @@ def up(options: Options, log: Log) -> None:
                     "or a `facegan up` that is starting",
                     fix="wait until it has ended, then give this command again",
                 )
-            log.line(f"already up: {found.page}")
+            log.answer(f"already up: {found.page}")
             return
         with _stopping() as stopping, listen(options.host, options.port) as listener:
             Up(options, home, listener, log, stopping).run()
@@ -140,7 +143,6 @@ class Kept:
     started: float = 0.0
     failures: int = 0
     again_at: float = 0.0
-    ready: bool = field(default=False)
 
 
 class Up:
@@ -165,11 +167,12 @@ class Up:
             wait(server.child, self._address.api, self._server_log, self._stopping.is_set)
             if not self._stopping.is_set():
                 self._start(worker)
+            ready = False
             while not self._stopping.wait(0.3):
                 for kept in (server, worker):
                     self._look_after(kept)
-                if not worker.ready and worker.child and worker.child.said() == READY:
-                    worker.ready = True
+                if not ready and worker.child and worker.child.said() == READY:
+                    ready = True
                     self._tell_ready()
         finally:
             self._stop(worker, server)
@@ -196,11 +199,10 @@ class Up:
         self._log.line(f"the {kept.name} {how} (see {log}): starting it again", "error")
 
     def _tell_ready(self) -> None:
-        if not address.note(self._home).exists():
-            address.write(self._home, self._address)
-            lies = f"; sign in with the line in {self._password_file()}" if self._address.auth else ""
-            self._log.line(f"up: {self._address.page}{lies}")
-            self._log.line(f"everything lies in {self._options.workdir}; Ctrl-C stops it")
+        address.write(self._home, self._address)
+        lies = f"; sign in with the line in {self._password_file()}" if self._address.auth else ""
+        self._log.answer(f"up: {self._address.page}{lies}")
+        self._log.line(f"everything lies in {self._options.workdir}; Ctrl-C stops it")
 
     def _stop(self, worker: Kept, server: Kept) -> None:
         """The worker, then its runs (which tell the server), then the server: nothing is left."""

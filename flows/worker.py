@@ -11,14 +11,15 @@ from datetime import timedelta
 from logging.handlers import RotatingFileHandler
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flows.address import HEARTBEAT_S
 from flows.children import GRACE_S, begin_child, tell
-from flows.flow_run import WORKER, none_alive
+from flows.flow_run import WORKER, none_alive, watcher
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.objects import FlowRun
 
 READY = "ready"
 RUNS = "FACEGAN_RUNS"  # how many flow runs may work side by side
@@ -44,7 +45,7 @@ def _work(pipe: Connection, home: Path, workdir: Path) -> None:
     while not none_alive(home) and time.monotonic() < until:  # runs of a worker that was killed just now
         time.sleep(0.1)
     from prefect.client.orchestration import get_client
-    from prefect.workers.process import ProcessWorker
+    from prefect.workers.process import ProcessWorker, ProcessWorkerResult
 
     from flows.deployments import POOL, apply, make_pool, shipped
 
@@ -53,7 +54,19 @@ def _work(pipe: Connection, home: Path, workdir: Path) -> None:
         apply(client, shipped(), workdir, reset=False)
         watch_heartbeats(client)
         mend(client)
+
     worker = ProcessWorker(work_pool_name=POOL, name="facegan up", create_pool_if_not_found=False)
+    run_process = worker.run
+
+    async def run(flow_run: FlowRun, *rest: Any, **more: Any) -> ProcessWorkerResult:
+        """Says how a run ended that could not say so itself: cancelled, or its process killed."""
+        result = await run_process(flow_run, *rest, **more)
+        state = (await worker.client.read_flow_run(flow_run.id)).state
+        if state and (state.is_crashed() or state.is_cancelled()):
+            watcher(str(flow_run.id)).ended(f"{flow_run.name}: {state.name}", state.message or "")
+        return result
+
+    worker.run = run  # type: ignore[method-assign]
     tell(pipe, READY)
     asyncio.run(worker.start(printer=lambda *_: None))
 
