@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from prefect import Task, flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.states import State
+from prefect.states import Completed, State
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import BeforeValidator, WithJsonSchema
 
@@ -18,6 +18,7 @@ from facegan.graph import GUIDE, JUDGE
 from facegan.stages import STAGES
 from facegan.store import Artifact
 from facegan.workers import WorkerKilled
+from flows import retraining
 from flows.answer import Finished
 from flows.steps import RETRIES, Step, Steps
 
@@ -32,6 +33,9 @@ def field(schema: dict[str, Any], description: str) -> WithJsonSchema:
 RecipeForm = Annotated[Recipe, BeforeValidator(form.read), WithJsonSchema(form.schema())]
 Workdir = Annotated[str, field({"type": "string"}, "holds data/store and reports, on the machine that does the work")]
 Until = Annotated[str | None, field({"type": "string", "enum": list(STAGES)}, "the last stage to run; empty: all")]
+
+PROMOTED = "in the end the best recognizer becomes the current model if the gates hold"
+Promote = Annotated[bool, field({"type": "boolean"}, PROMOTED)]
 
 
 def can_help(task: Task[..., Any], run: Any, state: State[Any]) -> bool:
@@ -117,19 +121,30 @@ def study(step: Step, inputs: list[Artifact]) -> Made:
     return step.run(inputs)
 
 
+@task(name="promote", task_run_name="promote", cache_policy=NO_CACHE, persist_result=False)
+def promote_best(steps: Steps) -> State[None]:
+    """The best recognizer of the comparison's arm against the current model: Promoted, Refused or Kept, and why."""
+    return retraining.judge(steps)
+
+
 @flow(
     name="facegan",
     flow_run_name="{recipe.name}",
     task_runner=ThreadPoolTaskRunner(),  # type: ignore[arg-type] # threads wait; runtime.jobs bounds the work
     persist_result=False,
 )
-def pipeline(recipe: RecipeForm, workdir: Workdir = ".", until: Until = None) -> Finished:
+def pipeline(
+    recipe: RecipeForm, workdir: Workdir = ".", until: Until = None, promote: Promote = False
+) -> Finished | State[Finished]:
     """Would synthetic identities help my face recognizer? From faces to a verdict.
 
     `recipe` is a Recipe, or what a recipe file or Prefect's run form says. Writes below `workdir`, the report to its
-    reports/; `until` names the last stage. Raises ConfigError for what cannot work before anything is computed, and
+    reports/; `until` names the last stage. With `promote` the run is Completed with a message that says what became of
+    its best recognizer, a refused one too. Raises ConfigError for what cannot work before anything is computed, and
     UserError (and so fails the flow run) with the first stage that fails.
     """
+    if promote:
+        retraining.check(recipe, until)
     with Steps(recipe, workdir, until) as steps:
         steps.start(prepare)
         steps.start(merge, GUIDE)  # the guide, which filters, learns from real faces alone
@@ -145,4 +160,8 @@ def pipeline(recipe: RecipeForm, workdir: Workdir = ".", until: Until = None) ->
         steps.start(benchmark)
         steps.start(report)
         steps.start(study)
-        return steps.finish(steps.results())
+        finished = steps.finish(steps.results())
+        if not promote:
+            return finished
+        decided = promote_best(steps)
+        return Completed(message=decided.message, data=finished)
