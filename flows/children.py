@@ -94,6 +94,8 @@ def end_with_parent(parent: int) -> None:
 
 def log_to(path: Path) -> None:
     """Prefect's own words go to a file of this process: the screen is for what happens to runs."""
+    import prefect.main  # noqa: F401 # sets up its logging, once, which takes away the handlers that are there
+
     handler = RotatingFileHandler(path, maxBytes=2_000_000, backupCount=1)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     handler.setLevel(logging.INFO)

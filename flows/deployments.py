@@ -149,7 +149,7 @@ def apply(client: SyncPrefectClient, wanted: Iterable[Deployment], workdir: Path
             version=version,
             description=one.description,
             tags=["facegan", *one.tags],
-            parameters={"recipe": one.form, "workdir": str(workdir), "until": None, "promote": one.promote},
+            parameters={"recipe": one.form, "workdir": str(workdir), "promote": one.promote},
             schedules=_schedules(one),
             concurrency_limit=one.limit,
             concurrency_options={"collision_strategy": one.collision},  # type: ignore[arg-type]
