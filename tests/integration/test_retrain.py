@@ -97,7 +97,9 @@ def test_new_faces_start_a_run_that_promotes_and_nothing_new_starts_none(tmp_pat
             draw_folder(faces, people=PEOPLE + 2, shots=3)
             second = over(client, 1)
             assert second.state and str(second.state.message).startswith("promoted: v2, "), second.state
-            assert Models(workdir).spec("v2")["lineage"]["manifest"] != Models(workdir).spec("v1")["lineage"]["manifest"]
+            assert (
+                Models(workdir).spec("v2")["lineage"]["manifest"] != Models(workdir).spec("v1")["lineage"]["manifest"]
+            )
             time.sleep(2 * POLL_S)
             assert len(runs(client)) == len(events(client)) == 2
         assert f"{3 * PEOPLE + 3} of {3 * PEOPLE + 6} images had been decoded before" in up.said()
