@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect.artifacts import (
     create_markdown_artifact,
@@ -26,8 +26,12 @@ from facegan.config import Recipe
 from facegan.events import Event
 from facegan.graph import Node
 from facegan.store import Artifact
+from flows import tables
 from flows.answer import arms_table, read_results, sentence
 from flows.screen import Meter, span
+
+if TYPE_CHECKING:
+    from facegan.models.promoting import Decision
 
 INTERVAL_S = 5.0
 PATIENCE_S = 2.0  # what is over sooner needs no bar: a study has hundreds of stages
@@ -165,6 +169,20 @@ def _verdict(recipe: Recipe, page: Path) -> None:
             lines += ["", f"![the arms side by side]({data_uri(picture)})"]
     lines += ["", f"[The full report]({page.as_uri()}), on the machine that ran it:", "", "```", str(page), "```"]
     create_markdown_artifact("\n".join(lines), slug(f"{recipe.name}-verdict"), sentence(folder))
+
+
+def decision(recipe: Recipe, found: Decision, said: str) -> None:
+    """What became of the challenger: figures of both models, the gates, and what `said` in one line."""
+    guarded(_decision, recipe, found, said)
+
+
+def _decision(recipe: Recipe, found: Decision, said: str) -> None:
+    lines = [f"**{said}**"]
+    if found.judgement is not None:
+        for header, rows in tables.judgement(found.judgement, found.version, found.champion):
+            lines += ["", _row(header), _row(["---"] * len(header)), *map(_row, rows)]
+    lines += ["", *(f"- {remark}" for remark in found.remarks)]
+    create_markdown_artifact("\n".join(lines), slug(f"{recipe.name}-promotion"), said)
 
 
 def _row(cells: list[str]) -> str:

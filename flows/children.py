@@ -7,6 +7,7 @@ processes and closes all pipes, a child looks whether its parent is still the on
 from __future__ import annotations
 
 import contextlib
+import logging
 import multiprocessing
 import os
 import signal
@@ -15,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from logging.handlers import RotatingFileHandler
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -88,3 +90,13 @@ def end_with_parent(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=look, daemon=True).start()
+
+
+def log_to(path: Path) -> None:
+    """Prefect's own words go to a file of this process: the screen is for what happens to runs."""
+    import prefect.main  # noqa: F401 # sets up its logging, once, which takes away the handlers that are there
+
+    handler = RotatingFileHandler(path, maxBytes=2_000_000, backupCount=1)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setLevel(logging.INFO)
+    logging.getLogger("prefect").addHandler(handler)

@@ -11,7 +11,7 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 import typer
 
@@ -168,12 +168,15 @@ def deploy(
     drop: Annotated[
         bool, typer.Option("--drop", help="one that falls due during another is dropped, else waits")
     ] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="start it when its source has changed")] = False,
+    promote: Annotated[bool, typer.Option("--promote", help="end each run with `facegan promote`")] = False,
     workdir: WorkdirOpt = Path("."),
 ) -> None:
     """Offer a recipe on the server of `facegan up` (or of PREFECT_API_URL): by form, command and schedule."""
     from flows.deploying import deploy
 
-    for line in deploy(recipe, sets or [], name, cron, tags or [], drop, workdir.expanduser().absolute()):
+    workdir = workdir.expanduser().absolute()
+    for line in deploy(recipe, sets or [], name, cron, tags or [], drop, watch, promote, workdir):
         typer.echo(line)
 
 
@@ -603,7 +606,7 @@ def _flow(recipe: Recipe, workdir: Path, until: str | None, count: int, hits: in
 
             token = WATCHER.set(screen)
             try:
-                return pipeline(recipe, str(workdir), until)
+                return cast("Finished", pipeline(recipe, str(workdir), until))  # a State only where it promotes
             except CancelledRun:
                 fix = "give the same command again: it goes on from the last checkpoint"
                 raise UserError("the run was cancelled in Prefect", fix=fix) from None

@@ -19,11 +19,13 @@ from facegan import __version__
 from facegan.errors import ConfigError, UserError
 from facegan.form import read
 from facegan.store import commit
+from flows.retraining import check
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
 POOL = "facegan"
+TAG = "watch"  # of a deployment that starts when its source has changed
 Collision = Literal["ENQUEUE", "CANCEL_NEW"]
 
 
@@ -33,7 +35,8 @@ class Deployment:
 
     `form` is what the run form shows at first: the recipe that it extends, and what is changed (facegan/form.py).
     `cron` is in UTC (None: only when asked); an inactive schedule waits to be switched on in the page. Of one
-    deployment at most `limit` runs work side by side; one more waits (ENQUEUE) or is dropped (CANCEL_NEW).
+    deployment at most `limit` runs work side by side; one more waits (ENQUEUE) or is dropped (CANCEL_NEW). With the
+    tag `watch` it also starts when its source has changed; with `promote` it ends with `facegan promote`.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Deployment:
     tags: tuple[str, ...] = ()
     limit: int = 1
     collision: Collision = "ENQUEUE"
+    promote: bool = False
 
 
 def shipped() -> list[Deployment]:
@@ -66,10 +70,11 @@ def shipped() -> list[Deployment]:
         ),
         Deployment(
             "retrain",
-            quick,
-            "When faces arrive, and each week: recomputes only what the new rows change.",
+            {**quick, "set": ["prepare.split.by=hash"]},
+            "When faces arrive, and each week: a run whose best recognizer becomes the current model if it is better.",
             cron="0 4 * * 0",
-            tags=("retrain",),
+            tags=("retrain", TAG),
+            promote=True,
         ),
         Deployment(
             "study",
@@ -83,16 +88,25 @@ def shipped() -> list[Deployment]:
     ]
 
 
-def deployment(name: str | None, form: dict[str, Any], cron: str | None, tags: Iterable[str], drop: bool) -> Deployment:
+def deployment(
+    name: str | None,
+    form: dict[str, Any],
+    cron: str | None,
+    tags: Iterable[str],
+    drop: bool,
+    promote: bool = False,
+) -> Deployment:
     """A deployment of the user's own recipe; raises ConfigError for a recipe, name or schedule that cannot be."""
     recipe = read(form)
+    if promote:
+        check(recipe)
     name = name or recipe.name
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", name):
         raise ConfigError(f"a deployment cannot be called {name!r}", fix="use letters, digits, '.', '_', '+' and '-'")
     if cron is not None:
         _check_cron(cron)
     made: Collision = "CANCEL_NEW" if drop else "ENQUEUE"
-    return Deployment(name, form, recipe.description, cron, tags=tuple(tags), collision=made)
+    return Deployment(name, form, recipe.description, cron, tags=tuple(tags), collision=made, promote=promote)
 
 
 def _check_cron(cron: str) -> None:
@@ -135,7 +149,7 @@ def apply(client: SyncPrefectClient, wanted: Iterable[Deployment], workdir: Path
             version=version,
             description=one.description,
             tags=["facegan", *one.tags],
-            parameters={"recipe": one.form, "workdir": str(workdir)},
+            parameters={"recipe": one.form, "workdir": str(workdir), "promote": one.promote},
             schedules=_schedules(one),
             concurrency_limit=one.limit,
             concurrency_options={"collision_strategy": one.collision},  # type: ignore[arg-type]
@@ -216,7 +230,7 @@ def _as_yaml(one: Deployment) -> dict[str, Any]:
         "description": one.description,
         "entrypoint": "flows/pipeline.py:pipeline",
         "tags": ["facegan", *one.tags],
-        "parameters": {"recipe": dict(one.form), "workdir": "."},
+        "parameters": {"recipe": dict(one.form), "workdir": ".", **({"promote": True} if one.promote else {})},
         **schedule,
         "concurrency_limit": {"limit": one.limit, "collision_strategy": one.collision},
         "enforce_parameter_schema": True,

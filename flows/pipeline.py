@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from prefect import Task, flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.states import Cancelled, State
+from prefect.states import Cancelled, Completed, State
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import BeforeValidator, WithJsonSchema
 
@@ -18,6 +18,7 @@ from facegan.graph import GUIDE, JUDGE
 from facegan.stages import STAGES
 from facegan.store import Artifact
 from facegan.workers import AGAIN, WorkerKilled
+from flows import retraining
 from flows.answer import Finished
 from flows.steps import RETRIES, Step, Steps
 
@@ -33,6 +34,9 @@ def field(schema: dict[str, Any], description: str) -> WithJsonSchema:
 RecipeForm = Annotated[Recipe, BeforeValidator(form.read), WithJsonSchema(form.schema())]
 Workdir = Annotated[str, field({"type": "string"}, "holds data/store and reports, on the machine that does the work")]
 Until = Annotated[str | None, field({"type": "string", "enum": [ALL, *STAGES]}, "the last stage to run")]
+
+PROMOTED = "in the end the best recognizer becomes the current model if the gates hold"
+Promote = Annotated[bool, field({"type": "boolean"}, PROMOTED)]
 
 
 def can_help(task: Task[..., Any], run: Any, state: State[Any]) -> bool:
@@ -118,21 +122,33 @@ def study(step: Step, inputs: list[Artifact]) -> Made:
     return step.run(inputs)
 
 
+@task(name="promote", task_run_name="promote", cache_policy=NO_CACHE, persist_result=False)
+def promote_best(steps: Steps) -> State[None]:
+    """The best recognizer of the comparison's arm against the current model: Promoted, Refused or Kept, and why."""
+    return retraining.judge(steps)
+
+
 @flow(
     name="facegan",
     flow_run_name="{recipe.name}",
     task_runner=ThreadPoolTaskRunner(),  # type: ignore[arg-type] # threads wait; runtime.jobs bounds the work
     persist_result=False,
 )
-def pipeline(recipe: RecipeForm, workdir: Workdir = ".", until: Until = ALL) -> Finished:
+def pipeline(
+    recipe: RecipeForm, workdir: Workdir = ".", until: Until = ALL, promote: Promote = False
+) -> Finished | State[Finished]:
     """Would synthetic identities help my face recognizer? From faces to a verdict.
 
     `recipe` is a Recipe, or what a recipe file or Prefect's run form says. Writes below `workdir`, the report to its
-    reports/; `until` names the last stage (None or `all`: of all). Raises ConfigError for what cannot work before
-    anything is computed, and UserError (and so fails the flow run) with the first stage that fails; ends
-    Cancelled where Prefect is asked to cancel it.
+    reports/; `until` names the last stage (None or `all`: of all). With `promote` the run is Completed with a message
+    that says what became of its best recognizer, a refused one too. Raises ConfigError for what cannot work before
+    anything is computed, and UserError (and so fails the flow run) with the first stage that fails; ends Cancelled
+    where Prefect is asked to cancel it.
     """
-    with Steps(recipe, workdir, None if until == ALL else until) as steps:
+    last = None if until == ALL else until
+    if promote:
+        retraining.check(recipe, last)
+    with Steps(recipe, workdir, last) as steps:
         steps.start(prepare)
         steps.start(merge, GUIDE)  # the guide, which filters, learns from real faces alone
         steps.start(train_recognizer, GUIDE)
@@ -149,5 +165,9 @@ def pipeline(recipe: RecipeForm, workdir: Workdir = ".", until: Until = ALL) -> 
         steps.start(study)
         artifacts = steps.results()
         if steps.cancelled:
-            return Cancelled(message=f"Somebody cancelled it: {AGAIN}.")  # type: ignore[return-value] # becomes the run's state
-        return steps.finish(artifacts)
+            return Cancelled(message=f"Somebody cancelled it: {AGAIN}.")
+        finished = steps.finish(artifacts)
+        if not promote:
+            return finished
+        decided = promote_best(steps)
+        return Completed(message=decided.message, data=finished)

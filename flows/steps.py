@@ -145,6 +145,10 @@ class Steps:
             watcher.finished(item, artifact)
         return artifact
 
+    def say(self, title: str, text: str) -> None:
+        """One line that belongs to the end of the run."""
+        self._event(Event("message", title, text))
+
     def _event(self, event: Event) -> None:
         for watcher in self._watchers:
             watcher.event(event)

@@ -124,7 +124,13 @@ def show_benchmark(results: dict[str, Any], out: Console) -> None:
 
 
 def show_judgement(found: Judgement, version: str, champion: str | None, out: Console) -> None:
-    """Champion and challenger on every metric, the one that decides first, then each gate."""
+    """The tables of `judgement`."""
+    for header, rows in judgement(found, version, champion):
+        out.print(_table(header, rows))
+
+
+def judgement(found: Judgement, version: str, champion: str | None) -> list[tuple[list[str], list[list[str]]]]:
+    """Header and rows: champion and challenger on every metric, the one that decides first; then each gate."""
     sides = {one.name: one for one in found.champion}, {one.name: one for one in found.differences}
     rows = []
     for one in sorted(found.challenger, key=lambda figure: figure.name != found.metric):
@@ -132,9 +138,8 @@ def show_judgement(found: Judgement, version: str, champion: str | None, out: Co
         if one.value is not None or (theirs is not None and theirs.value is not None):
             rows.append([one.name, *map(_figure, (theirs, one)), _figure(difference, "+.3f")])
     header = ["metric", f"champion {champion or '(none)'}", f"challenger {version}", "difference"]
-    out.print(_table(header, rows))
     gates = [[g.name, g.outcome, "refuses" if g.blocks else "", _figure(g, "+.3f"), g.why] for g in found.gates]
-    out.print(_table(["gate", "outcome", "", "found", "why"], gates))
+    return [(header, rows), (["gate", "outcome", "", "found", "why"], gates)]
 
 
 def _figure(one: Figure | Gate | None, form: str = ".3f") -> str:

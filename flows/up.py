@@ -1,9 +1,9 @@
-"""`facegan up`: a Prefect server, a worker and the deployments in one working directory, kept running.
+"""`facegan up`: a Prefect server, a worker, the deployments and a watch over sources, kept running in one directory.
 
-Server and worker are processes of their own, so that each may die alone. The socket of the server is held here: while
-the server is started again, those who call wait instead of being refused. Work lies in a work pool rather than in a
-`serve` process, because what falls due while the worker is away then waits in the server, and a worker that is started
-again takes it up. Imports no Prefect.
+Server, worker and watch are processes of their own, so that each may die alone. The socket of the server is held here:
+while the server is started again, those who call wait instead of being refused. Work lies in a work pool rather than in
+a `serve` process, because what falls due while the worker is away then waits in the server, and a worker that is
+started again takes it up. Imports no Prefect.
 """
 
 from __future__ import annotations
@@ -138,6 +138,7 @@ class Kept:
     """A child that is started again when it ends."""
 
     name: str
+    log: Path
     start: Callable[[], Child]
     child: Child | None = None
     started: float = 0.0
@@ -146,7 +147,7 @@ class Kept:
 
 
 class Up:
-    """The two children and their upkeep."""
+    """The children and their upkeep."""
 
     def __init__(self, options: Options, home: Path, listener: socket.socket, log: Log, stopping: threading.Event):
         self._options, self._home, self._listener, self._log, self._stopping = options, home, listener, log, stopping
@@ -154,28 +155,30 @@ class Up:
         host = options.host if options.host not in EVERYWHERE else "127.0.0.1"
         self._origin = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         self._address = Address(f"{self._origin}/api", self._origin, self._password())
-        self._server_log, self._worker_log = home / "server.log", home / "worker.log"
+        self._server_log = home / "server.log"
         self._server_log.unlink(missing_ok=True)
 
     def run(self) -> None:
         """Until asked to stop."""
-        server = Kept("server", lambda: start_server(self._server_env(), self._listener, self._server_log))
-        worker = Kept("worker", lambda: Child("flows.worker", self._worker_env()))
+        log = self._server_log
+        server = Kept("server", log, lambda: start_server(self._server_env(), self._listener, log))
+        worker = Kept("worker", self._home / "worker.log", lambda: Child("flows.worker", self._worker_env()))
+        watch = Kept("watch", self._home / "watch.log", lambda: Child("flows.watching", self._worker_env()))
         try:
             self._start(server)
             assert server.child is not None
-            wait(server.child, self._address.api, self._server_log, self._stopping.is_set)
+            wait(server.child, self._address.api, log, self._stopping.is_set)
             if not self._stopping.is_set():
                 self._start(worker)
             ready = False
             while not self._stopping.wait(0.3):
-                for kept in (server, worker):
+                for kept in (server, worker, watch) if ready else (server, worker):
                     self._look_after(kept)
                 if not ready and worker.child and worker.child.said() == READY:
                     ready = True
                     self._tell_ready()
         finally:
-            self._stop(worker, server)
+            self._stop(watch, worker, server)
 
     def _start(self, kept: Kept) -> None:
         kept.child, kept.started = kept.start(), time.monotonic()
@@ -192,11 +195,10 @@ class Up:
         code, kept.child = kept.child.code, None
         how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
         kept.failures = kept.failures + 1 if now - kept.started < SOON_S else 1
-        log = self._server_log if kept.name == "server" else self._worker_log
         if kept.failures > TRIES:
-            raise UserError(f"the {kept.name} {how}, {kept.failures} times in a row", fix=f"see {log}")
+            raise UserError(f"the {kept.name} {how}, {kept.failures} times in a row", fix=f"see {kept.log}")
         kept.again_at = now + (0 if kept.failures == 1 else min(2.0**kept.failures, 60))
-        self._log.line(f"the {kept.name} {how} (see {log}): starting it again", "error")
+        self._log.line(f"the {kept.name} {how} (see {kept.log}): starting it again", "error")
 
     def _tell_ready(self) -> None:
         address.write(self._home, self._address)
@@ -205,10 +207,12 @@ class Up:
         self._log.answer(f"up: {self._address.page}{lies}")
         self._log.line(f"everything lies in {self._options.workdir}; Ctrl-C stops it")
 
-    def _stop(self, worker: Kept, server: Kept) -> None:
-        """The worker, then its runs (which tell the server), then the server: nothing is left."""
+    def _stop(self, watch: Kept, worker: Kept, server: Kept) -> None:
+        """The watch, the worker, then its runs (which tell the server), then the server: nothing is left."""
         self._log.line("stopping")
         address.note(self._home).unlink(missing_ok=True)
+        if watch.child:
+            watch.child.stop()
         if worker.child:
             worker.child.stop()
         until = time.monotonic() + GRACE_S + 2

@@ -10,13 +10,12 @@ import sys
 import tempfile
 import time
 from datetime import timedelta
-from logging.handlers import RotatingFileHandler
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.address import HEARTBEAT_S
-from flows.children import GRACE_S, begin_child, tell
+from flows.children import GRACE_S, begin_child, log_to, tell
 from flows.flow_run import WORKER, none_alive, watcher
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ SILENCE_S = 6 * HEARTBEAT_S  # longer than a server takes to be back
 def main(handle: int) -> None:
     """In the worker's process; the environment names server, workdir and limits."""
     pipe, home = begin_child(handle), Path(os.environ["PREFECT_HOME"])
-    _log_to(home / "worker.log")
+    log_to(home / "worker.log")
     try:
         _work(pipe, home, Path(os.environ["FACEGAN_WORKDIR"]))
     except Exception:
@@ -52,12 +51,14 @@ def _work(pipe: Connection, home: Path, workdir: Path) -> None:
     from prefect.client.orchestration import get_client
     from prefect.workers.process import ProcessWorker, ProcessWorkerResult
 
+    from flows import watching
     from flows.deployments import POOL, apply, make_pool, shipped
 
     with get_client(sync_client=True) as client:
         make_pool(client, workdir, int(os.environ[RUNS]))
         apply(client, shipped(), workdir, reset=False)
         watch_heartbeats(client)
+        watching.automation(client)
         mend(client)
 
     worker = ProcessWorker(work_pool_name=POOL, name="facegan up", create_pool_if_not_found=False)
@@ -74,14 +75,6 @@ def _work(pipe: Connection, home: Path, workdir: Path) -> None:
     worker.run = run  # type: ignore[method-assign]
     tell(pipe, READY)
     asyncio.run(worker.start(printer=lambda *_: None))
-
-
-def _log_to(path: Path) -> None:
-    """Prefect's own words go to a file: the screen is for what happens to runs."""
-    handler = RotatingFileHandler(path, maxBytes=2_000_000, backupCount=1)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    handler.setLevel(logging.INFO)
-    logging.getLogger("prefect").addHandler(handler)
 
 
 def mend(client: SyncPrefectClient) -> None:

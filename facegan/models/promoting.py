@@ -4,7 +4,7 @@ or is kept with the reason."""
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -20,6 +20,7 @@ from facegan.errors import ConfigError, UserError
 from facegan.external import Asked, Entry, External, embed_all, external
 from facegan.faces import Faces
 from facegan.forgotten import Forgotten
+from facegan.graph import Node
 from facegan.images import to_pixels
 from facegan.models import card, onnx_file
 from facegan.models.challenger import Challenger, Judges, challenger, entries, judges, started_from, write_people
@@ -51,18 +52,20 @@ def promote(
     arm: str | None = None,
     force: str | None = None,
     say: Say = lambda text: None,
+    nodes: Sequence[Node] | None = None,
 ) -> Decision:
     """Make the best recognizer of a finished run the current model, if the gates of `recipe.promotion` hold.
 
-    arm: None takes the comparison's. force: the reason to promote it whatever the gates say; it is put down. Raises
-    ConfigError for a study, an unknown arm or an empty reason, UserError where the run is not finished or nobody may
-    judge.
+    arm: None takes the comparison's. force: the reason to promote it whatever the gates say; it is put down. nodes:
+    those of the run; None: of a run on what the recipe's source holds now. Raises ConfigError for a study, an unknown
+    arm or an empty reason, UserError where the run is not finished or nobody may judge.
     """
     if force is not None and not force.strip():
         raise ConfigError("--force needs a reason", fix="it is put down in the history: say why")
     store, models = Store(workdir / "data" / "store"), Models(workdir)
     with store.in_use(say), models.locked():
-        mine = challenger(recipe, arm, graph.build(recipe, Forgotten.read(workdir)), store)
+        nodes = graph.build(recipe, Forgotten.read(workdir)) if nodes is None else nodes
+        mine = challenger(recipe, arm, list(nodes), store)
         champion = models.current()
         before = _version_of(models, mine)
         if before is not None and before == champion:

@@ -117,13 +117,17 @@ class SourceConfig(Frozen):
         """Whether a path (of the file system) looks like a source of this kind: `facegan import` guesses by it."""
         return False
 
-    def fingerprint(self) -> str:
-        """sha256 of the sorted (relative path, file sha256) list: the same faces elsewhere are the same source.
+    def entries(self) -> list[tuple[str, ...]]:
+        """(relative path, file sha256) of every file, sorted; every file is read. Raises UserError as `rows`.
 
         Where the source says who is for test, or states identity, license, group or landmarks, each entry says it.
         """
-        digests = sorted(_entry(row) for row in self.rows())
-        return hashlib.sha256(json.dumps(digests).encode()).hexdigest()
+        return sorted(_entry(row) for row in self.rows())
+
+    def fingerprint(self, entries: list[tuple[str, ...]] | None = None) -> str:
+        """sha256 of the `entries`, found anew where not given: the same faces elsewhere are the same source."""
+        entries = self.entries() if entries is None else entries
+        return hashlib.sha256(json.dumps(entries).encode()).hexdigest()
 
     def identifying(self) -> dict[str, object]:
         """The part of the config that is hashed: everything but where the files lie."""

@@ -20,6 +20,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.states import Cancelling
 from upkeep import PATIENCE_S, Up, below, left, wait_for
 
+from flows.watching import AUTOMATION
 from flows.worker import ZOMBIES
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
@@ -85,7 +86,7 @@ def test_what_is_offered_and_when(up: Up) -> None:
             assert one.concurrency_options is not None
             kind = one.concurrency_options.collision_strategy
             assert kind == ("CANCEL_NEW" if name in ("nightly", "study") else "ENQUEUE")
-        assert [one.name for one in client.read_automations()] == [ZOMBIES]
+        assert {one.name for one in client.read_automations()} == {ZOMBIES, AUTOMATION}
         assert client.read_work_pool("facegan").concurrency_limit == 1
         falls_due = lambda: any(run.state and run.state.is_scheduled() for run in client.read_flow_runs())  # noqa: E731
         wait_for(falls_due, "the scheduling of the nightly run")
