@@ -71,7 +71,8 @@ def of_up(workdir: Path) -> Address | None:
 
 
 def answers(url: str) -> bool:
-    """Whether a server is well at the address of its API; this needs no password."""
+    """Whether a server of this machine is well at the address of its API; this needs no password, and no proxy."""
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with contextlib.suppress(OSError, http.client.HTTPException):
-        return bool(urllib.request.urlopen(f"{url}/health", timeout=5).status == 200)
+        return bool(direct.open(f"{url}/health", timeout=5).status == 200)
     return False

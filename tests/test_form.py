@@ -143,7 +143,7 @@ def test_prefect_shows_the_form_and_refuses_what_it_refuses() -> None:
     assert [error.json_path for error in validate({"recipe": {"seeds": []}}, shown)] == ["$.recipe.seeds"]
     assert shown["properties"]["recipe"]["properties"] == schema()["properties"]
     assert shown["properties"]["until"]["enum"][:2] == ["all", "prepare"]
-    defaults = {"workdir": ".", "until": "all"}
+    defaults = {"workdir": ".", "until": "all", "promote": False}
     assert validate({"recipe": {"extends": "orl-tiny"}, **defaults}, shown) == [], "what the form sends untouched"
     assert {name: option["default"] for name, option in shown["properties"].items() if "default" in option} == defaults
     assert all(option["description"] for option in shown["properties"].values())

@@ -401,7 +401,7 @@ def test_an_earlier_preparation_is_what_is_frozen(lab: Lab, faces: Path, tmp_pat
     before = splits_of(prepared(lab, faces).path)
     root = shutil.copytree(faces, tmp_path / "root")
     for person in range(8, 20):
-        shutil.copytree(draw_folder(tmp_path / "new", people=1), root / f"q{person}", dirs_exist_ok=True)
+        (root / f"q{person}").mkdir()
         for shot in (1, 2):
             (root / f"q{person}" / f"{shot}.png").write_bytes(saved(Image.fromarray(draw_face(person, shot)), "PNG"))
     shutil.rmtree(root / "p03")
