@@ -261,6 +261,11 @@ def test_weights_that_cannot_be_used(recipe: Recipe, lab: Lab, tmp_path: Path) -
         lab.make(recognizer(recipe, weights=str(tmp_path / "text")))
 
 
+def test_a_backbone_that_widens_its_features_before_the_classifier_fits() -> None:
+    embedder = Embedder(TrainRecognizer(backbone="mobilenetv3_small_050", embedding_dim=16), 1, 32).eval()
+    assert embedder(torch.zeros(2, 1, 32, 32)).shape == (2, 16)
+
+
 def test_an_unknown_backbone_names_similar_ones(recipe: Recipe, lab: Lab) -> None:
     with pytest.raises(UserError, match="timm has no backbone 'resnet10x'") as error:
         lab.make(recognizer(recipe, backbone="resnet10x", backbone_args={}))
