@@ -66,8 +66,7 @@ def events(client: SyncPrefectClient) -> list[dict[str, Any]]:
 def test_new_faces_start_a_run_that_promotes_and_nothing_new_starts_none(tmp_path: Path) -> None:
     faces, workdir = draw_folder(tmp_path / "faces", people=PEOPLE, shots=3), tmp_path / "work"
     mine = recipe_file(tmp_path / "mine.yaml", faces)
-    up = Up(workdir).ready()
-    try:
+    with Up(workdir) as up:
         said = facegan("deploy", mine, "--name", "retrain", "--watch", "--promote", "--workdir", workdir)
         assert said == f"facegan/retrain, which watches folder {faces}: {3 * PEOPLE} files\n"
         wait_for(lambda: f"facegan/retrain: watching folder {faces}: {3 * PEOPLE} files" in up.said(), "the watch")
@@ -103,5 +102,3 @@ def test_new_faces_start_a_run_that_promotes_and_nothing_new_starts_none(tmp_pat
             time.sleep(2 * POLL_S)
             assert len(runs(client)) == len(events(client)) == 2
         assert f"{3 * PEOPLE + 3} of {3 * PEOPLE + 6} images had been decoded before" in up.said()
-    finally:
-        up.stop()

@@ -69,7 +69,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.mark.parametrize("given", ["option", "environment"])
 def test_a_run_on_postgres_and_no_word_of_its_password(database: str, tmp_path: Path, given: str) -> None:
     faces = draw_folder(tmp_path / "faces", people=8, shots=4)
-    recipe = tiny(faces).model_dump(mode="json")
+    recipe = tiny(faces).model_dump(mode="json", exclude_none=True)
     workdir = tmp_path / given
     options = ["--database", database] if given == "option" else []
     with Up(workdir, *options, env={} if options else {"FACEGAN_DATABASE": database}) as up:
