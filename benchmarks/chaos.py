@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from facegan import locking
+from facegan.store import WORK
 
 MARK = "FACEGAN_CHAOS"
 PATIENCE_S = 180.0  # for a command to end, and for a moment to come
@@ -124,7 +125,7 @@ class World:
 
     def checkpoints(self) -> list[Path]:
         """Those of unfinished stages, the newest last."""
-        found = (self.work / "data" / "store").glob("*/*.incomplete/work/checkpoint-*.pt")
+        found = (self.work / "data" / "store").glob(f"*/*.incomplete/{WORK}/checkpoint-*.pt")
         return sorted(found, key=lambda path: path.stat().st_mtime)
 
     def at_work(self) -> str:
@@ -155,13 +156,18 @@ def until(there: Callable[[], Any], process: subprocess.Popen[bytes] | None = No
     return found
 
 
-@strike("kill -9 of a stage's process")
-def kill_stage(world: World, process: subprocess.Popen[bytes], rng: random.Random) -> str:
-    """The command tries once more by itself."""
-    for pid in until(world.stages, process)[:1]:
+def kill_first(there: Callable[[], list[int]], process: subprocess.Popen[bytes]) -> str:
+    """Kill the first of those processes as soon as there is one."""
+    for pid in until(there, process)[:1]:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     return ""
+
+
+@strike("kill -9 of a stage's process")
+def kill_stage(world: World, process: subprocess.Popen[bytes], rng: random.Random) -> str:
+    """The command tries once more by itself."""
+    return kill_first(world.stages, process)
 
 
 @strike("kill -9 of the command")
@@ -174,10 +180,7 @@ def kill_command(world: World, process: subprocess.Popen[bytes], rng: random.Ran
 @strike("kill -9 of the temporary Prefect server")
 def kill_server(world: World, process: subprocess.Popen[bytes], rng: random.Random) -> str:
     """The command may end or go on; it may not hang."""
-    for pid in until(world.servers, process)[:1]:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    return ""
+    return kill_first(world.servers, process)
 
 
 @strike("SIGTERM to the command")
