@@ -282,6 +282,9 @@ class Benchmark(Frozen):
     )
     flip: bool = unset(False, description="add the embedding of the mirror image")
     templates: bool = unset(False, description="compare means over the images of one identity and group")
+    held_back: float = unset(
+        0.0, ge=0, lt=1, description="share of the test people whom no report looks at: promotions are judged on them"
+    )
     batch_size: int = Field(64, ge=1, description="images embedded at once")
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from facegan.config import Runtime
@@ -39,13 +40,19 @@ def silent(event: Event) -> None:
 class Context:
     """What a stage is given beside config and inputs: where to run, whom to tell, and where to keep things.
 
-    `cache` is a folder for what later runs may use and what may be deleted at any time; None: nothing is kept.
+    `cache` is a folder for what later runs may use and what may be deleted at any time; None: nothing is kept. `raw`
+    are the fingerprints of what is no stage, as they were when the run was planned.
     """
 
     def __init__(
-        self, runtime: Runtime, on_event: OnEvent = silent, title: str = "", cache: Path | None = None
+        self,
+        runtime: Runtime,
+        on_event: OnEvent = silent,
+        title: str = "",
+        cache: Path | None = None,
+        raw: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        self.runtime, self.cache = runtime, cache
+        self.runtime, self.cache, self.raw = runtime, cache, raw
         self.title, self._send, self._blank = title, on_event, Event("message", title)
         self._last = 0.0
 

@@ -262,7 +262,7 @@ def execute(
     item: Node, store: Store, done: dict[str, Artifact], runtime: Runtime, on_event: OnEvent = silent
 ) -> Artifact:
     """The artifact of `item`: found in the store and verified, or made now."""
-    context = Context(runtime, on_event, item.title, store.root / DECODED)
+    context = Context(runtime, on_event, item.title, store.root / DECODED, item.raw)
     inputs = {name: done[needed.key] for name, needed in item.needs.items()}
     folders = {name: artifact.path for name, artifact in inputs.items()}
 

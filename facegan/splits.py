@@ -34,7 +34,7 @@ def assign(names: list[str], options: Split, held: Collection[str] = ()) -> dict
 
 def _by_hash(name: str, options: Split, held: bool) -> SplitName:
     """Where a person's hash, as a number in [0, 1), lies among the shares: train, then val, then test."""
-    place = int(_rank(options.seed, name)[:13], 16) / 16**13
+    place = _place(_rank(options.seed, name))
     train, val = options.train, options.train + options.val
     if held:
         train, val = train / val, 1
@@ -51,6 +51,11 @@ def _by_rank(
         assigned[name] = next((split for split in room if room[split] > 0), "test")
         room[assigned[name]] -= 1
     return assigned
+
+
+def held_back(names: Collection[str], share: float) -> set[str]:
+    """Those of the test people `names` who judge promotions alone: each by their own hash, for ever, whoever comes."""
+    return {name for name in names if _place(_rank("held back", name)) < share}
 
 
 def splits_of(prepared: Path) -> dict[str, SplitName]:
@@ -86,8 +91,13 @@ def thin(
     return {name: where for name, where in split.items() if name not in left_out}, items
 
 
-def _rank(seed: int, name: str) -> str:
+def _rank(seed: int | str, name: str) -> str:
     return hashlib.sha256(f"{seed}/{name}".encode()).hexdigest()
+
+
+def _place(rank: str) -> float:
+    """A hash as a number in [0, 1)."""
+    return int(rank[:13], 16) / 16**13
 
 
 def quotas(people: int, options: Split, held: bool = False) -> dict[SplitName, int]:

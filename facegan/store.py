@@ -320,13 +320,17 @@ def commit() -> str | None:
     """The git commit of a checkout that facegan runs from, read without git; None elsewhere."""
     git = Path(__file__).resolve().parent.parent / ".git"
     try:
+        shared = git
+        if git.is_file():  # a worktree: its HEAD lies here, the branches where the others are
+            git = Path(git.read_text().removeprefix("gitdir: ").strip())
+            shared = git / (git / "commondir").read_text().strip()
         head = (git / "HEAD").read_text().strip()
         if not head.startswith("ref: "):
             return head
-        ref = git / head[5:]
+        ref = shared / head[5:]
         if ref.is_file():
             return ref.read_text().strip()
-        packed = (git / "packed-refs").read_text().splitlines()
+        packed = (shared / "packed-refs").read_text().splitlines()
         return next(line.split()[0] for line in packed if line.endswith(f" {head[5:]}"))
     except (OSError, StopIteration):
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
 import urllib.request
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from filelock import FileLock, Timeout
 from facegan.store import write_atomic
 
 HEARTBEAT_S = 30  # the least that Prefect takes
+LOOPBACK = ("127.0.0.1", "localhost")
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,17 @@ class Address:
     def client(self) -> dict[str, str]:
         """The environment of a process that talks to it."""
         password = {"PREFECT_API_AUTH_STRING": self.auth} if self.auth else {}
-        return {"PREFECT_API_URL": self.api, "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S), **password}
+        heartbeat = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S)}
+        return {"PREFECT_API_URL": self.api, **heartbeat, **password, **no_proxy()}
+
+
+def no_proxy() -> dict[str, str]:
+    """The environment in which a proxy for the world outside (HTTP_PROXY) is not asked for this machine's servers."""
+    known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    if known.strip() == "*":
+        return {}
+    names = dict.fromkeys([*filter(None, (name.strip() for name in known.split(","))), *LOOPBACK])
+    return dict.fromkeys(("no_proxy", "NO_PROXY"), ",".join(names))
 
 
 def home(workdir: Path) -> Path:

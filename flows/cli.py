@@ -588,7 +588,7 @@ def _flow(recipe: Recipe, workdir: Path, until: str | None, count: int, hits: in
     from flows.log import JsonLog
     from flows.scratch import temporary_files
     from flows.screen import Screen
-    from flows.server import prefect_server
+    from flows.server import prefect_server, server_error
 
     before = signal.signal(signal.SIGTERM, _terminate)
     for name, folder in {"MPLCONFIGDIR": "matplotlib", "TORCHINDUCTOR_CACHE_DIR": "torchinductor"}.items():
@@ -599,6 +599,7 @@ def _flow(recipe: Recipe, workdir: Path, until: str | None, count: int, hits: in
         if hits < count:
             start_server(recipe.runtime)  # imports torch in the background while Prefect starts
         with prefect_server(workdir):
+            from httpx import HTTPError
             from prefect.exceptions import CancelledRun
 
             from flows.pipeline import pipeline
@@ -610,6 +611,8 @@ def _flow(recipe: Recipe, workdir: Path, until: str | None, count: int, hits: in
             except CancelledRun:
                 fix = "give the same command again: it goes on from the last checkpoint"
                 raise UserError("the run was cancelled in Prefect", fix=fix) from None
+            except HTTPError as error:  # a full disk stops the server too
+                raise server_error(workdir, error) from None
             finally:
                 WATCHER.reset(token)
                 signal.signal(signal.SIGTERM, before)

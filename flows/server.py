@@ -65,7 +65,7 @@ def prefect_server(workdir: Path) -> Iterator[None]:
         home, only_ours = stack.enter_context(_home(workdir))
         password = f"facegan:{secrets.token_urlsafe(24)}"
         changes = {"PREFECT_HOME": str(home), "PREFECT_API_AUTH_STRING": password, "PREFECT_API_URL": ""}
-        stack.enter_context(_environment(changes))
+        stack.enter_context(_environment({**changes, **address.no_proxy()}))
         os.environ["PREFECT_API_URL"] = stack.enter_context(_running(home, password))
         _reread_settings()
         if only_ours:
@@ -87,6 +87,17 @@ def _check_there() -> None:
             f"no Prefect server answers at PREFECT_API_URL={os.environ['PREFECT_API_URL']}: {problem}",
             fix="start it, or unset PREFECT_API_URL to run with a temporary one",
         )
+
+
+def server_error(workdir: Path, error: Exception) -> UserError:
+    """What to say of a server that answered with an error, or no more: its own database may have found no room."""
+    free = f"{shutil.disk_usage(workdir).free / 1e6:.0f} MB free at {workdir}"
+    why = str(error).partition(" - Response")[0].partition("\n")[0] or type(error).__name__
+    return UserError(
+        f"the Prefect server failed ({free}): {why}",
+        fix=f"free some space if there is little, see {address.home(workdir) / 'server.log'}; the same command goes on "
+        "from the last checkpoint",
+    )
 
 
 @contextlib.contextmanager

@@ -28,13 +28,12 @@ from filelock import Timeout
 from facegan.errors import ConfigError, UserError
 from facegan.store import write_atomic
 from flows import address
-from flows.address import Address
+from flows.address import LOOPBACK, Address
 from flows.children import GRACE_S, Child
 from flows.flow_run import LOG_JSON, none_alive
 from flows.server import HOSTS, listen, start_server, wait
 from flows.worker import READY, RUNS
 
-LOOPBACK = ("127.0.0.1", "localhost")
 EVERYWHERE = ("0.0.0.0", "::")
 TRIES = 5  # of a child that ends soon after its start; each time it waits twice as long
 SOON_S = 120.0
@@ -244,6 +243,7 @@ class Up:
         return {
             **kept,
             **quiet,
+            **address.no_proxy(),
             "PREFECT_HOME": str(self._home),
             "PREFECT_API_URL": self._address.api,
             "MPLCONFIGDIR": os.environ.get("MPLCONFIGDIR", str(workdir / "data" / "matplotlib")),

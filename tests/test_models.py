@@ -35,6 +35,7 @@ from facegan.models.promoting import Decision, promote
 from facegan.models.registry import HISTORY, LOOKS, Models
 from facegan.models.thresholds import operating_points
 from facegan.sources import SOURCES
+from facegan.splits import held_back, splits_of
 from flows.cli import main
 
 SCALE = Scale(n_boot=200)
@@ -374,6 +375,22 @@ def test_people_of_the_weights_that_it_started_from_do_not_judge(
     assert everybody.left_out == 0 < fewer.left_out and len(fewer.names) + fewer.left_out == len(everybody.names)
     photos = {entry.identity for entry in fewer.entries()}
     assert photos == set(fewer.names)
+
+
+def test_people_held_back_judge_promotions_and_no_report_looks_at_them(
+    tmp_path: Path, made: tuple[Path, Path, Decision, Decision]
+) -> None:
+    recipe = variant(made[0], 4, benchmark={"held_back": 0.5})
+    lab = Lab(tmp_path / "data" / "store")
+    prepared = lab.stage(recipe, "prepare").path
+    test = {name for name, where in splits_of(prepared).items() if where == "test"}
+    reported = set(pq.read_table(lab.stage(recipe, "benchmark").path / "rows.parquet")["identity"].to_pylist())
+    judging = set(challenging.judges(prepared, None, share=0.5).names)
+    assert len(reported) > 1 and len(judging) > 1
+    assert reported | judging == test and not reported & judging
+    assert judging <= held_back(test | {"folder/new"}, 0.8)  # a larger share takes none away, nor do people who come
+    with pytest.raises(UserError, match="test people, 0 are left to measure on"):
+        lab.stage(variant(made[0], 4, benchmark={"held_back": 0.999999}), "benchmark")
 
 
 def test_an_unfinished_run_and_a_failed_audit(

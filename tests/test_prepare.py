@@ -109,6 +109,25 @@ def test_few_people_are_told_so(lab: Lab, faces: Path) -> None:
     assert any("4 train people are few" in event.text and "20 people or more" in event.text for event in lab.events)
 
 
+@pytest.mark.parametrize("change", ["more", "less", "other bytes"])
+def test_a_source_that_changes_between_planning_and_reading_is_said(
+    lab: Lab, faces: Path, tmp_path: Path, change: str
+) -> None:
+    root = Path(shutil.copytree(faces, tmp_path / "faces"))
+    recipe = tiny(root)
+    planned = pick(graph.build(recipe), "prepare")
+    photo = sorted(root.rglob("*.png"))[0]
+    if change == "less":
+        photo.unlink()
+    else:
+        target = photo if change == "other bytes" else photo.with_name("new.png")
+        target.write_bytes(saved(FACE.rotate(3), "PNG"))
+    with pytest.raises(UserError, match="has changed since this run began"):
+        lab.make(planned)
+    again = pick(graph.build(recipe), "prepare")
+    assert again.key != planned.key and lab.make(again).state == "ran"
+
+
 def test_the_bound_on_megapixels_is_an_option(lab: Lab, faces: Path, tmp_path: Path) -> None:
     root = shutil.copytree(faces, tmp_path / "root")
     (root / "p00" / "large.png").write_bytes(saved(Image.new("L", (200, 200)), "PNG"))

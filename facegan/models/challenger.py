@@ -20,6 +20,7 @@ from facegan.errors import ConfigError, UserError
 from facegan.external import Entry
 from facegan.graph import Node
 from facegan.models.registry import PEOPLE, WEIGHTS, Models
+from facegan.splits import held_back
 from facegan.store import Artifact, Store, digest
 
 COLUMNS = ["identity", "image_id", "source_sha256", "split"]
@@ -151,14 +152,18 @@ class Judges:
         return entries(self.prepared, "test", set(self.names))
 
 
-def judges(prepared: Path, champion: Path | None, started_from: Sequence[Path] = ()) -> Judges:
+def judges(
+    prepared: Path, champion: Path | None, started_from: Sequence[Path] = (), share: float = 0.0
+) -> Judges:  # fmt: skip
     """The test people of the challenger's manifest less those on whom the champion was developed, by name and by photo.
 
     champion, started_from: folders of versions; those that the challenger's weights started from bar people too.
-    Raises UserError where nobody is left.
+    share: of the test people who are held back for this, who then judge alone; 0: all do. Raises UserError where nobody
+    is left.
     """
     table = manifest.read(prepared, COLUMNS)
     test = _people(table, "test")
+    test = held_back(test, share) if share else test
     rows = [row for row in table.to_pylist() if row["identity"] in test]
     barred: set[str] = set()
     moved: set[str] = set()
@@ -171,12 +176,17 @@ def judges(prepared: Path, champion: Path | None, started_from: Sequence[Path] =
     names = sorted(test - barred)
     if not names:
         raise UserError(
-            f"none of {len(test)} test people may judge: an earlier model was developed on all of them",
-            fix="keep people in their split (prepare.split.frozen), or give new ones",
+            f"none of {len(test)} test people{' who are held back' * bool(share)} may judge"
+            + (": an earlier model was developed on all of them" if test else ""),
+            fix="keep people in their split (prepare.split.frozen), or give new ones"
+            + (", or raise benchmark.held_back" if share else ""),
         )
     left = prepared / "quarantine.parquet"
     bad = pq.read_table(left).to_pylist() if left.is_file() else []
     failed = [(item["identity"], item["file"]) for item in bad if item["split"] == "test"]
+    if share:
+        back = held_back({name for name, _ in failed}, share)
+        failed = [item for item in failed if item[0] in back]
     return Judges(prepared, names, [item for item in failed if item[0] not in barred], len(barred), len(moved))
 
 

@@ -95,7 +95,8 @@ def _decide(
     recipe = mine.recipe
     device = device_of(recipe.runtime)
     earlier = started_from(models, mine.node.raw.get("weights"))
-    who = judges(mine.prepared, None if champion is None else models.folder(champion), earlier)
+    share = recipe.benchmark.held_back
+    who = judges(mine.prepared, None if champion is None else models.folder(champion), earlier, share)
     looks = models.look(who.names)  # counted before it is taken
     say(f"embedding {len(who.names)} test people" + (f", by {champion} too" if champion else ""))
     net, said = load_embedder(mine.folder, device)
@@ -112,10 +113,12 @@ def _decide(
     version = before or _write(models, mine, own, faces, found, looks, say)
     event = "promoted" if found.accepted or force is not None else "refused"
     why = f"forced: {force} (against: {found.why})" if force is not None and not found.accepted else found.why
-    told = {"people": len(who.names), "left_out": who.left_out, "moved": who.moved, **_seen(looks)}
+    told = {"people": len(who.names), "left_out": who.left_out, "moved": who.moved, "held_back": share, **_seen(looks)}
     asked = recipe.promotion.model_dump(mode="json")
     models.decide(event, version, why, forced=force, asked=asked, judges=told, judgement=found.told())
-    return Decision(event, version, champion, why, found, tuple(_remarks(who, looks, models, version, champion, found)))
+    return Decision(
+        event, version, champion, why, found, tuple(_remarks(who, looks, models, version, champion, found, share))
+    )
 
 
 def _external(run: Any, channels: int, size_px: int, flip: bool) -> External:
@@ -256,11 +259,13 @@ def _seen(looks: Looks) -> dict[str, int]:
 
 
 def _remarks(
-    who: Judges, looks: Looks, models: Models, version: str, champion: str | None, found: Judgement
-) -> Iterator[str]:
+    who: Judges, looks: Looks, models: Models, version: str, champion: str | None, found: Judgement,
+    share: float,
+) -> Iterator[str]:  # fmt: skip
     """What must be said beside the figures."""
     times = f"{looks.seen} of them for the {_ordinal(looks.most + 1)} time" if looks.seen else "for the first time"
-    yield f"{looks.people} test people judged, {times} in this registry; the run's report has looked at them too"
+    also = "they are held back, no report has looked at them" if share else "the run's report has looked at them too"
+    yield f"{looks.people} test people judged, {times} in this registry; {also}"
     if who.left_out:
         whose = champion or "that of its weights"
         yield f"{who.left_out} test people were left out: an earlier model ({whose}) was developed on them"

@@ -122,7 +122,7 @@ class SourceConfig(Frozen):
 
         Where the source says who is for test, or states identity, license, group or landmarks, each entry says it.
         """
-        return sorted(_entry(row) for row in self.rows())
+        return sorted(entry(row) for row in self.rows())
 
     def fingerprint(self, entries: list[tuple[str, ...]] | None = None) -> str:
         """sha256 of the `entries`, found anew where not given: the same faces elsewhere are the same source."""
@@ -154,9 +154,10 @@ def text(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _entry(row: SourceImage) -> tuple[str, ...]:
+def entry(row: SourceImage, sha256: str | None = None) -> tuple[str, ...]:
+    """What a fingerprint holds of an image; its bytes are read where their `sha256` is not given."""
     stated = (json.dumps([row.identity, row.license, row.group, row.landmarks]),) if row.stated else ()
-    return (row.relative, _sha256(row), *([row.side] if row.side else []), *stated)
+    return (row.relative, sha256 or _sha256(row), *([row.side] if row.side else []), *stated)
 
 
 def _sha256(row: SourceImage) -> str:

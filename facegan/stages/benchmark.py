@@ -22,6 +22,7 @@ from facegan.events import Context
 from facegan.faces import Faces, faces
 from facegan.images import ManifestImages
 from facegan.judges import Embed
+from facegan.splits import held_back
 from facegan.store import write_atomic
 from facegan.training import device_of, threads_of
 
@@ -36,7 +37,7 @@ def run(options: Benchmark, extra: dict[str, Any], inputs: dict[str, Path], out:
     """
     torch.set_num_threads(threads_of(context.runtime))
     gate(inputs["train"], inputs["test"])
-    test = ManifestImages(inputs["test"], split="test")
+    test = _seen(ManifestImages(inputs["test"], split="test"), options.held_back)
     device = device_of(context.runtime)
     net, _ = load_embedder(judged(inputs), device)
     judged_faces = _faces(options, inputs["test"], test, lambda pixels: embed(net, pixels, options.batch_size, device))
@@ -49,12 +50,25 @@ def run(options: Benchmark, extra: dict[str, Any], inputs: dict[str, Path], out:
     _write_rows(out, judged_faces, [] if options.templates else test.image_id.tolist())
 
 
+def _seen(test: ManifestImages, share: float) -> ManifestImages:
+    """The images of the test people who are not held back; raises UserError where fewer than two people are left."""
+    kept = set(test.identity) - held_back(set(test.identity), share)
+    if share and len(kept) < 2:
+        raise UserError(
+            f"of {len(set(test.identity))} test people, {len(kept)} are left to measure on",
+            fix="set benchmark.held_back lower, or bring more people",
+        )
+    return test.only(np.flatnonzero([name in kept for name in test.identity])) if share else test
+
+
 def _faces(options: Benchmark, path: Path, test: ManifestImages, embedded: Embed) -> Faces:
     """The test images with their embeddings, and those that failed without."""
     remarks = (MIRRORED,) if options.flip else ()
     embedding = (with_mirror(embedded) if options.flip else embedded)(test.pixels)
     left = pq.read_table(path / "quarantine.parquet").to_pylist() if (path / "quarantine.parquet").is_file() else []
     failed = [(item["identity"], item["file"]) for item in left if item["split"] == "test"]
+    away = held_back({name for name, _ in failed}, options.held_back)
+    failed = [item for item in failed if item[0] not in away]
     developed = manifest.read(path, ["identity", "split"]).filter(pc.field("split") != "test")
     others = frozenset(developed["identity"].to_pylist())
     found = faces(embedding, test.identity, test.file.tolist(), test.group.tolist(), failed, others, remarks)

@@ -20,7 +20,7 @@ from facegan.errors import UserError
 from facegan.events import Context
 from facegan.images import BadFace, BadImage, decode, encode_png, points_to_square, to_eight_bits, to_square
 from facegan.same_people import LEFT_OUT, decided
-from facegan.sources import SourceImage
+from facegan.sources import SourceImage, entry
 from facegan.splits import assign, thin
 from facegan.stages import VERSIONS
 from facegan.store import digest, package_versions, write_atomic
@@ -42,14 +42,17 @@ def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: P
     The quarantine's `split` is that of the person, null where they have none since they are left out.
     The summary counts as `not_used` what train_identities, train_images and val_images left out. Photos that an
     earlier run of the same options decoded (below `context.cache`) are not decoded again. Raises UserError when fewer
-    than two people are left for each of train, val and test, or a train and a test person share a photo.
+    than two people are left for each of train, val and test, a train and a test person share a photo, or the source is
+    no longer what it was when the run was planned.
     """
     bad: list[dict[str, str]] = []
     listed = list(options.source.rows())
     sources, left_out = decided(options, listed)
     bad += [{"file": item.relative, "identity": item.identity, "reason": LEFT_OUT} for item in left_out]
     shown = rejected.Rejected()
-    readable = list(_read(sources, options, bad, shown, context))
+    digests: dict[str, str] = {}
+    readable = list(_read(sources, options, bad, shown, digests, context))
+    _check_unchanged(options, listed, digests, context.raw.get("source"))
     readable.sort(key=quarantine.by_person)  # sources list images as they are quick to read
     counts = Counter(row["identity"] for row in readable)
     held = {item.identity for item in sources if item.side == "test"}  # by the source's own protocol
@@ -98,10 +101,11 @@ def _read(
     options: Prepare,
     bad: list[dict[str, str]],
     shown: rejected.Rejected,
+    digests: dict[str, str],
     context: Context,
 ) -> Iterator[dict[str, Any]]:
     """Decoded, aligned and resized images; what fails goes to `bad` with the reason, and to `shown` where a photo
-    could be read but its face cannot be used."""
+    could be read but its face cannot be used. `digests` gets the sha256 of what was read, by name."""
     aligner = Aligner(options.align) if options.align is not None else None
     decoded = Decoded(context.cache / decides(options) if context.cache is not None else None, context.say)
     for number, item in enumerate(sources, start=1):
@@ -112,7 +116,7 @@ def _read(
             bad.append({**entry, "reason": quarantine.reason(error)})
             data = None
         if data is not None:
-            sha256 = hashlib.sha256(data).hexdigest()
+            digests[item.relative] = sha256 = hashlib.sha256(data).hexdigest()
             photo = photo_key(sha256, item.landmarks)
             if (outcome := decoded.find(photo)) is None:
                 outcome = become(data, item.landmarks, options, aligner)
@@ -131,6 +135,16 @@ def _read(
     decoded.flush()
     if decoded.found:
         context.say(f"{decoded.found} of {len(sources)} images had been decoded before")
+
+
+def _check_unchanged(options: Prepare, listed: list[SourceImage], digests: dict[str, str], planned: str | None) -> None:
+    """Raise UserError where what was read is not what the run was planned for: photos came, went or were written."""
+    found = sorted(entry(item, digests.get(item.relative)) for item in listed)
+    if planned is not None and options.source.fingerprint(found) != planned:
+        raise UserError(
+            f"{getattr(options.source, 'root', options.source.kind)} has changed since this run began",
+            fix="give the same command again when no more files are being copied there",
+        )
 
 
 def decides(options: Prepare) -> str:

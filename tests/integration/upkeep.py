@@ -62,6 +62,7 @@ class Up:
     def __init__(self, workdir: Path, *arguments: str, env: dict[str, str] | None = None) -> None:
         self.workdir, self.log = workdir, workdir.with_suffix(".log")
         clean = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_API")}
+        clean |= {"http_proxy": "http://127.0.0.1:9", "no_proxy": ""}  # for the world outside; nobody listens there
         with open(self.log, "wb") as out:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "flows.cli", "up", "--workdir", str(workdir), "--port", "0", *arguments],
