@@ -30,7 +30,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from facegan import locking
 from facegan.store import WORK
@@ -59,6 +59,7 @@ class Result:
 class World:
     """One event's folders and environment: `work` for the command, `home` and `tmp` to be watched."""
 
+    alive: ClassVar[tuple[str, ...]] = ALIVE  # states that no run may be left in
     top: Path
     recipe: str
     sets: tuple[str, ...] = SETS
@@ -81,16 +82,20 @@ class World:
     def tmp(self) -> Path:
         return self.top / "tmp"
 
+    def command(self) -> list[str]:
+        """What `facegan` is given."""
+        answer = ["--json", str(self.top / "answer.json")]
+        return ["run", self.recipe, *self.sets, "--workdir", str(self.work), *answer]
+
     def start(self) -> subprocess.Popen[bytes]:
-        """`facegan run`, in a session of its own, as a terminal would start it."""
+        """`facegan`, in a session of its own, as a terminal would start it."""
         keep = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "XDG"))}
         own = {"HOME": str(self.home), "TMPDIR": str(self.tmp), MARK: self.mark}
         if self.api:
             own["PREFECT_HOME"] = str(self.top / "client")  # of a server that the project does not start
-        command = [sys.executable, "-m", "flows.cli", "run", self.recipe, *self.sets, "--workdir", str(self.work)]
         with open(self.top / "log", "ab") as log:
             return subprocess.Popen(
-                [*command, "--json", str(self.top / "answer.json")],
+                [sys.executable, "-m", "flows.cli", *self.command()],
                 env={**keep, **own, **self.api}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True,
             )  # fmt: skip
@@ -281,7 +286,9 @@ def differs(world: World, reference: dict[str, Any]) -> list[str]:
     if history.is_file():
         with contextlib.closing(sqlite3.connect(history)) as database:
             for table in ("flow_run", "task_run"):
-                states = [state for (state,) in database.execute(f"select state_type from {table}") if state in ALIVE]
+                states = [
+                    state for (state,) in database.execute(f"select state_type from {table}") if state in world.alive
+                ]
                 faults += [f"in Prefect's history for ever {states[0]}: {len(states)} of {table}"] if states else []
     return faults
 

@@ -591,8 +591,6 @@ def _flow(recipe: Recipe, workdir: Path, until: str | None, count: int, hits: in
     from flows.server import prefect_server, server_error
 
     before = signal.signal(signal.SIGTERM, _terminate)
-    for name, folder in {"MPLCONFIGDIR": "matplotlib", "TORCHINDUCTOR_CACHE_DIR": "torchinductor"}.items():
-        os.environ.setdefault(name, str(workdir / "data" / folder))  # nothing is written to HOME
     with temporary_files(workdir), JsonLog() if log_json else Screen() as screen:
         cached = f", {hits} of them cached" if hits else ""
         screen.line(f"recipe {recipe.name} in {workdir}: {count} stages{cached}; starting takes 10 to 30 s")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.children import end_with_parent
+from flows.scratch import temporary_files
 
 if TYPE_CHECKING:
     from flows.log import JsonLog
@@ -53,7 +54,7 @@ def main() -> None:
     """Run the flow run that PREFECT__FLOW_RUN_ID names."""
     os.umask(0o077)
     end_with_parent(int(os.environ[WORKER]))
-    with alive(Path(os.environ["PREFECT_HOME"])):
+    with alive(Path(os.environ["PREFECT_HOME"])), temporary_files(Path(os.environ["FACEGAN_WORKDIR"])):
         os.dup2(2, 1)
         from flows.pipeline import pipeline
         from flows.steps import WATCHER

@@ -19,6 +19,8 @@ from facegan.store import disk_error
 LONGEST_SOCKET = 107  # bytes of the path of a Unix socket: unix(7)
 SOCKET = "/pymp-12345678/listener-12345678"  # what multiprocessing puts below a temporary folder
 
+CACHES = {"MPLCONFIGDIR": "matplotlib", "TORCHINDUCTOR_CACHE_DIR": "torchinductor"}  # else in HOME and TMPDIR
+
 
 @cache
 def scratch(workdir: Path) -> Path:
@@ -30,12 +32,25 @@ def scratch(workdir: Path) -> Path:
         raise disk_error(top, error) from error
 
 
-def _made(top: Path) -> Path:
+def tidy(workdir: Path) -> None:
+    """Remove what killed processes have left in `workdir/data/tmp`."""
+    with contextlib.suppress(OSError), _looking(workdir / "data" / "tmp"):
+        pass
+
+
+@contextlib.contextmanager
+def _looking(top: Path) -> Iterator[None]:
+    """Nobody else makes a folder meanwhile: between making and holding it nobody may look. Those of the dead go."""
     top.mkdir(parents=True, exist_ok=True)
     top.chmod(0o700)
-    with FileLock(top / "lock", mode=0o600):  # between making a folder and holding it nobody may look
+    with FileLock(top / "lock", mode=0o600):
         for old in [path for path in top.iterdir() if path.is_dir() and locking.free(path / "lock")]:
             shutil.rmtree(old, ignore_errors=True)
+        yield
+
+
+def _made(top: Path) -> Path:
+    with _looking(top):
         folder = Path(tempfile.mkdtemp(prefix="", dir=top))
         held = FileLock(folder / "lock", mode=0o600)
         held.acquire()
@@ -50,7 +65,12 @@ def _leave(folder: Path, held: FileLock) -> None:
 
 @contextlib.contextmanager
 def temporary_files(workdir: Path) -> Iterator[None]:
-    """Temporary files of this process and of those that it starts go to `scratch`, so that none is left elsewhere."""
+    """Temporary files of this process and of those that it starts go to `scratch`, caches of libraries beside it.
+
+    So nothing is left elsewhere; a cache that the user has put somewhere stays there.
+    """
+    for name, folder in CACHES.items():
+        os.environ.setdefault(name, str(workdir / "data" / folder))
     before = os.environ.get("TMPDIR")
     os.environ["TMPDIR"], tempfile.tempdir = _short(scratch(workdir)), None
     try:

@@ -31,6 +31,7 @@ from flows import address
 from flows.address import LOOPBACK, Address
 from flows.children import GRACE_S, Child
 from flows.flow_run import LOG_JSON, none_alive
+from flows.scratch import tidy
 from flows.server import HOSTS, listen, start_server, wait
 from flows.worker import READY, RUNS
 
@@ -219,6 +220,7 @@ class Up:
             time.sleep(0.1)
         if server.child:
             server.child.stop(5)
+        tidy(self._options.workdir)
         self._log.line("stopped; a run that was at work is Crashed: run it again, it goes on from the last checkpoint")
 
     def _password_file(self) -> Path:

@@ -69,6 +69,7 @@ def _work(pipe: Connection, home: Path, workdir: Path) -> None:
         result = await run_process(flow_run, *rest, **more)
         state = (await worker.client.read_flow_run(flow_run.id)).state
         if state and (state.is_crashed() or state.is_cancelled()):
+            await asyncio.to_thread(end_tasks)
             watcher(str(flow_run.id)).ended(f"{flow_run.name}: {state.name}", state.message or "")
         return result
 
@@ -98,6 +99,21 @@ def mend(client: SyncPrefectClient) -> None:
         else:
             state = Cancelled() if kind == StateType.CANCELLING else Crashed(message=text)
         client.set_flow_run_state(run.id, state, force=True)
+    end_tasks()
+
+
+def end_tasks() -> None:
+    """Stages of runs that have crashed or were cancelled: none stays `Running` for ever."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, TaskRunFilter
+    from prefect.states import Crashed
+
+    ended = FlowRunFilter.model_validate({"state": {"type": {"any_": ["CRASHED", "CANCELLED"]}}})
+    alive = TaskRunFilter.model_validate({"state": {"type": {"any_": ["RUNNING", "PENDING"]}}})
+    with get_client(sync_client=True) as client:
+        while found := client.read_task_runs(flow_run_filter=ended, task_run_filter=alive):
+            for task in found:
+                client.set_task_run_state(task.id, Crashed(message="its run was stopped or killed"), force=True)
 
 
 def watch_heartbeats(client: SyncPrefectClient) -> None:

@@ -1,0 +1,163 @@
+"""Strike the parts that `facegan up` keeps running, at random moments of a scheduled run, and see that it ends well.
+
+Each event: a fresh working directory, `facegan up`, a run of the deployment `recipe`, at a random moment kill -9 of one
+of the parts. After it must hold: the run ends by itself (`facegan up` is started again where it was what was struck);
+where it did not complete, a new run with the same options does; `facegan up` then ends at SIGTERM; every artifact has
+the sha256 that an undisturbed `facegan run` gave; no process, lock or unfinished folder is left, nothing lies outside
+the working directory, and no run in Prefect's history is still running.
+
+    python benchmarks/chaos_up.py                     # ten events, about ten minutes on two cores
+    python benchmarks/chaos_up.py --events 2 --seed 3 --kinds worker
+
+Exits with 1 when a check failed, and keeps that event's folder. Needs Linux (/proc).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from chaos import ALIVE, PATIENCE_S, SETS, Result, World, differs, left_behind, table, undisturbed, until
+
+PARTS = {
+    "kill -9 of the worker": "flows.worker",
+    "kill -9 of the server": "flows.server",
+    "kill -9 of the run's process": "flows.flow_run",
+    "kill -9 of a stage's process": "",
+    "kill -9 of `facegan up`": "flows.cli up",
+}
+
+
+class Service(World):
+    """`facegan up` in a working directory, and a run of its deployment."""
+
+    alive = tuple(state for state in ALIVE if state != "SCHEDULED")  # the nightly run falls due later
+
+    def command(self) -> list[str]:
+        return ["up", "--workdir", str(self.work), "--port", "0"]
+
+    def up(self) -> subprocess.Popen[bytes]:
+        """Start it and wait until it is up."""
+        from flows import address
+
+        process = self.start()
+        if not until(lambda: address.of_up(self.work), process):
+            raise TimeoutError(f"facegan up is not up: {(self.top / 'log').read_text()[-1000:]}")
+        return process
+
+    @contextlib.contextmanager
+    def client(self) -> Iterator[Any]:
+        """Of its server."""
+        from prefect.client.orchestration import get_client
+        from prefect.settings import PREFECT_API_URL, temporary_settings
+
+        from flows import address
+
+        found = until(lambda: address.of_up(self.work))
+        with temporary_settings({PREFECT_API_URL: found.api}), get_client(sync_client=True) as client:
+            yield client
+
+    def begin(self, form: dict[str, Any]) -> Any:
+        """Start a run of the deployment `recipe`; its id."""
+        with self.client() as client:
+            deployment = client.read_deployment_by_name("facegan/recipe")
+            return client.create_flow_run_from_deployment(deployment.id, parameters={"recipe": form}).id
+
+    def ended(self, run: Any) -> str:
+        """The name of the run's last state; raises TimeoutError where it does not end."""
+        with self.client() as client:
+
+            def final() -> str:
+                state = client.read_flow_run(run).state
+                return str(state.name) if state is not None and state.is_final() else ""
+
+            if not (name := until(final, seconds=PATIENCE_S)):
+                raise TimeoutError(f"the run is still {client.read_flow_run(run).state_name} after {PATIENCE_S:.0f} s")
+            return name
+
+    def part(self, kind: str) -> list[int]:
+        """The processes of the part that `kind` strikes."""
+        if not (module := PARTS[kind]):
+            return self.stages()
+        return [pid for pid, (_, words) in self.processes().items() if module in words]
+
+
+def event(world: Service, kind: str, moment_s: float, form: dict[str, Any], reference: dict[str, Any]) -> Result:
+    """One strike, what came of the run, and what it left."""
+    result, started = Result(kind, moment_s), time.monotonic()
+    try:
+        process = world.up()
+        run = world.begin(form)
+        until(lambda: world.part("kill -9 of the run's process"))
+        time.sleep(moment_s)
+        result.during = world.at_work()
+        for pid in until(lambda: world.part(kind), seconds=30)[:1]:
+            os.kill(pid, signal.SIGKILL)
+        if kind.endswith("`facegan up`"):
+            process.wait(PATIENCE_S)
+            if not until(lambda: not world.processes(), seconds=20):
+                result.faults.append(f"outlived facegan up: {list(world.processes().values())}"[:300])
+            process = world.up()
+        result.ended = world.ended(run)
+        if result.ended != "Completed":
+            again = world.ended(world.begin(form))
+            result.faults += [f"started again, the run is {again}"] if again != "Completed" else []
+        process.terminate()
+        if (code := process.wait(PATIENCE_S)) != 0:
+            result.faults.append(f"facegan up ended with {code}")
+        result.faults += [*left_behind(world), *differs(world, reference)]
+    except (TimeoutError, subprocess.TimeoutExpired) as error:
+        result.faults.append(str(error))
+    finally:
+        world.end()
+    result.seconds = time.monotonic() - started
+    return result
+
+
+def main() -> int:
+    """Parse the arguments, strike, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("--events", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--recipe", default="orl-tiny")
+    parser.add_argument("--kinds", default="", help="words of the strikes to choose from: worker,server")
+    parser.add_argument("--top", type=Path, help="where to work (default: a temporary folder)")
+    asked = parser.parse_args()
+    top = asked.top or Path(tempfile.mkdtemp(prefix="chaos-up-"))
+    os.environ["PREFECT_HOME"] = str(top / "client")  # before Prefect is imported
+    from facegan.recipe import load
+
+    form = load(asked.recipe, list(SETS[1::2])).model_dump(mode="json", exclude_none=True)
+    rng = random.Random(asked.seed)
+    reference, seconds = undisturbed(top / "reference", asked.recipe)
+    print(f"an undisturbed run: {seconds:.0f} s, {len(reference)} artifacts", flush=True)
+    kinds = [kind for kind in PARTS if not asked.kinds or any(word in kind for word in asked.kinds.split(","))]
+    results: list[Result] = []
+    for number in range(asked.events):
+        here = top / f"{number:02d}"
+        kind, moment_s = kinds[number % len(kinds)], rng.uniform(0, seconds)
+        results.append(event(Service(here, asked.recipe), kind, moment_s, form, reference))
+        print(f"{number + 1}: {results[-1]}", flush=True)
+        if not results[-1].faults:
+            shutil.rmtree(here, ignore_errors=True)
+    print(table(results))
+    failed = sum(bool(one.faults) for one in results)
+    print(f"{len(results) - failed} of {len(results)} events left everything as though nothing had happened")
+    if not failed:
+        shutil.rmtree(top, ignore_errors=True)
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
