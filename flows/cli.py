@@ -483,7 +483,12 @@ def embed(
 def verify(
     one: Annotated[Path, typer.Argument(metavar="A", help="a photo")],
     other: Annotated[Path, typer.Argument(metavar="B", help="another photo")],
-    far: Annotated[float, typer.Option(min=0, max=1, help="share of pairs of different people that may pass")] = 0.01,
+    far: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="share of pairs of different people that may pass (0.01, or the least that it resolves)"
+        ),
+    ] = None,
     model: ModelOpt = None,
     align: AlignOpt = None,
     workdir: WorkdirOpt = Path("."),

@@ -87,12 +87,13 @@ def _advice(model: Model) -> str:
     return "give JPEG, PNG or other images that Pillow reads"
 
 
-def verify(one: Path, other: Path, far: float, model: Model) -> tuple[list[str], dict[str, Any]]:
+def verify(one: Path, other: Path, far: float | None, model: Model) -> tuple[list[str], dict[str, Any]]:
     """Whether two photos show one person: lines to print, and the same as plain data.
 
     Raises UserError where a photo cannot be read or shows no face, or the FAR has no threshold.
     """
     point = model.threshold(far)
+    far = float(point["far"])
     found = model.photos([one, other])
     if found.failed:
         raise UserError("; ".join(f"{file}: {why}" for file, why in found.failed), fix=_advice(model))

@@ -68,8 +68,8 @@ def _work(pipe: Connection, home: Path, workdir: Path) -> None:
         """Says how a run ended that could not say so itself: cancelled, or its process killed."""
         result = await run_process(flow_run, *rest, **more)
         state = (await worker.client.read_flow_run(flow_run.id)).state
+        await asyncio.to_thread(end_tasks)
         if state and (state.is_crashed() or state.is_cancelled()):
-            await asyncio.to_thread(end_tasks)
             watcher(str(flow_run.id)).ended(f"{flow_run.name}: {state.name}", state.message or "")
         return result
 

@@ -22,6 +22,7 @@ from facegan.stages.prepare import square
 from facegan.store import file_sha256
 
 BATCH = 64
+USUAL_FAR = 0.01
 
 
 @dataclass(frozen=True)
@@ -87,12 +88,18 @@ class Model:
             rows.append(self.embed(np.stack(held)))
         return Embedded(files, np.concatenate(rows), failed)
 
-    def threshold(self, far: float) -> dict[str, Any]:
-        """The operating point of a FAR; raises UserError with those that there are."""
+    def threshold(self, far: float | None = None) -> dict[str, Any]:
+        """The operating point of a FAR (None: 0.01 or, where there is none for it, the strictest that there is).
+
+        Raises UserError with those that there are.
+        """
         resolved = [point for point in self.spec["thresholds"] if point["threshold"] is not None]
         for point in resolved:
-            if np.isclose(point["far"], far, rtol=1e-9):
+            if np.isclose(point["far"], USUAL_FAR if far is None else far, rtol=1e-9):
                 return dict(point)
+        if far is None and resolved:
+            return dict(min(resolved, key=lambda point: point["far"]))
+        far = USUAL_FAR if far is None else far
         have = ", ".join(f"{point['far']:g}" for point in resolved) or "none"
         why = next((point["why"] for point in self.spec["thresholds"] if point["threshold"] is None), "")
         raise UserError(
