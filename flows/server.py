@@ -17,14 +17,18 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import Timeout
 
 from facegan.errors import UserError
 from flows import address
 from flows.children import Child, begin_child
+from flows.mending import end_runs, end_tasks
 from flows.scratch import scratch
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
 
 PATIENCE_S = 180.0
 RESTARTS = 3
@@ -60,6 +64,7 @@ def prefect_server(workdir: Path) -> Iterator[None]:
                 yield
             finally:
                 _flush()
+                _mend(end_tasks)
         return
     with contextlib.ExitStack() as stack:
         home, only_ours = stack.enter_context(_home(workdir))
@@ -69,11 +74,12 @@ def prefect_server(workdir: Path) -> Iterator[None]:
         os.environ["PREFECT_API_URL"] = stack.enter_context(_running(home, password))
         _reread_settings()
         if only_ours:
-            _bury_dead_runs()
+            _mend(end_runs)
         try:
             yield
         finally:
             _flush()
+            _mend(end_tasks)
 
 
 def _check_there() -> None:
@@ -206,31 +212,21 @@ def wait(server: Child, url: str, log: Path, stopping: Callable[[], bool] = lamb
     )
 
 
-def _bury_dead_runs() -> None:
-    """Mark as Crashed what a killed command left Running: whoever has the database alone knows that all are dead."""
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import FlowRunFilter, TaskRunFilter
-    from prefect.states import Crashed, State
-
-    alive = {"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}}
-    dead: State[None] = Crashed(
-        message="The command that ran this was killed. Given again, it goes on from the last checkpoint."
-    )
-    with get_client(sync_client=True) as client:
-        while flow_runs := client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(alive)):
-            for run in flow_runs:
-                client.set_flow_run_state(run.id, dead, force=True)
-        while task_runs := client.read_task_runs(task_run_filter=TaskRunFilter.model_validate(alive)):
-            for task in task_runs:
-                client.set_task_run_state(task.id, dead, force=True)
-
-
 def _reread_settings() -> None:
     """Tell a prefect that was imported before (in a test, a notebook) of the new environment."""
     if "prefect" in sys.modules:
         from prefect.context import refresh_global_settings_context
 
         refresh_global_settings_context()
+
+
+def _mend(work: Callable[[SyncPrefectClient], None]) -> None:
+    """What can be told of dead runs is told; a server that is gone or full stops nobody."""
+    from httpx import HTTPError
+    from prefect.client.orchestration import get_client
+
+    with contextlib.suppress(HTTPError), get_client(sync_client=True) as client:
+        work(client)
 
 
 def _flush() -> None:

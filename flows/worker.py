@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from flows.address import HEARTBEAT_S
 from flows.children import GRACE_S, begin_child, log_to, tell
 from flows.flow_run import WORKER, none_alive, watcher
+from flows.mending import end_tasks
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -61,6 +62,10 @@ def _work(pipe: Connection, home: Path, workdir: Path) -> None:
         watching.automation(client)
         mend(client)
 
+    def tidy() -> None:
+        with get_client(sync_client=True) as client:
+            end_tasks(client)
+
     worker = ProcessWorker(work_pool_name=POOL, name="facegan up", create_pool_if_not_found=False)
     run_process = worker.run
 
@@ -68,7 +73,7 @@ def _work(pipe: Connection, home: Path, workdir: Path) -> None:
         """Says how a run ended that could not say so itself: cancelled, or its process killed."""
         result = await run_process(flow_run, *rest, **more)
         state = (await worker.client.read_flow_run(flow_run.id)).state
-        await asyncio.to_thread(end_tasks)
+        await asyncio.to_thread(tidy)
         if state and (state.is_crashed() or state.is_cancelled()):
             watcher(str(flow_run.id)).ended(f"{flow_run.name}: {state.name}", state.message or "")
         return result
@@ -99,21 +104,7 @@ def mend(client: SyncPrefectClient) -> None:
         else:
             state = Cancelled() if kind == StateType.CANCELLING else Crashed(message=text)
         client.set_flow_run_state(run.id, state, force=True)
-    end_tasks()
-
-
-def end_tasks() -> None:
-    """Stages of runs that have crashed or were cancelled: none stays `Running` for ever."""
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import FlowRunFilter, TaskRunFilter
-    from prefect.states import Crashed
-
-    ended = FlowRunFilter.model_validate({"state": {"type": {"any_": ["CRASHED", "CANCELLED"]}}})
-    alive = TaskRunFilter.model_validate({"state": {"type": {"any_": ["RUNNING", "PENDING"]}}})
-    with get_client(sync_client=True) as client:
-        while found := client.read_task_runs(flow_run_filter=ended, task_run_filter=alive):
-            for task in found:
-                client.set_task_run_state(task.id, Crashed(message="its run was stopped or killed"), force=True)
+    end_tasks(client)
 
 
 def watch_heartbeats(client: SyncPrefectClient) -> None:
