@@ -9,7 +9,7 @@ import contextlib
 import math
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,7 @@ class Desk:
                 return span.stop
         return min([stop, *(span.start for span in later)])
 
-    def run(self, plan: Callable[[], Task | None]) -> Iterator[tuple[Span, bytes]]:
+    def run(self, plan: Callable[[], Task | None]) -> Generator[tuple[Span, bytes], None, None]:
         """The shards in the order in which `plan` gives them, each with its bytes.
 
         `plan` is asked for a span and the arguments of `work` whenever somebody could work, and says None where there
