@@ -143,13 +143,16 @@ class _Cluster:
             for name, futures in self._copies.items():
                 if done := [future for future in futures if future.status == "finished"]:
                     return name, self._taken(name, done[0])
-                if all(future.status != "pending" for future in futures):
+                if all(future.status in ("error", "cancelled") for future in futures):
                     raise self._failure(name, futures) from None
             for name in [name for name, at in self._late_at.items() if time.monotonic() > at]:
                 self._late(name)
-            pending = [one for futures in self._copies.values() for one in futures if one.status == "pending"]
-            with contextlib.suppress(TimeoutError, Exception):  # what became of them is looked at above
-                wait(pending, timeout=LOOK_S, return_when="FIRST_COMPLETED")
+            out = [one for futures in self._copies.values() for one in futures]
+            pending = [one for one in out if one.status == "pending"]
+            # One that was done when its worker died is "lost" until another worker has done it again.
+            patience = LOOK_S if len(pending) == len(out) else 0.1
+            with contextlib.suppress(Exception):  # what became of them is looked at above
+                wait(pending, timeout=patience, return_when="FIRST_COMPLETED")
 
     def give_up(self) -> None:
         """Let go of all that is out; a worker ends the shard that it is at, and nobody waits for it."""
