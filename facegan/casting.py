@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from facegan.config import Synthesize
 from facegan.errors import UserError
 from facegan.events import Context
 from facegan.shards import Desk, Span, Task, ahead
-from facegan.shots import unpack
+from facegan.shots import pack, unpack
 from facegan.studio import Order, Shot, Studio
 from facegan.training import subseed
 
@@ -49,6 +49,7 @@ class Casting:
         self._proposals = Proposals(self.options, self._codes)
         self._train, self._new = 0, 0  # of which the first are handed out
         self._judged = 0  # of the attempts
+        self._alike: list[int] = []  # attempts of this shard that resemble a new person
         self._centres = np.empty((16, studio.centres.shape[1]), np.float32)  # of the new people, and room for more
 
     def rows(self) -> Iterator[dict[str, Any]]:
@@ -56,11 +57,13 @@ class Casting:
         options = self.options
         with closing(self.desk.run(self._plan)) as shards:
             for span, data in shards:
-                for place, shot in enumerate(unpack(data), span.start):
+                shots = unpack(data)
+                for place, shot in enumerate(shots, span.start):
                     if span.kind == "train":
                         yield from self._existing(place, shot)
                     elif self.made["new people"] < options.new_identities:
                         yield from self._judge(place, shot)
+                self._slim(span, shots)
                 if span.kind == "train":
                     self.context.progress(span.stop, len(self.names), "train people")
                 elif self.made["new people"]:
@@ -71,6 +74,14 @@ class Casting:
             fix = "change synthesize.identities, or give prepare.split.train a larger share"
             error = self._proposals.error
             raise UserError(f"no new person can be proposed: {error}", fix) from error
+
+    def _slim(self, span: Span, shots: list[Shot]) -> None:
+        """Keep no images of those who were turned down, who may be many; their centres tell why, also after a stop."""
+        waste = {attempt for attempt in self._alike if shots[attempt - span.start].images}
+        if waste:
+            slim = [replace(one, images=[]) if n in waste else one for n, one in enumerate(shots, span.start)]
+            self.desk.replace(span, pack(slim))
+        self._alike.clear()
 
     def _wants_nobody(self) -> bool:
         """Whether all train people are handed out and there are enough new ones: what else is under way is surplus."""
@@ -129,6 +140,7 @@ class Casting:
         near = (self._centres[:made] @ shot.centre).max(initial=-1.0) > limit
         self.tally.add("new people too close to each other", 1, int(near), f"cosine above {limit:.3f}")
         if near:
+            self._alike.append(attempt)
             return
         for entry in shot.removed:
             self.tally.add(*entry)

@@ -95,6 +95,10 @@ class Desk:
                 order.popleft()
                 yield span, stored
 
+    def replace(self, span: Span, data: bytes) -> None:
+        """Keep other bytes of a shard that was taken in: those of them that are still needed."""
+        write_atomic(self._path(span.name), data)
+
     def _takes_more(self, order: deque[Task], out: set[str]) -> bool:
         """Whether a worker is free, and there is not enough yet that waits to be taken in."""
         waits = order and order[0][0].name not in out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import numpy as np
 import pytest
 from drawn import RUNTIME, Lab, pick, tiny
 
-from facegan import graph
+from facegan import graph, manifest
 from facegan.config import Recipe, Runtime
 from facegan.engines import ENGINES, Engine
 from facegan.engines.dask import Dask
@@ -212,6 +213,25 @@ def test_a_kill_in_mid_shard_costs_one_shard(
     assert found.state == "resumed" and found.record["outputs"] == made.record["outputs"]
     assert "goes on from 3 finished shards" in said
     assert all(order.train is None for order in taken)  # no train person was drawn again
+
+
+def test_images_of_who_is_turned_down_are_not_kept(
+    node: Node, made: Artifact, shared: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "synthesize" / f"{made.fingerprint}.incomplete" / WORK / "shards"
+    bytes_of: list[int] = []
+    runtime, drop = RUNTIME.model_copy(update={"shard_images": 1}), shutil.rmtree
+
+    def look(path: Any, **options: Any) -> None:
+        shards = [unpack(file.read_bytes()) for file in sorted(folder.glob("*/new-*"))]
+        bytes_of.append(sum(len(png) for shots in shards for shot in shots for png, _ in shot.images))
+        drop(path, **options)
+
+    monkeypatch.setattr("facegan.store.shutil.rmtree", look)
+    found = again(node, shared, tmp_path, runtime)
+    assert found.record["outputs"] == made.record["outputs"]
+    rows = manifest.read(found.path, ["image", "identity"]).to_pylist()
+    assert bytes_of == [sum(len(row["image"]["bytes"]) for row in rows if row["identity"].startswith(manifest.NEW))]
 
 
 def test_shards_of_other_options_are_not_gone_on_from(
