@@ -39,7 +39,9 @@ class Dask(EngineConfig):
     kind: Literal["dask"] = "dask"
     address: str = Field("tcp://127.0.0.1:8786", pattern=r"^(tcp|tls)://.+:\d+$", description="of the scheduler")
     timeout_s: float = Field(
-        900, gt=0, description="a shard that takes longer is given to another worker too; the third time the run ends"
+        900,
+        gt=0,
+        description="a shard that is not back by then is given to another worker too; the run ends at the third",
     )
     resources: dict[str, float] = Field(
         default_factory=dict, description="what a worker must have free for a shard, as in `dask worker --resources`"
@@ -87,13 +89,16 @@ class Dask(EngineConfig):
             cluster.await_workers()
             yield cluster
         finally:
-            cluster.give_up()
+            # The scheduler then lets go of all that is out: a worker ends the shard that it is at, and nobody waits.
             with contextlib.suppress(Exception):  # a scheduler that is gone
                 client.close(timeout=5)
 
 
 def work_on(task: bytes) -> bytes:
-    """Called by a worker. `task` is pickled once more, so that the scheduler need not import what it passes on."""
+    """Called by a worker. `task` is pickled once more, so that the scheduler need not import what it passes on.
+
+    It comes from the stage, by the connections over which Dask itself sends pickles.
+    """
     function, arguments = pickle.loads(task)
     result: bytes = function(*arguments)
     return result
@@ -154,18 +159,11 @@ class _Cluster:
             with contextlib.suppress(Exception):  # what became of them is looked at above
                 wait(pending, timeout=patience, return_when="FIRST_COMPLETED")
 
-    def give_up(self) -> None:
-        """Let go of all that is out; a worker ends the shard that it is at, and nobody waits for it."""
-        futures = [future for futures in self._copies.values() for future in futures]
-        self._copies.clear()
-        if futures and self.client.status == "running":
-            with contextlib.suppress(Exception):
-                self.client.cancel(futures, force=True)
-
     def _count(self) -> int:
         """How many shards can be worked on at a time, as the scheduler knows it now."""
-        with contextlib.suppress(Exception):  # a scheduler that is gone: the futures tell
-            found = self.client.scheduler_info()["workers"].values()
+        with contextlib.suppress(Exception):  # a scheduler that is gone or hangs: the futures tell
+            identity = self.client.scheduler.identity
+            found = self.client.sync(identity, n_workers=-1, callback_timeout=CONNECT_S)["workers"].values()
             wanted = self.config.resources.items()
             self._workers = sum(
                 all(worker.get("resources", {}).get(kind, 0) >= amount for kind, amount in wanted) for worker in found
@@ -186,10 +184,7 @@ class _Cluster:
             data: bytes = future.result(timeout=self.config.timeout_s)
         except Exception as error:
             raise self._failure(name, [future], error) from None
-        others = [one for one in self._copies.pop(name) if one is not future]
-        if others:
-            self.client.cancel(others, force=True)
-        del self._tasks[name], self._late_at[name]
+        del self._copies[name], self._tasks[name], self._late_at[name]  # a future that is dropped is let go of
         return data
 
     def _late(self, name: str) -> None:

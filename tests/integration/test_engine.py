@@ -212,13 +212,24 @@ def test_shards_go_where_their_resources_are(
     assert found.record["outputs"] == made.record["outputs"] and seen == {"worker2"}
 
 
-def test_the_cluster_goes_away(cluster: Cluster, node: Node, shared: Lab, tmp_path: Path) -> None:
+def test_the_cluster_goes_away(
+    cluster: Cluster, node: Node, shared: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cluster.have(worker1=())
     with struck(cluster, cluster.kill), pytest.raises(UserError, match="has no worker left"):
         with cluster.client() as client:
             client.run_on_scheduler(keep_trying)
         run(node, shared, tmp_path, on(cluster, timeout_s=4))
     cluster.have(worker1=())
+    started = time.monotonic()
+    hang = threading.Timer(1, cluster.hold, ["scheduler"])
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="did not come back from 3 workers"):
+        patch.setattr("facegan.engines.dask.CONNECT_S", 3.0)
+        with struck(cluster, lambda _: hang.start()):
+            run(node, shared, tmp_path, on(cluster, timeout_s=3))
+    assert time.monotonic() - started < 90
+    for name in ("scheduler", "worker1"):
+        cluster.release(name)
     started = time.monotonic()
     with struck(cluster, lambda _: cluster.kill("scheduler")), pytest.raises(UserError, match=r"scheduler .* was lost"):
         run(node, shared, tmp_path, on(cluster))
