@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from facegan.benchmarks import BENCHMARKS, BenchmarkConfig
 from facegan.detectors import DETECTORS, DetectorConfig
+from facegan.engines import ENGINES, EngineConfig
 from facegan.frozen import Frozen, merge
 from facegan.gans import GANS, GanConfig
 from facegan.heads import HEADS, HeadConfig
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     AnyJudge = JudgeConfig
     AnyHead = HeadConfig
     AnyBenchmark = BenchmarkConfig
+    AnyEngine = EngineConfig
 else:
     AnySource = SOURCES.union()
     AnyDetector = DETECTORS.union()
@@ -37,6 +39,7 @@ else:
     AnyJudge = JUDGES.union()
     AnyHead = HEADS.union()
     AnyBenchmark = BENCHMARKS.union()
+    AnyEngine = ENGINES.union()
 
 
 def unset(default: Any, **rest: Any) -> Any:
@@ -366,6 +369,12 @@ class Runtime(Frozen):
     threads: int = Field(0, ge=0, le=1024, description="threads of each stage; 0: the cores shared out")
     nproc_per_node: int = Field(
         1, ge=1, le=64, description="ranks that train one recognizer together, as torchrun's option; GPUs: one each"
+    )
+    engine: AnyEngine = Field(
+        default_factory=lambda: ENGINES.get("local")(), description="who works on the shards of synthesize"
+    )
+    shard_images: int = Field(
+        500, ge=1, le=1_000_000, description="candidates drawn in one shard, whole people; what a stop may cost"
     )
     log_interval_s: float = Field(1.0, gt=0, description="least time between two progress events of a stage")
 

@@ -273,11 +273,11 @@ def execute(
 
     version = VERSIONS[item.stage]
     return store.produce(
-        item.stage, version, item.config, inputs, item.raw, work, lambda: _environment(runtime), context.say
+        item.stage, version, item.config, inputs, item.raw, work, lambda: _environment(item.stage, runtime), context.say
     )
 
 
-def _environment(runtime: Runtime) -> dict[str, Any]:
+def _environment(stage: str, runtime: Runtime) -> dict[str, Any]:
     """Where the outputs were made, for the record: read when the work is done, with torch where it took torch."""
     import sys
 
@@ -289,6 +289,7 @@ def _environment(runtime: Runtime) -> dict[str, Any]:
         "device": device,
         "threads": threads,
         **({"nproc_per_node": runtime.nproc_per_node} if runtime.nproc_per_node > 1 else {}),
+        **({"engine": runtime.engine.kind} if stage == "synthesize" and runtime.engine.kind != "local" else {}),
         "packages": package_versions(),
         "commit": git_commit(),
     }

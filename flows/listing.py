@@ -68,6 +68,12 @@ def _benchmarks() -> dict[str, str]:
     return _members(BENCHMARKS)
 
 
+def _engines() -> dict[str, str]:
+    from facegan.engines import ENGINES
+
+    return _members(ENGINES)
+
+
 FAMILIES: dict[str, tuple[str, Callable[[], dict[str, str]] | None]] = {
     "recipes": ("facegan run NAME", _recipes),
     "sources": ("prepare.source.kind", _sources),
@@ -78,6 +84,7 @@ FAMILIES: dict[str, tuple[str, Callable[[], dict[str, str]] | None]] = {
     "heads": ("train_recognizer.head.kind", _heads),
     "backbones": ("train_recognizer.backbone", None),
     "benchmarks": ("benchmark.benchmarks", _benchmarks),
+    "engines": ("runtime.engine.kind", _engines),
 }
 
 

@@ -25,17 +25,18 @@ LITTLE = 10**9  # bytes free below which unknown sizes are worth a warning
 def check_room(nodes: list[Node], store: Store, runtime: Runtime) -> str:
     """A warning where it cannot be known whether the disk has room for the stages that are not stored, else ''.
 
-    `runtime.jobs` stages train side by side, with checkpoints that go when they end. Raises UserError where what is
-    known does not fit: the sizes of similar stages that ran here and, of synthetic images, their number and side.
+    `runtime.jobs` stages work side by side, with checkpoints and shards that go when they end. Raises UserError where
+    what is known does not fit: the sizes of similar stages that ran here and, of synthetic images, number and side.
     """
     todo = {item.key: item for item in nodes if not (store.folder(item.stage, item.key) / "record.json").is_file()}
     records = {stage: records_of(store, stage) for stage in {item.stage for item in todo.values()}}
     sizes: dict[str, int | None] = {}
     for item in todo.values():
         sizes[item.key] = _expected(item, store, sizes, records[item.stage])
-    working = sorted((sizes[key] or 0 for key, item in todo.items() if item.stage in TRAINED), reverse=True)
+    factor = {**dict.fromkeys(TRAINED, IN_WORK), "synthesize": 1}  # its shards hold all that comes of them
+    working = sorted((factor.get(item.stage, 0) * (sizes[key] or 0) for key, item in todo.items()), reverse=True)
     jobs = runtime.jobs or min(2, cores())
-    known = sum(count or 0 for count in sizes.values()) + IN_WORK * sum(working[:jobs])
+    known = sum(count or 0 for count in sizes.values()) + sum(working[:jobs])
     free, unknown = shutil.disk_usage(store.root).free, list(sizes.values()).count(None)
     if known * SAFETY > free:
         raise UserError(

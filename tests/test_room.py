@@ -33,10 +33,10 @@ def room(recipe: Recipe, store: Store) -> str:
 
 def test_synthetic_images_are_counted_before_anything_has_run(faces: Path, tmp_path: Path, free: list[int]) -> None:
     recipe = tiny(faces, synthesize={"new_identities": 1_000_000, "images_per_new": 10, "images_per_existing": 0})
-    drawn = 10_000_000 * 32 * 32 * BYTES_A_VALUE  # and once more in the arm that has nothing else
+    drawn = 10_000_000 * 32 * 32 * BYTES_A_VALUE  # as shards, as their outcome, in the arm that has nothing else
     assert room(recipe, Store(tmp_path)) == ""
     free[0] = int(drawn)
-    with pytest.raises(UserError, match=r"writes about 10\.2 GB, and 5\.1 GB are free") as error:
+    with pytest.raises(UserError, match=r"writes about 15\.4 GB, and 5\.1 GB are free") as error:
         room(recipe, Store(tmp_path))
     assert "facegan gc" in error.value.fix
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ import torch
 from drawn import RUNTIME, Lab, draw_face, pick, tiny
 
 from facegan import graph, leakage, manifest
-from facegan.config import Recipe, Synthesize
+from facegan.casting import Casting
+from facegan.config import Recipe, Runtime, Synthesize
+from facegan.engines.local import Local
 from facegan.errors import UserError
 from facegan.events import Context
 from facegan.gans import GANS
@@ -24,9 +27,12 @@ from facegan.gans.networks.io import load_generator
 from facegan.identities import IDENTITIES
 from facegan.identities._proposal import Proposal
 from facegan.identities.mixture import Mixture
+from facegan.shards import Desk
+from facegan.shots import shoot, whole
 from facegan.stages import synthesize
-from facegan.stages.synthesize import Studio, Tally, between, calibrate, existing_people, new_identities, robust_centre
+from facegan.stages.synthesize import between, calibrate
 from facegan.store import Artifact, Store
+from facegan.studio import Order, Studio, robust_centre
 from facegan.synthesis import draw, latent_json, packed, redraw, regenerate, unpacked
 from facegan.training import subseed
 
@@ -124,9 +130,12 @@ class Scripted(Mixture):
 
     kind: Any = "scripted"
     script: tuple[tuple[float, ...], ...] = ()
+    ends: bool = False  # or it begins again
 
     def propose(self, codes: np.ndarray, count: int, rng: np.random.Generator) -> list[Proposal]:
         place = int(ASKED["count"])
+        if self.ends and place == len(self.script):
+            raise ValueError("that was the last")
         ASKED["count"] += count
         return [Proposal(np.asarray(self.script[place % len(self.script)], np.float32), (0, 1), np.full(2, 0.5))]
 
@@ -154,15 +163,36 @@ class Codes(Generator):
 TRAIN = np.eye(6, dtype=np.float32)[:2]  # two train people, at right angles
 
 
-def played(**options: Any) -> Played:
+def played(image: float = -1.1, person: float = 1.1, **options: Any) -> Played:
     ASKED.clear()
     chosen = Synthesize(images_per_existing=3, new_identities=3, images_per_new=2, oversample=2, batch_size=4)
     donors = np.random.default_rng(0).normal(size=(10, 2)).astype(np.float32)
     G: Any = Codes(TRAIN, 2)
     photos = leakage.grey(np.stack([draw_face(n // 5, n % 5, 64, 64)[:, :, None] for n in range(10)]))
-    studio = Played(G, G, donors, np.repeat([0, 1], 5), chosen, torch.device("cpu"), photos, copy=0.95)
-    studio.options = chosen.model_copy(update=options)
-    return studio
+    return Played(
+        G=G,
+        guide=G,
+        donors=donors,
+        donor_person=np.repeat([0, 1], 5),
+        photos=photos,
+        centres=TRAIN,
+        options=chosen.model_copy(update=options),
+        device=torch.device("cpu"),
+        copy=0.95,
+        person=person,
+        image=image,
+    )
+
+
+def cast(
+    studio: Studio, folder: Path, runtime: Runtime = RUNTIME
+) -> tuple[list[dict[str, Any]], dict[str, int], dict[str, tuple[int, int]]]:
+    """The rows, how many were made, and what each filter saw and removed."""
+    with Local().open(print) as engine:
+        desk = Desk(folder / "shards" / "1", engine, partial(shoot, studio, 1), whole)
+        casting = Casting(desk, studio, ["d/a", "d/b"], "g", Context(runtime))
+        rows = list(casting.rows())
+    return rows, casting.made, {name: (e["seen"], e["removed"]) for name, e in casting.tally.counts.items()}
 
 
 def axis(*parts: float) -> tuple[float, ...]:
@@ -180,12 +210,14 @@ SCRIPT = (
 )
 
 
-def test_filters_are_counted_right() -> None:
-    tally, limit = Tally(), limits(person=0.7)
-    studio = played(identities=Scripted(script=SCRIPT), max_attempts=5)
-    rows, people = new_identities(studio, ["d/a", "d/b"], TRAIN, limit, tally, "g", Context(RUNTIME))
-    assert people == 3 and ASKED["count"] == 6 and len(rows) == 3 * 2
-    counts = {name: (entry["seen"], entry["removed"]) for name, entry in tally.counts.items()}
+SIZES = [1, 8, 12, 10_000]  # candidates of a shard: one attempt, two, three, all
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_filters_are_counted_right(tmp_path: Path, size: int) -> None:
+    studio = played(person=0.7, identities=Scripted(script=SCRIPT), max_attempts=5, images_per_existing=0)
+    rows, made, counts = cast(studio, tmp_path, RUNTIME.model_copy(update={"shard_images": size}))
+    assert made["new people"] == 3 and ASKED["count"] == 6 and len(rows) == made["images of new people"] == 3 * 2
     assert counts == {
         "new people too close to a train person": (6, 2),
         "new people too close to each other": (4, 1),
@@ -201,39 +233,50 @@ def test_filters_are_counted_right() -> None:
     assert all(row["parents"] == ["d/a", "d/b"] and row["split"] == "train" for row in rows)
 
 
-def test_proposals_are_bounded() -> None:
-    tally, limit = Tally(), limits(person=-1.0)  # nobody may pass
-    studio = played(identities=Scripted(script=SCRIPT), new_identities=4, max_attempts=3)
-    rows, people = new_identities(studio, ["d/a", "d/b"], TRAIN, limit, tally, "g", Context(RUNTIME))
-    assert (rows, people, ASKED["count"]) == ([], 0, 12)
-    assert tally.counts["new people too close to a train person"]["removed"] == 12
+def test_proposals_are_bounded(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"new_identities": 4, "max_attempts": 3, "images_per_existing": 0}
+    studio = played(person=-1.0, identities=Scripted(script=SCRIPT), **options)  # nobody may pass
+    rows, made, counts = cast(studio, tmp_path)
+    assert (rows, made["new people"], ASKED["count"]) == ([], 0, 12)
+    assert counts == {"new people too close to a train person": (12, 12)}
 
 
-def test_new_people_without_an_image_are_none() -> None:
-    tally, limit = Tally(), limits(image=1.1, person=0.7)  # no image is close enough
-    studio = played(identities=Scripted(script=SCRIPT[4:6]), new_identities=2, max_attempts=3)
-    rows, people = new_identities(studio, ["d/a", "d/b"], TRAIN, limit, tally, "g", Context(RUNTIME))
-    assert (rows, people, ASKED["count"]) == ([], 0, 6)
-    left = tally.counts["images that left their new person"]
-    assert (left["seen"], left["removed"]) == (24, 24)
+def test_new_people_without_an_image_are_none(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"new_identities": 2, "max_attempts": 3, "images_per_existing": 0}
+    studio = played(
+        image=1.1, person=0.7, identities=Scripted(script=SCRIPT[4:6]), **options
+    )  # no image is close enough
+    rows, made, counts = cast(studio, tmp_path)
+    assert (rows, made["new people"], ASKED["count"]) == ([], 0, 6)
+    assert counts["images that left their new person"] == (24, 24)
 
 
-def test_the_best_images_of_a_train_person_are_kept() -> None:
-    tally, studio = Tally(), played(oversample=4)
-    centres = unit(TRAIN + np.asarray([[0, 0.01, 0, 0, 0, 0], [0.01, 0, 0, 0, 0, 0]]))
+@pytest.mark.parametrize("last", [0, 4])
+def test_nobody_more_can_be_proposed(tmp_path: Path, last: int) -> None:
+    studio = played(person=0.7, identities=Scripted(script=SCRIPT[:last], ends=True), images_per_existing=0)
+    with pytest.raises(UserError, match="no new person can be proposed: that was the last"):
+        cast(studio, tmp_path)
+    assert ASKED["count"] == last
+    few = played(person=0.7, identities=Scripted(script=SCRIPT[:2], ends=True), images_per_existing=0, new_identities=1)
+    assert cast(few, tmp_path / "few")[1]["new people"] == 1  # nobody more was needed
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_best_images_of_a_train_person_are_kept(tmp_path: Path, size: int) -> None:
+    studio = played(oversample=4, new_identities=0)
+    studio.centres = centres = unit(TRAIN + np.asarray([[0, 0.01, 0, 0, 0, 0], [0.01, 0, 0, 0, 0, 0]]))
     names = ["d/a", "d/b"]
     score, z = {}, {}
     for number, name in enumerate(names):
         rng = np.random.default_rng(subseed("existing", 0, name))
         z[name] = studio.variation(12, [number], np.ones(1), rng)
         score[name] = studio.shoot(TRAIN[number], z[name])[1] @ centres[number]
-    stranger = float(np.sort(score["d/a"])[-3])  # leaves two of the first person
-    rows = existing_people(studio, names, centres, limits(image=stranger), tally, "g", Context(RUNTIME))
+    studio.image = stranger = float(np.sort(score["d/a"])[-3])  # leaves two of the first person
+    rows, made, counts = cast(studio, tmp_path, RUNTIME.model_copy(update={"shard_images": size}))
     wanted = {name: [k for k in np.argsort(-score[name])[:3].tolist() if score[name][k] > stranger] for name in names}
     assert Counter(row["identity"] for row in rows) == {name: len(wanted[name]) for name in names if wanted[name]}
-    assert len(wanted["d/a"]) == 2
+    assert len(wanted["d/a"]) == 2 and made["images of train people"] == len(rows)
     left = sum(int((score[name] <= stranger).sum()) for name in names)
-    counts = {name: (entry["seen"], entry["removed"]) for name, entry in tally.counts.items()}
     assert counts == {
         "near-copies of a train photo": (24, 0),
         "images that left their train person": (24, left),
@@ -250,14 +293,15 @@ def test_the_best_images_of_a_train_person_are_kept() -> None:
 
 
 def test_near_copies_of_their_own_people_are_left_out() -> None:
-    tally, studio = Tally(), played()
+    studio = played()
     photo, other, stranger = (draw_face(person, shot, 64, 64)[:, :, None] for person, shot in ((0, 2), (0, 7), (1, 3)))
     lighter = np.clip(photo.astype(int) + 10, 0, 255).astype(np.uint8)
     images = np.stack([photo, photo[:, ::-1], lighter, other, stranger])
-    assert studio.fresh(images, [0], tally).tolist() == [False, False, False, True, True]
-    assert studio.fresh(images[4:], [0, 1], tally).tolist() == [False]  # where person 1 is a parent too
-    counts = tally.counts["near-copies of a train photo"]
-    assert (counts["seen"], counts["removed"]) == (6, 4)
+    assert studio.fresh(images, [0]).tolist() == [False, False, False, True, True]
+    assert studio.fresh(images[4:], [0, 1]).tolist() == [False]  # where person 1 is a parent too
+    studio.shoot = lambda code, z: (images[[0, 1, 2, 3, 4, 4]], unit(np.repeat(code[None], 6, 0)))  # type: ignore[method-assign]
+    shot = studio.take(Order(TRAIN[0], (0,), np.ones(1), 0, train=0))
+    assert shot.removed[0] == ("near-copies of a train photo", 6, 3, "similarity from 0.950") and len(shot.images) == 3
 
 
 def test_the_bound_on_new_people_lies_between_strangers_and_train_people() -> None:
