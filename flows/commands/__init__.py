@@ -1,0 +1,1 @@
+"""The commands beside `facegan run` and its kin, by what they are for."""
