@@ -289,6 +289,7 @@ def _environment(runtime: Runtime) -> dict[str, Any]:
         "device": device,
         "threads": threads,
         **({"nproc_per_node": runtime.nproc_per_node} if runtime.nproc_per_node > 1 else {}),
+        **({"batch_gpu": runtime.batch_gpu} if runtime.batch_gpu else {}),
         "packages": package_versions(),
         "commit": git_commit(),
     }
