@@ -5,6 +5,7 @@ Every family and loss by several ranks is in tests/integration/test_gan_ddp.py.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from functools import partial
@@ -35,7 +36,7 @@ def test_every_row_is_in_one_part(batch_size: int, at_once: int) -> None:
         return
     rows = [part.take(torch.arange(batch_size)).tolist() for part in parts]
     assert len(rows) == math.ceil(batch_size / at_once)
-    assert sorted(sum(rows, [])) == list(range(batch_size)) and all(0 < len(one) <= at_once for one in rows)
+    assert sorted(itertools.chain(*rows)) == list(range(batch_size)) and all(0 < len(one) <= at_once for one in rows)
 
 
 @pytest.mark.parametrize(("batch_size", "at_once", "group"), [(12, 4, 4), (24, 9, 4), (14, 4, 2), (9, 5, 3), (7, 3, 1)])
@@ -99,7 +100,9 @@ def test_two_ranks_with_batch_norm_and_a_penalty_on_gradients(recipe: Recipe, sh
 
 def test_what_cannot_be_split(recipe: Recipe, shared: Lab, tmp_path: Path) -> None:
     people = people_of(recipe, shared)
-    with pytest.raises(UserError, match=r"batch_gpu is 4, but layer 'layers.1' of G takes the mean and variance") as error:
+    with pytest.raises(
+        UserError, match=r"batch_gpu is 4, but layer 'layers.1' of G takes the mean and variance"
+    ) as error:
         gan_trained(gan_options("dcgan"), people, tmp_path, batch_gpu=4)
     assert "nproc_per_node" in error.value.fix
     gan_trained(gan_options("dcgan", steps=2), people, tmp_path, batch_gpu=7)  # the whole batch at once
