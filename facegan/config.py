@@ -366,9 +366,7 @@ class Runtime(Frozen):
         1, ge=1, le=64, description="ranks that train one network together, as torchrun's option; GPUs: one each"
     )
     batch_gpu: int = Field(
-        0,
-        ge=0,
-        description="images of a generator's batch that a rank works on at once; 0: all. Fewer take less memory",
+        0, ge=0, description="images of a generator's batch that a rank works on at once, to take less memory; 0: all"
     )
     log_interval_s: float = Field(1.0, gt=0, description="least time between two progress events of a stage")
 
