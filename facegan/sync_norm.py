@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
-from timm.layers import convert_sync_batchnorm
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -25,7 +24,12 @@ def synchronised(net: N, device: torch.device, twice: bool = False) -> N:
     """
     if ranks.world_size() == 1:
         return net
-    converted: N = convert_sync_batchnorm(net) if device.type == "cuda" and not twice else _converted(net)
+    if device.type != "cuda" or twice:
+        converted: N = _converted(net)
+        return converted
+    from timm.layers import convert_sync_batchnorm
+
+    converted = convert_sync_batchnorm(net)
     return converted
 
 

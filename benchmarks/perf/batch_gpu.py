@@ -12,6 +12,7 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import argparse
+import itertools
 import multiprocessing
 import resource
 import statistics
@@ -34,7 +35,7 @@ def measure(people: Path, options: TrainGan, batch_gpu: int) -> None:
     with tempfile.TemporaryDirectory() as out:
         train_gan.run(options, {}, {"manifest": people}, Path(out), context)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    rate = options.batch_size / statistics.median(b - a for a, b in zip(stamps, stamps[1:], strict=False))
+    rate = options.batch_size / statistics.median(b - a for a, b in itertools.pairwise(stamps))
     print(f"| {options.gan.kind} | {batch_gpu} | {rate:.0f} | {peak:.0f} | {before:.0f} |", flush=True)
 
 
