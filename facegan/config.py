@@ -131,6 +131,7 @@ class TrainGan(Frozen):
     gan: AnyGan = Field(default_factory=lambda: GANS.get("cvae_gan")(), description="generator family")
     kimg: float = Field(18, gt=0, description="thousands of real images that the training sees")
     batch_size: int = Field(32, ge=4, le=4096, description="real images of each step")
+    precision: Literal["float32", "bfloat16"] = unset("float32", description="of the arithmetic in training")
     seed: int = Field(0, ge=0, description="of first weights, of what is drawn, of the order of images")
     flip: bool = Field(True, description="mirror half of the real images")
     checkpoint_kimg: float = Field(2, gt=0, description="write a checkpoint this often")
@@ -368,7 +369,10 @@ class Runtime(Frozen):
     jobs: int = Field(0, ge=0, le=256, description="stages run side by side; 0: two, or one on a GPU")
     threads: int = Field(0, ge=0, le=1024, description="threads of each stage; 0: the cores shared out")
     nproc_per_node: int = Field(
-        1, ge=1, le=64, description="ranks that train one recognizer together, as torchrun's option; GPUs: one each"
+        1, ge=1, le=64, description="ranks that train one network together, as torchrun's option; GPUs: one each"
+    )
+    batch_gpu: int = Field(
+        0, ge=0, description="images of a generator's batch that a rank works on at once, to take less memory; 0: all"
     )
     engine: AnyEngine = Field(
         default_factory=lambda: ENGINES.get("local")(), description="who works on the shards of synthesize"

@@ -290,6 +290,7 @@ def _environment(stage: str, runtime: Runtime) -> dict[str, Any]:
         "threads": threads,
         **({"nproc_per_node": runtime.nproc_per_node} if runtime.nproc_per_node > 1 else {}),
         **({"engine": runtime.engine.kind} if stage == "synthesize" and runtime.engine.kind != "local" else {}),
+        **({"batch_gpu": runtime.batch_gpu} if runtime.batch_gpu else {}),
         "packages": package_versions(),
         "commit": git_commit(),
     }

@@ -1,4 +1,7 @@
-"""Batch norm over the whole batch where ranks share it: torch's on GPUs, and the same on CPUs, where torch has none."""
+"""Batch norm over the whole batch where ranks share it: torch's on GPUs, and the same on CPUs, where torch has none.
+
+The latter also where gradients are differentiated once more, which torch's does not allow.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
-from timm.layers import convert_sync_batchnorm
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -15,26 +17,31 @@ from facegan import ranks
 N = TypeVar("N", bound=nn.Module)
 
 
-def synchronised(net: N, device: torch.device) -> N:
+def synchronised(net: N, device: torch.device, twice: bool = False) -> N:
     """`net` with batch norms that count the images of all ranks; its parameters, buffers and their names stay.
 
-    As it is where there is one rank.
+    As it is where there is one rank. `twice`: gradients can be differentiated, which torch's cannot.
     """
     if ranks.world_size() == 1:
         return net
-    converted: N = convert_sync_batchnorm(net) if device.type == "cuda" else _on_cpu(net)
+    if device.type != "cuda" or twice:
+        converted: N = _converted(net)
+        return converted
+    from timm.layers import convert_sync_batchnorm
+
+    converted = convert_sync_batchnorm(net)
     return converted
 
 
-def _on_cpu(module: nn.Module) -> Any:
+def _converted(module: nn.Module) -> Any:
     if isinstance(module, _BatchNorm):
-        return CpuSyncBatchNorm(module)
+        return SummedBatchNorm(module)
     for name, child in module.named_children():
-        module.add_module(name, _on_cpu(child))
+        module.add_module(name, _converted(child))
     return module
 
 
-class CpuSyncBatchNorm(_BatchNorm):
+class SummedBatchNorm(_BatchNorm):
     """`norm` with mean and variance of all ranks' images (Ioffe and Szegedy 2015, algorithm 1), in two passes.
 
     NC... of any float type -> the same; computed in float32 at least. Takes over timm's drop and activation, if any.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,17 @@ VIT = {"backbone": "test_vit", "backbone_args": {"patch_size": 8}}  # layer norm
 
 
 def in_float64(*arguments: Any) -> None:
-    """The stage with all its numbers in double precision."""
+    """train_recognizer with all its numbers in double precision."""
+    in_double(train_recognizer.train, *arguments)
+
+
+def in_double(work: Callable[..., None], *arguments: Any) -> None:
+    """`work(*arguments)` with all its numbers in double precision."""
     single = torch.Tensor.float
     torch.set_default_dtype(torch.float64)
     torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign]
     try:
-        train_recognizer.train(*arguments)
+        work(*arguments)
     finally:
         torch.Tensor.float = single  # type: ignore[method-assign]
         torch.set_default_dtype(torch.float32)

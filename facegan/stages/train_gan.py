@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from facegan import licences
+from facegan import licences, ranks
 from facegan.checkpoint import Checkpoints, cut_curve, save_tensors
 from facegan.config import Synthesize, TrainGan
 from facegan.events import Context
@@ -20,9 +22,22 @@ from facegan.gans import AdversarialConfig
 from facegan.gans.networks.base import Generator
 from facegan.gans.networks.io import to_pixels, to_tensor
 from facegan.gans.networks.objective import d_loss, diffaugment, g_loss, gradient_penalty, r1_penalty
-from facegan.images import ManifestImages
+from facegan.gans.networks.parts import WHOLE, Moment, Part, parts_of
+from facegan.images import KEEP_BYTES, ManifestImages
+from facegan.launch import launch
 from facegan.store import WORK, write_atomic
-from facegan.training import Curve, Sampler, device_of, reseed, step_size, subseed, threads_of, update_ema
+from facegan.sync_norm import synchronised
+from facegan.training import (
+    Curve,
+    Sampler,
+    check_finite,
+    device_of,
+    reseed,
+    step_size,
+    subseed,
+    threads_of,
+    update_ema,
+)
 
 GRID_PEOPLE, GRID_VARIATIONS = 8, 6
 
@@ -30,22 +45,35 @@ GRID_PEOPLE, GRID_VARIATIONS = 8, 6
 def run(options: TrainGan, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
     """Write `generator.safetensors` (G_ema), `generator.json`, `curve.jsonl` and `snapshots/kimg-*.png`.
 
-    A family without a discriminator is solved from the photos alone: it has no curve. One that is trained goes on
-    from the newest checkpoint in `out/work`. Raises UserError when a loss is not finite.
+    A family without a discriminator is solved from the photos alone, in one process: it has no curve. One that is
+    trained goes on from the newest checkpoint in `out/work`, whatever the number of ranks that wrote it. Raises
+    UserError when a loss is not finite or the batch cannot be split as `context.runtime` asks, and what `launch`
+    raises. Where a process group has been started already (by a script under torchrun), each of its ranks calls this
+    with the same arguments but for the device.
     """
+    if isinstance(options.gan, AdversarialConfig) and context.runtime.nproc_per_node > ranks.world_size():
+        launch(make, (options, inputs, out), context)
+    else:
+        make(options, inputs, out, context)
+
+
+def make(options: TrainGan, inputs: dict[str, Path], out: Path, context: Context) -> None:
+    """What `run` says, in this process: as the only one or as one of several ranks, of whom rank 0 writes."""
     torch.set_num_threads(threads_of(context.runtime))
     device = device_of(context.runtime)
-    images = ManifestImages(inputs["manifest"], split="train")
+    images = ManifestImages(inputs["manifest"], split="train", keep_bytes=KEEP_BYTES / ranks.world_size())
     names, codes = images.codes()
     size_px, channels = images.pixels.shape[1], images.pixels.shape[3]
     torch.manual_seed(subseed("gan", options.seed))
     G = options.gan.build_generator(len(names), channels, size_px).to(device)
     if isinstance(options.gan, AdversarialConfig):
         nimg, G = train(options, options.gan, G, images, codes, out, context)
-    else:
+    elif ranks.rank() == 0:
         context.say("this family is solved, not trained: no steps to follow")
         nimg = begin(G, images, codes, device)
         draw(out, nimg, G, images, codes, context)
+    if ranks.rank() > 0:
+        return
     save_tensors(out / "generator.safetensors", G.state_dict())
     spec: dict[str, Any] = {"gan": options.gan.model_dump(mode="json"), "identities": names, "channels": channels}
     spec["licenses"] = licences.of(inputs["manifest"], "train")
@@ -65,27 +93,31 @@ def train(
 ) -> tuple[int, Generator]:  # fmt: skip
     """G against a discriminator, from its beginning or its last checkpoint; the images seen, and G_ema."""
     # Networks and optimizers.
-    device, sampler = G.codes().device, Sampler(len(images), options.seed)
+    device, sampler, first = G.codes().device, Sampler(len(images), options.seed), ranks.rank() == 0
     D = gan.build_discriminator(G.num_identities, images.pixels.shape[3], images.pixels.shape[1]).to(device)
     for net in (G, D):
+        synchronised(net, device, twice=True)
         net.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # an eighth faster on a CPU
     G_ema = copy.deepcopy(G).requires_grad_(False).eval()
     opt_g = torch.optim.Adam(G.parameters(), gan.lr_g, (gan.beta1, gan.beta2), foreach=True)
     opt_d = torch.optim.Adam(D.parameters(), gan.lr_d, (gan.beta1, gan.beta2), foreach=True)
-    parts: dict[str, Any] = {"G": G, "D": D, "G_ema": G_ema, "opt_g": opt_g, "opt_d": opt_d}
+    whole: dict[str, Any] = {"G": G, "D": D, "G_ema": G_ema, "opt_g": opt_g, "opt_d": opt_d}
+    parts = parts_of(G, D, options.batch_size, context.runtime.batch_gpu)
 
     # Resume.
     checkpoints, nimg, total = Checkpoints(out / WORK), 0, step_size(options.kimg, options.batch_size)
     curve = Curve(out / "curve.jsonl")
-    if (latest := checkpoints.load_latest()) is not None:
+    if (latest := ranks.first_alone(checkpoints.load_latest)) is not None:
         nimg, state = latest
-        for name, part in parts.items():
-            part.load_state_dict(state[name])
+        for name, one in whole.items():
+            one.load_state_dict(state[name])
         context.say(f"goes on from {nimg / 1000:g} of {total / 1000:g} kimg")
-    else:
+    elif first:
         begin(G, images, codes, device)
         G_ema.load_state_dict(G.state_dict())
-    cut_curve(curve.path, nimg)
+    if first:
+        cut_curve(curve.path, nimg)
+    ranks.same_everywhere(G, D, G_ema)
 
     # Train.
     beta = 0.5 ** (options.batch_size / max(gan.ema_kimg * 1000, 1e-8))
@@ -95,17 +127,21 @@ def train(
         mirrored = rng.random(len(rows)) < 0.5 if options.flip else None
         real_img = to_tensor(images.pixels[rows], mirrored).to(device)
         label = torch.from_numpy(codes[rows]).to(device)
-        values = train_step(gan, G, D, opt_g, opt_d, real_img, label, nimg // options.batch_size)
+        step = nimg // options.batch_size
+        values = train_step(gan, G, D, opt_g, opt_d, real_img, label, step, parts, options.precision)
         update_ema(G_ema, G, beta)
         nimg += options.batch_size
 
         # Tell, draw, save.
         context.progress(nimg / 1000, total / 1000, "kimg", **values)
+        check_finite(nimg, values)
+        if not first:
+            continue
         curve.add(nimg, values)
         if crossed(nimg, options.batch_size, options.snapshot_kimg) or nimg >= total:
             draw(out, nimg, G_ema, images, codes, context)
         if crossed(nimg, options.batch_size, options.checkpoint_kimg) and nimg < total:
-            checkpoints.save(nimg, {name: part.state_dict() for name, part in parts.items()})
+            checkpoints.save(nimg, {name: one.state_dict() for name, one in whole.items()})
     return nimg, G_ema
 
 
@@ -120,36 +156,76 @@ def draw(out: Path, nimg: int, G: Generator, images: ManifestImages, codes: np.n
 
 def train_step(
     gan: AdversarialConfig, G: Generator, D: nn.Module, opt_g: torch.optim.Optimizer, opt_d: torch.optim.Optimizer,
-    real_img: torch.Tensor, label: torch.Tensor, step: int,
+    real_img: torch.Tensor, label: torch.Tensor, step: int, parts: Sequence[Part] = (WHOLE,),
+    precision: str = "float32",
 ) -> dict[str, float]:  # fmt: skip
-    """One step of D and one of G on the same fake images; returns the values of every loss term."""
-    policy = gan.diffaugment
-    made = G.step(real_img, label)
+    """One step of D and one of G on the same fake images; returns the values of every loss term.
+
+    `real_img` and `label` are the whole batch's. This rank works on its `parts` of it, one after the other, and the
+    gradients of all parts and ranks add up. Each part finds D as the others do and draws what the whole batch would.
+    """
+    several, policy, device = len(parts) > 1, gan.diffaugment, real_img.device
+    autocast = partial(torch.autocast, device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    values: dict[str, torch.Tensor] = {}
+    logits: list[dict[str, torch.Tensor]] = []
+
+    def judge(img: torch.Tensor, label: torch.Tensor, part: Part) -> torch.Tensor:
+        seen = diffaugment(img.float(), policy, part)
+        with autocast():
+            judged: torch.Tensor = D(seen, label)
+        return judged.float()
+
+    def backward(terms: dict[str, torch.Tensor]) -> None:
+        torch.stack(list(terms.values())).sum().backward()
+        add(values, terms)
 
     # D: its loss on real and fake, and the penalties.
-    fake = made.fake_img.detach()
-    real_logits = D(diffaugment(real_img, policy), label)
-    gen_logits = D(diffaugment(fake, policy), made.fake_label)
-    terms_d = {"d": d_loss(gan.loss, real_logits, gen_logits)}
-    if gan.loss == "wasserstein":
-        terms_d["gp"] = gradient_penalty(D, real_img[: len(fake)], fake, made.fake_label, gan.gp_lambda)
-    if gan.r1_gamma > 0 and step % gan.r1_interval == 0:  # scaled up for the steps that leave it out
-        terms_d["r1"] = r1_penalty(D, real_img, label, gan.r1_gamma) * gan.r1_interval
     opt_d.zero_grad(set_to_none=True)
-    torch.stack(list(terms_d.values())).sum().backward()
+    start = Moment(device, D.buffers() if several else ())
+    for part in parts:
+        if several:
+            start.restore()
+        with autocast(), torch.set_grad_enabled(not several):
+            made = G.step(real_img, label, part)
+        real, fake = part.take(real_img), made.fake_img.detach().float()
+        real_logits = judge(real, part.take(label), part)
+        gen_logits = judge(fake, made.fake_label, made.fakes)
+        terms = {"d": d_loss(gan.loss, real_logits, gen_logits, part, made.fakes)}
+        if gan.loss == "wasserstein":
+            beside = real_img[made.fakes.rows]
+            terms["gp"] = gradient_penalty(D, beside, fake, made.fake_label, gan.gp_lambda, made.fakes)
+        if gan.r1_gamma > 0 and step % gan.r1_interval == 0:  # scaled up for the steps that leave it out
+            terms["r1"] = r1_penalty(D, real, part.take(label), gan.r1_gamma, part) * gan.r1_interval
+        backward(terms)
+        logits.append({"real_logits": part.mean(real_logits), "gen_logits": made.fakes.mean(gen_logits)})
+    ranks.sum_gradients(D)
     opt_d.step()
 
     # G: the adversarial term through the D just improved, and the terms of its own.
     D.requires_grad_(False)
-    adversarial = g_loss(gan.loss, D(diffaugment(made.fake_img, policy), made.fake_label))
-    terms_g = {"g": adversarial * getattr(gan, "adversarial", 1.0), **made.terms}
     opt_g.zero_grad(set_to_none=True)
-    torch.stack(list(terms_g.values())).sum().backward()
+    middle = Moment(device, D.buffers() if several else ())
+    for part in parts:
+        if several:  # the same images again: the graphs of all parts would take the memory of the whole batch
+            start.restore()
+            with autocast():
+                made = G.step(real_img, label, part)
+            middle.restore()
+        adversarial = g_loss(gan.loss, judge(made.fake_img, made.fake_label, made.fakes), made.fakes)
+        backward({"g": adversarial * getattr(gan, "adversarial", 1.0), **made.terms})
+    ranks.sum_gradients(G)
     opt_g.step()
     D.requires_grad_(True)
 
-    logits = {"real_logits": real_logits.mean(), "gen_logits": gen_logits.mean()}
-    return {name: value.item() for name, value in {**terms_d, **terms_g, **logits}.items()}
+    for terms in logits:
+        add(values, terms)
+    return dict(zip(values, ranks.total(torch.stack(list(values.values()))).tolist(), strict=True))
+
+
+def add(values: dict[str, torch.Tensor], terms: dict[str, torch.Tensor]) -> None:
+    """Add a part's terms to those of the parts before it; no gradient passes."""
+    for name, term in terms.items():
+        values[name] = values[name] + term.detach() if name in values else term.detach()
 
 
 def crossed(nimg: int, batch_size: int, every_kimg: float) -> bool:

@@ -7,21 +7,25 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.utils.parametrizations import spectral_norm
+from torch.nn.utils.parametrizations import _SpectralNorm
+from torch.nn.utils.parametrize import register_parametrization
 
 from facegan.errors import ConfigError
+from facegan.gans.networks.parts import WHOLE, Part
 
 
 @dataclass
 class Step:
     """What G did in one training step: images for D, loss terms of its own (weighted).
 
-    `fake_label` (n,) are the people of `fake_img`, the first n of the batch's labels.
+    `fake_label` (n,) are the people of `fake_img`, and `fakes` which rows of the batch these people are; of the terms,
+    each is the part's share.
     """
 
     fake_img: torch.Tensor
     fake_label: torch.Tensor
     terms: dict[str, torch.Tensor]
+    fakes: Part = WHOLE
 
 
 class Generator(nn.Module):
@@ -70,10 +74,19 @@ class Generator(nn.Module):
         turned = np.sqrt(1 - borrowed**2) * own + borrowed * other
         return turned + noise * rng.standard_normal(own.shape)
 
-    def step(self, real_img: torch.Tensor, label: torch.Tensor) -> Step:
-        """Fake images of the batch's people with variation drawn from N(0, 1), and no terms of its own."""
-        z = torch.randn(len(label), self.z_dim, device=real_img.device)
-        return Step(self(self.codes()[label], z), label, {})
+    def step(self, real_img: torch.Tensor, label: torch.Tensor, part: Part = WHOLE) -> Step:
+        """What G does with a part of a batch; `real_img` and `label` are the whole batch's.
+
+        By default: fake images of the part's people with variation drawn from N(0, 1), and no terms of its own.
+        """
+        label = part.take(label)
+        z = part.draw(torch.randn, len(label), self.z_dim, device=real_img.device)
+        return Step(self.train_forward(self.codes()[label], z, part), label, {}, part)
+
+    def train_forward(self, w: torch.Tensor, z: torch.Tensor, part: Part) -> torch.Tensor:
+        """`forward` of rows of a batch, for families that draw more than z in training."""
+        img: torch.Tensor = self(w, z)
+        return img
 
 
 def grid(size_px: int) -> tuple[int, int]:
@@ -102,7 +115,19 @@ def widths(channels: int, max_channels: int, levels: int) -> list[int]:
 
 def maybe_spectral(layer: nn.Module, wanted: bool) -> nn.Module:
     """The layer, divided by its largest singular value where wanted (Miyato et al. 2018)."""
-    return spectral_norm(layer) if wanted else layer
+    if wanted:
+        register_parametrization(layer, "weight", SpectralNorm(layer.get_parameter("weight")))
+    return layer
+
+
+class SpectralNorm(_SpectralNorm):
+    """torch's own, in single precision whatever the layer works in: the power iteration is made of dot products."""
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        """The weight divided by its largest singular value, of the same shape."""
+        with torch.autocast(weight.device.type, enabled=False):
+            normalised: torch.Tensor = super().forward(weight)
+        return normalised
 
 
 class ProjectionDiscriminator(nn.Module):

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from facegan.gans.networks.base import Generator, ProjectionDiscriminator, Step, grid, maybe_spectral, widths
+from facegan.gans.networks.parts import ALL, WHOLE, Part
 
 if TYPE_CHECKING:
     from facegan.gans.cvae_gan import CvaeGan
@@ -123,21 +124,35 @@ class CvaeGenerator(Generator):
         scale = self.variation_axes.square().sum(dim=1).clamp(min=1e-8)
         return left @ self.variation_axes.T / scale + learned, (log_var - 4).clamp(-8, 4)
 
-    def step(self, real_img: torch.Tensor, label: torch.Tensor) -> Step:
+    def step(self, real_img: torch.Tensor, label: torch.Tensor, part: Part = WHOLE) -> Step:
         """Rebuild each image, and draw half of the people with the variation of another one of the batch."""
-        w = self.identity(label)
-        mean, log_var = self._moments(real_img, w)
-        z = mean + torch.randn_like(mean) * (log_var / 2).exp()
-        half = (len(w) + 1) // 2
-        img = self(torch.cat([w, w[:half]]), torch.cat([z, z.roll(1, dims=0)[:half]]))
+        everyone, real_img = self.identity(label), part.take(real_img)
+        w = part.take(everyone)
+        mean, log_var = (moment.float() for moment in self._moments(real_img, w))
+        z = mean + part.draw(torch.randn, *mean.shape, device=mean.device) * (log_var / 2).exp()
+        fakes, lenders = borrowers(part, len(label))
+        img = self(torch.cat([w, everyone[fakes.rows]]), torch.cat([z, z[lenders]])).float()
         rebuilt, recombined = img[: len(w)], img[len(w) :]
-        pooled = F.l1_loss(F.avg_pool2d(rebuilt, 4), F.avg_pool2d(real_img, 4))
+        smaller = F.avg_pool2d(rebuilt, 4) - F.avg_pool2d(real_img, 4)
         terms = {
-            "reconstruction": self.config.reconstruction * (F.l1_loss(rebuilt, real_img) + pooled),
+            "reconstruction": self.config.reconstruction
+            * (part.mean((rebuilt - real_img).abs()) + part.mean(smaller.abs())),
             # KL(N(mean, var) || N(0, 1)), Kingma and Welling 2014, appendix B
-            "kl": self.config.kl * 0.5 * (mean.square() + log_var.exp() - 1 - log_var).sum(dim=1).mean(),
+            "kl": self.config.kl * 0.5 * part.mean((mean.square() + log_var.exp() - 1 - log_var).sum(dim=1)),
         }
-        return Step(recombined, label[:half], terms)
+        return Step(recombined, label[fakes.rows], terms, fakes)
+
+
+def borrowers(part: Part, count: int) -> tuple[Part, torch.Tensor]:
+    """Which of the first half of a batch of `count` borrow from rows of `part`, and from which of these, (n,) int64.
+
+    Image i borrows the code of row i - 1, the first one that of the last row: each part has the codes it lends.
+    """
+    half = (count + 1) // 2
+    borrower = (torch.arange(count)[part.rows] + 1) % count
+    lenders = borrower.argsort()[: int((borrower < half).sum())]
+    whole = part.rows is ALL
+    return Part(slice(half) if whole else borrower[lenders], None if whole else half), lenders
 
 
 def principal_axes(centred: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -3,79 +3,91 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from facegan.gans.networks.parts import WHOLE, Part
 
-def g_loss(kind: str, gen_logits: torch.Tensor) -> torch.Tensor:
+
+def g_loss(kind: str, gen_logits: torch.Tensor, fakes: Part = WHOLE) -> torch.Tensor:
     """What G minimises; `gen_logits` (N,) -> scalar."""
     if kind == "nonsaturating":  # -log sigmoid(D(G(z))), Goodfellow et al. 2014, section 3
-        return F.softplus(-gen_logits).mean()
-    return -gen_logits.mean()  # hinge (Lim and Ye 2017) and Wasserstein (Arjovsky et al. 2017): -D(G(z))
+        return fakes.mean(F.softplus(-gen_logits))
+    return -fakes.mean(gen_logits)  # hinge (Lim and Ye 2017) and Wasserstein (Arjovsky et al. 2017): -D(G(z))
 
 
-def d_loss(kind: str, real_logits: torch.Tensor, gen_logits: torch.Tensor) -> torch.Tensor:
+def d_loss(
+    kind: str, real_logits: torch.Tensor, gen_logits: torch.Tensor, reals: Part = WHOLE, fakes: Part = WHOLE
+) -> torch.Tensor:
     """What D minimises; logits (N,) -> scalar."""
     if kind == "nonsaturating":  # -log sigmoid(D(x)) - log(1 - sigmoid(D(G(z))))
-        return F.softplus(-real_logits).mean() + F.softplus(gen_logits).mean()
+        return reals.mean(F.softplus(-real_logits)) + fakes.mean(F.softplus(gen_logits))
     if kind == "hinge":  # max(0, 1 - D(x)) + max(0, 1 + D(G(z)))
-        return F.relu(1 - real_logits).mean() + F.relu(1 + gen_logits).mean()
-    return gen_logits.mean() - real_logits.mean()  # Wasserstein: D(G(z)) - D(x)
+        return reals.mean(F.relu(1 - real_logits)) + fakes.mean(F.relu(1 + gen_logits))
+    return fakes.mean(gen_logits) - reals.mean(real_logits)  # Wasserstein: D(G(z)) - D(x)
 
 
-def r1_penalty(D: nn.Module, real_img: torch.Tensor, label: torch.Tensor, gamma: float) -> torch.Tensor:
+def r1_penalty(
+    D: nn.Module, real_img: torch.Tensor, label: torch.Tensor, gamma: float, reals: Part = WHOLE
+) -> torch.Tensor:
     """gamma / 2 * E |grad_x D(x)|^2 at real images as they are, not augmented (Mescheder et al. 2018, eq. 9)."""
     img = real_img.detach().requires_grad_(True)
     (grad,) = torch.autograd.grad(D(img, label).sum(), img, create_graph=True)
-    return gamma / 2 * grad.square().sum(dim=(1, 2, 3)).mean()
+    return gamma / 2 * reals.mean(grad.square().sum(dim=(1, 2, 3)))
 
 
 def gradient_penalty(
-    D: nn.Module, real_img: torch.Tensor, fake_img: torch.Tensor, label: torch.Tensor, weight: float
+    D: nn.Module,
+    real_img: torch.Tensor,
+    fake_img: torch.Tensor,
+    label: torch.Tensor,
+    weight: float,
+    fakes: Part = WHOLE,
 ) -> torch.Tensor:
     """weight * E (|grad_x D(x)| - 1)^2 between real and fake images (Gulrajani et al. 2017, eq. 3)."""
-    t = torch.rand(len(label), 1, 1, 1, device=real_img.device, dtype=real_img.dtype)
+    t = fakes.draw(torch.rand, len(label), 1, 1, 1, device=real_img.device, dtype=real_img.dtype)
     img = torch.lerp(real_img.detach(), fake_img.detach(), t).requires_grad_(True)
     (grad,) = torch.autograd.grad(D(img, label).sum(), img, create_graph=True)
-    return weight * (grad.square().sum(dim=(1, 2, 3)).add(1e-12).sqrt() - 1).square().mean()
+    return weight * fakes.mean((grad.square().sum(dim=(1, 2, 3)).add(1e-12).sqrt() - 1).square())
 
 
-def diffaugment(img: torch.Tensor, policy: Sequence[str]) -> torch.Tensor:
+def diffaugment(img: torch.Tensor, policy: Sequence[str], part: Part = WHOLE) -> torch.Tensor:
     """Differentiable augmentation of NCHW images in -1..1 (Zhao et al. 2020, section 3.2, its three parts)."""
     for name in policy:
-        img = {"color": _color, "translation": _translation, "cutout": _cutout}[name](img)
+        img = {"color": _color, "translation": _translation, "cutout": _cutout}[name](img, part)
     return img
 
 
-def _color(img: torch.Tensor) -> torch.Tensor:
+def _color(img: torch.Tensor, part: Part) -> torch.Tensor:
     n = len(img)
-    img = img + torch.rand(n, 1, 1, 1, device=img.device) - 0.5  # brightness
+    img = img + part.draw(torch.rand, n, 1, 1, 1, device=img.device) - 0.5  # brightness
     if img.shape[1] == 3:  # saturation
         mean = img.mean(dim=1, keepdim=True)
-        img = mean + (img - mean) * (torch.rand(n, 1, 1, 1, device=img.device) * 2)
+        img = mean + (img - mean) * (part.draw(torch.rand, n, 1, 1, 1, device=img.device) * 2)
     mean = img.mean(dim=(1, 2, 3), keepdim=True)
-    return mean + (img - mean) * (torch.rand(n, 1, 1, 1, device=img.device) + 0.5)  # contrast
+    return mean + (img - mean) * (part.draw(torch.rand, n, 1, 1, 1, device=img.device) + 0.5)  # contrast
 
 
-def _translation(img: torch.Tensor, ratio: float = 0.125) -> torch.Tensor:
+def _translation(img: torch.Tensor, part: Part, ratio: float = 0.125) -> torch.Tensor:
     n, _, height, width = img.shape
     reach = int(height * ratio + 0.5)
     padded = F.pad(img, (reach, reach, reach, reach))
-    dy = torch.randint(0, 2 * reach + 1, (n, 1, 1), device=img.device)
-    dx = torch.randint(0, 2 * reach + 1, (n, 1, 1), device=img.device)
+    dy = part.draw(partial(torch.randint, 0, 2 * reach + 1), n, 1, 1, device=img.device)
+    dx = part.draw(partial(torch.randint, 0, 2 * reach + 1), n, 1, 1, device=img.device)
     rows = torch.arange(height, device=img.device)[None, :, None] + dy
     cols = torch.arange(width, device=img.device)[None, None, :] + dx
     batch = torch.arange(n, device=img.device)[:, None, None]
     return padded.permute(0, 2, 3, 1)[batch, rows, cols].permute(0, 3, 1, 2)
 
 
-def _cutout(img: torch.Tensor, ratio: float = 0.5) -> torch.Tensor:
+def _cutout(img: torch.Tensor, part: Part, ratio: float = 0.5) -> torch.Tensor:
     n, _, height, width = img.shape
     cut_h, cut_w = int(height * ratio + 0.5), int(width * ratio + 0.5)
-    cy = torch.randint(0, height + 1, (n, 1, 1), device=img.device)
-    cx = torch.randint(0, width + 1, (n, 1, 1), device=img.device)
+    cy = part.draw(partial(torch.randint, 0, height + 1), n, 1, 1, device=img.device)
+    cx = part.draw(partial(torch.randint, 0, width + 1), n, 1, 1, device=img.device)
     rows = torch.arange(height, device=img.device)[None, :, None]
     cols = torch.arange(width, device=img.device)[None, None, :]
     top, left = cy - cut_h // 2, cx - cut_w // 2

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from facegan.gans.networks.base import Generator, ProjectionDiscriminator, grid, maybe_spectral
+from facegan.gans.networks.parts import WHOLE, Grouped, Part
 
 if TYPE_CHECKING:
     from facegan.gans.style import Style
@@ -106,8 +107,8 @@ class ModulatedConv(nn.Module):
         self.scale, self.up = 1 / math.sqrt(inputs * 9), up
         self.register_buffer("noise", torch.randn(1, 1, size_px, size_px))
 
-    def forward(self, x: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
-        """NCHW, (N, style_dim) -> NCHW, at twice the size where `up`."""
+    def forward(self, x: torch.Tensor, style: torch.Tensor, part: Part = WHOLE) -> torch.Tensor:
+        """NCHW, (N, style_dim) -> NCHW, at twice the size where `up`; `part`: which rows of a batch these are."""
         s = self.affine(style)
         weight = self.weight * self.scale
         x = x * s[:, :, None, None]  # eq. 1
@@ -117,7 +118,9 @@ class ModulatedConv(nn.Module):
             x = F.conv2d(x, weight, padding=1)
         norm = s.square() @ weight.square().sum(dim=(2, 3)).T + EPS
         x = x * norm.rsqrt()[:, :, None, None]  # eq. 3
-        noise = torch.randn_like(x[:, :1]) if self.training else self.noise
+        noise = self.noise
+        if self.training:
+            noise = part.draw(torch.randn, len(x), 1, *x.shape[2:], device=x.device, dtype=x.dtype)
         return lrelu(x + self.noise_strength * noise + self.bias[:, None, None])
 
 
@@ -162,13 +165,17 @@ class StyleGenerator(Generator):
 
     def forward(self, w: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
         """See Generator. The lengths of w and of z play no part."""
+        return self.train_forward(w, z, WHOLE)
+
+    def train_forward(self, w: torch.Tensor, z: torch.Tensor, part: Part) -> torch.Tensor:
+        """See Generator: each convolution draws its noise."""
         style = torch.cat([normalize(w), normalize(z)], dim=1)
         for layer in self.mapping:
             style = lrelu(layer(style))
-        x = self.first(self.constant.expand(len(style), -1, -1, -1), style)
+        x = self.first(self.constant.expand(len(style), -1, -1, -1), style, part)
         img = self.to_img[0](x, style)
         for up, conv, to_img in zip(self.ups, self.convs, self.to_img[1:], strict=True):
-            x = conv(up(x, style), style)
+            x = conv(up(x, style, part), style, part)
             img = upsample(img) + to_img(x, style)
         return torch.tanh(img)
 
@@ -192,11 +199,8 @@ class ResidualBlock(nn.Module):
         return out
 
 
-class MinibatchStddev(nn.Module):
-    """One more channel: the mean standard deviation within a group of images (Karras et al. 2018, section 3).
-
-    A group is the largest divisor of the batch that is not above `group`.
-    """
+class MinibatchStddev(Grouped):
+    """One more channel: the mean standard deviation within a group of images (Karras et al. 2018, section 3)."""
 
     def __init__(self, group: int) -> None:
         super().__init__()
@@ -205,10 +209,11 @@ class MinibatchStddev(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """NCHW -> N(C + 1)HW."""
         n, _, height, width = x.shape
-        group = next(size for size in range(min(self.group, n), 0, -1) if n % size == 0)
-        grouped = x.reshape(group, n // group, -1)
+        group = self.size(n)
+        grouped = x.float().reshape(group, n // group, -1)
         spread = (grouped.var(dim=0, unbiased=False) + EPS).sqrt().mean(dim=1)
-        return torch.cat([x, spread.repeat(group).view(n, 1, 1, 1).expand(n, 1, height, width)], dim=1)
+        spread = spread.to(x.dtype).repeat(group).view(n, 1, 1, 1)
+        return torch.cat([x, spread.expand(n, 1, height, width)], dim=1)
 
 
 class Scaled(nn.Module):
