@@ -189,12 +189,12 @@ def plan(
     workdir: WorkdirOpt = Path("."),
 ) -> None:
     """Show what is cached, stale or to run, and why; time and disk to expect. Runs nothing."""
+    from facegan.graph import store_at
     from flows import tables
-    from flows.answer import store_of
     from flows.planning import plan
 
     loaded, nodes, workdir = _load(recipe, sets, until, workdir)
-    tables.show_plan(loaded, plan(nodes, store_of(workdir)), workdir)
+    tables.show_plan(loaded, plan(nodes, store_at(workdir, loaded.runtime)), workdir)
 
 
 @main.command("list")
@@ -558,7 +558,7 @@ def _run(
     recipe, nodes, workdir = _load(name, sets, until, workdir)
     if json_to is not None:
         answer.check_writable(json_to)
-    store = answer.open_store(workdir)
+    store = answer.open_store(workdir, recipe.runtime)
 
     def say(text: str) -> None:
         if log_json:

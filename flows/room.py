@@ -28,14 +28,15 @@ def check_room(nodes: list[Node], store: Store, runtime: Runtime) -> str:
     `runtime.jobs` stages train side by side, with checkpoints that go when they end. Raises UserError where what is
     known does not fit: the sizes of similar stages that ran here and, of synthetic images, their number and side.
     """
-    todo = {item.key: item for item in nodes if not (store.folder(item.stage, item.key) / "record.json").is_file()}
+    todo = {item.key: item for item in nodes if not store.has(item.stage, item.key)}
     records = {stage: records_of(store, stage) for stage in {item.stage for item in todo.values()}}
     sizes: dict[str, int | None] = {}
     for item in todo.values():
         sizes[item.key] = _expected(item, store, sizes, records[item.stage])
     working = sorted((sizes[key] or 0 for key, item in todo.items() if item.stage in TRAINED), reverse=True)
     jobs = runtime.jobs or min(2, cores())
-    known = sum(count or 0 for count in sizes.values()) + IN_WORK * sum(working[:jobs])
+    written = sorted((count or 0 for count in sizes.values()), reverse=True)
+    known = sum(written if store.keeps else written[:jobs]) + IN_WORK * sum(working[:jobs])
     free, unknown = shutil.disk_usage(store.root).free, list(sizes.values()).count(None)
     if known * SAFETY > free:
         raise UserError(
