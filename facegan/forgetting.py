@@ -125,8 +125,14 @@ def find(names: set[str], workdir: Path, copies: list[Path]) -> Found:
     history = workdir / "data" / "prefect"
     ours = history.is_dir() and not history.is_symlink()
     prefect = [Target(history, "history", "Prefect's own: pictures and tables of runs")] if ours else []
-    found.targets = [*prefect, *promoted, *reports, *outside, *store]
+    found.targets = [*prefect, *promoted, *reports, *outside, *store, *fetched(workdir)]
     return found
+
+
+def fetched(workdir: Path) -> list[Target]:
+    """What was fetched from object storage, where anything was."""
+    path = workdir / "data" / "cache"
+    return [Target(path, "cache", "fetched from object storage")] if path.is_dir() else []
 
 
 def _all_names(names: set[str], folders: list[Folder]) -> set[str]:

@@ -15,8 +15,8 @@ from PIL import Image
 
 from facegan import manifest
 from facegan.errors import UserError
-from facegan.remote.parts import RemotePart
 from facegan.images import alike, thumbnails, to_pixels
+from facegan.remote.parts import RemotePart
 from facegan.reporting import contact
 from facegan.reporting.faces import some, spread
 

@@ -191,9 +191,10 @@ class Store:
         """Where a stage is made."""
         return self.root / stage / f"{key}.incomplete"
 
-    def where(self, stage: str, key: str) -> str:
-        """Where the outputs of a stage lie, for people."""
-        return str(self.folder(stage, key))
+    @property
+    def place(self) -> str:
+        """Where finished stages lie, for people."""
+        return str(self.root)
 
     def has(self, stage: str, key: str) -> bool:
         """Whether a stage was finished; nothing is verified."""

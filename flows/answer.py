@@ -15,6 +15,7 @@ from facegan.errors import ConfigError, UserError
 from facegan.graph import Node, last_stage, store_at
 from facegan.store import Artifact, Store, disk_error, file_sha256, point, write_atomic
 
+HERE = Runtime()  # stages stay in the working directory
 RESULTS = "results.json"  # in reports/ it is the whole answer, with stages and paths
 
 
@@ -23,7 +24,7 @@ def store_of(workdir: Path) -> Store:
     return Store(workdir / "data" / "store")
 
 
-def open_store(workdir: Path, runtime: Runtime) -> Store:
+def open_store(workdir: Path, runtime: Runtime = HERE) -> Store:
     """The store of a run, its folder made where it is not: for its owner alone, since it holds faces."""
     store = store_at(workdir, runtime)
     try:

@@ -221,13 +221,15 @@ def regenerate(
     ] = None,
 ) -> None:
     """Make one synthetic image again, bit for bit, from its row of a manifest."""
+    from facegan.remote.store import around
     from facegan.store import Store
     from flows.answer import store_of
 
     if not manifest.exists():
         raise ConfigError(f"there is no manifest '{manifest}'", fix="give a stage's folder or its manifest/ folder")
     above = (p for p in manifest.absolute().parents if p.name == "store" and p.parent.name == "data")
-    store = store_of(workdir) if workdir else Store(next(above, Path("data/store")))
+    local = store_of(workdir) if workdir else Store(next(above, Path("data/store")))
+    store = around(manifest) or local
     from facegan.synthesis import regenerate
 
     same = regenerate(manifest, image_id, out, store)

@@ -64,7 +64,7 @@ class Step:
         artifact = self.steps.make(self, inputs)
         if artifact.state != "cached":
             return artifact
-        where = self.steps.store.where(artifact.stage, artifact.fingerprint)
+        where = f"{self.steps.store.place}/{artifact.stage}/{artifact.fingerprint}"
         return Completed(name="Cached", message=f"verified in {where}", data=artifact)
 
 

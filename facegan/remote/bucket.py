@@ -1,4 +1,4 @@
-"""A folder of objects on S3 or what speaks its language, through s3fs: read, list, upload, and writes under a condition.
+"""A folder of objects on S3, or on what speaks its language, through s3fs: read, list, upload, write on a condition.
 
 Credentials, region and endpoint are boto's business (environment, ~/.aws, the machine's role): nothing here sees them.
 """
@@ -185,7 +185,11 @@ class Bucket:
                 fix = "run the same command again: what is missing is made anew"
                 raise UserError(f"{self.path(name)} is gone", fix=fix) from error
             refused = isinstance(error, PermissionError) or "Credentials" in type(error).__name__
-            fix = "look at the credentials (AWS_PROFILE, AWS_ACCESS_KEY_ID ...) and at what they may do" if refused else AGAIN
+            fix = (
+                "look at the credentials (AWS_PROFILE, AWS_ACCESS_KEY_ID ...) and at what they may do"
+                if refused
+                else AGAIN
+            )
             reason = re.sub(r"//[^/@\s]+@", "//", str(error)) or type(error).__name__
             raise Unreachable(f"{self.path(name)} cannot be reached: {reason}", fix=fix) from error
 

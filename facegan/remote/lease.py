@@ -1,7 +1,7 @@
 """A lease instead of a lock: an object that its holder writes anew every few seconds; who waits watches its ETag.
 
-It spares work that is done twice, and no more than that: what decides is the conditional PUT of record.json. Clocks play
-no part: a lease whose ETag one waiter has seen unchanged for LEASE_S is taken over.
+It spares work that is done twice, and no more than that: what decides is the conditional PUT of record.json. Clocks
+play no part: a lease whose ETag one waiter has seen unchanged for LEASE_S is taken over.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A stage's manifest where it lies on object storage: a small file in the stage's local folder points to its parts.
 
-`manifest.remote.json` stands in the place of `manifest/`; `facegan.manifest` follows it. Parts are read where they lie, a
-row group at a time, or from a bounded cache of whole parts, each verified by its sha256.
+`manifest.remote.json` stands in the place of `manifest/`; `facegan.manifest` follows it. Parts are read where they lie,
+a row group at a time, or from a bounded cache of whole parts, each verified by its sha256.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ class RemotePart:
         with contextlib.suppress(FileNotFoundError):
             if file_sha256(path) == self.sha256:
                 os.utime(path)  # used last: `_bound` takes others first
-                return open(path, "rb")
+                return path.open("rb")
         fetch(Bucket(self.url), self.name, path, self.sha256)
-        file = open(path, "rb")
+        file = path.open("rb")
         _bound(self.cache, self.cache_bytes, path)
         return file
 
@@ -72,7 +72,7 @@ def fetch(bucket: Bucket, name: str, path: Path, sha256: str) -> None:
 
 
 def _bound(folder: Path, most_bytes: int, keep: Path) -> None:
-    """Delete the parts that were used longest ago until the folder holds `most_bytes` or less; readers keep theirs open."""
+    """Delete the parts used longest ago until the folder holds `most_bytes` or less; readers keep theirs open."""
     found = []
     for path in folder.glob("*.parquet"):
         with contextlib.suppress(FileNotFoundError):

@@ -4,7 +4,7 @@
     <prefix>/<stage>/<fingerprint>/lease                 who makes it now (`facegan.remote.lease`)
     <prefix>/<stage>/<fingerprint>/<attempt>/<output>    each writer has an attempt of its own: nobody writes over it
 
-On this machine `data/store` holds unfinished work and OS locks, as ever, and `data/cache/<bucket>/<stage>/<fingerprint>/`
+On this machine `data/store` holds unfinished work and OS locks, as ever, and `data/cache/<URL>/<stage>/<fingerprint>/`
 what was fetched: everything but the manifest, to which it points. That may be deleted whenever no run is at work.
 """
 
@@ -46,9 +46,10 @@ class RemoteStore(Store):
         self.bucket, self.cache_bytes = Bucket(url), cache_bytes
         self.finished = workdir / "data" / "cache" / digest(self.bucket.url)[:12]
 
-    def where(self, stage: str, key: str) -> str:
-        """Where the outputs of a stage lie, for people."""
-        return self.bucket.path(f"{stage}/{key}")
+    @property
+    def place(self) -> str:
+        """Where finished stages lie, for people."""
+        return self.bucket.url
 
     def has(self, stage: str, key: str) -> bool:
         """Whether a stage was finished; nothing is verified."""
@@ -56,14 +57,14 @@ class RemoteStore(Store):
 
     @contextlib.contextmanager
     def in_use(self, say: Callable[[str], None] = lambda _: None) -> Iterator[None]:
-        """As in a local store: no other command on this machine erases meanwhile. Of other machines nothing is known."""
+        """As in a local store: no command on this machine erases meanwhile. Of other machines nothing is known."""
         with super().in_use(say):
             parts.write(self.root / REMOTES / digest(self.bucket.url)[:12], self.bucket.url.encode())
             yield
 
     def _find(self, stage: str, key: str, inputs: dict[str, Artifact]) -> tuple[Artifact | None, str, str]:
-        """Verified by one listing: each output is there with its size and the ETag that its upload gave it. Where an ETag
-        is another (a bucket that was copied), the object is read and its sha256 decides."""
+        """Verified by one listing: each output is there with its size and the ETag that its upload gave it. Where an
+        ETag is another (a bucket that was copied), the object is read and its sha256 decides."""
         base = f"{stage}/{key}"
         found = self.bucket.read(f"{base}/{RECORD}")
         if found is None:
@@ -101,7 +102,9 @@ class RemoteStore(Store):
         if pieces:
             etags = artifact.record[OBJECTS]["etags"]
             there = {name: Entry(int(e["bytes"]), etags[MANIFEST + name]) for name, e in pieces.items()}
-            parts.write_pointer(folder, self.bucket.path(f"{attempt}/{manifest.FOLDER}"), pieces, there, self.cache_bytes)
+            parts.write_pointer(
+                folder, self.bucket.path(f"{attempt}/{manifest.FOLDER}"), pieces, there, self.cache_bytes
+            )
         return folder
 
     @contextlib.contextmanager
@@ -164,7 +167,7 @@ class RemoteStore(Store):
         found, reason, _ = self._find(stage, key, {})
         if found is None:
             fix = "run the same command again"
-            raise UserError(f"{self.where(stage, key)}: another run committed it, but {reason}", fix=fix)
+            raise UserError(f"{self.bucket.path(f'{stage}/{key}')}: another run committed it, but {reason}", fix=fix)
         same = found.record["outputs"] == mine["outputs"]
         that = "with the same bytes" if same else "with OTHER bytes than were made here: those stand, these are dropped"
         say(f"{stage} {key[:12]} was committed by another run meanwhile, {that}")
@@ -197,6 +200,15 @@ def _readable(data: bytes) -> tuple[dict[str, Any] | None, str]:
     return record, ""
 
 
-def remotes(workdir: Path) -> list[str]:
-    """The buckets that runs in a working directory kept stages in."""
-    return sorted(path.read_text() for path in (workdir / "data" / "store" / REMOTES).glob("*"))
+def remotes(workdir: Path) -> dict[str, str]:
+    """The buckets that runs in a working directory kept stages in: {name of their folder in data/cache: URL}."""
+    return {path.name: path.read_text() for path in sorted((workdir / "data" / "store" / REMOTES).glob("*"))}
+
+
+def around(folder: Path) -> RemoteStore | None:
+    """The store that a folder in `data/cache` was fetched from; None for any other folder."""
+    for above in folder.absolute().parents:
+        workdir = above.parents[2] if above.parent.name == "cache" and above.parent.parent.name == "data" else None
+        if workdir is not None and (url := remotes(workdir).get(above.name)):
+            return RemoteStore(workdir, url)
+    return None
