@@ -18,8 +18,8 @@ from flows.answer import store_of
 
 ALIKE = 0.8
 _EMPTY = (
-    "delete all that lies there (`aws s3 rm --recursive` and older versions, where the bucket keeps them), then give this "
-    "again; runs make anew what they need"
+    "delete all that lies there (`aws s3 rm --recursive`; older versions too, where the bucket keeps them), then give "
+    "this again; runs make anew what they need"
 )
 
 
