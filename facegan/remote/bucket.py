@@ -19,7 +19,7 @@ from typing import IO, Any
 from facegan.errors import UserError
 
 CONNECT_S, READ_S = 10, 60
-ATTEMPTS = 7  # botocore waits up to 1, 2, 4 ... 20 s between them: half a minute in all; AWS_MAX_ATTEMPTS changes it
+TRIES = 7  # botocore waits up to 1, 2, 4 ... 20 s between them: half a minute in all; AWS_MAX_ATTEMPTS changes it
 PIECE = 16 * 2**20  # bytes of an upload that travel at once, four side by side
 AGAIN = "look at the network and the endpoint, then run the same command again: it goes on where it was"
 CONDITION, CONFLICT = ("PreconditionFailed", "412"), ("ConditionalRequestConflict", "OperationAborted", "409")
@@ -58,11 +58,11 @@ class Bucket:
             import s3fs
         except ImportError as error:
             raise UserError(f"'{self.url}' needs s3fs ({error})", fix="pip install 'facegan[s3]'") from error
-        attempts = int(os.environ.get("AWS_MAX_ATTEMPTS", ATTEMPTS))
+        tries = {} if "AWS_MAX_ATTEMPTS" in os.environ else {"total_max_attempts": TRIES}
         config = {
             "connect_timeout": CONNECT_S,
             "read_timeout": READ_S,
-            "retries": {"mode": "standard", "total_max_attempts": attempts},
+            "retries": {"mode": "standard", **tries},
         }
         fs = s3fs.S3FileSystem(config_kwargs=config, use_listings_cache=False, max_concurrency=4)
         fs.retries = 3  # on top: what breaks off in the middle of an answer

@@ -28,7 +28,7 @@ class Lease:
     def __init__(self, bucket: Bucket, name: str, owner: str, what: str, say: Callable[[str], None]) -> None:
         self.bucket, self.name, self.owner, self.what, self.say = bucket, name, owner, what, say
         self.lost = False
-        self._etag = ""
+        self._etag, self._session = "", uuid.uuid4().hex
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
 
@@ -41,7 +41,7 @@ class Lease:
             if there is not None:
                 if there[1] != seen:
                     seen, since = there[1], time.monotonic()
-                holder, dead = _owner(there[0]), time.monotonic() - since >= LEASE_S
+                holder, dead = _told(there[0], "owner"), time.monotonic() - since >= LEASE_S
                 if dead:
                     self.say(f"{self.what}: the run that was making it has not been heard of for {LEASE_S:g} s")
                 if dead or holder in ("", self.owner):
@@ -50,6 +50,7 @@ class Lease:
                     self.say(f"{self.what} is being made by another run: waiting for it")
                     told = True
             if etag:
+                self._check()
                 self._etag = etag
                 self._thread.start()
                 return self
@@ -62,14 +63,14 @@ class Lease:
             self._thread.join()
             if not self.lost:
                 try:
-                    self.bucket.replace(self.name, self._body(""), self._etag)
+                    self._write("")
                 except UserError:
                     self.say(f"{self.what}: its lease could not be given back; it ends after {LEASE_S:g} s")
 
     def _renew(self) -> None:
         while not self._stop.wait(BEAT_S):
             try:
-                etag = self.bucket.replace(self.name, self._body(self.owner), self._etag)
+                etag = self._write(self.owner)
             except UserError:  # the network: try again until somebody else has it
                 continue
             if etag is None:
@@ -78,13 +79,26 @@ class Lease:
                 return
             self._etag = etag
 
+    def _write(self, owner: str) -> str | None:
+        """Write over what we wrote last; None where somebody else has written since."""
+        etag = self.bucket.replace(self.name, self._body(owner), self._etag)
+        if etag is None and (there := self.bucket.read(self.name)) and _told(there[0], "session") == self._session:
+            etag = self.bucket.replace(self.name, self._body(owner), there[1])  # an answer of the last beat was lost
+        return etag
+
+    def _check(self) -> None:
+        """Raise UserError where the server writes over what is there though it was told not to."""
+        if self.bucket.create(self.name, self._body(self.owner)) is not None:
+            fix = "use a server that honours it: Amazon S3 does"
+            raise UserError(f"the server of {self.bucket.url} takes no notice of If-None-Match", fix=fix)
+
     def _body(self, owner: str) -> bytes:
         """Who holds it ('': nobody); like no other body, so that each write has an ETag of its own."""
-        return json.dumps({"owner": owner, "beat": uuid.uuid4().hex}).encode()
+        return json.dumps({"owner": owner, "session": self._session, "beat": uuid.uuid4().hex}).encode()
 
 
-def _owner(data: bytes) -> str:
+def _told(data: bytes, what: str) -> str:
     try:
-        return str(json.loads(data)["owner"])
+        return str(json.loads(data)[what])
     except (ValueError, KeyError, TypeError):
         return ""  # no lease of ours: free

@@ -59,6 +59,7 @@ class RemoteStore(Store):
     def in_use(self, say: Callable[[str], None] = lambda _: None) -> Iterator[None]:
         """As in a local store: no command on this machine erases meanwhile. Of other machines nothing is known."""
         with super().in_use(say):
+            private(self.finished)
             parts.write(self.root / REMOTES / digest(self.bucket.url)[:12], self.bucket.url.encode())
             yield
 
@@ -87,6 +88,7 @@ class RemoteStore(Store):
         if reason := other_input(record, inputs):
             return None, reason, etag
         record[OBJECTS]["etags"] = {name: there[name].etag for name in record["outputs"]}
+        private(self.finished)
         parts.write(self.folder(stage, key) / RECORD, data)  # for `facegan plan`: how long it took, how large it is
         return Artifact(stage, key, self.folder(stage, key), "cached", record=record), "", etag
 
@@ -198,6 +200,12 @@ def _readable(data: bytes) -> tuple[dict[str, Any] | None, str]:
     if not sound or any(name.is_absolute() or ".." in name.parts for name in names):
         return None, "record.json is none of this store"
     return record, ""
+
+
+def private(folder: Path) -> None:
+    """Make a folder, and the one above it, for their owner alone."""
+    for path in (folder.parent, folder):
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def remotes(workdir: Path) -> dict[str, str]:

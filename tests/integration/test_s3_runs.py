@@ -32,7 +32,8 @@ class World:
     def __init__(self, folder: Path, server: Server) -> None:
         self.folder, self.server = folder, server
         self.recipe = folder / "tiny.yaml"
-        made = tiny(draw_folder(folder / "faces"), audit={"enforce": False})
+        arms = {"real": {}, "real+synthetic": {"existing": True, "new": True}}
+        made = tiny(draw_folder(folder / "faces"), audit={"enforce": False}, arms=arms)
         self.recipe.write_text(yaml.safe_dump(made.model_dump(mode="json")))
 
     def facegan(self, *arguments: str | Path, endpoint: str | None = None) -> subprocess.CompletedProcess[str]:

@@ -444,6 +444,29 @@ def test_no_credentials_and_no_bucket_are_said(server: Server, tmp_path: Path, m
         make(store_in(tmp_path))
 
 
+def test_a_server_that_knows_no_conditions_is_refused(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server.app, "deaf", True)
+    with pytest.raises(UserError, match="takes no notice of If-None-Match"):
+        make(store_in(tmp_path), before=never)
+
+
+def test_a_beat_whose_answer_was_lost_is_no_loss(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "BEAT_S", 0.1)
+    said: list[str] = []
+
+    def beat() -> None:
+        body = json.loads(server.read(f"{BASE}/lease"))
+        server.write(f"{BASE}/lease", json.dumps({**body, "beat": "ours, but its ETag is not known"}).encode())
+        time.sleep(1)
+
+    assert make(store_in(tmp_path), said=said, before=beat).state == "ran" and said == []
+    assert json.loads(server.read(f"{BASE}/lease"))["owner"] == ""
+
+
 def test_a_stage_that_fails_gives_its_lease_back(server: Server, tmp_path: Path) -> None:
     store = store_in(tmp_path)
 
