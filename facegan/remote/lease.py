@@ -36,9 +36,11 @@ class Lease:
         """Raises Unreachable where S3 cannot be asked."""
         told, seen, since = False, "", 0.0
         while True:
-            etag = self.bucket.create(self.name, self._body(self.owner))
-            there = None if etag else self.bucket.read(self.name)
-            if there is not None:
+            there = self.bucket.read(self.name)
+            if there is None:
+                etag = self.bucket.create(self.name, self._body(self.owner))
+            else:
+                etag = None
                 if there[1] != seen:
                     seen, since = there[1], time.monotonic()
                 holder, dead = _told(there[0], "owner"), time.monotonic() - since >= LEASE_S
