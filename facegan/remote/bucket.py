@@ -66,6 +66,7 @@ class Bucket:
         }
         fs = s3fs.S3FileSystem(config_kwargs=config, use_listings_cache=False, max_concurrency=4)
         fs.retries = 3  # on top: what breaks off in the middle of an answer
+        fs.loop.call_soon_threadsafe(fs.loop.set_exception_handler, _quiet)
         return fs
 
     def path(self, name: str) -> str:
@@ -190,7 +191,7 @@ class Bucket:
                 if refused
                 else AGAIN
             )
-            reason = re.sub(r"//[^/@\s]+@", "//", str(error)) or type(error).__name__
+            reason = re.sub(r"(?<=//)[^/@\s]+@|\?[^\s\"']+", "", str(error)) or type(error).__name__
             raise Unreachable(f"{self.path(name)} cannot be reached: {reason}", fix=fix) from error
 
 
@@ -219,6 +220,14 @@ class _Told:
         """Bytes from here on, into `buffer`."""
         with self._bucket._telling(self._name):
             return int(self._file.readinto(buffer))
+
+
+def _quiet(loop: Any, context: dict[str, Any]) -> None:
+    """aiohttp's own tasks that a connection took along: the request that they belonged to fails, and tells."""
+    import aiohttp
+
+    if not isinstance(context.get("exception"), aiohttp.ClientError):
+        loop.default_exception_handler(context)
 
 
 def _code(error: BaseException) -> str:
