@@ -18,6 +18,7 @@ from s3 import NAME, SETTINGS, Proxy, Server, running
 
 from facegan import graph
 from facegan.errors import UserError
+from facegan.forgotten import Forgotten
 from facegan.recipe import load
 from facegan.store import digest
 from flows.collecting import collect_garbage
@@ -151,8 +152,8 @@ def test_forget_asks_for_an_empty_bucket_and_gc_leaves_it_alone(world: World, mo
     assert f"{URL} may hold them" in "\n".join(forget_person("folder/p00", workdir, [], yes=False))
     with pytest.raises(UserError, match="where this command does not erase"):
         forget_person("folder/p00", workdir, [], yes=True)
-    decoded = workdir / "data" / "store" / "decoded"
-    assert decoded.is_dir()
+    held = [*(workdir / "data" / "store" / "decoded").rglob("*.parquet"), workdir / "reports" / "tiny" / "latest"]
+    assert len(held) > 1 and all(path.exists() for path in held)
     world.server.empty()
     assert "folder/p00" in forget_person("folder/p00", workdir, [], yes=True)[0]
-    assert not decoded.exists() and "folder/p00" in (workdir / "data" / "forgotten.json").read_text()
+    assert not any(path.exists() for path in held) and Forgotten.read(workdir).knows("folder/p00")
