@@ -147,7 +147,7 @@ def test_forget_asks_for_an_empty_bucket_and_gc_leaves_it_alone(world: World, mo
     for name, value in {**SETTINGS, "AWS_ENDPOINT_URL": world.server.url}.items():
         monkeypatch.setenv(name, value)
     workdir, before = world.folder / "broken", world.server.names()
-    assert f"{URL} was not looked at" in "\n".join(collect_garbage(workdir, 1, 0, yes=True))
+    assert f"{URL} was not looked at" in "\n".join(collect_garbage(workdir, 1, 7, yes=True))
     assert world.server.names() == before and not (workdir / "data" / "cache").exists()
     assert f"{URL} may hold them" in "\n".join(forget_person("folder/p00", workdir, [], yes=False))
     with pytest.raises(UserError, match="where this command does not erase"):
