@@ -146,14 +146,15 @@ def test_a_network_that_fails_in_the_middle_is_said_and_the_same_command_goes_on
 def test_forget_asks_for_an_empty_bucket_and_gc_leaves_it_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {**SETTINGS, "AWS_ENDPOINT_URL": world.server.url}.items():
         monkeypatch.setenv(name, value)
-    workdir, before = world.folder / "broken", world.server.names()
-    assert f"{URL} was not looked at" in "\n".join(collect_garbage(workdir, 1, 7, yes=True))
-    assert world.server.names() == before and not (workdir / "data" / "cache").exists()
+    before, one, workdir = world.server.names(), world.folder / "one", world.folder / "broken"
+    assert f"{URL} was not looked at" in "\n".join(collect_garbage(one, 1, 7, yes=True))
+    assert world.server.names() == before and not (one / "data" / "cache").exists()
     assert f"{URL} may hold them" in "\n".join(forget_person("folder/p00", workdir, [], yes=False))
     with pytest.raises(UserError, match="where this command does not erase"):
         forget_person("folder/p00", workdir, [], yes=True)
-    held = [*(workdir / "data" / "store" / "decoded").rglob("*.parquet"), workdir / "reports" / "tiny" / "latest"]
-    assert len(held) > 1 and all(path.exists() for path in held)
+    held = [*(workdir / "data" / "store" / "decoded").rglob("*.parquet"), workdir / "data" / "cache"]
+    held.append(workdir / "reports" / "tiny" / "latest" / "index.html")
+    assert len(held) > 2 and all(path.exists() for path in held)
     world.server.empty()
     assert "folder/p00" in forget_person("folder/p00", workdir, [], yes=True)[0]
     assert not any(path.exists() for path in held) and Forgotten.read(workdir).knows("folder/p00")
