@@ -381,6 +381,14 @@ class Runtime(Frozen):
         500, ge=1, le=1_000_000, description="candidates drawn in one shard, whole people; what a stop may cost"
     )
     log_interval_s: float = Field(1.0, gt=0, description="least time between two progress events of a stage")
+    store: str | None = Field(
+        None,
+        pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9][A-Za-z0-9._=-]*)*$",
+        description="s3://bucket/prefix: finished stages lie there and not below the working directory",
+    )
+    cache_gb: float = Field(
+        0.0, ge=0, description="of manifests on object storage that are kept on this disk once read; 0: none"
+    )
 
 
 class Recipe(Frozen):

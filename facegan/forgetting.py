@@ -20,6 +20,7 @@ from facegan import manifest
 from facegan.decoded import FOLDER as DECODED
 from facegan.errors import UserError
 from facegan.models.registry import read_spec
+from facegan.remote.store import remotes
 from facegan.sources.folder import METADATA
 
 RECORD = "record.json"
@@ -125,8 +126,14 @@ def find(names: set[str], workdir: Path, copies: list[Path]) -> Found:
     history = workdir / "data" / "prefect"
     ours = history.is_dir() and not history.is_symlink()
     prefect = [Target(history, "history", "Prefect's own: pictures and tables of runs")] if ours else []
-    found.targets = [*prefect, *promoted, *reports, *outside, *store]
+    found.targets = [*prefect, *promoted, *reports, *outside, *store, *fetched(workdir)]
     return found
+
+
+def fetched(workdir: Path) -> list[Target]:
+    """What was fetched from object storage, where anything was."""
+    path = workdir / "data" / "cache"
+    return [Target(path, "cache", "fetched from object storage")] if path.is_dir() else []
 
 
 def _all_names(names: set[str], folders: list[Folder]) -> set[str]:
@@ -264,6 +271,8 @@ def _reports(found: Found, workdir: Path, erased: set[str]) -> list[Target]:
             targets.append(Target(path, "report", "tells of a run that held them"))
         elif any(word.search(text.read_bytes()) for text in texts if text.is_file() for word in words):
             targets.append(Target(path, "report", "names them"))
+        elif not keys & store and keys and remotes(workdir):
+            targets.append(Target(path, "report", "its stages lay on object storage: nothing tells whom it shows"))
         elif not keys & store:
             found.untold.append(path)
     return targets

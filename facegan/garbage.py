@@ -11,7 +11,7 @@ from pathlib import Path
 from facegan import locking
 from facegan.erasing import remove, unlink_latest
 from facegan.errors import UserError
-from facegan.forgetting import Folder, Target, behind_report, folders_of, statuses
+from facegan.forgetting import Folder, Target, behind_report, fetched, folders_of, statuses
 
 DAY_S = 86400.0
 FINGERPRINT = re.compile(r"\b[0-9a-f]{64}\b")
@@ -59,6 +59,7 @@ def find(workdir: Path, keep: int, days: float) -> Garbage:
             found.targets.append(target)
     gone = {target.path for target in found.targets}
     found.targets += [Target(path, "report", "older than those that are kept") for path in old]
+    found.targets += fetched(workdir)
     for lock in sorted((workdir / "data" / "store").glob("*/*.lock")):
         made, unfinished = lock.with_suffix(""), lock.with_suffix(".incomplete")
         needed = any(path.exists() and path not in gone for path in (made, unfinished))

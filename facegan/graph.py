@@ -250,6 +250,15 @@ def upto(nodes: list[Node], stage: str) -> list[Node]:
     return [item for item in nodes if item.key in wanted]
 
 
+def store_at(workdir: Path, runtime: Runtime) -> Store:
+    """The store of a run in a working directory: there, or on object storage where `runtime.store` says so."""
+    if runtime.store is None:
+        return Store(workdir / "data" / "store")
+    from facegan.remote.store import RemoteStore
+
+    return RemoteStore(workdir, runtime.store, round(runtime.cache_gb * 1e9))
+
+
 def lookup(item: Node, store: Store, done: dict[str, Artifact]) -> tuple[Artifact | None, str]:
     """A verified hit for `item`, or None and why; `done` holds the artifacts of what it needs, by key."""
     missing = [needed.title for needed in item.needs.values() if needed.key not in done]
@@ -264,9 +273,9 @@ def execute(
     """The artifact of `item`: found in the store and verified, or made now."""
     context = Context(runtime, on_event, item.title, store.root / DECODED, item.raw)
     inputs = {name: done[needed.key] for name, needed in item.needs.items()}
-    folders = {name: artifact.path for name, artifact in inputs.items()}
 
     def work(out: Path) -> None:
+        folders = {name: store.fetch(artifact) for name, artifact in inputs.items()}
         stage = importlib.import_module(f"facegan.stages.{item.stage}")
         run: Callable[..., None] = stage.run
         run(item.options, item.extra, folders, out, context)

@@ -16,6 +16,7 @@ from PIL import Image
 from facegan import manifest
 from facegan.errors import UserError
 from facegan.images import alike, thumbnails, to_pixels
+from facegan.remote.parts import RemotePart
 from facegan.reporting import contact
 from facegan.reporting.faces import some, spread
 
@@ -36,7 +37,7 @@ def inspect(path: Path, check: bool = False, progress: Progress = lambda done, t
     """
     if not path.exists():
         raise UserError(f"there is no manifest '{path}'", fix="give a stage's folder or its manifest/ folder")
-    total = sum(pq.read_metadata(part).num_rows for part in _readable(manifest.parts(path)))
+    total = sum(manifest.opened(part).metadata.num_rows for part in _readable(manifest.parts(path)))
     tally = _Tally()
     for chunk in _chunks(manifest.iterate(path)):
         kept, pixels = [], []
@@ -110,11 +111,11 @@ class _Tally:
         }
 
 
-def _readable(parts: list[Path]) -> Iterator[Path]:
+def _readable(parts: list[Path | RemotePart]) -> Iterator[Path | RemotePart]:
     """The parts, each a Parquet file of a known schema; raises UserError for another."""
     for part in parts:
         try:
-            manifest.check_schema(pq.read_schema(part), part)
+            manifest.check_schema(manifest.opened(part).schema_arrow, part)
         except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors too
             raise UserError(
                 f"the manifest part {part} cannot be read: {error}", fix="make the manifest again"

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from facegan.errors import UserError
+from facegan.remote.parts import RemotePart, pointed
 
 SCHEMA_VERSION = "1.0"
 FOLDER = "manifest"
@@ -110,15 +111,37 @@ def _chunks(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
         yield chunk
 
 
-def parts(path: Path) -> list[Path]:
-    """The part files of a stage's folder, of its `manifest` folder, or one part itself."""
+def parts(path: Path) -> list[Path | RemotePart]:
+    """The part files of a stage's folder, of its `manifest` folder, or one part itself.
+
+    A folder whose manifest lies on object storage points to it: `facegan.remote.parts`.
+    """
     if path.is_file():
         return [path]
+    if remote := pointed(path):
+        return list(remote)
     folder = path / FOLDER if (path / FOLDER).is_dir() else path
     found = sorted(folder.glob("part-*.parquet"))
     if not found:
         raise UserError(f"no manifest in '{path}'", fix="give a stage's folder or its manifest/ folder")
-    return found
+    return list(found)
+
+
+def local_parts(path: Path) -> list[Path]:
+    """`parts` of a manifest on this disk; raises UserError for one on object storage."""
+    found = parts(path)
+    local = [part for part in found if isinstance(part, Path)]
+    if len(local) < len(found):
+        fix = "copy its parts here, and give their folder"
+        raise UserError(f"the manifest of '{path}' lies on object storage ({found[0]} ...)", fix=fix)
+    return local
+
+
+def opened(part: Path | RemotePart) -> pq.ParquetFile:
+    """A part to read from; of one on object storage a row group's columns come together, and nothing else."""
+    if isinstance(part, RemotePart):
+        return pq.ParquetFile(part.open(), pre_buffer=True)
+    return pq.ParquetFile(part)
 
 
 def read(path: Path, columns: Sequence[str] | None = None, split: str | None = None) -> pa.Table:
@@ -143,7 +166,7 @@ def batches(path: Path, columns: Sequence[str] | None = None, split: str | None 
     """
     for part in parts(path):
         with _telling(part):
-            file = pq.ParquetFile(part)
+            file = opened(part)
             check_schema(file.schema_arrow, part)
         wanted = list(columns or SCHEMA.names)
         for group in range(file.num_row_groups):
@@ -160,7 +183,7 @@ def at(path: Path, places: np.ndarray, columns: Sequence[str] | None = None) -> 
 
     Places in rising order read each row group once. Raises UserError as `read` does.
     """
-    files = [(part, pq.ParquetFile(part)) for part in parts(path)]
+    files = [(part, opened(part)) for part in parts(path)]
     groups = [(part, file, group) for part, file in files for group in range(file.num_row_groups)]
     ends = np.cumsum([file.metadata.row_group(group).num_rows for _, file, group in groups])
     group_of = np.searchsorted(ends, places, side="right")
@@ -174,18 +197,19 @@ def at(path: Path, places: np.ndarray, columns: Sequence[str] | None = None) -> 
                 yield from table.take(within[start : start + 100]).to_pylist()
 
 
-def _read_part(part: Path, columns: Sequence[str] | None, split: str | None) -> pa.Table:
+def _read_part(part: Path | RemotePart, columns: Sequence[str] | None, split: str | None) -> pa.Table:
     with _telling(part):
-        schema = pq.read_schema(part)
+        source = part.open() if isinstance(part, RemotePart) else part
+        schema = pq.read_schema(source)
         check_schema(schema, part)
         filters = pc.field("split") == split if split is not None else None
-        table = pq.read_table(part, columns=list(columns) if columns else None, filters=filters)
+        table = pq.read_table(source, columns=list(columns) if columns else None, filters=filters)
         table.validate(full=True)
     return table.replace_schema_metadata(None)
 
 
 @contextmanager
-def _telling(part: Path) -> Iterator[None]:
+def _telling(part: Path | RemotePart) -> Iterator[None]:
     """What pyarrow raises over a part, as a UserError."""
     try:
         yield
@@ -194,7 +218,7 @@ def _telling(part: Path) -> Iterator[None]:
         raise UserError(f"the manifest part {part} cannot be read: {error}", fix=fix) from error
 
 
-def check_schema(schema: pa.Schema, part: Path) -> None:
+def check_schema(schema: pa.Schema, part: Path | RemotePart) -> None:
     """Raise UserError unless every column is there with its type and the major version is known."""
     version = (schema.metadata or {}).get(b"schema_version", b"none").decode(errors="replace")
     if version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:

@@ -142,29 +142,67 @@ def verify(folder: Path) -> tuple[dict[str, Any] | None, str]:
     """The record of a finished stage, or None with the reason: sizes and sha256 of all outputs are checked."""
     if not (folder / "record.json").is_file():
         return None, "never made" if not folder.exists() else "record.json is missing"
-    try:
-        record = json.loads((folder / "record.json").read_bytes())
-        outputs = {str(name): (entry["bytes"], entry["sha256"]) for name, entry in record["outputs"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        return None, f"record.json cannot be read ({type(error).__name__}: {error})"
-    for name, (size_bytes, sha256) in outputs.items():
+    record, reason = read_record((folder / "record.json").read_bytes())
+    for name, entry in record["outputs"].items() if record is not None else ():
         path = folder / name
         if not path.is_file():
             return None, f"{name} is missing"
-        if path.stat().st_size != size_bytes or file_sha256(path) != sha256:
+        if path.stat().st_size != entry["bytes"] or file_sha256(path) != entry["sha256"]:
             return None, f"{name} was changed"
+    return record, reason
+
+
+def read_record(data: bytes) -> tuple[dict[str, Any] | None, str]:
+    """The record in the bytes of a record.json, or None with the reason."""
+    try:
+        record = json.loads(data)
+        for name, entry in record["outputs"].items():
+            str(name), entry["bytes"], entry["sha256"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return None, f"record.json cannot be read ({type(error).__name__}: {error})"
     return record, ""
 
 
+def other_input(record: dict[str, Any], inputs: dict[str, Artifact]) -> str:
+    """Why a record does not belong to these inputs; '' where it does."""
+    for name, artifact in inputs.items():
+        if record.get("inputs", {}).get(name, {}).get("outputs_sha256") != artifact.output_digest():
+            return f"its input {name} is not the one that it was made from"
+    return ""
+
+
 class Store:
-    """The stages under `root` (`DIR/data/store`)."""
+    """The stages under `root` (`DIR/data/store`).
+
+    `facegan.remote.store.RemoteStore` keeps finished ones on object storage, and overrides what that changes.
+    """
+
+    keeps = True  # whether what is finished stays on this disk
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.finished = root  # what is known here of finished stages: `<stage>/<fingerprint>/record.json` and more
 
     def folder(self, stage: str, key: str) -> Path:
         """Where the outputs of a stage lie."""
-        return self.root / stage / key
+        return self.finished / stage / key
+
+    def unfinished(self, stage: str, key: str) -> Path:
+        """Where a stage is made."""
+        return self.root / stage / f"{key}.incomplete"
+
+    @property
+    def place(self) -> str:
+        """Where finished stages lie, for people."""
+        return str(self.root)
+
+    def has(self, stage: str, key: str) -> bool:
+        """Whether a stage was finished; nothing is verified."""
+        return (self.folder(stage, key) / "record.json").is_file()
+
+    def fetch(self, artifact: Artifact) -> Path:
+        """The folder to read an artifact from, all of it at hand."""
+        return artifact.path
 
     @contextlib.contextmanager
     def in_use(self, say: Callable[[str], None] = lambda _: None) -> Iterator[None]:
@@ -181,13 +219,17 @@ class Store:
 
     def lookup(self, stage: str, key: str, inputs: dict[str, Artifact]) -> tuple[Artifact | None, str]:
         """A verified hit, or None and the reason why there is none."""
+        hit, reason, _ = self._find(stage, key, inputs)
+        return hit, reason
+
+    def _find(self, stage: str, key: str, inputs: dict[str, Artifact]) -> tuple[Artifact | None, str, str]:
+        """`lookup`, and what stands there now: text that a commit is told, '' where nothing does."""
         record, reason = verify(self.folder(stage, key))
-        if record is None:
-            return None, reason
-        for name, artifact in inputs.items():
-            if record.get("inputs", {}).get(name, {}).get("outputs_sha256") != artifact.output_digest():
-                return None, f"its input {name} is not the one that it was made from"
-        return Artifact(stage, key, self.folder(stage, key), "cached", record=record), ""
+        reason = reason if record is None else other_input(record, inputs)
+        standing = "a folder" if self.folder(stage, key).exists() else ""
+        if record is None or reason:
+            return None, reason, standing
+        return Artifact(stage, key, self.folder(stage, key), "cached", record=record), "", standing
 
     def produce(
         self,
@@ -207,58 +249,72 @@ class Store:
         the hit.
         """
         key = fingerprint(stage, version, config, {**raw, **{n: a.fingerprint for n, a in inputs.items()}})
-        final = self.folder(stage, key)
         started = time.monotonic()
-        with self.in_use(say), self._lock(final, say):
-            hit, reason = self.lookup(stage, key, inputs)
+        with self.in_use(say), self._turn(stage, key, say):
+            hit, reason, standing = self._find(stage, key, inputs)
             if hit is not None:
                 return hit
-            if final.exists():
+            if standing:
                 say(f"{stage} {key[:12]} is made again: {reason}")
-                shutil.rmtree(final)
-            incomplete = final.with_name(f"{key}.incomplete")
+                self._clear(stage, key)
+            incomplete = self.unfinished(stage, key)
             resumed = (incomplete / WORK).is_dir() and any((incomplete / WORK).iterdir())
-            try:
-                (incomplete / WORK).mkdir(parents=True, exist_ok=True)
-                work(incomplete)
-            except OSError as error:
-                if error.errno in (28, 122):  # ENOSPC, EDQUOT
-                    raise disk_error(incomplete, error) from error
-                raise
-            seconds = time.monotonic() - started
-            record = {
-                "stage": stage,
-                "stage_version": version,
-                "fingerprint": key,
-                "config": config,
-                "inputs": {
-                    **{n: {"sha256": value} for n, value in raw.items()},
-                    **{n: _input(a) for n, a in inputs.items()},
-                },
-                "duration_s": round(seconds, 3),
-                **environment(),
-            }
-            record = self._commit(incomplete, final, record)
+            record = self._made(incomplete, inputs)
+            if record is None:
+                try:
+                    (incomplete / WORK).mkdir(parents=True, exist_ok=True)
+                    work(incomplete)
+                except OSError as error:
+                    if error.errno in (28, 122):  # ENOSPC, EDQUOT
+                        raise disk_error(incomplete, error) from error
+                    raise
+                seconds = time.monotonic() - started
+                record = {
+                    "stage": stage,
+                    "stage_version": version,
+                    "fingerprint": key,
+                    "config": config,
+                    "inputs": {
+                        **{n: {"sha256": value} for n, value in raw.items()},
+                        **{n: _input(a) for n, a in inputs.items()},
+                    },
+                    "duration_s": round(seconds, 3),
+                    **environment(),
+                }
+                record = self._seal(incomplete, record)
+            else:
+                resumed, seconds = True, 0.0
+            record = self._commit(stage, key, record, standing, say)
         note = reason if reason != "never made" else ""
-        return Artifact(stage, key, final, "resumed" if resumed else "ran", seconds, note, record)
+        state: State = "resumed" if resumed else "ran"
+        return Artifact(stage, key, self.folder(stage, key), state, seconds, note, record)
 
     @contextlib.contextmanager
-    def _lock(self, final: Path, say: Callable[[str], None]) -> Iterator[None]:
+    def _turn(self, stage: str, key: str, say: Callable[[str], None]) -> Iterator[None]:
         """An OS lock, released by death."""
-        final.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = FileLock(str(final) + ".lock", mode=0o600)
+        path = self.root / stage / f"{key}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = FileLock(str(path), mode=0o600)
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            say(f"{final.parent.name} {final.name[:12]} is being made by another run: waiting for it")
+            say(f"{stage} {key[:12]} is being made by another run: waiting for it")
             lock.acquire()
         try:
             yield
         finally:
             lock.release()
 
-    def _commit(self, incomplete: Path, final: Path, record: dict[str, Any]) -> dict[str, Any]:
-        """Hash the outputs, write the record last, rename the folder in."""
+    def _clear(self, stage: str, key: str) -> None:
+        """Make room for a stage that is made again."""
+        shutil.rmtree(self.folder(stage, key))
+
+    def _made(self, incomplete: Path, inputs: dict[str, Artifact]) -> dict[str, Any] | None:
+        """The record of work that is done and not committed yet, if any."""
+        return None
+
+    def _seal(self, incomplete: Path, record: dict[str, Any]) -> dict[str, Any]:
+        """Drop the checkpoints, hash the outputs, write the record last; returns it."""
         shutil.rmtree(incomplete / WORK, ignore_errors=True)
         outputs = {}
         for path in sorted(p for p in incomplete.rglob("*") if p.is_file()):
@@ -268,7 +324,14 @@ class Store:
                 fsync(path)
         record = {**record, "outputs": outputs}
         write_atomic(incomplete / "record.json", json.dumps(record, indent=1, sort_keys=True).encode())
-        os.replace(incomplete, final)
+        return record
+
+    def _commit(
+        self, stage: str, key: str, record: dict[str, Any], standing: str, say: Callable[[str], None]
+    ) -> dict[str, Any]:
+        """Bring in what is made and sealed, at once; the record that stands then."""
+        final = self.folder(stage, key)
+        os.replace(self.unfinished(stage, key), final)
         fsync(final.parent)
         return record
 

@@ -18,7 +18,7 @@ from facegan.errors import UserError
 from facegan.gans.networks.base import Generator
 from facegan.gans.networks.io import load_generator, to_pixels
 from facegan.images import encode_png
-from facegan.store import Store, verify, write_atomic
+from facegan.store import Store, write_atomic
 
 
 @torch.no_grad()
@@ -83,14 +83,13 @@ def regenerate(source: Path, image_id: str, out: Path, store: Store) -> bool:
     row = next(iter(matches.values()))
     if row["source"] != "synthetic":
         raise UserError(f"{row['image_id'][:12]} is a real photo: it was not generated", fix="give a synthetic row")
-    folder = store.folder("train_gan", row["generator"])
-    record, reason = verify(folder)
-    if record is None:
+    hit, reason = store.lookup("train_gan", row["generator"], {})
+    if hit is None:
         raise UserError(
-            f"its generator {row['generator'][:12]} is not whole in {store.root} ({reason})",
+            f"its generator {row['generator'][:12]} is not whole in {store.place} ({reason})",
             fix="give the --workdir of the run that made it, or run that recipe again",
         )
-    torch.set_num_threads(int(record["threads"]))
-    data = redraw(load_generator(folder)[0], row["latent"])
+    torch.set_num_threads(int(hit.record["threads"]))
+    data = redraw(load_generator(store.fetch(hit))[0], row["latent"])
     write_atomic(out, data)
     return manifest.row(data)["image_id"] == row["image_id"]

@@ -10,22 +10,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from facegan.config import Recipe
+from facegan.config import Recipe, Runtime
 from facegan.errors import ConfigError, UserError
-from facegan.graph import Node, last_stage
+from facegan.graph import Node, last_stage, store_at
 from facegan.store import Artifact, Store, disk_error, file_sha256, point, write_atomic
 
+HERE = Runtime()  # stages stay in the working directory
 RESULTS = "results.json"  # in reports/ it is the whole answer, with stages and paths
 
 
 def store_of(workdir: Path) -> Store:
-    """The store of a working directory; makes nothing."""
+    """The local store of a working directory; makes nothing."""
     return Store(workdir / "data" / "store")
 
 
-def open_store(workdir: Path) -> Store:
-    """The store of a working directory, made where it is not: for its owner alone, since it holds faces."""
-    store = store_of(workdir)
+def open_store(workdir: Path, runtime: Runtime = HERE) -> Store:
+    """The store of a run, its folder made where it is not: for its owner alone, since it holds faces."""
+    store = store_at(workdir, runtime)
     try:
         store.root.parent.mkdir(parents=True, exist_ok=True)
         store.root.mkdir(mode=0o700, exist_ok=True)
@@ -46,6 +47,7 @@ def finish(recipe: Recipe, nodes: list[Node], artifacts: list[Artifact], workdir
     """Hand out what a run of `nodes` made: the report into reports/, `latest` to it, and the answer."""
     stages = stage_rows(nodes, artifacts)
     if nodes[-1].stage == last_stage(recipe):
+        store_at(workdir, recipe.runtime).fetch(artifacts[-1])
         page, answer = export(recipe, artifacts[-1], stages, workdir)
         return Finished(answer, page)
     return Finished(partial(recipe, stages), None)

@@ -57,12 +57,12 @@ def plan(
     workdir: WorkdirOpt = Path("."),
 ) -> None:
     """Show what is cached, stale or to run, and why; time and disk to expect. Runs nothing."""
+    from facegan.graph import store_at
     from flows import tables
-    from flows.answer import store_of
     from flows.planning import plan
 
     loaded, nodes, workdir = _load(recipe, sets, until, workdir)
-    tables.show_plan(loaded, plan(nodes, store_of(workdir)), workdir)
+    tables.show_plan(loaded, plan(nodes, store_at(workdir, loaded.runtime)), workdir)
 
 
 @main.command("list")
@@ -89,13 +89,15 @@ def regenerate(
     ] = None,
 ) -> None:
     """Make one synthetic image again, bit for bit, from its row of a manifest."""
+    from facegan.remote.store import around
     from facegan.store import Store
     from flows.answer import store_of
 
     if not manifest.exists():
         raise ConfigError(f"there is no manifest '{manifest}'", fix="give a stage's folder or its manifest/ folder")
     above = (p for p in manifest.absolute().parents if p.name == "store" and p.parent.name == "data")
-    store = store_of(workdir) if workdir else Store(next(above, Path("data/store")))
+    local = store_of(workdir) if workdir else Store(next(above, Path("data/store")))
+    store = around(manifest) or local
     from facegan.synthesis import regenerate
 
     same = regenerate(manifest, image_id, out, store)
@@ -126,7 +128,7 @@ def _run(
     recipe, nodes, workdir = _load(name, sets, until, workdir)
     if json_to is not None:
         answer.check_writable(json_to)
-    store = answer.open_store(workdir)
+    store = answer.open_store(workdir, recipe.runtime)
 
     def say(text: str) -> None:
         if log_json:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from facegan.errors import ConfigError
 from facegan.garbage import collect, find
+from facegan.remote.store import remotes
 from facegan.reporting.sections import size
 from flows.answer import store_of
 from flows.erasing import table
@@ -22,6 +23,7 @@ def collect_garbage(workdir: Path, keep: int, days: float, yes: bool) -> list[st
         lines = table(found.targets)
         total = sum(target.size_bytes for target in found.targets)
         freed = collect(found) if yes else 0
+    lines += [f"{url} was not looked at: other machines may need what lies there" for url in remotes(workdir).values()]
     lines.append(f"{found.kept} folders of the store stay, {size(found.kept_bytes)}: {_why(keep, days, found.young)}")
     if yes:
         return [*lines, f"freed {size(freed)}: {len(found.targets)} folders and {len(found.locks)} lock files removed"]

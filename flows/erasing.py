@@ -8,13 +8,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from facegan.erasing import beyond, erase
-from facegan.errors import ConfigError
+from facegan.errors import ConfigError, UserError
 from facegan.forgetting import OUTSIDE, Target, find, known
 from facegan.forgotten import LIST, copies
+from facegan.remote.bucket import Bucket
+from facegan.remote.store import remotes
 from facegan.reporting.sections import size
 from flows.answer import store_of
 
 ALIKE = 0.8
+_EMPTY = (
+    "delete all that lies there (`aws s3 rm --recursive`; older versions too, where the bucket keeps them), then give "
+    "this again; runs make anew what they need"
+)
 
 
 def forget_person(identity: str, workdir: Path, also: Sequence[Path], yes: bool) -> list[str]:
@@ -25,10 +31,16 @@ def forget_person(identity: str, workdir: Path, also: Sequence[Path], yes: bool)
         raise ConfigError(f"--also {missing[0]}: there is nothing", fix="give the folder of an import or export")
     outside = sorted({*copies(workdir), *(path.expanduser().absolute() for path in also)})
     with store_of(workdir).alone() if yes else contextlib.nullcontext():
+        buckets = remotes(workdir).values()
+        full = [url for url in buckets if Bucket(url).entries("")]
+        if full and yes:
+            raise UserError(
+                f"stages that may show them lie at {full[0]}, where this command does not erase", fix=_EMPTY
+            )
         names, alike = named(identity, known(workdir, outside))
         found = find(names, workdir, outside)
         theirs = [target for target in found.targets if target.what != "history" and not target.unfinished]
-        if not theirs:
+        if not theirs and not buckets:
             found.targets = []
         told = table(found.targets)
         if yes:
@@ -36,6 +48,7 @@ def forget_person(identity: str, workdir: Path, also: Sequence[Path], yes: bool)
     counts = f"{found.photos_of_theirs} photos in the store, {found.synthetic} synthetic images that descend from them"
     lines = [f"{', '.join(sorted(found.names))}: {counts}"]
     lines += told or ["nothing here holds them, or descends from them"]
+    lines += [f"{url} may hold them: it has to be emptied before --yes" for url in full]
     if alike:
         lines.append(f"others with a similar name are kept: {', '.join(alike)}")
     if yes:

@@ -48,7 +48,7 @@ def _planned(item: Node, hit: Artifact | None, why: str, store: Store, records: 
     seconds = None if near is None else float(near["duration_s"])
     size = None if near is None else sum(int(entry["bytes"]) for entry in near["outputs"].values())
     folder = store.folder(item.stage, item.key)
-    unfinished = folder.with_name(f"{item.key}.incomplete") / WORK
+    unfinished = store.unfinished(item.stage, item.key) / WORK
     if unfinished.is_dir() and any(unfinished.iterdir()):
         return Planned(item, "partly done", "goes on from its last checkpoint", seconds, size)
     if folder.exists():
@@ -61,7 +61,7 @@ def _planned(item: Node, hit: Artifact | None, why: str, store: Store, records: 
 
 def records_of(store: Store, stage: str) -> list[dict[str, Any]]:
     """The readable records of a stage, newest first, one of each config."""
-    folder = store.root / stage
+    folder = store.finished / stage
     paths = [path for path in folder.glob("*/record.json") if not path.parent.name.endswith(".incomplete")]
     records: dict[str, dict[str, Any]] = {}
     for path in sorted(paths, key=lambda path: (path.stat().st_mtime, path), reverse=True):

@@ -28,7 +28,7 @@ def check_room(nodes: list[Node], store: Store, runtime: Runtime) -> str:
     `runtime.jobs` stages work side by side, with checkpoints and shards that go when they end. Raises UserError where
     what is known does not fit: the sizes of similar stages that ran here and, of synthetic images, number and side.
     """
-    todo = {item.key: item for item in nodes if not (store.folder(item.stage, item.key) / "record.json").is_file()}
+    todo = {item.key: item for item in nodes if not store.has(item.stage, item.key)}
     records = {stage: records_of(store, stage) for stage in {item.stage for item in todo.values()}}
     sizes: dict[str, int | None] = {}
     for item in todo.values():
@@ -36,7 +36,8 @@ def check_room(nodes: list[Node], store: Store, runtime: Runtime) -> str:
     factor = {**dict.fromkeys(TRAINED, IN_WORK), "synthesize": 1}  # its shards hold all that comes of them
     working = sorted((factor.get(item.stage, 0) * (sizes[key] or 0) for key, item in todo.items()), reverse=True)
     jobs = runtime.jobs or min(2, cores())
-    known = sum(count or 0 for count in sizes.values()) + sum(working[:jobs])
+    written = sorted((count or 0 for count in sizes.values()), reverse=True)
+    known = sum(written if store.keeps else written[:jobs]) + sum(working[:jobs])
     free, unknown = shutil.disk_usage(store.root).free, list(sizes.values()).count(None)
     if known * SAFETY > free:
         raise UserError(

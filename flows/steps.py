@@ -64,7 +64,8 @@ class Step:
         artifact = self.steps.make(self, inputs)
         if artifact.state != "cached":
             return artifact
-        return Completed(name="Cached", message=f"verified in {artifact.path}", data=artifact)
+        where = f"{self.steps.store.place}/{artifact.stage}/{artifact.fingerprint}"
+        return Completed(name="Cached", message=f"verified in {where}", data=artifact)
 
 
 class Steps:
@@ -73,7 +74,7 @@ class Steps:
     def __init__(self, recipe: Recipe, workdir: str, until: str | None) -> None:
         self.recipe, self.workdir = settled(recipe), Path(workdir).expanduser().absolute()
         self.until = until
-        self.store = open_store(self.workdir)
+        self.store = open_store(self.workdir, self.recipe.runtime)
         self.nodes: list[graph.Node] = []
         self._held = ExitStack()
         self._futures: dict[int, PrefectFuture[Artifact]] = {}  # by place in `nodes`

@@ -114,6 +114,8 @@ def _finished(wanted: list[Node], nodes: list[Node], store: Store, recipe: Recip
                 fix="`facegan run` with the same recipe and options, then give this again",
             )
         done[item.key] = artifact
+    for key in {n.key for item in wanted for n in (item, *item.needs.values())}:
+        store.fetch(done[key])
     return done
 
 

@@ -27,7 +27,7 @@ from facegan.models.challenger import Challenger, Judges, challenger, entries, j
 from facegan.models.judging import Gate, Judgement, Scale, judge
 from facegan.models.registry import CARD, ONNX, PEOPLE, SPEC, WEIGHTS, Looks, Models
 from facegan.models.thresholds import operating_points
-from facegan.store import Store, commit, file_sha256, package_versions, write_atomic
+from facegan.store import commit, file_sha256, package_versions, write_atomic
 from facegan.training import device_of
 
 REAL_FACES = 32  # on which the ONNX file is compared
@@ -62,7 +62,7 @@ def promote(
     """
     if force is not None and not force.strip():
         raise ConfigError("--force needs a reason", fix="it is put down in the history: say why")
-    store, models = Store(workdir / "data" / "store"), Models(workdir)
+    store, models = graph.store_at(workdir, recipe.runtime), Models(workdir)
     with store.in_use(say), models.locked():
         nodes = graph.build(recipe, Forgotten.read(workdir)) if nodes is None else nodes
         mine = challenger(recipe, arm, list(nodes), store)

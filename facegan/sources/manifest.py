@@ -46,7 +46,7 @@ class Manifest(SourceConfig):
 
     def rows(self) -> Iterator[SourceImage]:
         """See SourceConfig. Rows of people who do not exist go to the quarantine."""
-        tables = [Table(part) for part in manifest.parts(Path(self.root).expanduser())]
+        tables = [Table(part) for part in manifest.local_parts(Path(self.root).expanduser())]
         for table in tables:
             manifest.check_schema(table.schema, table.path)
         by_name = all_named_once(tables, ["image"] * len(tables))

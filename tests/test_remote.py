@@ -1,0 +1,60 @@
+"""What of object storage needs no server: the option, what is imported, what is said where s3fs is missing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from drawn import pick, tiny
+from pydantic import ValidationError
+
+from facegan import graph
+from facegan.config import Runtime
+from facegan.errors import UserError
+from facegan.remote import parts
+from facegan.remote.bucket import Bucket
+from facegan.remote.store import RemoteStore, around, remotes
+from facegan.store import Store
+
+
+@pytest.mark.parametrize("url", ["s3://faces", "s3://faces/a", "s3://my.faces-1/team/a_b=c.d"])
+def test_a_store_is_named_by_its_url_and_changes_no_fingerprint(url: str, faces: Path, tmp_path: Path) -> None:
+    plain, remote = tiny(faces), tiny(faces, runtime={"store": url})
+    assert [n.key for n in graph.build(plain)] == [n.key for n in graph.build(remote)]
+    assert type(graph.store_at(tmp_path, plain.runtime)) is Store
+    store = graph.store_at(tmp_path, remote.runtime)
+    assert isinstance(store, RemoteStore) and store.place == url and not list(tmp_path.iterdir())
+    assert (
+        store.bucket.path("a/b") == f"{url}/a/b" and f"s3://{store.bucket.bucket}/{store.bucket.key('x')}" == f"{url}/x"
+    )
+
+
+@pytest.mark.parametrize(
+    "url", ["", "faces", "s3:/faces", "s3://key:secret@faces/a", "s3://faces/a?x=1", "s3://faces/../a", "gs://faces"]
+)
+def test_a_url_that_is_none_or_holds_a_secret_is_refused(url: str) -> None:
+    with pytest.raises(ValidationError, match=r"runtime\.|store"):
+        Runtime(store=url)
+
+
+def test_the_local_path_imports_nothing_of_it(faces: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, facegan.manifest, facegan.graph, facegan.workers, flows.answer, flows.planning\n"
+        "print([m for m in ('s3fs', 'botocore', 'aiohttp') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout == "[]\n"
+
+
+def test_without_s3fs_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(UserError, match=r"pip install 'facegan\[s3\]'"):
+        Bucket("s3://faces/a").read("x")
+
+
+def test_a_local_store_points_nowhere(faces: Path, shared: object, tmp_path: Path) -> None:
+    recipe = tiny(faces)
+    folder = shared.make(pick(graph.build(recipe), "prepare")).path  # type: ignore[attr-defined]
+    assert parts.pointed(folder) == [] and around(folder) is None and remotes(tmp_path) == {}
