@@ -177,15 +177,15 @@ def test_landmarks_go_where_prepare_puts_the_face(lab: Lab, tmp_path: Path) -> N
     pixels = np.full((100, 160), 255, np.uint8)
     for x, y in np.reshape(points, (5, 2)).astype(int):
         pixels[y - 2 : y + 2, x - 2 : x + 2] = 0
-    lines = []
+    faces, lines = tmp_path / "faces", []
     for person in range(6):
         for shot in range(2):
-            (tmp_path / f"p{person}").mkdir(exist_ok=True)
+            (faces / f"p{person}").mkdir(parents=True, exist_ok=True)
             noisy = np.clip(pixels.astype(int) + person * 2 + shot, 0, 255).astype(np.uint8)
-            Image.fromarray(noisy).save(tmp_path / f"p{person}" / f"{shot}.png")
+            Image.fromarray(noisy).save(faces / f"p{person}" / f"{shot}.png")
             lines.append(json.dumps({"file_name": f"p{person}/{shot}.png", "landmarks": points}))
-    (tmp_path / "metadata.jsonl").write_text("\n".join(lines))
-    made = prepared(lab, SOURCES.get("folder")(root=str(tmp_path)))
+    (faces / "metadata.jsonl").write_text("\n".join(lines))
+    made = prepared(lab, SOURCES.get("folder")(root=str(faces)))
     row = next(manifest.iterate(made.path))
     x, y = np.reshape(row["landmarks"], (5, 2)).T
     assert np.allclose(x, (np.array(points[::2]) - 30) * SIZE_PX / 100) and np.allclose(

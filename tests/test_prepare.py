@@ -128,6 +128,12 @@ def test_a_source_that_changes_between_planning_and_reading_is_said(
     assert again.key != planned.key and lab.make(again).state == "ran"
 
 
+def test_a_working_directory_inside_the_faces_is_said(faces: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(faces, tmp_path / "faces"))
+    with pytest.raises(UserError, match="give a --workdir outside"):
+        prepared(Lab(root / "data" / "store"), root)
+
+
 def test_the_bound_on_megapixels_is_an_option(lab: Lab, faces: Path, tmp_path: Path) -> None:
     root = shutil.copytree(faces, tmp_path / "root")
     (root / "p00" / "large.png").write_bytes(saved(Image.new("L", (200, 200)), "PNG"))

@@ -52,7 +52,7 @@ def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: P
     shown = rejected.Rejected()
     digests: dict[str, str] = {}
     readable = list(_read(sources, options, bad, shown, digests, context))
-    _check_unchanged(options, listed, digests, context.raw.get("source"))
+    _check_unchanged(options, listed, digests, context.raw.get("source"), out)
     readable.sort(key=quarantine.by_person)  # sources list images as they are quick to read
     counts = Counter(row["identity"] for row in readable)
     held = {item.identity for item in sources if item.side == "test"}  # by the source's own protocol
@@ -137,13 +137,19 @@ def _read(
         context.say(f"{decoded.found} of {len(sources)} images had been decoded before")
 
 
-def _check_unchanged(options: Prepare, listed: list[SourceImage], digests: dict[str, str], planned: str | None) -> None:
+def _check_unchanged(
+    options: Prepare, listed: list[SourceImage], digests: dict[str, str], planned: str | None, out: Path
+) -> None:
     """Raise UserError where what was read is not what the run was planned for: photos came, went or were written."""
+    root = getattr(options.source, "root", None)
+    within = root is not None and out.resolve().is_relative_to(Path(root).expanduser().resolve())
     found = sorted(entry(item, digests.get(item.relative)) for item in listed)
     if planned is not None and options.source.fingerprint(found) != planned:
         raise UserError(
-            f"{getattr(options.source, 'root', options.source.kind)} has changed since this run began",
-            fix="give the same command again when no more files are being copied there",
+            f"{root or options.source.kind} has changed since this run began",
+            fix="what the run writes lies in it: give a --workdir outside"
+            if within
+            else "give the same command again when no more files are being copied there",
         )
 
 
