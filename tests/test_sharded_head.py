@@ -6,6 +6,7 @@ Several ranks are in tests/integration/test_sharded_head.py.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -139,7 +140,7 @@ def test_first_rows_are_those_of_the_whole(
         whole = nn.init.normal_(torch.empty(count, width), std=0.3)
         for cuts in ((0, count), (0, count // 3, count // 2, count)):
             found = []
-            for start, stop in zip(cuts, cuts[1:], strict=False):
+            for start, stop in pairwise(cuts):
                 torch.manual_seed(3)
                 found.append(normal_rows(count, width, 0.3, slice(start, stop)))
             assert torch.equal(torch.cat(found), whole)
