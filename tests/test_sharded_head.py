@@ -26,6 +26,7 @@ from facegan.errors import UserError
 from facegan.events import Context, Event
 from facegan.heads import HEADS, HeadConfig, _centres
 from facegan.heads._centres import Centres, normal_rows
+from facegan.heads._networks import CosineHead
 from facegan.heads._sharded import ShardedHead, random_bits
 from facegan.mixing import Heads
 from facegan.stages import train_recognizer
@@ -92,6 +93,23 @@ def test_a_sampled_loss_by_hand() -> None:
     image = torch.tensor([[0.5, math.sin(math.pi / 3)]], dtype=torch.float64)
     own, other = math.exp(2 * (0.5 - 0.1)), math.exp(2 * math.sin(math.pi / 3))
     assert head(image, label, 0, draw).item() == pytest.approx(-math.log(own / (own + other)), rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_sampled_head_learns_a_separable_toy(kind: str) -> None:
+    torch.manual_seed(0)
+    head = ShardedHead(HEADS.get(kind)(), 40, 8, 0.3)
+    people, label, net = torch.randn(40, 16), torch.arange(200) % 40, nn.Linear(16, 8)
+    img = people[label] + 0.1 * torch.randn(200, 16)
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.05)
+    for step in range(120):
+        rows = torch.randperm(200)[:8]
+        optimizer.zero_grad()
+        (head(net(img[rows]), label[rows], 0, step) / 8).backward()
+        optimizer.step()
+        head.centres.update(0.05, 0.0)
+    cos = F.normalize(net(img)) @ F.normalize(head.centres.value).T
+    assert (cos.argmax(1) == label).float().mean() > 0.95
 
 
 def test_the_sample_holds_its_rate_and_always_the_batchs_people() -> None:
@@ -172,15 +190,32 @@ def test_each_row_is_trained_as_adamw_would_it_alone(monkeypatch: pytest.MonkeyP
     assert torch.equal(value, centres.value)
 
 
-def test_a_head_of_another_kind_is_refused() -> None:
-    class Triplet(HeadConfig):
-        kind: Literal["triplet"] = "triplet"
+class LearnedScale(CosineHead):
+    """A head with a parameter of its own."""
+
+    def __init__(self, num_classes: int, embedding_dim: int, s: float) -> None:
+        super().__init__(num_classes, embedding_dim, s)
+        self.scale = nn.Parameter(torch.ones(()))
+
+
+class Doubled(CosineHead):
+    """A head with a forward of its own."""
+
+    def forward(self, embedding: Tensor, label: Tensor) -> Tensor:
+        return 2 * super().forward(embedding, label)
+
+
+@pytest.mark.parametrize("make_head", [lambda *size: nn.Linear(size[1], size[0]), LearnedScale, Doubled])
+def test_a_head_of_another_kind_is_refused(make_head: Any) -> None:
+    class Own(HeadConfig):
+        kind: Literal["own"] = "own"
 
         def build(self, num_classes: int, embedding_dim: int) -> nn.Module:
-            return nn.Linear(embedding_dim, num_classes)
+            module: nn.Module = make_head(num_classes, embedding_dim, 8.0)
+            return module
 
-    with pytest.raises(UserError, match="head 'triplet' cannot be shared out") as error:
-        ShardedHead(Triplet(), 5, 8, 1.0)
+    with pytest.raises(UserError, match="head 'own' cannot be shared out") as error:
+        ShardedHead(Own(), 5, 8, 1.0)
     assert "train_recognizer.sharded" in error.value.fix
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", "1000000")  # of the ranks: glibc hands freed tensors back at once
 
 import argparse
 import contextlib

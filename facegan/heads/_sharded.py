@@ -22,16 +22,18 @@ GOLDEN, MIX_1, MIX_2 = (value - 2**64 for value in (0x9E3779B97F4A7C15, 0xBF5847
 class ShardedHead(nn.Module):
     """The loss of a margin head, computed by all ranks together from the classes that each of them holds.
 
-    Raises UserError for a head that is not scaled cosines with a margin on the own class (`CosineHead`).
+    Raises UserError for a head that is not scaled cosines with a margin on the own class: one that is no `CosineHead`,
+    or has another forward or parameters beside the centres.
     """
 
     def __init__(self, config: HeadConfig, num_classes: int, embedding_dim: int, sample_rate: float) -> None:
         super().__init__()
         with torch.device("meta"):  # its centres take no memory
             head = config.build(num_classes, embedding_dim)
-        if not isinstance(head, CosineHead):
+        plain = isinstance(head, CosineHead) and type(head).forward is CosineHead.forward
+        if not plain or [name for name, _ in head.named_parameters()] != ["weight"]:
             raise UserError(
-                f"head '{config.kind}' cannot be shared out: it is no CosineHead (facegan/heads/_networks.py)",
+                f"head '{config.kind}' cannot be shared out: it is no plain CosineHead (facegan/heads/_networks.py)",
                 fix="leave out train_recognizer.sharded, or choose another head",
             )
         head.register_parameter("weight", None)
