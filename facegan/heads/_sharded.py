@@ -30,8 +30,8 @@ class ShardedHead(nn.Module):
         super().__init__()
         with torch.device("meta"):  # its centres take no memory
             head = config.build(num_classes, embedding_dim)
-        plain = isinstance(head, CosineHead) and type(head).forward is CosineHead.forward
-        if not plain or [name for name, _ in head.named_parameters()] != ["weight"]:
+        parameters = [name for name, _ in head.named_parameters()]
+        if not isinstance(head, CosineHead) or type(head).forward is not CosineHead.forward or parameters != ["weight"]:
             raise UserError(
                 f"head '{config.kind}' cannot be shared out: it is no plain CosineHead (facegan/heads/_networks.py)",
                 fix="leave out train_recognizer.sharded, or choose another head",
