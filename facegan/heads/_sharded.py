@@ -44,8 +44,9 @@ class ShardedHead(nn.Module):
         """This rank's share of the summed cross-entropy of a batch: the shares of all ranks, all equal, add up to it.
 
         `embedding` (n, D) float are this rank's, which come after `before` of other ranks'; `label` (N,) int64 are
-        those of all ranks; `draw` seeds the sample. All ranks call this together. Centres get the gradient of the
-        whole sum; embeddings get it times the number of ranks, since networks take the mean over the ranks.
+        those of all ranks; `draw` seeds the sample. All ranks call this together. The training loop goes back from the
+        share times the number of ranks: centres then get the gradient of the sum, and embeddings get it times the
+        number of ranks, since the network takes the mean of the ranks' gradients.
         """
         with torch.autocast(embedding.device.type, enabled=False):
             embedding = embedding.to(self.centres.value.dtype)
