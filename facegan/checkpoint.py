@@ -15,10 +15,15 @@ from facegan.errors import UserError
 from facegan.store import write_atomic
 
 KEEP = 2
+SHARDS = "shards"  # the key of a state under which the names of its shards stand, if it has any
 
 
 class Checkpoints:
-    """The checkpoints in a folder, named by the number of images seen (`nimg`)."""
+    """The checkpoints in a folder, named by the number of images seen (`nimg`).
+
+    A state that several processes hold together lies in shards beside it: all are written before the checkpoint that
+    names them, and with it they go.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -29,28 +34,70 @@ class Checkpoints:
         The file is the sha256 (32 bytes) of what follows, then torch's own format. A full disk raises
         UserError and leaves the previous checkpoint as it was.
         """
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        data = buffer.getbuffer()
-        write_atomic(self._path(nimg), hashlib.sha256(data).digest() + data)
+        _write(self._path(nimg), state)
         for stale in self._all()[:-KEEP]:
-            stale.unlink()
+            self._remove(stale)
+
+    def save_shard(self, nimg: int, name: str, state: dict[str, Any]) -> None:
+        """Write one shard of the checkpoint at `nimg`, which is to name it under SHARDS; in the same form."""
+        _write(self._shard(nimg, name), state)
 
     def load_latest(self) -> tuple[int, dict[str, Any]] | None:
-        """The newest checkpoint that is whole, as (nimg, state on the CPU); broken ones are deleted."""
+        """The newest checkpoint that is whole, shards and all, as (nimg, state on the CPU); broken ones are deleted."""
         for path in reversed(self._all()):
-            data = path.read_bytes()
-            if len(data) > 32 and hashlib.sha256(data[32:]).digest() == data[:32]:
-                state = torch.load(io.BytesIO(data[32:]), map_location="cpu", weights_only=True)
-                return int(path.stem.split("-")[1]), state
-            path.unlink()
+            nimg, state = _nimg(path), _read(path)
+            if state is not None and all(_is_whole(self._shard(nimg, name)) for name in state.get(SHARDS, ())):
+                return nimg, state
+            self._remove(path)
         return None
+
+    def load_shard(self, nimg: int, name: str) -> dict[str, Any]:
+        """A shard of a checkpoint that `load_latest` found; raises UserError where it has been broken since."""
+        if (state := _read(self._shard(nimg, name))) is None:
+            raise UserError(f"{self._shard(nimg, name)} has changed since it was checked", fix="run the command again")
+        return state
+
+    def _remove(self, path: Path) -> None:
+        path.unlink()  # first: what remains of a checkpoint half removed is no checkpoint
+        for shard in self.folder.glob(f"shard-{_nimg(path):012d}-*.pt"):
+            shard.unlink()
+
+    def _shard(self, nimg: int, name: str) -> Path:
+        return self.folder / f"shard-{nimg:012d}-{name}.pt"
 
     def _path(self, nimg: int) -> Path:
         return self.folder / f"checkpoint-{nimg:012d}.pt"
 
     def _all(self) -> list[Path]:
         return sorted(self.folder.glob("checkpoint-*.pt"))
+
+
+def _nimg(path: Path) -> int:
+    return int(path.stem.split("-")[1])
+
+
+def _write(path: Path, state: dict[str, Any]) -> None:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    data = buffer.getbuffer()
+    write_atomic(path, hashlib.sha256(data).digest() + data)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """What `_write` wrote, on the CPU; None where that is broken or not there."""
+    data = path.read_bytes() if path.exists() else b""
+    if len(data) <= 32 or hashlib.sha256(data[32:]).digest() != data[:32]:
+        return None
+    state: dict[str, Any] = torch.load(io.BytesIO(data[32:]), map_location="cpu", weights_only=True)
+    return state
+
+
+def _is_whole(path: Path) -> bool:
+    if not path.exists():
+        return False
+    with open(path, "rb") as file:
+        digest = file.read(32)
+        return hashlib.file_digest(file, "sha256").digest() == digest
 
 
 def save_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: str = "") -> None:

@@ -248,6 +248,14 @@ class Use(Frozen):
         return self
 
 
+class Sharded(Frozen):
+    """The class centres shared out over the ranks (Partial FC, An et al. 2022), for hundreds of thousands of people."""
+
+    sample_rate: float = Field(
+        1.0, gt=0, le=1, description="share of the centres that a step compares with and updates; 1: all, as without"
+    )
+
+
 class TrainRecognizer(Frozen):
     """A timm backbone, an embedding layer and a head, the same for every arm."""
 
@@ -259,6 +267,7 @@ class TrainRecognizer(Frozen):
     )
     embedding_dim: int = Field(128, ge=8, le=4096, description="numbers in an embedding")
     head: AnyHead = Field(default_factory=lambda: HEADS.get("cosface")(), description="classification head")
+    sharded: Sharded | None = unset(None, description="share the head's class centres out over the ranks; null: no")
     steps: int = Field(360, ge=1, description="optimizer steps, the same for every arm")
     batch_size: int = Field(32, ge=2, le=65536, description="images of each step")
     lr: float = Field(2e-3, gt=0, description="largest learning rate (AdamW)")

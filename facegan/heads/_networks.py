@@ -30,6 +30,11 @@ def moments(values: Tensor) -> tuple[Tensor, Tensor] | None:
     return (total / count).to(values.dtype), var.sqrt().to(values.dtype)
 
 
+def cosines(embedding: Tensor, centres: Tensor) -> Tensor:
+    """Cosines (N, C) of embeddings (N, D) and class centres (C, D); what CosineHead says of short embeddings holds."""
+    return F.linear(F.normalize(embedding, eps=1e-3), F.normalize(centres)).clamp(-1, 1)
+
+
 class CosineHead(nn.Module):
     """Softmax over scaled cosines, no margin (NormFace, Wang et al. 2017, with s fixed)."""
 
@@ -47,10 +52,14 @@ class CosineHead(nn.Module):
         """
         with torch.autocast(embedding.device.type, enabled=False):
             embedding = embedding.to(self.weight.dtype)
-            cos = F.linear(F.normalize(embedding, eps=1e-3), F.normalize(self.weight)).clamp(-1, 1)
-            own = cos.gather(1, label[:, None]).squeeze(1)  # N
-            own = self.margin(own, embedding.detach().norm(dim=1))
+            norm = embedding.detach().norm(dim=1)
+            self.observe(norm)
+            cos = cosines(embedding, self.weight)
+            own = self.margin(cos.gather(1, label[:, None]).squeeze(1), norm)  # N
             return self.s * cos.scatter(1, label[:, None], own[:, None])
+
+    def observe(self, norm: Tensor) -> None:
+        """See this rank's embeddings' lengths (N,) of a batch, before `margin` is called."""
 
     def margin(self, cos: Tensor, norm: Tensor) -> Tensor:
         """The own class's cosines (N,) and the embeddings' lengths (N,), no gradient -> harder cosines."""
@@ -103,17 +112,21 @@ class AdaFaceHead(CosineHead):
     def __init__(self, num_classes: int, embedding_dim: int, s: float, m: float, h: float, t_alpha: float) -> None:
         super().__init__(num_classes, embedding_dim, s)
         self.m, self.h, self.t_alpha = m, h, t_alpha
-        self.register_buffer("norm_mean", torch.zeros(()))
-        self.register_buffer("norm_std", torch.ones(()))
-        self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
+        # On the CPU also where the centres are left to others (facegan/heads/_sharded.py)
+        self.register_buffer("norm_mean", torch.zeros((), device="cpu"))
+        self.register_buffer("norm_std", torch.ones((), device="cpu"))
+        self.register_buffer("batches", torch.zeros((), dtype=torch.int64, device="cpu"))
 
-    def margin(self, cos: Tensor, norm: Tensor) -> Tensor:
+    def observe(self, norm: Tensor) -> None:
         norm = norm.clamp(1e-3, 100)
         if self.training and (batch := moments(norm)) is not None:
             self.batches.add_(1)
             weight = (1 / self.batches.to(norm.dtype)).clamp_min(self.t_alpha)
             self.norm_mean.lerp_(batch[0], weight)
             self.norm_std.lerp_(batch[1], weight)
+
+    def margin(self, cos: Tensor, norm: Tensor) -> Tensor:
+        norm = norm.clamp(1e-3, 100)
         z = (self.h * (norm - self.norm_mean) / (self.norm_std + 1e-3)).clamp(-1, 1)
         theta = (angle_of(cos) - self.m * z).clamp(0, math.pi)
         return torch.cos(theta) - (self.m * z + self.m)

@@ -80,13 +80,17 @@ def train(
         step, state = latest[0] // batch_size, latest[1]
         for name, part in parts.items():
             part.load_state_dict(state[name])
+        head.load_shards(checkpoints, latest[0], state)
         best, best_net = state["best"], state["best_net"]
         context.say(f"goes on from step {step} of {options.steps}")
     if first:
         cut_curve(curve.path, step * batch_size)
 
     # Train.
-    loss_of = ranks.parallel(Classifier(options, net, head), device)
+    if options.sharded:  # no rank's centres are a copy of another's
+        loss_of: nn.Module = Classifier(options, ranks.parallel(net, device), head)
+    else:
+        loss_of = ranks.parallel(Classifier(options, net, head), device)
     every = max(1, options.steps // options.evaluations)
     while step < options.steps:
         nimg = step * batch_size
@@ -94,12 +98,14 @@ def train(
         net.train()
         rows = batches.rows(step)
         pixels = augment(train.pixels[rows[mine]], subseed("augment", seed, nimg), before=mine.start)
+        lr = options.lr * cosine_lr(step, options.steps, options.warmup)
         for group in optimizer.param_groups:
-            group["lr"] = options.lr * cosine_lr(step, options.steps, options.warmup)
-        loss = loss_of(to_input(pixels, device), rows, mine)
+            group["lr"] = lr
+        loss = loss_of(to_input(pixels, device), rows, mine, subseed("sample", seed, nimg))
         optimizer.zero_grad(set_to_none=True)
         (loss * ranks.world_size()).backward()  # ranks take the mean of their gradients, but their losses add up
         optimizer.step()
+        head.update(lr, options.weight_decay)
         step += 1
 
         # Tell, score val people, save.
@@ -113,9 +119,11 @@ def train(
         check_finite(step * batch_size, values)
         if first:
             curve.add(step * batch_size, values)
-        if first and step % every == 0 and step < options.steps:
-            state = {name: part.state_dict() for name, part in parts.items()}
-            checkpoints.save(step * batch_size, {**state, "best": best, "best_net": best_net})
+        if step % every == 0 and step < options.steps:
+            shards = head.save_shards(checkpoints, step * batch_size)
+            if first:
+                state = {name: part.state_dict() for name, part in parts.items()}
+                checkpoints.save(step * batch_size, {**state, "best": best, "best_net": best_net, **shards})
 
     # Hand over: with the licences of all that the weights have learned from.
     if not first:
@@ -137,10 +145,10 @@ class Classifier(nn.Module):
         self.in_bfloat16 = options.precision == "bfloat16"
         self.net, self.head = torch.compile(net) if options.compile else net, head
 
-    def forward(self, img: torch.Tensor, rows: np.ndarray, part: slice) -> torch.Tensor:
+    def forward(self, img: torch.Tensor, rows: np.ndarray, part: slice, draw: int) -> torch.Tensor:
         with torch.autocast(img.device.type, torch.bfloat16, enabled=self.in_bfloat16):
             embedding = self.net(img)
-        loss: torch.Tensor = self.head(embedding.float(), rows, part)
+        loss: torch.Tensor = self.head(embedding.float(), rows, part, draw)
         return loss
 
 
