@@ -15,10 +15,10 @@ from facegan import manifest
 from facegan.config import Synthesize
 from facegan.errors import UserError
 from facegan.events import Context
+from facegan.seeds import subseed
 from facegan.shards import Desk, Span, Task, ahead
 from facegan.shots import pack, unpack
 from facegan.studio import Order, Shot, Studio
-from facegan.training import subseed
 
 
 @dataclass

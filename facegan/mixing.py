@@ -15,7 +15,8 @@ from facegan.config import TrainRecognizer, Use
 from facegan.heads._sharded import ShardedHead
 from facegan.images import ManifestImages
 from facegan.manifest import NEW
-from facegan.training import Sampler, subseed
+from facegan.seeds import subseed
+from facegan.training import Sampler
 
 GROUPS = ("real", "existing", "new")
 

@@ -17,8 +17,9 @@ import torch
 from facegan.augment import Augmenter
 from facegan.config import Augment
 from facegan.images import ManifestImages
+from facegan.seeds import subseed
 from facegan.stored import StoredPixels
-from facegan.training import Sampler, subseed
+from facegan.training import Sampler
 
 NORMALISED = np.arange(256, dtype=np.float32) / np.float32(127.5) - np.float32(1)  # as `embedder.to_input` does it
 

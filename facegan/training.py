@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -15,6 +14,7 @@ from torch import nn
 
 from facegan.config import Runtime
 from facegan.errors import UserError
+from facegan.seeds import subseed
 
 
 def device_of(runtime: Runtime) -> torch.device:
@@ -34,12 +34,6 @@ def threads_of(runtime: Runtime) -> int:
     """Threads of one stage: as configured, else the cores shared out over the stages that run side by side."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return runtime.threads or max(1, cores // (runtime.jobs or 2))
-
-
-def subseed(*parts: object) -> int:
-    """A 63-bit seed from sha256 of the parts: the same everywhere, independent for different parts."""
-    text = "/".join(str(part) for part in parts)
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 
 
 def reseed(seed: int, nimg: int) -> np.random.Generator:

@@ -14,8 +14,8 @@ from facegan.config import Recipe, Runtime
 from facegan.events import Event
 from facegan.graph import Node
 from facegan.images import encode_png
+from facegan.seeds import subseed
 from facegan.store import Artifact, Store
-from facegan.training import subseed
 
 RUNTIME = Runtime(device="cpu", jobs=1, threads=1, log_interval_s=1e-9)
 SIZE_PX = 32

@@ -19,7 +19,8 @@ from facegan.embedder import to_input
 from facegan.errors import UserError
 from facegan.images import ManifestImages
 from facegan.reader import Reader
-from facegan.training import Sampler, subseed
+from facegan.seeds import subseed
+from facegan.training import Sampler
 
 PEOPLE, SHOTS, SIZE = 5, 6, 24
 

@@ -27,6 +27,7 @@ from facegan.gans.networks.io import load_generator
 from facegan.identities import IDENTITIES
 from facegan.identities._proposal import Proposal
 from facegan.identities.mixture import Mixture
+from facegan.seeds import subseed
 from facegan.shards import Desk
 from facegan.shots import shoot, whole
 from facegan.stages import synthesize
@@ -34,7 +35,6 @@ from facegan.stages.synthesize import between, calibrate
 from facegan.store import Artifact, Store
 from facegan.studio import Order, Studio, robust_centre
 from facegan.synthesis import draw, latent_json, packed, redraw, regenerate, unpacked
-from facegan.training import subseed
 
 KINDS = sorted(GANS.load())
 MEMBERS = sorted(IDENTITIES.load())

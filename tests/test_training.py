@@ -14,6 +14,7 @@ from torch import nn
 
 from facegan.config import Runtime
 from facegan.errors import UserError
+from facegan.seeds import subseed
 from facegan.training import (
     Curve,
     Sampler,
@@ -22,7 +23,6 @@ from facegan.training import (
     device_of,
     reseed,
     step_size,
-    subseed,
     threads_of,
     update_ema,
 )

@@ -19,8 +19,8 @@ from facegan.errors import UserError
 from facegan.events import Context
 from facegan.images import alike, names_of, thumbnails, to_pixels
 from facegan.judges import judges_half
+from facegan.seeds import subseed
 from facegan.store import write_atomic
-from facegan.training import subseed
 
 NEAR_AMONG = 50_000  # images: the search among them is quadratic
 DUPLICATES = pa.schema(
@@ -91,11 +91,14 @@ class Faces:
         self.folders = folders
         tables = [manifest.read(folder, ["image_id", "identity", "source", "split", "license"]) for folder in folders]
         self.starts = np.cumsum([0, *(table.num_rows for table in tables)])
-        table = pa.concat_tables(tables).combine_chunks()
+        table = pa.concat_tables(tables)
+        del tables
         self.identity, self.split = names_of(table["identity"]), names_of(table["split"])
         self.license = names_of(table["license"])
         self.real = names_of(table["source"]) == "real"
-        coded = pc.dictionary_encode(table["image_id"].combine_chunks())
+        ids = table["image_id"]
+        del table
+        coded = pc.dictionary_encode(ids).combine_chunks()
         self.image_id, self.image = coded.dictionary, coded.indices.to_numpy()
 
     def of(self, folder: int) -> np.ndarray:

@@ -25,19 +25,10 @@ from facegan.gans.networks.objective import d_loss, diffaugment, g_loss, gradien
 from facegan.gans.networks.parts import WHOLE, Moment, Part, parts_of
 from facegan.images import KEEP_BYTES, ManifestImages
 from facegan.launch import launch
+from facegan.seeds import subseed
 from facegan.store import WORK, write_atomic
 from facegan.sync_norm import synchronised
-from facegan.training import (
-    Curve,
-    Sampler,
-    check_finite,
-    device_of,
-    reseed,
-    step_size,
-    subseed,
-    threads_of,
-    update_ema,
-)
+from facegan.training import Curve, Sampler, check_finite, device_of, reseed, step_size, threads_of, update_ema
 
 GRID_PEOPLE, GRID_VARIATIONS = 8, 6
 

@@ -22,9 +22,10 @@ from facegan.images import KEEP_BYTES, ManifestImages
 from facegan.launch import launch
 from facegan.metrics import eer, pair_scores
 from facegan.mixing import Batches, Heads, groups_of
+from facegan.seeds import subseed
 from facegan.store import WORK, write_atomic
 from facegan.sync_norm import synchronised
-from facegan.training import Curve, check_finite, cosine_lr, device_of, reseed, subseed, threads_of
+from facegan.training import Curve, check_finite, cosine_lr, device_of, reseed, threads_of
 
 
 def run(options: TrainRecognizer, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
