@@ -389,6 +389,12 @@ def test_people_held_back_judge_promotions_and_no_report_looks_at_them(
     assert len(reported) > 1 and len(judging) > 1
     assert reported | judging == test and not reported & judging
     assert judging <= held_back(test | {"folder/new"}, 0.8)  # a larger share takes none away, nor do people who come
+    results = json.loads((lab.stage(recipe, "benchmark").path / "results.json").read_bytes())
+    assert "0.5 of the test people are held back" in json.dumps(results)
+    with pytest.raises(UserError, match=r"no report of this run held back 0\.4"):
+        promote(variant(made[0], 4, benchmark={"held_back": 0.4}), made[1])
+    with pytest.raises(ValueError, match="set people of that one to test"):
+        variant(made[0], 4, benchmark={"held_back": 0.5, "benchmarks": [{"kind": "pairs", "file": "x.csv"}]})
     with pytest.raises(UserError, match="test people, 0 are left to measure on"):
         lab.stage(variant(made[0], 4, benchmark={"held_back": 0.999999}), "benchmark")
 

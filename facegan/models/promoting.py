@@ -27,7 +27,7 @@ from facegan.models.challenger import Challenger, Judges, challenger, entries, j
 from facegan.models.judging import Gate, Judgement, Scale, judge
 from facegan.models.registry import CARD, ONNX, PEOPLE, SPEC, WEIGHTS, Looks, Models
 from facegan.models.thresholds import operating_points
-from facegan.store import commit, file_sha256, package_versions, write_atomic
+from facegan.store import Store, commit, file_sha256, package_versions, write_atomic
 from facegan.training import device_of
 
 REAL_FACES = 32  # on which the ONNX file is compared
@@ -66,6 +66,7 @@ def promote(
     with store.in_use(say), models.locked():
         nodes = graph.build(recipe, Forgotten.read(workdir)) if nodes is None else nodes
         mine = challenger(recipe, arm, list(nodes), store)
+        _check_held_back(recipe, mine, nodes, store)
         champion = models.current()
         before = _version_of(models, mine)
         if before is not None and before == champion:
@@ -73,6 +74,18 @@ def promote(
         if force is None and (said := _said_before(models, before, champion, recipe)) is not None:
             return Decision("kept", str(before), champion, f"refused before, and nothing has changed: {said}")
         return _decide(models, mine, champion, before, force, say)
+
+
+def _check_held_back(recipe: Recipe, mine: Challenger, nodes: Sequence[Node], store: Store) -> None:
+    """Raise UserError where people are to be held back whom the run's report has looked at."""
+    reported = [
+        one for one in nodes if one.stage == "benchmark" and mine.node.key in {n.key for n in one.needs.values()}
+    ]
+    if recipe.benchmark.held_back and not any(store.has(one.stage, one.key) for one in reported):
+        raise UserError(
+            f"no report of this run held back {recipe.benchmark.held_back:g} of the test people",
+            fix="give `facegan run` the same benchmark.held_back first: those people judge whom no report has seen",
+        )
 
 
 def _version_of(models: Models, mine: Challenger) -> str | None:
@@ -85,7 +98,10 @@ def _said_before(models: Models, version: str | None, champion: str | None, reci
     asked = recipe.promotion.model_dump(mode="json")
     same = [line for line in models.history() if version is not None and line["version"] == version]
     last = same[-1] if same else {}
-    refused = last.get("event") == "refused" and last.get("before") == champion and last.get("asked") == asked
+    judges = last.get("judges", {}).get("held_back", 0.0) == recipe.benchmark.held_back
+    refused = (
+        last.get("event") == "refused" and last.get("before") == champion and last.get("asked") == asked and judges
+    )
     return str(last["why"]) if refused else None
 
 
@@ -264,7 +280,11 @@ def _remarks(
 ) -> Iterator[str]:  # fmt: skip
     """What must be said beside the figures."""
     times = f"{looks.seen} of them for the {_ordinal(looks.most + 1)} time" if looks.seen else "for the first time"
-    also = "they are held back, no report has looked at them" if share else "the run's report has looked at them too"
+    also = (
+        "they are held back: the run's report has not looked at them"
+        if share
+        else "the run's report has looked at them too"
+    )
     yield f"{looks.people} test people judged, {times} in this registry; {also}"
     if who.left_out:
         whose = champion or "that of its weights"

@@ -63,7 +63,9 @@ def _seen(test: ManifestImages, share: float) -> ManifestImages:
 
 def _faces(options: Benchmark, path: Path, test: ManifestImages, embedded: Embed) -> Faces:
     """The test images with their embeddings, and those that failed without."""
-    remarks = (MIRRORED,) if options.flip else ()
+    remarks: tuple[str, ...] = (MIRRORED,) if options.flip else ()
+    if options.held_back:
+        remarks += (f"{options.held_back:g} of the test people are held back for promotions and not among these",)
     embedding = (with_mirror(embedded) if options.flip else embedded)(test.pixels)
     left = pq.read_table(path / "quarantine.parquet").to_pylist() if (path / "quarantine.parquet").is_file() else []
     failed = [(item["identity"], item["file"]) for item in left if item["split"] == "test"]
