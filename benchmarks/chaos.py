@@ -39,6 +39,7 @@ MARK = "FACEGAN_CHAOS"
 PATIENCE_S = 180.0  # for a command to end, and for a moment to come
 DISK_BYTES = 200_000_000
 SETS = ("--set", "seeds=[0]")  # every stage is there, and an event takes no longer than it must
+OVER = "it was over"
 ALIVE = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING")
 
 
@@ -139,7 +140,7 @@ class World:
         return ", ".join(sorted({path.parent.name for path in found}))
 
 
-Strike = Callable[[World, subprocess.Popen[bytes], random.Random], str]
+Strike = Callable[[World, subprocess.Popen[bytes], random.Random], str | None]  # a fault, ''; None: it was over
 STRIKES: dict[str, Strike] = {}
 
 
@@ -161,16 +162,17 @@ def until(there: Callable[[], Any], process: subprocess.Popen[bytes] | None = No
     return found
 
 
-def kill_first(there: Callable[[], list[int]], process: subprocess.Popen[bytes]) -> str:
+def kill_first(there: Callable[[], list[int]], process: subprocess.Popen[bytes]) -> str | None:
     """Kill the first of those processes as soon as there is one."""
     for pid in until(there, process)[:1]:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    return ""
+            return ""
+    return None
 
 
 @strike("kill -9 of a stage's process")
-def kill_stage(world: World, process: subprocess.Popen[bytes], rng: random.Random) -> str:
+def kill_stage(world: World, process: subprocess.Popen[bytes], rng: random.Random) -> str | None:
     """The command tries once more by itself."""
     return kill_first(world.stages, process)
 
@@ -183,7 +185,7 @@ def kill_command(world: World, process: subprocess.Popen[bytes], rng: random.Ran
 
 
 @strike("kill -9 of the temporary Prefect server")
-def kill_server(world: World, process: subprocess.Popen[bytes], rng: random.Random) -> str:
+def kill_server(world: World, process: subprocess.Popen[bytes], rng: random.Random) -> str | None:
     """The command may end or go on; it may not hang."""
     return kill_first(world.servers, process)
 
@@ -301,8 +303,10 @@ def struck(world: World, kind: str, moment_s: float, rng: random.Random) -> Resu
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(moment_s)
         result.during = world.at_work()
-        if process.poll() is None:
-            result.faults += filter(None, [STRIKES[kind](world, process, rng)])
+        fault = STRIKES[kind](world, process, rng) if process.poll() is None else None
+        if fault is None:
+            result.during = OVER
+        result.faults += filter(None, [fault])
         code = process.wait(PATIENCE_S)
         result.ended = f"{code}" if code >= 0 else f"by {signal.Signals(-code).name}"
         result.faults += left_behind(world)

@@ -19,7 +19,6 @@ import contextlib
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -28,12 +27,26 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from chaos import ALIVE, PATIENCE_S, SETS, Result, World, differs, left_behind, table, undisturbed, until
+from chaos import (
+    ALIVE,
+    OVER,
+    PATIENCE_S,
+    SETS,
+    Result,
+    World,
+    differs,
+    kill_first,
+    left_behind,
+    table,
+    undisturbed,
+    until,
+)
 
+RUN = "kill -9 of the run's process"
 PARTS = {
     "kill -9 of the worker": "flows.worker",
     "kill -9 of the server": "flows.server",
-    "kill -9 of the run's process": "flows.flow_run",
+    RUN: "flows.flow_run",
     "kill -9 of a stage's process": "",
     "kill -9 of `facegan up`": "flows.cli up",
 }
@@ -64,7 +77,8 @@ class Service(World):
 
         from flows import address
 
-        found = until(lambda: address.of_up(self.work))
+        if not (found := until(lambda: address.of_up(self.work))):
+            raise TimeoutError("facegan up has no address")
         with temporary_settings({PREFECT_API_URL: found.api}), get_client(sync_client=True) as client:
             yield client
 
@@ -99,12 +113,13 @@ def event(world: Service, kind: str, moment_s: float, form: dict[str, Any], refe
     try:
         process = world.up()
         run = world.begin(form)
-        until(lambda: world.part("kill -9 of the run's process"))
+        until(lambda: world.part(RUN))
         time.sleep(moment_s)
         result.during = world.at_work()
-        for pid in until(lambda: world.part(kind), seconds=30)[:1]:
-            os.kill(pid, signal.SIGKILL)
-        if kind.endswith("`facegan up`"):
+        there = until(lambda: world.part(kind) if world.part(RUN) else True, seconds=30)
+        if there is True or kill_first(lambda: there, process) is None:
+            result.during = OVER
+        elif kind.endswith("`facegan up`"):
             process.wait(PATIENCE_S)
             if not until(lambda: not world.processes(), seconds=20):
                 result.faults.append(f"outlived facegan up: {list(world.processes().values())}"[:300])

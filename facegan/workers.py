@@ -56,7 +56,7 @@ class Workers:
         self._lock, self._guard, self._turns = threading.Lock(), threading.Lock(), _Turns()
         self._processes: set[Any] = set()
         self._stopped = False
-        start_server(runtime)
+        start_forkserver(runtime)
 
     def __enter__(self) -> Workers:
         return self
@@ -200,7 +200,7 @@ def resolve(runtime: Runtime, on_event: OnEvent = silent) -> Runtime:
     return runtime.model_copy(update={"threads": threads_of(runtime)})
 
 
-def start_server(runtime: Runtime) -> None:
+def start_forkserver(runtime: Runtime) -> None:
     """Start the process that children are forked from, once; it imports torch while this returns at once."""
     from multiprocessing import forkserver
 

@@ -9,6 +9,7 @@ import os
 import urllib.request
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
@@ -30,15 +31,17 @@ class Address:
         """The environment of a process that talks to it."""
         password = {"PREFECT_API_AUTH_STRING": self.auth} if self.auth else {}
         heartbeat = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S)}
-        return {"PREFECT_API_URL": self.api, **heartbeat, **password, **no_proxy()}
+        return {"PREFECT_API_URL": self.api, **heartbeat, **password, **no_proxy(urlsplit(self.api).hostname)}
 
 
-def no_proxy() -> dict[str, str]:
-    """The environment in which a proxy for the world outside (HTTP_PROXY) is not asked for this machine's servers."""
+def no_proxy(host: str | None = None) -> dict[str, str]:
+    """The environment in which a proxy for the world outside (HTTP_PROXY) is not asked for this machine and `host`."""
     known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
     if known.strip() == "*":
         return {}
-    names = dict.fromkeys([*filter(None, (name.strip() for name in known.split(","))), *LOOPBACK])
+    names = dict.fromkeys(
+        [*filter(None, (name.strip() for name in known.split(","))), *LOOPBACK, *filter(None, [host])]
+    )
     return dict.fromkeys(("no_proxy", "NO_PROXY"), ",".join(names))
 
 

@@ -154,7 +154,7 @@ def _run(
 
 def _flow(recipe: Recipe, workdir: Path, until: str | None, count: int, hits: int, log_json: bool) -> Finished:
     """Run the flow, on a Prefect server that is up or a temporary one, with something to see meanwhile."""
-    from facegan.workers import start_server
+    from facegan.workers import start_forkserver
     from flows.log import JsonLog
     from flows.scratch import temporary_files
     from flows.screen import Screen
@@ -165,7 +165,7 @@ def _flow(recipe: Recipe, workdir: Path, until: str | None, count: int, hits: in
         cached = f", {hits} of them cached" if hits else ""
         screen.line(f"recipe {recipe.name} in {workdir}: {count} stages{cached}; starting takes 10 to 30 s")
         if hits < count:
-            start_server(recipe.runtime)  # imports torch in the background while Prefect starts
+            start_forkserver(recipe.runtime)  # imports torch in the background while Prefect starts
         with prefect_server(workdir):
             from httpx import HTTPError
             from prefect.exceptions import CancelledRun

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
+AGAIN = "run it again: it goes on from the last checkpoint"
+ALIVE = ("PENDING", "RUNNING", "CANCELLING")
 PATIENCE_S = 2.0  # for what a stage said last to reach the database
 
 
@@ -16,26 +19,48 @@ def end_runs(client: SyncPrefectClient) -> None:
     from prefect.client.schemas.filters import FlowRunFilter
     from prefect.states import Crashed, State
 
-    text = "The command that ran this was killed. Given again, it goes on from the last checkpoint."
-    crashed: State[None] = Crashed(message=text)
-    alive = FlowRunFilter.model_validate(_state("PENDING", "RUNNING", "CANCELLING"))
+    crashed: State[None] = Crashed(message=f"the command that ran this was killed; {AGAIN}")
+    alive = FlowRunFilter.model_validate(_state(*ALIVE))
     while runs := client.read_flow_runs(flow_run_filter=alive):
         for run in runs:
             client.set_flow_run_state(run.id, crashed, force=True)
     end_tasks(client, 0)
 
 
+def mend(client: SyncPrefectClient, pool: str) -> None:
+    """End the runs of a work pool whose process is gone with the worker that was here before.
+
+    One that had not begun is started again, one at work is Crashed, one that was to be cancelled is Cancelled.
+    """
+    from prefect.client.schemas.filters import FlowRunFilter, WorkPoolFilter, WorkPoolFilterName
+    from prefect.client.schemas.objects import StateType
+    from prefect.states import Cancelled, Crashed, Scheduled, State
+
+    alive = FlowRunFilter.model_validate(_state(*ALIVE))
+    here = WorkPoolFilter(name=WorkPoolFilterName(any_=[pool]))
+    while runs := client.read_flow_runs(flow_run_filter=alive, work_pool_filter=here):
+        for run in runs:
+            state: State[None] = Crashed(message=f"its worker was stopped or killed; {AGAIN}")
+            if run.state and run.state.type == StateType.PENDING:
+                state = Scheduled()
+            elif run.state and run.state.type == StateType.CANCELLING:
+                state = Cancelled()
+            client.set_flow_run_state(run.id, state, force=True)
+    end_tasks(client)
+
+
 def end_tasks(client: SyncPrefectClient, patience_s: float = PATIENCE_S) -> None:
-    """End the stages of runs that are over: what they said last was lost with a process or a server."""
+    """End the stages of runs that are over by now: what they said last was lost with a process or a server."""
     from prefect.client.schemas.filters import FlowRunFilter, TaskRunFilter
     from prefect.states import Completed, Crashed, State
 
     alive = TaskRunFilter.model_validate(_state("RUNNING", "PENDING"))
     completed: State[None] = Completed(message="its run is completed")
     crashed: State[None] = Crashed(message="its run was stopped or killed")
-    until = time.monotonic() + patience_s
-    for over, state in ((_state("COMPLETED"), completed), (_state("FAILED", "CRASHED", "CANCELLED"), crashed)):
-        ended = FlowRunFilter.model_validate(over)
+    now = {"end_time": {"before_": datetime.now(UTC)}}  # others may be ending meanwhile, and have the same patience
+    for types, state in ((("COMPLETED",), completed), (("FAILED", "CRASHED", "CANCELLED"), crashed)):
+        ended = FlowRunFilter.model_validate(_state(*types) | now)
+        until = time.monotonic() + patience_s
         while tasks := client.read_task_runs(flow_run_filter=ended, task_run_filter=alive):
             if time.monotonic() < until:
                 time.sleep(0.2)

@@ -22,6 +22,11 @@ SOCKET = "/pymp-12345678/listener-12345678"  # what multiprocessing puts below a
 CACHES = {"MPLCONFIGDIR": "matplotlib", "TORCHINDUCTOR_CACHE_DIR": "torchinductor"}  # else in HOME and TMPDIR
 
 
+def caches(workdir: Path) -> dict[str, str]:
+    """Where libraries keep what they have compiled: where the user has put it, else in `workdir/data`."""
+    return {name: os.environ.get(name, str(workdir / "data" / folder)) for name, folder in CACHES.items()}
+
+
 @cache
 def scratch(workdir: Path) -> Path:
     """This process's own folder in `workdir/data/tmp`, gone with it; raises UserError where the disk is full."""
@@ -69,8 +74,7 @@ def temporary_files(workdir: Path) -> Iterator[None]:
 
     So nothing is left elsewhere; a cache that the user has put somewhere stays there.
     """
-    for name, folder in CACHES.items():
-        os.environ.setdefault(name, str(workdir / "data" / folder))
+    os.environ.update(caches(workdir))
     before = os.environ.get("TMPDIR")
     os.environ["TMPDIR"], tempfile.tempdir = _short(scratch(workdir)), None
     try:

@@ -31,7 +31,7 @@ from flows import address
 from flows.address import LOOPBACK, Address
 from flows.children import GRACE_S, Child
 from flows.flow_run import LOG_JSON, none_alive
-from flows.scratch import tidy
+from flows.scratch import caches, tidy
 from flows.server import HOSTS, listen, start_server, wait
 from flows.worker import READY, RUNS
 
@@ -241,14 +241,13 @@ class Up:
         """The user's environment without what would point Prefect elsewhere."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "PG")) and k != DATABASE}
         quiet = {name: os.environ[name] for name in ("PREFECT_SERVER_ANALYTICS_ENABLED",)}
-        workdir = self._options.workdir
         return {
             **kept,
             **quiet,
             **address.no_proxy(),
             "PREFECT_HOME": str(self._home),
             "PREFECT_API_URL": self._address.api,
-            "MPLCONFIGDIR": os.environ.get("MPLCONFIGDIR", str(workdir / "data" / "matplotlib")),
+            **caches(self._options.workdir),
         }
 
     def _server_env(self) -> dict[str, str]:

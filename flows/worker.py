@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import shutil
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from flows.address import HEARTBEAT_S
 from flows.children import GRACE_S, begin_child, log_to, tell
 from flows.flow_run import WORKER, none_alive, watcher
-from flows.mending import end_tasks
+from flows.mending import AGAIN, end_tasks, mend
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 READY = "ready"
 RUNS = "FACEGAN_RUNS"  # how many flow runs may work side by side
-AGAIN = "run it again: it goes on from the last checkpoint"
 ZOMBIES = "facegan: crash runs whose heartbeat stops"
 SILENCE_S = 6 * HEARTBEAT_S  # longer than a server takes to be back
 
@@ -49,6 +49,7 @@ def _work(pipe: Connection, home: Path, workdir: Path) -> None:
     until = time.monotonic() + GRACE_S + 2
     while not none_alive(home) and time.monotonic() < until:  # runs of a worker that was killed just now
         time.sleep(0.1)
+    from httpx import HTTPError
     from prefect.client.orchestration import get_client
     from prefect.workers.process import ProcessWorker, ProcessWorkerResult
 
@@ -60,10 +61,10 @@ def _work(pipe: Connection, home: Path, workdir: Path) -> None:
         apply(client, shipped(), workdir, reset=False)
         watch_heartbeats(client)
         watching.automation(client)
-        mend(client)
+        mend(client, POOL)
 
-    def tidy() -> None:
-        with get_client(sync_client=True) as client:
+    def end_lost_tasks() -> None:
+        with contextlib.suppress(HTTPError), get_client(sync_client=True) as client:
             end_tasks(client)
 
     worker = ProcessWorker(work_pool_name=POOL, name="facegan up", create_pool_if_not_found=False)
@@ -73,38 +74,14 @@ def _work(pipe: Connection, home: Path, workdir: Path) -> None:
         """Says how a run ended that could not say so itself: cancelled, or its process killed."""
         result = await run_process(flow_run, *rest, **more)
         state = (await worker.client.read_flow_run(flow_run.id)).state
-        await asyncio.to_thread(tidy)
         if state and (state.is_crashed() or state.is_cancelled()):
             watcher(str(flow_run.id)).ended(f"{flow_run.name}: {state.name}", state.message or "")
+        await asyncio.to_thread(end_lost_tasks)
         return result
 
     worker.run = run  # type: ignore[method-assign]
     tell(pipe, READY)
     asyncio.run(worker.start(printer=lambda *_: None))
-
-
-def mend(client: SyncPrefectClient) -> None:
-    """Runs whose process is gone with the worker that was here before: none stays `Running` for ever.
-
-    One that had not begun is started again, one at work is Crashed, one that was to be cancelled is Cancelled.
-    """
-    from prefect.client.schemas.filters import FlowRunFilter, WorkPoolFilter, WorkPoolFilterName
-    from prefect.client.schemas.objects import StateType
-    from prefect.states import Cancelled, Crashed, Scheduled, State
-
-    from flows.deployments import POOL
-
-    lost = FlowRunFilter.model_validate({"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}})
-    pool = WorkPoolFilter(name=WorkPoolFilterName(any_=[POOL]))
-    text = f"its worker was stopped or killed; {AGAIN}"
-    for run in client.read_flow_runs(flow_run_filter=lost, work_pool_filter=pool):
-        kind = run.state and run.state.type
-        if kind == StateType.PENDING:
-            state: State = Scheduled()
-        else:
-            state = Cancelled() if kind == StateType.CANCELLING else Crashed(message=text)
-        client.set_flow_run_state(run.id, state, force=True)
-    end_tasks(client)
 
 
 def watch_heartbeats(client: SyncPrefectClient) -> None:

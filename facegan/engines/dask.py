@@ -149,12 +149,16 @@ class _Cluster:
                 if done := [future for future in futures if future.status == "finished"]:
                     return name, self._taken(name, done[0])
                 if all(future.status in ("error", "cancelled") for future in futures):
-                    raise self._failure(name, futures) from None
+                    failure = self._failure(name, futures)
+                    raise failure from failure.__cause__
             for name in [name for name, at in self._late_at.items() if time.monotonic() > at]:
                 self._late(name)
             out = [one for futures in self._copies.values() for one in futures]
             pending = [one for one in out if one.status == "pending"]
             # One that was done when its worker died is "lost" until another worker has done it again.
+            if not pending:
+                time.sleep(0.1)
+                continue
             patience = LOOK_S if len(pending) == len(out) else 0.1
             with contextlib.suppress(Exception):  # what became of them is looked at above
                 wait(pending, timeout=patience, return_when="FIRST_COMPLETED")
@@ -183,7 +187,8 @@ class _Cluster:
         try:
             data: bytes = future.result(timeout=self.config.timeout_s)
         except Exception as error:
-            raise self._failure(name, [future], error) from None
+            failure = self._failure(name, [future], error)
+            raise failure from failure.__cause__
         del self._copies[name], self._tasks[name], self._late_at[name]  # a future that is dropped is let go of
         return data
 

@@ -109,11 +109,11 @@ def _read(
     aligner = Aligner(options.align) if options.align is not None else None
     decoded = Decoded(context.cache / decides(options) if context.cache is not None else None, context.say)
     for number, item in enumerate(sources, start=1):
-        entry = {"file": item.relative, "identity": item.identity}
+        named = {"file": item.relative, "identity": item.identity}
         try:
             data = item.read()
         except OSError as error:
-            bad.append({**entry, "reason": quarantine.reason(error)})
+            bad.append({**named, "reason": quarantine.reason(error)})
             data = None
         if data is not None:
             digests[item.relative] = sha256 = hashlib.sha256(data).hexdigest()
@@ -126,9 +126,9 @@ def _read(
             if outcome.reason is None:
                 facts = {"license": item.license, "group": item.group, "source_sha256": item.source_sha256 or sha256}
                 known = {"png": outcome.png, "landmarks": outcome.landmarks, "quality": outcome.quality}
-                yield {**entry, **facts, **known}
+                yield {**named, **facts, **known}
             else:
-                bad.append({**entry, "reason": outcome.reason})
+                bad.append({**named, "reason": outcome.reason})
                 if outcome.jpeg is not None:
                     shown.add(bad[-1], outcome.jpeg)
         context.progress(number, len(sources), "images")
