@@ -161,6 +161,13 @@ def test_every_reader_of_a_manifest_follows_the_pointer(server: Server, tmp_path
         manifest.local_parts(folder)
 
 
+def test_a_hit_is_pointed_to_before_anything_is_fetched(server: Server, tmp_path: Path) -> None:
+    make(store_in(tmp_path / "one"))
+    make(store_in(tmp_path / "other"), before=never)
+    for workdir in ("one", "other"):
+        assert manifest.summarise(store_in(tmp_path / workdir).folder("stage", KEY))["images"] == 30
+
+
 def test_a_stage_whose_input_is_another_by_now_is_made_again_in_its_place(server: Server, tmp_path: Path) -> None:
     store, said = store_in(tmp_path), list[str]()
     first = make(store, stage="first")
