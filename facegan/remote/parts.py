@@ -41,6 +41,13 @@ class RemotePart:
     def __str__(self) -> str:
         return f"{self.url}/{self.name}"
 
+    @property
+    def record(self) -> str:
+        """The URL of the record by which the stage counts as finished."""
+        return (
+            f"{self.url.rsplit('/', 2)[0]}/record.json"  # that of the part is <stage>/<fingerprint>/<attempt>/manifest
+        )
+
     def open(self) -> IO[bytes]:
         """The part to read from. Raises UserError where it is another by now or cannot be reached."""
         if not self.cache_bytes:
