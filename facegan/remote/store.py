@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from filelock import Timeout
+
 from facegan import manifest
 from facegan.errors import UserError
 from facegan.remote import parts
@@ -62,6 +64,19 @@ class RemoteStore(Store):
             private(self.finished)
             parts.write(self.root / REMOTES / digest(self.bucket.url)[:12], self.bucket.url.encode())
             yield
+
+    def lookup(self, stage: str, key: str, inputs: dict[str, Artifact]) -> tuple[Artifact | None, str]:
+        """As in a local store."""
+        hit, reason = super().lookup(stage, key, inputs)
+        if hit is not None and self.unfinished(stage, key).exists():
+            with contextlib.suppress(Timeout), self._lock(stage, key).acquire(timeout=0):  # else somebody is at it
+                self._tidy(stage, key)
+        return hit, reason
+
+    def _tidy(self, stage: str, key: str) -> None:
+        """What was made here, manifest and all, if its writer died after its record was in the bucket; or checkpoints
+        of work that another machine has finished meanwhile."""
+        shutil.rmtree(self.unfinished(stage, key), ignore_errors=True)
 
     def _find(self, stage: str, key: str, inputs: dict[str, Artifact]) -> tuple[Artifact | None, str, str]:
         """Verified by one listing: each output is there with its size and the ETag that its upload gave it. Where an

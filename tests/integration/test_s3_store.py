@@ -161,6 +161,26 @@ def test_every_reader_of_a_manifest_follows_the_pointer(server: Server, tmp_path
         manifest.local_parts(folder)
 
 
+@pytest.mark.parametrize("by", ["lookup", "produce"])
+def test_a_commit_that_dies_after_its_record_is_tidied_up_by_the_next_run(
+    by: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = store_in(tmp_path)
+
+    def dies(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(store, "_keep", dies)
+        make(store)
+    left = store.unfinished("stage", KEY)
+    assert (left / manifest.FOLDER).exists()
+    with store._turn("stage", KEY, print):
+        assert store.lookup("stage", KEY, {})[0] and left.exists()  # who holds the lock may be using it
+    hit = store.lookup("stage", KEY, {})[0] if by == "lookup" else make(store, before=never)
+    assert not left.exists() and (store.fetch(hit) / "data.bin").read_bytes() == b"made"
+
+
 def test_a_hit_is_pointed_to_before_anything_is_fetched(server: Server, tmp_path: Path) -> None:
     make(store_in(tmp_path / "one"))
     make(store_in(tmp_path / "other"), before=never)
