@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from facegan import manifest
 from facegan.embedder import MIRRORED, embed, load_embedder, with_mirror
 from facegan.errors import ConfigError, UserError
 from facegan.faces import Faces, faces
@@ -183,6 +184,21 @@ class Entry:
     file: str
     group: str | None
     read: Callable[[], bytes]
+
+
+def entries(path: Path, split: str | None = None, names: set[str] | None = None) -> Iterator[Entry]:
+    """The images of a manifest (of one split, of some people only, where given), in its order; a row group in memory.
+
+    A row without bytes gives none, which cannot be decoded. Raises UserError as `facegan.manifest.read`.
+    """
+
+    def reader(data: bytes) -> Callable[[], bytes]:
+        return lambda: data
+
+    for row in manifest.iterate(path, split, ["image", "identity", "group"]):
+        if names is None or row["identity"] in names:
+            image = row["image"]
+            yield Entry(row["identity"], image["path"] or "", row["group"], reader(image["bytes"] or b""))
 
 
 def embed_all(

@@ -215,6 +215,8 @@ def _telling(part: Path | RemotePart) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: text that is no UTF-8
         fix = "delete the stage's folder: the next run makes it again"
+        if isinstance(part, RemotePart):  # its size and ETag are those of the record: a lookup finds nothing wrong
+            fix = f"delete {part.record}: the next run makes the stage again"
         raise UserError(f"the manifest part {part} cannot be read: {error}", fix=fix) from error
 
 

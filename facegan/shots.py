@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import socket
 import threading
 from dataclasses import dataclass
@@ -16,14 +15,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from safetensors import safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from threadpoolctl import threadpool_limits
 
 from facegan.config import Runtime, Synthesize
 from facegan.embedder import load_embedder
 from facegan.errors import UserError
 from facegan.gans.networks.io import load_generator
-from facegan.store import canonical, package_versions
+from facegan.store import canonical, package_versions, write_atomic
 from facegan.studio import Order, Shot, Studio
 from facegan.training import device_of
 
@@ -133,11 +132,11 @@ def versions() -> dict[str, str]:
 
 
 def leave(studio: Studio, path: Path, inputs: dict[str, Path]) -> Job:
-    """Write a studio's basis to `path`, for other processes; what they are to be told."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    save_file(basis(studio), temporary)
-    os.replace(temporary, path)
+    """Write a studio's basis to `path`, for other processes; what they are to be told.
+
+    Raises UserError when the disk is full.
+    """
+    write_atomic(path, save(basis(studio)))
     return Job(
         generator=str(inputs["generator"].absolute()),
         guide=str(inputs["guide"].absolute()),

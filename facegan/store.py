@@ -253,6 +253,7 @@ class Store:
         with self.in_use(say), self._turn(stage, key, say):
             hit, reason, standing = self._find(stage, key, inputs)
             if hit is not None:
+                self._tidy(stage, key)
                 return hit
             if standing:
                 say(f"{stage} {key[:12]} is made again: {reason}")
@@ -292,9 +293,7 @@ class Store:
     @contextlib.contextmanager
     def _turn(self, stage: str, key: str, say: Callable[[str], None]) -> Iterator[None]:
         """An OS lock, released by death."""
-        path = self.root / stage / f"{key}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = FileLock(str(path), mode=0o600)
+        lock = self._lock(stage, key)
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -304,6 +303,15 @@ class Store:
             yield
         finally:
             lock.release()
+
+    def _lock(self, stage: str, key: str) -> FileLock:
+        """What who works on a stage in this working directory holds."""
+        path = self.root / stage / f"{key}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return FileLock(str(path), mode=0o600)
+
+    def _tidy(self, stage: str, key: str) -> None:
+        """Drop what a commit that was killed left behind; nothing here, where a rename is the commit."""
 
     def _clear(self, stage: str, key: str) -> None:
         """Make room for a stage that is made again."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from facegan import manifest
 from facegan.benchmarks import BENCHMARKS, BenchmarkConfig, score
 from facegan.config import AnyBenchmark, Runtime
 from facegan.errors import ConfigError, UserError
-from facegan.external import Asked, Entry, embed_all, external
+from facegan.external import Asked, Entry, embed_all, entries, external
 from facegan.pairs import naming, read_pairs
 from facegan.training import device_of
 from flows import tables, transfer
@@ -63,7 +63,7 @@ def is_manifest(path: Path) -> bool:
     return path.suffix == ".parquet" or any(itertools.chain(*parts))
 
 
-def entries(word: str, split: str | None) -> tuple[Iterator[Entry], list[tuple[str, str]]]:
+def given(word: str, split: str | None) -> tuple[Iterator[Entry], list[tuple[str, str]]]:
     """The images at a path, and (identity, file) of those that the manifest's own quarantine holds."""
     path = Path(word).expanduser()
     if not is_manifest(path):
@@ -71,17 +71,10 @@ def entries(word: str, split: str | None) -> tuple[Iterator[Entry], list[tuple[s
             raise ConfigError(f"'{path}' is no manifest: it has no split '{split}'", fix="leave --split out")
         return (Entry(row.identity, row.relative, row.group, row.read) for row in transfer.source(word, {}).rows()), []
 
-    def reader(data: bytes) -> Callable[[], bytes]:
-        return lambda: data
-
-    rows = (
-        Entry(row["identity"], row["image"]["path"] or "", row["group"], reader(row["image"]["bytes"] or b""))
-        for row in manifest.iterate(path, split)
-    )
     left = path / "quarantine.parquet"
     bad = pq.read_table(left).to_pylist() if left.is_file() else []
     fits = (item for item in bad if item.get("split") and split in (None, item["split"]))
-    return rows, [(item["identity"], item["file"]) for item in fits]
+    return entries(path, split), [(item["identity"], item["file"]) for item in fits]
 
 
 def run(embedder: str, data: str, asked: Asked, options: Options, json_to: str | None) -> None:
@@ -91,7 +84,7 @@ def run(embedder: str, data: str, asked: Asked, options: Options, json_to: str |
     net = external(embedder, asked, device_of(Runtime(device=options.device)))
     out = console(to_stderr=json_to == "-")
     out.print(f"{net.name} is given {net.given}", markup=False, soft_wrap=True)
-    found, failed = entries(data, options.split)
+    found, failed = given(data, options.split)
     lists = [read_pairs(Path(one.file).expanduser()) for one in wanted if one.kind == "pairs"]  # type: ignore[attr-defined]
     if len(lists) == len(wanted):  # nothing else is asked of the other images
         wants = naming(lists)

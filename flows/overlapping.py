@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from facegan import manifest, overlap
 from facegan.config import Prepare, Runtime
 from facegan.errors import ConfigError
-from facegan.external import Asked, Entry, embed_all, external
+from facegan.external import Asked, Entry, embed_all, entries, external
 from facegan.forgotten import write_private
 from facegan.overlap import Pair
 from facegan.reporting.page import environment
@@ -59,7 +59,7 @@ def run(path: Path, embedder: str, asked: Asked, options: Options, out: Path | N
     net = external(embedder, asked, device_of(Runtime(device=options.device)))
     with Counting("overlap", "images") as counting:
         faces = embed_all(
-            _entries(path),
+            _entries(path, columns["source"].to_pylist()),
             net,
             batch_size=options.batch_size,
             progress=lambda done: counting.at(done, columns.num_rows),
@@ -107,15 +107,11 @@ def decisions(path: Path | None) -> set[frozenset[str]]:
     return {frozenset((a, b)) for group in groups for a in group for b in group if a != b}
 
 
-def _entries(path: Path) -> Iterator[Entry]:
-    """The real images, each called by the number of its row."""
-
-    def reader(data: bytes) -> Callable[[], bytes]:
-        return lambda: data
-
-    for number, row in enumerate(manifest.iterate(path, columns=["image", "identity", "source"])):
-        if row["source"] == "real":
-            yield Entry(row["identity"], str(number), None, reader(row["image"]["bytes"] or b""))
+def _entries(path: Path, sources: list[str]) -> Iterator[Entry]:
+    """The real images, each called by the number of its row; `sources` is that of each row."""
+    for number, (entry, source) in enumerate(zip(entries(path), sources, strict=True)):
+        if source == "real":
+            yield replace(entry, file=str(number))
 
 
 def _told(pair: Pair, people: People, bound: float) -> dict[str, Any]:

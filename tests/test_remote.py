@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from facegan import graph
 from facegan.config import Runtime
 from facegan.errors import UserError
 from facegan.remote import parts
-from facegan.remote.bucket import Bucket
+from facegan.remote.bucket import Bucket, Unreachable
 from facegan.remote.store import RemoteStore, around, remotes
 from facegan.store import Store
 
@@ -58,3 +59,15 @@ def test_a_local_store_points_nowhere(faces: Path, shared: object, tmp_path: Pat
     recipe = tiny(faces)
     folder = shared.make(pick(graph.build(recipe), "prepare")).path  # type: ignore[attr-defined]
     assert parts.pointed(folder) == [] and around(folder) is None and remotes(tmp_path) == {}
+
+
+def test_a_full_disk_is_no_fault_of_the_network(tmp_path: Path) -> None:
+    with (
+        pytest.raises(UserError, match=r"cannot write .*x\.parquet: no room") as error,
+        parts._replacing(tmp_path / "x.parquet"),
+        Bucket("s3://faces/a")._telling("x"),
+    ):
+        raise OSError(errno.ENOSPC, "no room")
+    assert not isinstance(error.value, Unreachable) and not list(tmp_path.iterdir())
+    with pytest.raises(Unreachable), Bucket("s3://faces/a")._telling("x"):
+        raise OSError(errno.ECONNRESET, "reset")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from facegan import graph, manifest
 from facegan.config import Recipe
 from facegan.errors import ConfigError, UserError
-from facegan.external import Entry
+from facegan.external import Entry, entries
 from facegan.graph import Node
 from facegan.models.registry import PEOPLE, WEIGHTS, Models
 from facegan.splits import held_back
@@ -205,15 +205,3 @@ def started_from(models: Models, weights: str | None) -> list[Path]:
 
 def _people(table: pa.Table, split: str, column: str = "identity") -> set[str]:
     return set(table.filter(pc.field("split") == split)[column].unique().to_pylist()) - {None}
-
-
-def entries(prepared: Path, split: str, names: set[str] | None = None) -> Iterator[Entry]:
-    """The images of a split (of some people of it), as a benchmark takes them."""
-
-    def reader(data: bytes) -> Callable[[], bytes]:
-        return lambda: data
-
-    for row in manifest.iterate(prepared, split, ["image", "identity", "group"]):
-        if names is None or row["identity"] in names:
-            image = row["image"]
-            yield Entry(row["identity"], image["path"] or "", row["group"], reader(image["bytes"]))

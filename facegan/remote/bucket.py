@@ -6,6 +6,7 @@ Credentials, region and endpoint are boto's business (environment, ~/.aws, the m
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -24,6 +25,7 @@ PIECE = 16 * 2**20  # bytes of an upload that travel at once, four side by side
 AGAIN = "look at the network and the endpoint, then run the same command again: it goes on where it was"
 CONDITION, CONFLICT = ("PreconditionFailed", "412"), ("ConditionalRequestConflict", "OperationAborted", "409")
 ABSENT = ("NoSuchKey", "404")
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Unreachable(UserError):
@@ -171,13 +173,16 @@ class Bucket:
 
     @contextlib.contextmanager
     def _telling(self, name: str) -> Iterator[None]:
-        """What boto and its transport raise, as a UserError that names the object and no credentials."""
+        """What boto and its transport raise, as a UserError that names the object and no credentials.
+
+        A local disk that is full passes as the OSError that it is: the way to the storage is not at fault.
+        """
         try:
             yield
         except UserError:
             raise
         except Exception as error:
-            if not _foreseen(error):
+            if not _foreseen(error) or (isinstance(error, OSError) and error.errno in FULL):
                 raise
             if _code(error) == "NoSuchBucket":
                 fix = "make it (private, for you alone), or set another runtime.store"

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -40,6 +41,13 @@ class RemotePart:
     def __str__(self) -> str:
         return f"{self.url}/{self.name}"
 
+    @property
+    def record(self) -> str:
+        """The URL of the record by which the stage counts as finished."""
+        return (
+            f"{self.url.rsplit('/', 2)[0]}/record.json"  # that of the part is <stage>/<fingerprint>/<attempt>/manifest
+        )
+
     def open(self) -> IO[bytes]:
         """The part to read from. Raises UserError where it is another by now or cannot be reached."""
         if not self.cache_bytes:
@@ -58,14 +66,22 @@ class RemotePart:
 def fetch(bucket: Bucket, name: str, path: Path, sha256: str) -> None:
     """Bring an object to `path`, at once or not at all; raises UserError where its bytes are others than those of the
     record, or the disk is full."""
+    with _replacing(path) as fresh:
+        bucket.download(name, fresh)
+        if file_sha256(fresh) != sha256:
+            fix = "run the same command again: what was changed is made anew"
+            raise UserError(f"{bucket.path(name)} was changed: its sha256 is not that of its record", fix=fix)
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A path to write to that becomes `path` at the end, for several processes at once; raises UserError when the disk
+    is full."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.TemporaryDirectory(prefix=".new-", dir=path.parent, ignore_cleanup_errors=True) as folder:
             fresh = Path(folder) / path.name
-            bucket.download(name, fresh)
-            if file_sha256(fresh) != sha256:
-                fix = "run the same command again: what was changed is made anew"
-                raise UserError(f"{bucket.path(name)} was changed: its sha256 is not that of its record", fix=fix)
+            yield fresh
             os.replace(fresh, path)
     except OSError as error:
         raise disk_error(path, error) from error
@@ -101,17 +117,11 @@ def write_pointer(
 
 def write(path: Path, data: bytes) -> None:
     """Write a small file at once, unless it is there; several processes may. Raises UserError when the disk is full."""
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            if path.read_bytes() == data:
-                return
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with tempfile.TemporaryDirectory(prefix=".new-", dir=path.parent, ignore_cleanup_errors=True) as folder:
-            fresh = Path(folder) / path.name
-            fresh.write_bytes(data)
-            os.replace(fresh, path)
-    except OSError as error:
-        raise disk_error(path, error) from error
+    with contextlib.suppress(OSError):
+        if path.read_bytes() == data:
+            return
+    with _replacing(path) as fresh:
+        fresh.write_bytes(data)
 
 
 def pointed(folder: Path) -> list[RemotePart]:

@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from filelock import Timeout
+
 from facegan import manifest
 from facegan.errors import UserError
 from facegan.remote import parts
@@ -63,6 +65,19 @@ class RemoteStore(Store):
             parts.write(self.root / REMOTES / digest(self.bucket.url)[:12], self.bucket.url.encode())
             yield
 
+    def lookup(self, stage: str, key: str, inputs: dict[str, Artifact]) -> tuple[Artifact | None, str]:
+        """As in a local store."""
+        hit, reason = super().lookup(stage, key, inputs)
+        if hit is not None and self.unfinished(stage, key).exists():
+            with contextlib.suppress(Timeout), self._lock(stage, key).acquire(timeout=0):  # else somebody is at it
+                self._tidy(stage, key)
+        return hit, reason
+
+    def _tidy(self, stage: str, key: str) -> None:
+        """What was made here, manifest and all, if its writer died after its record was in the bucket; or checkpoints
+        of work that another machine has finished meanwhile."""
+        shutil.rmtree(self.unfinished(stage, key), ignore_errors=True)
+
     def _find(self, stage: str, key: str, inputs: dict[str, Artifact]) -> tuple[Artifact | None, str, str]:
         """Verified by one listing: each output is there with its size and the ETag that its upload gave it. Where an
         ETag is another (a bucket that was copied), the object is read and its sha256 decides."""
@@ -89,6 +104,7 @@ class RemoteStore(Store):
             return None, reason, etag
         record[OBJECTS]["etags"] = {name: there[name].etag for name in record["outputs"]}
         private(self.finished)
+        self._point(stage, key, record)  # for who is given the folder in the cache
         parts.write(self.folder(stage, key) / RECORD, data)  # for `facegan plan`: how long it took, how large it is
         return Artifact(stage, key, self.folder(stage, key), "cached", record=record), "", etag
 
@@ -100,14 +116,17 @@ class RemoteStore(Store):
             path = folder / name
             if not name.startswith(MANIFEST) and not (path.is_file() and file_sha256(path) == entry["sha256"]):
                 parts.fetch(self.bucket, f"{attempt}/{name}", path, entry["sha256"])
-        pieces = {name.removeprefix(MANIFEST): e for name, e in outputs.items() if name.startswith(MANIFEST)}
-        if pieces:
-            etags = artifact.record[OBJECTS]["etags"]
-            there = {name: Entry(int(e["bytes"]), etags[MANIFEST + name]) for name, e in pieces.items()}
-            parts.write_pointer(
-                folder, self.bucket.path(f"{attempt}/{manifest.FOLDER}"), pieces, there, self.cache_bytes
-            )
+        self._point(artifact.stage, artifact.fingerprint, artifact.record)
         return folder
+
+    def _point(self, stage: str, key: str, record: dict[str, Any]) -> None:
+        """Let the folder in the cache point to the stage's manifest, where it has one."""
+        pieces = {n.removeprefix(MANIFEST): e for n, e in record["outputs"].items() if n.startswith(MANIFEST)}
+        if pieces:
+            etags = record[OBJECTS]["etags"]
+            there = {name: Entry(int(e["bytes"]), etags[MANIFEST + name]) for name, e in pieces.items()}
+            url = self.bucket.path(f"{stage}/{key}/{record[OBJECTS]['attempt']}/{manifest.FOLDER}")
+            parts.write_pointer(self.folder(stage, key), url, pieces, there, self.cache_bytes)
 
     @contextlib.contextmanager
     def _turn(self, stage: str, key: str, say: Callable[[str], None]) -> Iterator[None]:
@@ -161,7 +180,7 @@ class RemoteStore(Store):
             full = self._first(stage, key, full, say)
         else:
             self.bucket.delete([f"{base}/{other}" for other in others])
-        self._keep(made, self.folder(stage, key), full)
+        self._keep(stage, key, full)
         return full
 
     def _first(self, stage: str, key: str, mine: dict[str, Any], say: Callable[[str], None]) -> dict[str, Any]:
@@ -175,14 +194,16 @@ class RemoteStore(Store):
         say(f"{stage} {key[:12]} was committed by another run meanwhile, {that}")
         return found.record
 
-    def _keep(self, made: Path, folder: Path, record: dict[str, Any]) -> None:
+    def _keep(self, stage: str, key: str, record: dict[str, Any]) -> None:
         """Move what is at hand already to where it would be fetched to; drop the rest."""
+        made, folder = self.unfinished(stage, key), self.folder(stage, key)
         (made / RECORD).unlink()
         for name, entry in record["outputs"].items():
             path = made / name
             if not name.startswith(MANIFEST) and path.is_file() and file_sha256(path) == entry["sha256"]:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
                 os.replace(path, folder / name)
+        self._point(stage, key, record)
         parts.write(folder / RECORD, json.dumps(record, indent=1, sort_keys=True).encode())
         shutil.rmtree(made)
 

@@ -161,6 +161,49 @@ def test_every_reader_of_a_manifest_follows_the_pointer(server: Server, tmp_path
         manifest.local_parts(folder)
 
 
+@pytest.mark.parametrize("by", ["lookup", "produce"])
+def test_a_commit_that_dies_after_its_record_is_tidied_up_by_the_next_run(
+    by: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = store_in(tmp_path)
+
+    def dies(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(store, "_keep", dies)
+        make(store)
+    left = store.unfinished("stage", KEY)
+    assert (left / manifest.FOLDER).exists()
+    with store._turn("stage", KEY, print):
+        assert store.lookup("stage", KEY, {})[0] and left.exists()  # who holds the lock may be using it
+    hit = store.lookup("stage", KEY, {})[0] if by == "lookup" else make(store, before=never)
+    assert not left.exists() and (store.fetch(hit) / "data.bin").read_bytes() == b"made"
+
+
+def test_a_hit_is_pointed_to_before_anything_is_fetched(server: Server, tmp_path: Path) -> None:
+    make(store_in(tmp_path / "one"))
+    make(store_in(tmp_path / "other"), before=never)
+    for workdir in ("one", "other"):
+        assert manifest.summarise(store_in(tmp_path / workdir).folder("stage", KEY))["images"] == 30
+
+
+def test_a_part_that_was_bad_from_the_beginning_goes_with_its_record(server: Server, tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+
+    def work(out: Path) -> None:
+        (out / manifest.FOLDER).mkdir()
+        (out / manifest.FOLDER / "part-00000.parquet").write_bytes(b"no Parquet, but what the record says")
+
+    made = store.produce("stage", 1, {"a": 1}, {}, {}, work, dict)
+    with pytest.raises(UserError, match="cannot be read") as error:
+        manifest.read(store.fetch(made))
+    assert make(store, before=never).state == "cached"  # to run again is no help
+    assert f"delete {URL}/stage/{KEY}/record.json: the next run" in str(error.value)
+    server.client.delete_object(Bucket=NAME, Key=f"{BASE}/record.json")
+    assert manifest.validate(store.fetch(make(store))) == []
+
+
 def test_a_stage_whose_input_is_another_by_now_is_made_again_in_its_place(server: Server, tmp_path: Path) -> None:
     store, said = store_in(tmp_path), list[str]()
     first = make(store, stage="first")
