@@ -405,7 +405,7 @@ def main() -> int:
     parser.add_argument("--kinds", default="", help="words of the strikes to choose from: disk,cancel")
     parser.add_argument("--top", type=Path, help="where to work (default: a temporary folder)")
     asked = parser.parse_args()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background has it ignored, for all below it
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell started this in the background
     rng, began = random.Random(asked.seed), time.monotonic()
     top = asked.top or Path(tempfile.mkdtemp(prefix="chaos-"))
     reference, seconds = undisturbed(top / "reference", asked.recipe)
