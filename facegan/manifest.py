@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from facegan.errors import UserError
-from facegan.remote.parts import RemotePart, pointed
+from facegan.remote.parts import POINTER, RemotePart, pointed
 
 SCHEMA_VERSION = "1.0"
 FOLDER = "manifest"
@@ -125,6 +125,25 @@ def parts(path: Path) -> list[Path | RemotePart]:
     if not found:
         raise UserError(f"no manifest in '{path}'", fix="give a stage's folder or its manifest/ folder")
     return list(found)
+
+
+def is_manifest(path: Path) -> bool:
+    """Whether `path` is a manifest: a stage's folder, its `manifest` folder or a part; a folder may point to its own.
+
+    Raises UserError for a file that has the name of a part and is no Parquet.
+    """
+    if path.is_file():
+        return path.suffix == ".parquet" and _is_part(path)
+    firsts = [sorted(folder.glob("part-*.parquet"))[:1] for folder in (path, path / FOLDER)]
+    return (path / POINTER).is_file() or any(_is_part(part) for first in firsts for part in first)
+
+
+def _is_part(path: Path) -> bool:
+    try:
+        return b"schema_version" in (pq.read_schema(path).metadata or {})
+    except (pa.ArrowException, OSError, ValueError) as error:
+        fix = "give Parquet files that are whole"
+        raise UserError(f"'{path}' cannot be read as a table: {error}", fix=fix) from error
 
 
 def local_parts(path: Path) -> list[Path]:

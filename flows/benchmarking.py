@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -57,16 +56,10 @@ def benchmarks(options: Options) -> list[BenchmarkConfig]:
     return found
 
 
-def is_manifest(path: Path) -> bool:
-    """Whether `path` is a manifest: a stage's folder, its manifest/ or a part."""
-    parts = (path.glob("part-*.parquet"), (path / manifest.FOLDER).glob("part-*.parquet"))
-    return path.suffix == ".parquet" or any(itertools.chain(*parts))
-
-
 def given(word: str, split: str | None) -> tuple[Iterator[Entry], list[tuple[str, str]]]:
     """The images at a path, and (identity, file) of those that the manifest's own quarantine holds."""
     path = Path(word).expanduser()
-    if not is_manifest(path):
+    if not manifest.is_manifest(path):
         if split is not None:
             raise ConfigError(f"'{path}' is no manifest: it has no split '{split}'", fix="leave --split out")
         return (Entry(row.identity, row.relative, row.group, row.read) for row in transfer.source(word, {}).rows()), []

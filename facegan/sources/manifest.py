@@ -14,7 +14,7 @@ from facegan.errors import UserError
 from facegan.sources import SOURCES, Side, SourceConfig, SourceImage
 from facegan.sources._facts import image
 from facegan.sources._table import Table
-from facegan.sources.parquet import all_named_once, is_manifest
+from facegan.sources.parquet import all_named_once
 
 COLUMNS = ["image.path", "identity", "dataset", "source", "split", "license", "group", "landmarks", "source_sha256"]
 SIDES: dict[str, Side] = {"train": "develop", "val": "develop", "test": "test"}
@@ -40,9 +40,7 @@ class Manifest(SourceConfig):
     @classmethod
     def claims(cls, path: Path) -> bool:
         """See SourceConfig."""
-        if path.is_file():
-            return is_manifest(path)
-        return any(is_manifest(part) for where in (path, path / manifest.FOLDER) for part in _first(where))
+        return manifest.is_manifest(path)
 
     def rows(self) -> Iterator[SourceImage]:
         """See SourceConfig. Rows of people who do not exist go to the quarantine."""
@@ -61,10 +59,6 @@ class Manifest(SourceConfig):
                 empty = False
         if empty:
             raise UserError(f"the manifest '{self.root}' has no row", fix="import some faces")
-
-
-def _first(folder: Path) -> list[Path]:
-    return sorted(folder.glob("part-*.parquet"))[:1]
 
 
 def _bytes(value_of: Callable[[], Any]) -> bytes:

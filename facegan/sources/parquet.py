@@ -13,6 +13,7 @@ import pyarrow.types as pt
 from pydantic import Field
 
 from facegan.errors import UserError
+from facegan.manifest import is_manifest
 from facegan.sources import SOURCES, OwnFaces, SourceImage, refuse
 from facegan.sources._facts import IDENTITY, IMAGE, column, from_base64, image, in_base64, inside
 from facegan.sources._table import Table, class_names, files
@@ -38,7 +39,7 @@ class Parquet(OwnFaces):
         if path.is_file():
             return path.suffix == ".parquet" and not is_manifest(path)
         shards = [*path.glob("*.parquet"), *path.glob("*/*.parquet"), *path.glob("*.arrow"), *path.glob("*/*.arrow")]
-        return bool(shards) and not any(is_manifest(shard) for shard in shards)
+        return bool(shards) and not any(map(is_manifest, (path, *shards)))
 
     def rows(self) -> Iterator[SourceImage]:
         """See SourceConfig; a path in a table that leads out of the folder of images goes to the quarantine."""
@@ -69,11 +70,6 @@ class Parquet(OwnFaces):
             relative = path or f"{shard}/{number:08d}"
             reader = partial(_read, table.reader(where, number), images)
             yield image(self, said, person, relative, table.path, reader)
-
-
-def is_manifest(path: Path) -> bool:
-    """Whether a Parquet file is a part of a manifest of facegan's own."""
-    return path.suffix == ".parquet" and b"schema_version" in (Table(path).schema.metadata or {})
 
 
 def all_named_once(tables: list[Table], where: list[str]) -> bool:

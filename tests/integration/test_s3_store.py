@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import s3fs
 from s3 import NAME, SETTINGS, Proxy, Server, running
@@ -26,7 +28,10 @@ from facegan.images import ManifestImages, encode_png
 from facegan.remote import lease, parts
 from facegan.remote.bucket import Bucket, Unreachable
 from facegan.remote.store import RemoteStore, around
+from facegan.sources import guess
 from facegan.store import WORK, Artifact, file_sha256, fingerprint
+from flows.benchmarking import given
+from flows.transfer import source
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 URL = f"s3://{NAME}/some/stages"
@@ -159,6 +164,12 @@ def test_every_reader_of_a_manifest_follows_the_pointer(server: Server, tmp_path
     assert around(folder).bucket.url == URL and around(tmp_path) is None
     with pytest.raises(UserError, match="lies on object storage"):
         manifest.local_parts(folder)
+    pq.write_table(pa.table({"file": ["x"]}), folder / "quarantine.parquet")  # as prepare's folder has one
+    assert manifest.is_manifest(folder) and guess(folder) == "manifest"
+    with pytest.raises(UserError, match="lies on object storage"):
+        list(source(str(folder), {}).rows())
+    found, _ = given(str(folder), "train")
+    assert [entry.identity for entry in found] == [r["identity"] for r in wanted]
 
 
 @pytest.mark.parametrize("by", ["lookup", "produce"])
