@@ -26,6 +26,7 @@ from facegan.errors import UserError
 
 State = Literal["ran", "resumed", "cached"]
 WORK = "work"
+TEMPORARY = ".{}.tmp"  # a file that is being written
 PACKAGES = (
     *("facegan", "torch", "timm", "albumentations", "numpy", "pillow", "pyarrow"),
     *("opencv-python-headless", "dlib", "dlib-bin"),
@@ -91,7 +92,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     Raises UserError when the disk is full; the file that was there before is untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(TEMPORARY.format(path.name))
     try:
         with open(temporary, "wb") as file:
             file.write(data)
@@ -324,6 +325,8 @@ class Store:
     def _seal(self, incomplete: Path, record: dict[str, Any]) -> dict[str, Any]:
         """Drop the checkpoints, hash the outputs, write the record last; returns it."""
         shutil.rmtree(incomplete / WORK, ignore_errors=True)
+        for torn in incomplete.rglob(TEMPORARY.format("*")):
+            torn.unlink()  # of somebody who was killed while he wrote a file
         outputs = {}
         for path in sorted(p for p in incomplete.rglob("*") if p.is_file()):
             name = path.relative_to(incomplete).as_posix()

@@ -1,6 +1,6 @@
 """Shared-out class centres in one process: the full head's maths, samples, an optimizer for each row, shards.
 
-Several ranks are in tests/integration/test_sharded_head.py.
+Several ranks are in tests/integration/test_sharded_ranks.py.
 """
 
 from __future__ import annotations

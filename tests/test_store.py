@@ -314,6 +314,27 @@ def test_a_killed_holder_lets_go_and_its_work_is_kept(tmp_path: Path, children: 
     assert (tmp_path / "working-quick").read_text() == "True"  # found what the first had left
 
 
+@pytest.mark.parametrize("torn", ["record.json", "made", "figures/curve.png"])
+def test_a_file_that_a_killed_writer_had_begun_is_no_output(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn: str
+) -> None:
+    whole = produce(Store(tmp_path / "undisturbed"))
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def dies(out: Path) -> None:
+        monkeypatch.setattr("facegan.store.os.replace", killed)
+        monkeypatch.setattr(Path, "unlink", killed)
+        write_atomic(out / torn, b"half")
+
+    with pytest.raises(KeyboardInterrupt):
+        produce(store, work=dies)
+    monkeypatch.undo()
+    assert list(store.root.glob("stage/*.incomplete/**/.*.tmp"))
+    assert produce(store).record["outputs"] == whole.record["outputs"]
+
+
 # A full disk.
 
 

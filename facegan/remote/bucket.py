@@ -182,7 +182,7 @@ class Bucket:
         except UserError:
             raise
         except Exception as error:
-            if not _foreseen(error) or (isinstance(error, OSError) and error.errno in FULL):
+            if (isinstance(error, OSError) and error.errno in FULL) or not _foreseen(error):
                 raise
             if _code(error) == "NoSuchBucket":
                 fix = "make it (private, for you alone), or set another runtime.store"
