@@ -243,7 +243,9 @@ def _code(error: BaseException) -> str:
 
 def _foreseen(error: BaseException) -> bool:
     """Whether it comes from the storage or the way there."""
+    if isinstance(error, OSError | TimeoutError):
+        return True
     import aiohttp
     from botocore.exceptions import BotoCoreError, ClientError
 
-    return isinstance(error, (OSError, TimeoutError, BotoCoreError, ClientError, aiohttp.ClientError))
+    return isinstance(error, (BotoCoreError, ClientError, aiohttp.ClientError))
