@@ -122,6 +122,7 @@ def _run(
     from flows import address, answer, log, tables
     from flows.planning import survey
     from flows.room import check_room
+    from flows.scratch import tidy
 
     started = time.monotonic()
     known = Forgotten.read(workdir.expanduser())
@@ -144,6 +145,7 @@ def _run(
         hits = [artifact for _, artifact, _ in survey(nodes, store) if artifact is not None]
         recorded = os.environ.get("PREFECT_API_URL") or address.of_up(workdir)
         if len(hits) == len(nodes) and not recorded:
+            tidy(workdir)  # a run would: the one before may have been killed at its very end
             done = answer.finish(recipe, nodes, hits, workdir)
         else:
             done = _flow(recipe, workdir, until, len(nodes), len(hits), log_json)

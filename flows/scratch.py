@@ -39,8 +39,9 @@ def scratch(workdir: Path) -> Path:
 
 def tidy(workdir: Path) -> None:
     """Remove what killed processes have left in `workdir/data/tmp`."""
-    with contextlib.suppress(OSError), _looking(workdir / "data" / "tmp"):
-        pass
+    if (top := workdir / "data" / "tmp").is_dir():
+        with contextlib.suppress(OSError), _looking(top):
+            pass
 
 
 @contextlib.contextmanager

@@ -195,8 +195,10 @@ def test_a_cached_run_says_so_and_answers_in_json_alone(
     row = {"stage": "prepare", "arm": None, "seed": None, "key": made.fingerprint, "state": "cached"}
     assert found["stages"] == [{**row, "seconds": 0.0, "path": str(made.path)}]
     assert (found["recipe"], found["report"], found["comparison"]) == ("drawn", None, None)
-    file = tmp_path / "answer.json"
+    file, dead = tmp_path / "answer.json", workdir / "data" / "tmp" / "dead"
+    dead.mkdir(parents=True)  # what a command left that was killed
     assert invoke("run", recipe, "--until", "prepare", "--workdir", workdir, "--json", file).exit_code == 0
+    assert not dead.exists()
     assert json.loads(file.read_text()) == found
 
 
