@@ -27,7 +27,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -387,23 +387,52 @@ def table(results: list[Result]) -> str:
     return "\n".join(lines)
 
 
-def strikes(chosen: list[str], count: int, rng: random.Random) -> list[str]:
+def strikes(kinds: list[str], count: int, rng: random.Random) -> list[str]:
     """So many strikes, each kind as often as another, in random order."""
-    kinds = [kind for kind in STRIKES if not chosen or any(word in kind for word in chosen)]
     found = [kinds[place % len(kinds)] for place in range(count)]
     rng.shuffle(found)
     return found
 
 
-def main() -> int:
-    """Parse the arguments, strike, print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("--events", type=int, default=20)
+def arguments(doc: str | None, events: int, kinds: Collection[str]) -> argparse.ArgumentParser:
+    """What both chaos scripts are told."""
+
+    def words(text: str) -> list[str]:
+        found = [kind for kind in kinds if any(word in kind for word in text.split(","))]
+        if not found:
+            raise argparse.ArgumentTypeError(f"no strike has such a word; they are: {'; '.join(kinds)}")
+        return found
+
+    parser = argparse.ArgumentParser(description=doc.partition("\n")[0] if doc else None)
+    parser.add_argument("--events", type=int, default=events)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--recipe", default="orl-tiny")
-    parser.add_argument("--minutes", type=float, default=60, help="no event begins after so many")
-    parser.add_argument("--kinds", default="", help="words of the strikes to choose from: disk,cancel")
+    parser.add_argument("--kinds", type=words, default=list(kinds), help="words of the strikes to choose from")
     parser.add_argument("--top", type=Path, help="where to work (default: a temporary folder)")
+    return parser
+
+
+def tell(number: int, result: Result, folder: Path) -> None:
+    """Say what came of an event; its folder is kept where a check failed."""
+    print(f"{number + 1}: {result}", flush=True)
+    if not result.faults:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def concluded(results: list[Result], top: Path) -> int:
+    """Print the table; the exit status."""
+    print(table(results))
+    failed = sum(bool(one.faults) for one in results)
+    print(f"{len(results) - failed} of {len(results)} events left everything as though nothing had happened")
+    if not failed:
+        shutil.rmtree(top, ignore_errors=True)
+    return int(failed > 0)
+
+
+def main() -> int:
+    """Parse the arguments, strike, print the table."""
+    parser = arguments(__doc__, 20, STRIKES)
+    parser.add_argument("--minutes", type=float, default=60, help="no event begins after so many")
     asked = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell started this in the background
     rng, began = random.Random(asked.seed), time.monotonic()
@@ -411,7 +440,7 @@ def main() -> int:
     reference, seconds = undisturbed(top / "reference", asked.recipe)
     print(f"an undisturbed run: {seconds:.0f} s, {len(reference)} artifacts", flush=True)
     results = []
-    for number, kind in enumerate(strikes([w for w in asked.kinds.split(",") if w], asked.events, rng)):
+    for number, kind in enumerate(strikes(asked.kinds, asked.events, rng)):
         if time.monotonic() - began > 60 * asked.minutes:
             print(f"time is up after {number} events")
             break
@@ -422,15 +451,8 @@ def main() -> int:
                 continue
             world = World(here, asked.recipe, api=stack.enter_context(server(top / "server", kind)))
             results.append(finished(world, struck(world, kind, moment_s, rng), reference))
-        print(f"{number + 1}: {results[-1]}", flush=True)
-        if not results[-1].faults:
-            shutil.rmtree(here, ignore_errors=True)
-    print(table(results))
-    failed = sum(bool(one.faults) for one in results)
-    print(f"{len(results) - failed} of {len(results)} events left everything as though nothing had happened")
-    if not failed:
-        shutil.rmtree(top, ignore_errors=True)
-    return int(failed > 0)
+        tell(number, results[-1], here)
+    return concluded(results, top)
 
 
 if __name__ == "__main__":

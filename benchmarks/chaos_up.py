@@ -14,11 +14,9 @@ Exits with 1 when a check failed, and keeps that event's folder. Needs Linux (/p
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import random
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -34,10 +32,12 @@ from chaos import (
     SETS,
     Result,
     World,
+    arguments,
+    concluded,
     differs,
     kill_first,
     left_behind,
-    table,
+    tell,
     undisturbed,
     until,
 )
@@ -142,13 +142,7 @@ def event(world: Service, kind: str, moment_s: float, form: dict[str, Any], refe
 
 def main() -> int:
     """Parse the arguments, strike, print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("--events", type=int, default=10)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--recipe", default="orl-tiny")
-    parser.add_argument("--kinds", default="", help="words of the strikes to choose from: worker,server")
-    parser.add_argument("--top", type=Path, help="where to work (default: a temporary folder)")
-    asked = parser.parse_args()
+    asked = arguments(__doc__, 10, PARTS).parse_args()
     top = asked.top or Path(tempfile.mkdtemp(prefix="chaos-up-"))
     os.environ["PREFECT_HOME"] = str(top / "client")  # before Prefect is imported
     from facegan.recipe import load
@@ -157,21 +151,13 @@ def main() -> int:
     rng = random.Random(asked.seed)
     reference, seconds = undisturbed(top / "reference", asked.recipe)
     print(f"an undisturbed run: {seconds:.0f} s, {len(reference)} artifacts", flush=True)
-    kinds = [kind for kind in PARTS if not asked.kinds or any(word in kind for word in asked.kinds.split(","))]
     results: list[Result] = []
     for number in range(asked.events):
         here = top / f"{number:02d}"
-        kind, moment_s = kinds[number % len(kinds)], rng.uniform(0, seconds)
+        kind, moment_s = asked.kinds[number % len(asked.kinds)], rng.uniform(0, seconds)
         results.append(event(Service(here, asked.recipe), kind, moment_s, form, reference))
-        print(f"{number + 1}: {results[-1]}", flush=True)
-        if not results[-1].faults:
-            shutil.rmtree(here, ignore_errors=True)
-    print(table(results))
-    failed = sum(bool(one.faults) for one in results)
-    print(f"{len(results) - failed} of {len(results)} events left everything as though nothing had happened")
-    if not failed:
-        shutil.rmtree(top, ignore_errors=True)
-    return int(failed > 0)
+        tell(number, results[-1], here)
+    return concluded(results, top)
 
 
 if __name__ == "__main__":

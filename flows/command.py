@@ -41,6 +41,14 @@ AlignOpt = Annotated[
     bool | None, typer.Option("--align/--no-align", help="find and align the face; as in training if not given")
 ]
 LogOpt = Annotated[bool, typer.Option("--log-json", help="one JSON object a line on standard error, for machines")]
+# An embedder that is given, and how its input is made: Asked in facegan/external.py
+InputSideOpt = Annotated[int | None, typer.Option(metavar="PX", min=16, max=1024, help="side of the input")]
+InputMeanOpt = Annotated[float | None, typer.Option(help="the input is (x - mean) / scale, x in 0 .. 255")]
+InputScaleOpt = Annotated[float | None, typer.Option(help="see --mean")]
+BgrOpt = Annotated[bool, typer.Option("--bgr", help="the input is blue, green, red")]
+WeightsOpt = Annotated[Path | None, typer.Option(metavar="FILE", help="of timm:NAME, instead of a download")]
+BatchOpt = Annotated[int, typer.Option(min=1)]
+DeviceOpt = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
 Command = TypeVar("Command", bound=Callable[..., None])
 
 

@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from flows.command import KnownOpt, WorkdirOpt, main, said
+from flows.command import (
+    BatchOpt,
+    BgrOpt,
+    DeviceOpt,
+    InputMeanOpt,
+    InputScaleOpt,
+    InputSideOpt,
+    KnownOpt,
+    WeightsOpt,
+    WorkdirOpt,
+    main,
+    said,
+)
 
 
 @main.command("import")
@@ -123,13 +135,13 @@ def overlap(
     decided: Annotated[
         Path | None, typer.Option(metavar="FILE", help="a recipe whose prepare.same_people ... need no more look")
     ] = None,
-    size_px: Annotated[int | None, typer.Option(metavar="PX", min=16, max=1024, help="side of the input")] = None,
-    mean: Annotated[float | None, typer.Option(help="the input is (x - mean) / scale, x in 0 .. 255")] = None,
-    scale: Annotated[float | None, typer.Option(help="see --mean")] = None,
-    bgr: Annotated[bool, typer.Option("--bgr", help="the input is blue, green, red")] = False,
-    weights: Annotated[Path | None, typer.Option(metavar="FILE", help="of timm:NAME, instead of a download")] = None,
-    batch_size: Annotated[int, typer.Option(min=1)] = 64,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
+    size_px: InputSideOpt = None,
+    mean: InputMeanOpt = None,
+    scale: InputScaleOpt = None,
+    bgr: BgrOpt = False,
+    weights: WeightsOpt = None,
+    batch_size: BatchOpt = 64,
+    device: DeviceOpt = "auto",
 ) -> None:
     """Find people who may stand under two names, by looks and spelling, with the false alarms to expect."""
     from facegan.external import Asked

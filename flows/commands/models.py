@@ -7,7 +7,23 @@ from typing import Annotated
 
 import typer
 
-from flows.command import AlignOpt, JsonOpt, ModelOpt, RecipeArg, SetOpt, WorkdirOpt, main, said
+from flows.command import (
+    AlignOpt,
+    BatchOpt,
+    BgrOpt,
+    DeviceOpt,
+    InputMeanOpt,
+    InputScaleOpt,
+    InputSideOpt,
+    JsonOpt,
+    ModelOpt,
+    RecipeArg,
+    SetOpt,
+    WeightsOpt,
+    WorkdirOpt,
+    main,
+    said,
+)
 
 
 @main.command()
@@ -29,13 +45,13 @@ def benchmark(
     split: Annotated[str | None, typer.Option(metavar="SPLIT", help="of a manifest: train, val or test alone")] = None,
     flip: Annotated[bool, typer.Option("--flip", help="add the embedding of the mirror image")] = False,
     templates: Annotated[bool, typer.Option("--templates", help="mean over each identity and group")] = False,
-    size_px: Annotated[int | None, typer.Option(metavar="PX", min=16, max=1024, help="side of the input")] = None,
-    mean: Annotated[float | None, typer.Option(help="the input is (x - mean) / scale, x in 0 .. 255")] = None,
-    scale: Annotated[float | None, typer.Option(help="see --mean")] = None,
-    bgr: Annotated[bool, typer.Option("--bgr", help="the input is blue, green, red")] = False,
-    weights: Annotated[Path | None, typer.Option(metavar="FILE", help="of timm:NAME, instead of a download")] = None,
-    batch_size: Annotated[int, typer.Option(min=1)] = 64,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
+    size_px: InputSideOpt = None,
+    mean: InputMeanOpt = None,
+    scale: InputScaleOpt = None,
+    bgr: BgrOpt = False,
+    weights: WeightsOpt = None,
+    batch_size: BatchOpt = 64,
+    device: DeviceOpt = "auto",
     json: JsonOpt = None,
 ) -> None:
     """Score any embedder on faces, by the code that scores the recognizers of a run."""
