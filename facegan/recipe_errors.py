@@ -42,6 +42,9 @@ def _line(fault: dict[str, Any], data: Any) -> str:
         return f"{path}: is missing, and has no default"
     if kind == "value_error":  # the sentence of one of our own validators says what was got
         return f"{path}: {message}" if path else message
+    if kind == "string_pattern_mismatch":  # a regular expression says little to most
+        said = [field.description for model in models if (field := model.model_fields.get(key))]
+        return f"{path}: got {_short(got)}, wanted {next(filter(None, said), context['pattern'])}"
     return f"{path}: {message}, got {_short(got)}"
 
 

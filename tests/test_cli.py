@@ -88,6 +88,8 @@ def test_version(invoke: Invoke) -> None:
     [
         (["run", "orl-quik"], "did you mean 'orl-quick'?"),
         (["run", "--set", "train_gan.kimgs=3"], "did you mean train_gan.kimg?"),
+        (["run", "--set", "runtime.store=foo"], "runtime.store: got 'foo', wanted s3://bucket/prefix"),
+        (["run", "--set", "runtime.engine={kind: dask, address: here}"], "got 'here', wanted tcp://HOST:PORT"),
         (["run", "--until", "trian_gan"], "unknown stage 'trian_gan'"),
         (["stage", "nothing"], "unknown stage 'nothing'"),
         (["plan", "nowhere.yaml"], "there is no recipe file 'nowhere.yaml'"),

@@ -37,7 +37,9 @@ class Dask(EngineConfig):
     """
 
     kind: Literal["dask"] = "dask"
-    address: str = Field("tcp://127.0.0.1:8786", pattern=r"^(tcp|tls)://.+:\d+$", description="of the scheduler")
+    address: str = Field(
+        "tcp://127.0.0.1:8786", pattern=r"^(tcp|tls)://.+:\d+$", description="tcp://HOST:PORT of the scheduler"
+    )
     timeout_s: float = Field(
         900,
         gt=0,
