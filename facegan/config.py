@@ -138,6 +138,15 @@ class TrainGan(Frozen):
     snapshot_kimg: float = Field(4, gt=0, description="draw the fixed-latent sample grid this often")
 
 
+class External(Frozen):
+    """People who do not exist, made elsewhere: by another generator, or by an earlier run of this one."""
+
+    source: AnySource = Field(description="where their images are, a person in each identity")
+    identities: int | None = Field(None, ge=1, description="take so many of them; null: all")
+    images: int | None = Field(None, ge=1, description="take at most so many images of each; null: all")
+    align: Align | None = Field(None, description="find and align the face; null: they are aligned as the photos are")
+
+
 class Synthesize(Frozen):
     """New images of the training people and new people, filtered by the guide."""
 
@@ -160,6 +169,7 @@ class Synthesize(Frozen):
     max_attempts: int = Field(5, ge=1, le=100, description="proposals for each new identity before giving up")
     batch_size: int = Field(64, ge=1, le=4096, description="images drawn at once")
     seed: int = Field(0, ge=0, description="of codes and people")
+    external: External | None = unset(None, description="new people made elsewhere, beside those that are made here")
 
 
 class Audit(Frozen):
@@ -471,7 +481,7 @@ class Recipe(Frozen):
         for name, arm in self.arms.items():
             self._check_trials(name, arm)
             existing = arm.existing and self.synthesize.images_per_existing > 0
-            new = arm.new and self.synthesize.new_identities > 0
+            new = arm.new and (self.synthesize.new_identities > 0 or self.synthesize.external is not None)
             if not (arm.real or existing or new):
                 raise ValueError(
                     f"arm '{name}' has only synthetic rows, but synthesize makes none of that sort "

@@ -99,7 +99,7 @@ class Without(SourceConfig):
         """See SourceConfig; raises UserError when nobody else is left."""
         left = False
         for row in self.source.rows():
-            if self._list.knows(row.identity) or (row.source_sha256 and self._list.knows(row.source_sha256)):
+            if any(map(self._list.knows, (row.identity, *row.parents, *filter(None, (row.source_sha256,))))):
                 continue
             try:
                 row = replace(row, sha256_hex=row.sha256())

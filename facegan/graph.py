@@ -122,7 +122,7 @@ def _nodes(recipe: Recipe, hashes: dict[str, str], forgotten: Forgotten) -> list
         real = _merge(recipe, GUIDE, Arm(), prepare, None)
         guide = _recognizer(recipe.recognizer(recipe.guide), GUIDE, recipe.guide_seed, real, prepare, hashes)
         needs = {"manifest": prepare, "generator": gan, "guide": guide}
-        synthesize = node("synthesize", recipe.synthesize, needs=needs)
+        synthesize = _synthesize(recipe, needs, hashes, forgotten)
         nodes += [real, guide, gan, synthesize, *_audit(recipe, prepare, synthesize, hashes)]
     merges = {name: _merge(recipe, name, arm, prepare, synthesize) for name, arm in recipe.arms.items()}
     nodes += merges.values()
@@ -134,6 +134,29 @@ def _nodes(recipe: Recipe, hashes: dict[str, str], forgotten: Forgotten) -> list
             needs = {**judged[seed], "train": merges[name], "test": prepare}
             nodes.append(Node("benchmark", recipe.benchmark, judging, needs=needs, raw=files, arm=name, seed=seed))
     return nodes
+
+
+def _synthesize(recipe: Recipe, needs: dict[str, Node], hashes: dict[str, str], forgotten: Forgotten) -> Node:
+    """The stage that makes synthetic people, with the fingerprint of those that were made elsewhere."""
+    options, external = recipe.synthesize, recipe.synthesize.external
+    if external is None:
+        return node("synthesize", options, needs=needs)
+    source = forgotten.without(external.source.of_made_up())
+    if (raw := f"made up {external.source.model_dump_json()}") not in hashes:
+        hashes[raw] = source.fingerprint()
+    found = external.align.detector.fingerprint() if external.align is not None else {}
+    options = options.model_copy(update={"external": external.model_copy(update={"source": source})})
+    return Node("synthesize", options, _external(recipe), needs=needs, raw={"external": hashes[raw], **found})
+
+
+def _external(recipe: Recipe) -> dict[str, Any]:
+    """The config of synthesize less where the files of people made elsewhere lie."""
+    hashed = recipe.synthesize.model_dump(mode="json")
+    if (external := recipe.synthesize.external) is not None:
+        hashed["external"]["source"] = external.source.identifying()
+        if external.align is not None:
+            hashed["external"]["align"]["detector"] = external.align.detector.identifying()
+    return hashed
 
 
 def _arm(
@@ -214,6 +237,7 @@ def _shown(recipe: Recipe) -> dict[str, Any]:
     whole["prepare"]["source"] = recipe.prepare.source.identifying()
     if recipe.prepare.align is not None:
         whole["prepare"]["align"]["detector"] = recipe.prepare.align.detector.identifying()
+    whole["synthesize"] = _external(recipe)
     whole["train_recognizer"].pop("weights")
     whole["benchmark"], _ = _benchmarked(recipe)
     whole["audit"]["judge"] = recipe.audit.judge.identifying()

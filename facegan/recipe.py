@@ -22,7 +22,7 @@ import yaml
 from pydantic import ValidationError
 
 from facegan.benchmarks import BenchmarkConfig
-from facegan.config import Recipe
+from facegan.config import External, Prepare, Recipe
 from facegan.detectors import DetectorConfig
 from facegan.errors import ConfigError
 from facegan.frozen import merge
@@ -31,6 +31,7 @@ from facegan.sources import SourceConfig
 
 DEFAULT = "orl-quick"
 Located = TypeVar("Located", SourceConfig, DetectorConfig, BenchmarkConfig)
+Faces = TypeVar("Faces", Prepare, External)
 RESERVED = ("published", "latest")  # folders of reports/ that are no recipe's
 
 
@@ -262,17 +263,24 @@ def _index(items: list[Any], path: list[str], depth: int) -> int:
 
 def _absolute(recipe: Recipe) -> Recipe:
     """Paths made absolute now, so that another process or a later chdir finds the same files."""
-    prepare, recognizer = recipe.prepare, recipe.train_recognizer
-    prepare = prepare.model_copy(update={"source": _located(prepare.source)})
-    if prepare.align is not None:
-        align = prepare.align.model_copy(update={"detector": _located(prepare.align.detector)})
-        prepare = prepare.model_copy(update={"align": align})
+    prepare, synthesize, recognizer = _faces(recipe.prepare), recipe.synthesize, recipe.train_recognizer
+    if synthesize.external is not None:
+        synthesize = synthesize.model_copy(update={"external": _faces(synthesize.external)})
     if recognizer.weights:
         weights = str(Path(recognizer.weights).expanduser().absolute())
         recognizer = recognizer.model_copy(update={"weights": weights})
     benchmarks = tuple(_located(one) for one in recipe.benchmark.benchmarks)
     benchmark = recipe.benchmark.model_copy(update={"benchmarks": benchmarks})
-    return recipe.model_copy(update={"prepare": prepare, "train_recognizer": recognizer, "benchmark": benchmark})
+    made = {"prepare": prepare, "synthesize": synthesize, "train_recognizer": recognizer, "benchmark": benchmark}
+    return recipe.model_copy(update=made)
+
+
+def _faces(options: Faces) -> Faces:
+    """Where faces come from, with paths of source and detector that are absolute."""
+    changed: dict[str, Any] = {"source": _located(options.source)}
+    if options.align is not None:
+        changed["align"] = options.align.model_copy(update={"detector": _located(options.align.detector)})
+    return options.model_copy(update=changed)
 
 
 def _located(member: Located) -> Located:

@@ -83,6 +83,10 @@ def regenerate(source: Path, image_id: str, out: Path, store: Store) -> bool:
     row = next(iter(matches.values()))
     if row["source"] != "synthetic":
         raise UserError(f"{row['image_id'][:12]} is a real photo: it was not generated", fix="give a synthetic row")
+    if file := json.loads(row["latent"]).get("file"):
+        raise UserError(
+            f"{row['image_id'][:12]} was made elsewhere", fix=f"it is '{file}' of the source of synthesize.external"
+        )
     hit, reason = store.lookup("train_gan", row["generator"], {})
     if hit is None:
         raise UserError(

@@ -13,9 +13,8 @@ import pytest
 from drawn import Lab, draw_face, draw_folder, pick, tiny
 from PIL import Image
 
-from facegan import decoded, graph, manifest
+from facegan import decoded, graph, manifest, photos
 from facegan.images import encode_png
-from facegan.stages import prepare
 from facegan.store import Artifact
 
 
@@ -23,13 +22,13 @@ from facegan.store import Artifact
 def count(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The sizes of the photos that prepare decodes."""
     seen: list[int] = []
-    decode = prepare.decode
+    decode = photos.decode
 
     def counted(data: bytes, *options: Any) -> Image.Image:
         seen.append(len(data))
         return decode(data, *options)
 
-    monkeypatch.setattr(prepare, "decode", counted)
+    monkeypatch.setattr(photos, "decode", counted)
     return seen
 
 
@@ -76,7 +75,7 @@ def test_a_run_that_was_killed_goes_on(
     more = tiny(grown(faces, tmp_path / "more"))
     fresh = Lab(tmp_path / "fresh").stage(more, "prepare")
     monkeypatch.setattr(decoded, "ROWS", 10)
-    counted = prepare.decode
+    counted = photos.decode
 
     def killed(*arguments: Any) -> Image.Image:
         if len(count) == when:
@@ -85,7 +84,7 @@ def test_a_run_that_was_killed_goes_on(
 
     count.clear()
     with monkeypatch.context() as patch:
-        patch.setattr(prepare, "decode", killed)
+        patch.setattr(photos, "decode", killed)
         with pytest.raises(KeyboardInterrupt):
             lab.stage(more, "prepare")
     count.clear()

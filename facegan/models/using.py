@@ -18,7 +18,7 @@ from facegan.errors import UserError
 from facegan.images import BadImage, decode
 from facegan.judges import Embed
 from facegan.models.registry import ONNX, WEIGHTS, read_spec
-from facegan.stages.prepare import square
+from facegan.photos import square
 from facegan.store import file_sha256
 
 BATCH = 64

@@ -90,8 +90,8 @@ def _invented(
     if len(known) > MOST_PARENTS:
         names += f" and {len(known) - MOST_PARENTS} more"
     first = tuple(photos[parent][0] for parent in known[:MOST_PARENTS])
-    rows = (Row("parent", "real parents", first), Row("synthetic", "synthetic", made.get(name, ())))
-    return Person(name, rows, names)
+    above = (Row("parent", "real parents", first),) if first else ()
+    return Person(name, (*above, Row("synthetic", "synthetic", made.get(name, ()))), names)
 
 
 def some(path: Path, wanted: set[str], faces: int, split: str | None = None) -> dict[str, tuple[bytes, ...]]:

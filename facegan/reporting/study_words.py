@@ -94,6 +94,10 @@ def schedule(recipe: dict[str, Any], variant: Variant, arm: str) -> str:
         own = " under a head of their own" if use.get("own_head") else ""
         people = f"{made['new_identities']} new people with {made['images_per_new']} images each"
         parts.append(f"{people}{own}{_share(use, 'new')}")
+    if of_arm["new"] and (external := made.get("external")):
+        everyone = "all people" if external["identities"] is None else f"{external['identities']} people"
+        share = "" if made["new_identities"] else _share(use, "new")
+        parts.append(f"{everyone} of the external source{share}")
     return f"That is: {' and '.join(parts)}; {options['steps']} steps." if parts else ""
 
 

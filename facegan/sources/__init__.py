@@ -8,9 +8,9 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal, NoReturn
+from typing import ClassVar, Literal, NoReturn, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, PrivateAttr, field_validator
 
 from facegan.errors import ConfigError
 from facegan.frozen import Frozen
@@ -34,7 +34,8 @@ class SourceImage:
     OSError. `landmarks` are five points x, y in px (eyes, nose, corners of the mouth). `side` is None where the
     source leaves it to prepare.split who trains and who tests. `sha256_hex` is that of the bytes, where the source
     knows it; `source_sha256` that of the file that the bytes were made from, where it is another. `stated`: the
-    fingerprint holds identity, license, group and landmarks, which neither config nor name give.
+    fingerprint holds identity, license, group and landmarks, which neither config nor name give. `parents` are the
+    identities that a person who does not exist descends from, where the source says so.
     """
 
     identity: str
@@ -47,6 +48,7 @@ class SourceImage:
     source_sha256: str | None = None
     sha256_hex: str | None = None
     stated: bool = False
+    parents: tuple[str, ...] = ()
     reader: Callable[[], bytes] | None = field(default=None, compare=False, repr=False)
 
     def read(self) -> bytes:
@@ -107,6 +109,18 @@ class SourceConfig(Frozen):
 
     paths: ClassVar[tuple[str, ...]] = ("root",)
     kind: str
+    _made_up: bool = PrivateAttr(False)
+
+    @property
+    def made_up(self) -> bool:
+        """Whether it is read for people who do not exist: else its rows of them go to the quarantine."""
+        return self._made_up
+
+    def of_made_up(self) -> Self:
+        """The same source, read for people who do not exist."""
+        copy = self.model_copy()
+        copy._made_up = True
+        return copy
 
     def rows(self) -> Iterator[SourceImage]:
         """The images, in an order that is quick to read and always the same; raises UserError when there are none."""
@@ -156,7 +170,8 @@ def text(name: str) -> str:
 
 def entry(row: SourceImage, sha256: str | None = None) -> tuple[str, ...]:
     """What a fingerprint holds of an image; its bytes are read where their `sha256` is not given."""
-    stated = (json.dumps([row.identity, row.license, row.group, row.landmarks]),) if row.stated else ()
+    facts = [row.identity, row.license, row.group, row.landmarks, *([list(row.parents)] if row.parents else [])]
+    stated = (json.dumps(facts),) if row.stated else ()
     return (row.relative, sha256 or _sha256(row), *([row.side] if row.side else []), *stated)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from facegan.errors import UserError
+from facegan.manifest import NEW
 from facegan.sources import SourceImage, refuse, text
 
 IDENTITY = ("identity", "identity_name", "person", "person_id", "subject", "subject_id", "name", "label", "class", "id")
@@ -29,6 +30,8 @@ class Names(Protocol):
     def dataset(self) -> str: ...
     @property
     def license(self) -> str | None: ...
+    @property
+    def made_up(self) -> bool: ...
 
 
 def image(
@@ -47,12 +50,14 @@ def image(
     """
     relative = text(relative)
     try:
-        identity = _identity(source.dataset, said, name)
+        identity = _made_up(said, name) if source.made_up else None
+        identity = identity or _identity(source.dataset, said, name)
         facts: dict[str, Any] = {
             "license": _words(said.get("license"), "license") or source.license,
             "group": _words(said.get("group"), "group"),
             "landmarks": landmarks(said.get("landmarks")),
             "source_sha256": _sha256(said.get("source_sha256")),
+            "parents": _parents(said.get("parents")) if source.made_up else (),
         }
     except ValueError as error:
         return refused(source, relative, path, str(error))
@@ -62,6 +67,24 @@ def image(
 def refused(source: Names, relative: str, path: Path, reason: str) -> SourceImage:
     """An entry that cannot be used: it goes to the quarantine with the reason."""
     return SourceImage(f"{source.dataset}/?", text(relative), path, stated=True, reader=partial(refuse, reason))
+
+
+def _made_up(said: Mapping[str, Any], name: object) -> str | None:
+    """The identity of a person who does not exist, as facegan names them; None for whoever is named otherwise."""
+    if said.get("source") != "synthetic":
+        return None
+    word = text(str(name)).strip()
+    if not word.startswith(NEW) or word == NEW:
+        raise ValueError("a synthetic image of a train person: only people who do not exist are taken")
+    return word
+
+
+def _parents(value: Any) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if isinstance(value, list | tuple) and all(isinstance(one, str) for one in value):
+        return tuple(text(one) for one in value)
+    raise ValueError(f"its parents are no list of names: {value!r}"[:200])
 
 
 def _identity(dataset: str, said: Mapping[str, Any], name: object) -> str:

@@ -16,7 +16,10 @@ from facegan.sources._facts import image
 from facegan.sources._table import Table
 from facegan.sources.parquet import all_named_once
 
-COLUMNS = ["image.path", "identity", "dataset", "source", "split", "license", "group", "landmarks", "source_sha256"]
+COLUMNS = [
+    *("image.path", "identity", "dataset", "source", "split", "license", "group", "landmarks", "source_sha256"),
+    "parents",
+]
 SIDES: dict[str, Side] = {"train": "develop", "val": "develop", "test": "test"}
 
 
@@ -43,7 +46,7 @@ class Manifest(SourceConfig):
         return manifest.is_manifest(path)
 
     def rows(self) -> Iterator[SourceImage]:
-        """See SourceConfig. Rows of people who do not exist go to the quarantine."""
+        """See SourceConfig. Rows of people who do not exist go to the quarantine, unless it is read for them."""
         tables = [Table(part) for part in manifest.local_parts(Path(self.root).expanduser())]
         for table in tables:
             manifest.check_schema(table.schema, table.path)

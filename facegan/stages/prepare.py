@@ -5,22 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
-from facegan import manifest, quality, quarantine, rejected
+from facegan import manifest, quarantine, rejected
 from facegan.alignment import Aligner
 from facegan.config import Prepare, SplitName
-from facegan.decoded import Decoded, Outcome, photo_key
+from facegan.decoded import Decoded, photo_key
 from facegan.errors import UserError
 from facegan.events import Context
-from facegan.images import BadFace, BadImage, decode, encode_png, points_to_square, to_eight_bits, to_square
+from facegan.photos import become, check_unchanged
 from facegan.same_people import LEFT_OUT, decided
-from facegan.sources import SourceImage, entry
+from facegan.sources import SourceImage
 from facegan.splits import assign, thin
 from facegan.stages import VERSIONS
 from facegan.store import digest, package_versions, write_atomic
@@ -52,7 +49,7 @@ def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: P
     shown = rejected.Rejected()
     digests: dict[str, str] = {}
     readable = list(_read(sources, options, bad, shown, digests, context))
-    _check_unchanged(options, listed, digests, context.raw.get("source"), out)
+    check_unchanged(options.source, listed, digests, context.raw.get("source"), out)
     readable.sort(key=quarantine.by_person)  # sources list images as they are quick to read
     counts = Counter(row["identity"] for row in readable)
     held = {item.identity for item in sources if item.side == "test"}  # by the source's own protocol
@@ -137,22 +134,6 @@ def _read(
         context.say(f"{decoded.found} of {len(sources)} images had been decoded before")
 
 
-def _check_unchanged(
-    options: Prepare, listed: list[SourceImage], digests: dict[str, str], planned: str | None, out: Path
-) -> None:
-    """Raise UserError where what was read is not what the run was planned for: photos came, went or were written."""
-    root = getattr(options.source, "root", None)
-    within = root is not None and out.resolve().is_relative_to(Path(root).expanduser().resolve())
-    found = sorted(entry(item, digests.get(item.relative)) for item in listed)
-    if planned is not None and options.source.fingerprint(found) != planned:
-        raise UserError(
-            f"{root or options.source.kind} has changed since this run began",
-            fix="what the run writes lies in it: give a --workdir outside"
-            if within
-            else "give the same command again when no more files are being copied there",
-        )
-
-
 def decides(options: Prepare) -> str:
     """A digest of everything but the photo that decides what becomes of it: options, the detector's files, versions."""
     hashed, files = options.model_dump(mode="json", exclude=LATER), {}
@@ -160,38 +141,6 @@ def decides(options: Prepare) -> str:
         hashed["align"]["detector"] = options.align.detector.identifying()
         files = options.align.detector.fingerprint()
     return digest([VERSIONS["prepare"], hashed, files, package_versions()])
-
-
-def become(data: bytes, landmarks: Sequence[float] | None, options: Prepare, aligner: Aligner | None) -> Outcome:
-    """What a photo's bytes become."""
-    photo, several = None, False
-    try:
-        photo = decode(data, options.max_megapixels)
-        before = aligner.several if aligner is not None else 0
-        pixels, places = square(photo, landmarks, options, aligner)
-        several = aligner is not None and aligner.several > before
-        score = quality.measure(pixels, places).score
-        if options.min_quality is not None and score < options.min_quality:
-            raise BadFace(f"quality under min_quality ({options.min_quality:g})")
-    except (BadImage, OSError) as error:
-        seen = photo if isinstance(error, BadFace) else None
-        jpeg = None if seen is None else rejected.thumbnail(seen)
-        return Outcome(several=several, reason=quarantine.reason(error), jpeg=jpeg)
-    return Outcome(encode_png(pixels), places, score, several)
-
-
-def square(
-    photo: Image.Image, landmarks: Sequence[float] | None, options: Prepare, aligner: Aligner | None
-) -> tuple[np.ndarray, list[float] | None]:
-    """The stored pixels of a photo, (size_px, size_px) or with three channels, uint8, and the landmarks in them.
-
-    Raises BadImage where the photo cannot be converted or, with an aligner, has no usable face.
-    """
-    if aligner is not None:
-        aligned = aligner(to_eight_bits(photo, options.color), landmarks, options.size_px)
-        return np.asarray(aligned.image), aligned.landmarks
-    inside = None if landmarks is None else points_to_square(landmarks, photo.size, options.size_px)
-    return np.asarray(to_square(photo, options.size_px, options.color)), inside
 
 
 def _row(item: dict[str, Any], split: str, size_px: int) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from facegan.config import Synthesize
 from facegan.embedder import embed, load_embedder
 from facegan.errors import UserError
 from facegan.events import Context
+from facegan.external_people import ExternalPeople
 from facegan.gans.networks.base import Generator
 from facegan.gans.networks.io import load_generator, to_tensor
 from facegan.images import ManifestImages
@@ -38,7 +41,8 @@ def run(options: Synthesize, extra: dict[str, Any], inputs: dict[str, Path], out
     torch.set_num_threads(threads)
     device = device_of(context.runtime)
     G, spec = load_generator(inputs["generator"], device)
-    studio, thresholds = prepared(options, inputs, G, spec["identities"], device)
+    drawn = options.model_copy(update={"external": None})
+    studio, thresholds = prepared(drawn, inputs, G, spec["identities"], device)
     license_ = licences.inherited(licences.of(inputs["manifest"], "train"))
     key = digest(studio, {name: path.name for name, path in inputs.items()}, threads)
     folder = out / WORK / "shards" / key
@@ -49,15 +53,19 @@ def run(options: Synthesize, extra: dict[str, Any], inputs: dict[str, Path], out
             context.say(f"goes on from {len(desk.stored)} finished shards")
         casting = Casting(desk, studio, spec["identities"], inputs["generator"].name, context)
         # Rows of the photos that the generator learned from pass on their licence.
-        rows = ({**row, "license": license_} for row in casting.rows())
+        rows: Iterator[dict[str, Any]] = ({**row, "license": license_} for row in casting.rows())
+        requested = {
+            "images of train people": len(spec["identities"]) * options.images_per_existing,
+            "new people": options.new_identities,
+            "images of new people": options.new_identities * options.images_per_new,
+        }
+        if options.external is not None:
+            elsewhere = ExternalPeople(options.external, studio, options.seed, casting.tally, context)
+            requested |= elsewhere.requested()
+            rows = itertools.chain(rows, elsewhere.rows(spec["size_px"], spec["channels"], out))
         manifest.write(out, rows, "synthesize", {name: path.name for name, path in inputs.items()})
-    requested = {
-        "images of train people": len(spec["identities"]) * options.images_per_existing,
-        "new people": options.new_identities,
-        "images of new people": options.new_identities * options.images_per_new,
-    }
-    made = casting.made
-    if not (made["images of train people"] or made["images of new people"]):
+    made = casting.made | (elsewhere.made if options.external is not None else {})
+    if not any(made.values()):
         raise UserError(
             f"no synthetic image was left (asked for {requested})",
             fix="raise synthesize.max_fmr or max_attempts, or train the generator for longer",
