@@ -54,6 +54,7 @@ def made(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(synthesize, "calibrate", lambda *_: bounds)
         patch.setattr(synthesize, "between", lambda strangers, *_: strangers)
+        patch.setattr(synthesize, "among_many", lambda bound, *_: bound)
         patch.setattr(synthesize, "copy_limit", lambda *_: copy)
         return lab.stage(recipe, stage)
 

@@ -31,7 +31,7 @@ from facegan.seeds import subseed
 from facegan.shards import Desk
 from facegan.shots import shoot, whole
 from facegan.stages import synthesize
-from facegan.stages.synthesize import between, calibrate
+from facegan.stages.synthesize import among_many, between, calibrate
 from facegan.store import Artifact, Store
 from facegan.studio import Order, Studio, robust_centre
 from facegan.synthesis import draw, latent_json, packed, redraw, regenerate, unpacked
@@ -314,6 +314,18 @@ def test_the_bound_on_new_people_lies_between_strangers_and_train_people() -> No
     assert between(loose, embedding, np.zeros(4, int), np.asarray([[1, 0]], np.float32)) == loose
 
 
+def test_among_many_people_half_of_real_strangers_would_pass() -> None:
+    rng = np.random.default_rng(0)
+    train, strangers = unit(rng.normal(size=(2000, 16))), unit(rng.normal(size=(51, 16)))
+    tight = {"value": 0.5, "how": "x"}  # one pair in forty is as close
+    few = among_many(tight, strangers, train[:2])
+    assert few == tight
+    many = among_many(tight, strangers, train)
+    nearest = np.sort((strangers @ train.T).max(axis=1))
+    assert many["value"] == nearest[25] > 0.7 and (nearest > tight["value"]).all()  # nobody at all passed before
+    assert "half of 51 val people" in many["how"] and "0.500, x" in many["how"]
+
+
 def test_variation_is_borrowed_from_others() -> None:
     def drawn(count: int, people: tuple[int, ...], **options: float) -> np.ndarray:
         weights = np.full(len(people), 1 / len(people))
@@ -367,6 +379,7 @@ def generously(lab: Lab, recipe: Recipe, stage: str, arm: str | None = None) -> 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(synthesize, "calibrate", lambda *_: limits())
         patch.setattr(synthesize, "between", lambda strangers, *_: strangers)
+        patch.setattr(synthesize, "among_many", lambda bound, *_: bound)
         patch.setattr(synthesize, "copy_limit", lambda *_: 2.0)
         return lab.stage(recipe, stage, arm)
 
@@ -497,6 +510,7 @@ def test_impossible_thresholds_are_reported(
     faces: Path, shared: Lab, lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(synthesize, "calibrate", lambda *_: limits(person=-1.0))
+    monkeypatch.setattr(synthesize, "among_many", lambda bound, *_: bound)
     node = pick(graph.build(tiny(faces, synthesize={"max_attempts": 2})), "synthesize")
     artifact = lab.make(node)
     report = report_of(artifact)

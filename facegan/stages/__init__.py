@@ -10,7 +10,7 @@ from __future__ import annotations
 VERSIONS = {
     "prepare": 2,
     "train_gan": 3,
-    "synthesize": 3,
+    "synthesize": 4,
     "audit": 2,
     "merge": 2,
     "train_recognizer": 3,

@@ -90,8 +90,10 @@ def prepared(
     donors, copy = encode_all(G, train, person, options, device), copy_limit(train, person)
     embedding = embed(guide, train.pixels, options.batch_size, device)
     centres = robust_centres(embedding, person)
-    thresholds = calibrate(embed(guide, val.pixels, options.batch_size, device), val.codes()[1], options.max_fmr)
-    thresholds["person"] = between(thresholds["person"], embedding, person, centres)
+    strangers, who = embed(guide, val.pixels, options.batch_size, device), val.codes()[1]
+    thresholds = calibrate(strangers, who, options.max_fmr)
+    bound = between(thresholds["person"], embedding, person, centres)
+    thresholds["person"] = among_many(bound, robust_centres(strangers, who), centres)
     studio = Studio(
         G=G,
         guide=guide,
@@ -160,6 +162,19 @@ def between(
         return strangers
     how = f"half way from {strangers['value']:.3f}, {strangers['how']}, to {begin:.3f}, reached by 95 % of train photos"
     return {"value": (strangers["value"] + begin) / 2, "how": f"{how} with their person's centre"}
+
+
+def among_many(bound: dict[str, Any], strangers: np.ndarray, centres: np.ndarray) -> dict[str, Any]:
+    """The person threshold, raised to how close half of real strangers come to the train person nearest to them.
+
+    Among many train people everybody resembles somebody: a bound on pairs then turns down nearly all people, real ones
+    too. `strangers` (val people, d) and `centres` (train people, d) are unit rows.
+    """
+    nearest = float(np.median((strangers @ centres.T).max(axis=1)))
+    if nearest <= bound["value"]:
+        return bound
+    how = f"half of {len(strangers)} val people are as close to one of {len(centres)} train people"
+    return {"value": nearest, "how": f"{how}; among fewer it would be {bound['value']:.3f}, {bound['how']}"}
 
 
 @torch.no_grad()
