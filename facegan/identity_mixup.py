@@ -1,6 +1,6 @@
 """Which classes an image is trained towards: its own person's, or those of the people whom a new person is made of.
 
-Identity mixup (Qiu et al. 2021, SynFace, section 3.2): a face that is a mixture of people is given to each of them in
+Identity mixup (Qiu et al. 2021, SynFace): a face that is a mixture of people is given to each of them in
 proportion to its share, not to a class of its own.
 """
 

@@ -22,6 +22,7 @@ from facegan.embedder import Embedder, load_embedder
 from facegan.errors import UserError
 from facegan.events import Context, Event
 from facegan.gans.networks.io import load_generator
+from facegan.heads import HEADS
 from facegan.identity_mixup import Targets, targets_of
 from facegan.images import ManifestImages, encode_png
 from facegan.mixing import Batches, Heads
@@ -100,7 +101,7 @@ def test_targets_need_new_people_and_their_shares(tmp_path: Path) -> None:
 # The loss.
 
 
-@pytest.mark.parametrize("kind", ["softmax", "cosface", "arcface", "adaface"])
+@pytest.mark.parametrize("kind", list(HEADS.load()))
 def test_the_loss_is_the_weighted_sum_over_the_parents(kind: str) -> None:
     targets = Targets(np.asarray([0, 1, 2, 3, 6]), np.asarray([0, 1, 2, 2, 0, 1]),
                       np.asarray([1, 1, 1, 0.5, 0.25, 0.25]), 3)  # fmt: skip
