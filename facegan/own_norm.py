@@ -1,8 +1,8 @@
 """Batch norm with statistics of their own for real and for synthetic images, which share all other layers.
 
-The auxiliary batch norm of AdvProp (Xie et al. 2020, section 4.2), or domain-specific batch norm (Chang et al. 2019). As
-in both, scale and shift are parted too: the network that is handed over has only those of real images, and they have
-then been learned from real images alone.
+The auxiliary batch norm of AdvProp (Xie et al. 2020, section 4.2), or domain-specific batch norm (Chang et al. 2019).
+As in both, scale and shift are parted too: the network that is handed over has only those of real images, and they
+have then been learned from real images alone.
 """
 
 from __future__ import annotations
