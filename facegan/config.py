@@ -168,6 +168,7 @@ class Synthesize(Frozen):
     )
     max_attempts: int = Field(5, ge=1, le=100, description="proposals for each new identity before giving up")
     batch_size: int = Field(64, ge=1, le=4096, description="images drawn at once")
+    shares: bool = unset(False, description="rows say how much of each parent is in them (for use.identity_mixup)")
     seed: int = Field(0, ge=0, description="of codes and people")
     external: External | None = unset(None, description="new people made elsewhere, beside those that are made here")
 
@@ -250,9 +251,17 @@ class Use(Frozen):
     )
     own_head: bool = Field(False, description="new people are told apart among themselves alone")
     pretrain: float = Field(0.0, ge=0, lt=1, description="share of the steps, the first, on synthetic rows alone")
+    identity_mixup: bool = unset(
+        False, description="new people are no classes: their images are of their parents, each by its share"
+    )
+    own_norm: bool = unset(False, description="synthetic images have batch norms of their own in training")
 
     @model_validator(mode="after")
     def _fits(self) -> Use:
+        if self.identity_mixup and self.own_head:
+            raise ValueError("use.identity_mixup leaves no classes to use.own_head: set one of them to false")
+        if self.own_norm and self.pretrain:
+            raise ValueError("use.own_norm parts the images of a batch, use.pretrain has none to part: leave one out")
         if (self.existing or 0) + (self.new or 0) > 1:
             raise ValueError(f"use.existing + use.new must be at most 1, got {self.existing} + {self.new}")
         return self
@@ -293,6 +302,14 @@ class TrainRecognizer(Frozen):
     def _one_start(self) -> TrainRecognizer:
         if self.pretrained and self.weights:
             raise ValueError("pretrained and weights exclude each other")
+        return self
+
+    @model_validator(mode="after")
+    def _takes_use(self) -> TrainRecognizer:
+        if self.use.identity_mixup and self.sharded:
+            raise ValueError("use.identity_mixup needs the whole head in one place: leave out sharded")
+        if self.use.own_norm and self.compile:
+            raise ValueError("use.own_norm changes what a layer does from batch to batch: set compile to false")
         return self
 
 
@@ -480,6 +497,7 @@ class Recipe(Frozen):
         self._check_overlay("guide", self.guide)
         for name, arm in self.arms.items():
             self._check_trials(name, arm)
+            self._check_shares(name, arm)
             existing = arm.existing and self.synthesize.images_per_existing > 0
             new = arm.new and (self.synthesize.new_identities > 0 or self.synthesize.external is not None)
             if not (arm.real or existing or new):
@@ -498,6 +516,17 @@ class Recipe(Frozen):
             )
         for trial, options in arm.trials.items():
             self._check_overlay(f"arms.{name}.trials.{trial}", options)
+
+    def _check_shares(self, name: str, arm: Arm) -> None:
+        if not arm.new or not any(self.recognizer(options).use.identity_mixup for options in arm.trials.values()):
+            return
+        if not self.synthesize.identities.mixes:
+            kind = self.synthesize.identities.kind
+            raise ValueError(
+                f"arm '{name}' uses identity_mixup, but new people by '{kind}' are no mixtures of their parents"
+            )
+        if not self.synthesize.shares:
+            raise ValueError(f"arm '{name}' uses identity_mixup: set synthesize.shares to true")
 
     def _check_overlay(self, where: str, options: dict[str, Any]) -> None:
         if "weights" in options:

@@ -12,7 +12,9 @@ from torch import nn
 from facegan import ranks
 from facegan.checkpoint import SHARDS, Checkpoints
 from facegan.config import TrainRecognizer, Use
+from facegan.errors import UserError
 from facegan.heads._sharded import ShardedHead
+from facegan.identity_mixup import Targets
 from facegan.images import ManifestImages
 from facegan.manifest import NEW
 from facegan.seeds import subseed
@@ -28,13 +30,18 @@ def groups_of(train: ManifestImages) -> np.ndarray:
 
 
 class Batches:
-    """The rows of each step; they depend on the step and the seed alone, so that a resume needs no state."""
+    """The rows of each step; they depend on the step and the seed alone, so that a resume needs no state.
+
+    `own_norm`: whether real and synthetic images are to be normalised apart; not where all rows are of one source. A
+    batch then has as many of each in every step. Raises UserError where it would have a single one.
+    """
 
     def __init__(self, group: np.ndarray, use: Use, steps: int, batch_size: int, seed: int) -> None:
         self.first = round(steps * use.pretrain)  # steps on synthetic rows alone
         self.batch_size = batch_size
         rows = [np.flatnonzero(group == place) for place in range(len(GROUPS))]
-        if use.existing is None and use.new is None and not self.first:
+        self.own_norm = use.own_norm and 0 < len(rows[0]) < len(group)
+        if use.existing is None and use.new is None and not self.first and not self.own_norm:
             self.pools = [(np.arange(len(group)), Sampler(len(group), seed))]
             self.counts = ([0], [batch_size])
             return
@@ -43,6 +50,13 @@ class Batches:
         mixed = allot(batch_size, [len(places) for places in rows], shares)
         alone = allot(batch_size, [0, *(len(places) for places in rows[1:])], shares)
         self.counts = (alone if sum(alone) else mixed, mixed)
+        sides = {"real": mixed[0], "synthetic": sum(mixed[1:])}
+        self.own_norm = self.own_norm and min(sides.values()) > 0
+        if self.own_norm and (lonely := [source for source, count in sides.items() if count == 1]):
+            raise UserError(
+                f"use.own_norm: one {lonely[0]} image in a batch of {batch_size} has no mean and variance of its own",
+                fix="set a larger train_recognizer.batch_size, or other shares use.existing and use.new",
+            )
 
     def rows(self, step: int) -> np.ndarray:
         """Row numbers (batch_size,) int64 of a step counted from 0; rows of a group stand together."""
@@ -79,11 +93,19 @@ class Heads(nn.Module):
     """The classification loss: one head for all people or, with `own_head`, new people under a head of their own.
 
     A synthetic image can be told from a photo by its look. Under one head that tells new people from train people for
-    nothing; among themselves it tells them nothing.
+    nothing; among themselves it tells them nothing. With `targets`, one head that has no class for new people: their
+    images are trained towards those of their parents (`facegan.identity_mixup`).
     """
 
-    def __init__(self, options: TrainRecognizer, label: np.ndarray, group: np.ndarray) -> None:
+    def __init__(
+        self, options: TrainRecognizer, label: np.ndarray, group: np.ndarray, targets: Targets | None = None
+    ) -> None:
         super().__init__()
+        self.targets = targets
+        if targets:
+            self.heads = nn.ModuleList([options.head.build(targets.classes, options.embedding_dim)])
+            self.head_of, self.label = np.zeros(len(label), np.int64), label
+            return
         apart = (group == 2) & options.use.own_head
         if any(len(np.unique(label[side])) == 1 for side in (apart, ~apart)):
             apart[:] = False  # one person alone cannot be told from anybody
@@ -107,6 +129,8 @@ class Heads(nn.Module):
         `embedding` (N, embedding_dim) are those of `rows[part]`; the parts' losses add up to that of the batch. All
         ranks call the same heads, also those of whose people they have none. `draw` seeds the samples of sharded heads.
         """
+        if self.targets:
+            return self._shared_out(embedding, self.label[rows[part]], self.targets) / len(rows)
         total, head_of = embedding.new_zeros(()), self.head_of[rows]
         label = torch.from_numpy(self.label[rows]).to(embedding.device)
         for place, head in enumerate(self.heads):
@@ -120,6 +144,12 @@ class Heads(nn.Module):
                     own = label[part][chosen]
                     total = total + F.cross_entropy(head(embedding[chosen], own), own, reduction="sum")
         return total / len(rows)
+
+    def _shared_out(self, embedding: torch.Tensor, label: np.ndarray, targets: Targets) -> torch.Tensor:
+        """Summed over images and their classes: share of the class x cross-entropy with the margin on that class."""
+        image, own, share = (torch.from_numpy(array).to(embedding.device) for array in targets.of(label))
+        logits = self.heads[0](embedding, own, image)
+        return (share.to(logits.dtype) * F.cross_entropy(logits, own, reduction="none")).sum()
 
     @property
     def sharded(self) -> list[ShardedHead]:

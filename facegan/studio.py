@@ -16,7 +16,7 @@ from facegan.config import Synthesize
 from facegan.embedder import embed
 from facegan.gans.networks.base import Generator
 from facegan.images import encode_png
-from facegan.synthesis import draw, latent_json
+from facegan.synthesis import draw, latent_json, packed
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,8 @@ class Studio:
         removed.append((f"images that left their {who} person", fresh, left, f"cosine up to {self.image:.3f}"))
         kept = best(score, wanted, self.image)
         removed.append((f"surplus {surplus}", fresh - left, fresh - left - len(kept), why))
-        latents = [latent_json(order.code, z[index], index, options.batch_size) for index in kept]
+        more = {"shares": packed(order.weights)} if options.shares else {}
+        latents = [latent_json(order.code, z[index], index, options.batch_size, **more) for index in kept]
         images = [(encode_png(pixels[index]), latent) for index, latent in zip(kept, latents, strict=True)]
         return Shot(images, removed, centre if order.train is None else Shot().centre)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from facegan.frozen import Frozen
 from facegan.registry import Registry
@@ -19,6 +19,7 @@ class IdentitiesConfig(Frozen):
     """What every sampler of identities has: a literal `kind` and `propose`."""
 
     kind: str
+    mixes: ClassVar[bool] = False  # whether the weights of a proposal say how much of each parent is in it
 
     def propose(self, codes: np.ndarray, count: int, rng: np.random.Generator) -> list[Proposal]:
         """`count` proposed people from the training people's codes (num_identities, code_dim) float32."""

@@ -91,13 +91,16 @@ def schedule(recipe: dict[str, Any], variant: Variant, arm: str) -> str:
     if of_arm["existing"] and made["images_per_existing"]:
         parts.append(f"{made['images_per_existing']} synthetic images of each train person{_share(use, 'existing')}")
     if of_arm["new"] and made["new_identities"]:
-        own = " under a head of their own" if use.get("own_head") else ""
+        as_who = " under a head of their own" if use.get("own_head") else ""
+        as_who = " as shares of their parents (identity mixup)" if use.get("identity_mixup") else as_who
         people = f"{made['new_identities']} new people with {made['images_per_new']} images each"
-        parts.append(f"{people}{own}{_share(use, 'new')}")
+        parts.append(f"{people}{as_who}{_share(use, 'new')}")
     if of_arm["new"] and (external := made.get("external")):
         everyone = "all people" if external["identities"] is None else f"{external['identities']} people"
         share = "" if made["new_identities"] else _share(use, "new")
         parts.append(f"{everyone} of the external source{share}")
+    if parts and use.get("own_norm"):
+        parts[-1] += "; batch norms of their own for synthetic images"
     return f"That is: {' and '.join(parts)}; {options['steps']} steps." if parts else ""
 
 

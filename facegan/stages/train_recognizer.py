@@ -18,10 +18,12 @@ from facegan.config import TrainRecognizer
 from facegan.embedder import Embedder, embed, to_input
 from facegan.errors import UserError
 from facegan.events import Context
+from facegan.identity_mixup import targets_of
 from facegan.images import KEEP_BYTES, ManifestImages
 from facegan.launch import launch
 from facegan.metrics import eer, pair_scores
 from facegan.mixing import Batches, Heads, groups_of
+from facegan.own_norm import by_source, of_real, parted
 from facegan.seeds import subseed
 from facegan.store import WORK, write_atomic
 from facegan.sync_norm import synchronised
@@ -68,14 +70,17 @@ def train(
     net = Embedder(options, channels, size_px)
     if options.weights:
         start_from(net, Path(options.weights).expanduser())
+    if batches.own_norm:
+        net = parted(net)
     net = synchronised(net, device).to(device).to(memory_format=torch.channels_last)
-    head = Heads(options, train.label, row_group).to(device)
+    targets = targets_of(inputs["train"], train) if options.use.identity_mixup else None
+    head = Heads(options, train.label, row_group, targets).to(device)
     optimizer = torch.optim.AdamW(decay_groups(net, head, options), lr=options.lr, foreach=True)
     parts: dict[str, Any] = {"net": net, "head": head, "optimizer": optimizer}
 
     # Resume.
     checkpoints, step, best = Checkpoints(out / WORK), 0, {"step": 0, "val_eer": math.inf}
-    best_net = {name: value.clone() for name, value in net.state_dict().items()}
+    best_net = of_real(net)
     curve = Curve(out / "curve.jsonl")
     if (latest := ranks.first_alone(checkpoints.load_latest)) is not None:
         step, state = latest[0] // batch_size, latest[1]
@@ -102,7 +107,8 @@ def train(
         lr = options.lr * cosine_lr(step, options.steps, options.warmup)
         for group in optimizer.param_groups:
             group["lr"] = lr
-        loss = loss_of(to_input(pixels, device), rows, mine, subseed("sample", seed, nimg))
+        synthetic = row_group[rows[mine]] > 0 if batches.own_norm else None
+        loss = loss_of(to_input(pixels, device), rows, mine, subseed("sample", seed, nimg), synthetic)
         optimizer.zero_grad(set_to_none=True)
         (loss * ranks.world_size()).backward()  # ranks take the mean of their gradients, but their losses add up
         optimizer.step()
@@ -115,7 +121,7 @@ def train(
             values["val_eer"] = val_eer(net, val, device)
             if values["val_eer"] < best["val_eer"]:
                 best = {"step": step, "val_eer": values["val_eer"]}
-                best_net = {name: value.clone() for name, value in net.state_dict().items()}
+                best_net = of_real(net)
         context.progress(step, options.steps, "steps", **values)
         check_finite(step * batch_size, values)
         if first:
@@ -139,16 +145,22 @@ def train(
 
 
 class Classifier(nn.Module):
-    """Embedder and heads as one: images (N, C, H, W) of `rows[part]` -> their share of the batch's loss."""
+    """Embedder and heads as one: images (N, C, H, W) of `rows[part]` -> their share of the batch's loss.
+
+    `synthetic` (N,) bool: those that are normalised apart; None: all together.
+    """
 
     def __init__(self, options: TrainRecognizer, net: nn.Module, head: Heads) -> None:
         super().__init__()
         self.in_bfloat16 = options.precision == "bfloat16"
-        self.net, self.head = torch.compile(net) if options.compile else net, head
+        self.net: nn.Module = torch.compile(net) if options.compile else net  # type: ignore[assignment]
+        self.head = head
 
-    def forward(self, img: torch.Tensor, rows: np.ndarray, part: slice, draw: int) -> torch.Tensor:
+    def forward(
+        self, img: torch.Tensor, rows: np.ndarray, part: slice, draw: int, synthetic: np.ndarray | None = None
+    ) -> torch.Tensor:
         with torch.autocast(img.device.type, torch.bfloat16, enabled=self.in_bfloat16):
-            embedding = self.net(img)
+            embedding = self.net(img) if synthetic is None else by_source(self.net, img, synthetic)
         loss: torch.Tensor = self.head(embedding.float(), rows, part, draw)
         return loss
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from drawn import Lab
+from drawn import Lab, tiny
 from ranked import VIT, distance, options, rows_of, trained
 from safetensors.torch import load_file
 from test_workers import wait_until_gone
@@ -116,6 +116,22 @@ def test_a_transformer_over_fifty_steps(
 def test_batch_norm_over_three_ranks(rows: dict[str, Path], tmp_path: Path) -> None:
     one, three = (trained(options(steps=20), rows, tmp_path / str(ranks), ranks) for ranks in (1, 3))
     assert distance(one, three) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"head": {"kind": "adaface"}, "use": {"new": 0.5, "identity_mixup": True, "own_norm": True}},
+        {"sharded": {}, "use": {"new": 0.5, "own_head": True, "own_norm": True}},
+    ],
+)
+def test_norms_apart_and_identity_mixup_over_two_ranks(
+    faces: Path, shared: Lab, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    rows = rows_of(tiny(faces, synthesize={"shares": True}), shared)
+    chosen = options(steps=10, **changes)  # of whose batches rank 1 has no photo
+    one, two = (trained(chosen, rows, tmp_path / str(ranks), ranks) for ranks in (1, 2))
+    assert distance(one, two) < 1e-5
 
 
 def test_under_torchrun(rows: dict[str, Path], undisturbed: dict[str, torch.Tensor], tmp_path: Path) -> None:
