@@ -12,6 +12,15 @@ class Frozen(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
+    def check(self) -> None:
+        """Raise UserError where this lacks something on this machine, such as a package: what is told at once.
+
+        Asked before a run and by `facegan plan`, of what has to work (`facegan.ready`).
+        """
+
+    def try_out(self) -> None:
+        """Raise UserError where this does not work, as far as a few seconds tell; asked before the first stage."""
+
 
 def merge(base: Any, over: Any) -> Any:
     """`over` laid on `base`, neither changed.

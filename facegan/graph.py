@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -272,6 +272,11 @@ def upto(nodes: list[Node], stage: str) -> list[Node]:
         have = ", ".join(dict.fromkeys(item.stage for item in nodes))
         raise ConfigError(f"this recipe has no stage '{stage}'", fix=f"its stages are: {have}")
     return [item for item in nodes if item.key in wanted]
+
+
+def unmade(nodes: Iterable[Node], store: Store) -> list[Node]:
+    """Those that are not in the store, each once; nothing is verified."""
+    return [item for item in {item.key: item for item in nodes}.values() if not store.has(item.stage, item.key)]
 
 
 def store_at(workdir: Path, runtime: Runtime) -> Store:

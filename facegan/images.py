@@ -6,7 +6,7 @@ import copy
 import io
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import cast
@@ -105,35 +105,6 @@ def to_pixels(data: bytes) -> np.ndarray:
     """Stored bytes -> (H, W, C) uint8."""
     pixels = np.asarray(Image.open(io.BytesIO(data)))
     return pixels[:, :, None] if pixels.ndim == 2 else pixels
-
-
-def thumbnails(images: Iterable[np.ndarray], side: int = 16) -> np.ndarray:
-    """Grey side x side thumbnails of (H, W, C) uint8 images, mean 0 and length 1 each: (N, side^2) float32."""
-    small = [
-        np.asarray(Image.fromarray(i.squeeze()).convert("L").resize((side, side), Image.Resampling.BOX)) for i in images
-    ]
-    stack = np.stack(small).reshape(len(small), -1) if small else np.empty((0, side * side))
-    stack = stack.astype(np.float32)
-    stack -= stack.mean(axis=1, keepdims=True)
-    stack /= np.maximum(np.linalg.norm(stack, axis=1, keepdims=True), 1e-6)
-    return stack
-
-
-def alike(small: np.ndarray, correlation: float, block: int = 2048) -> Iterator[tuple[int, int, float]]:
-    """(i, j, correlation), i < j, of thumbnails (N, side^2) correlated at `correlation` or more, also when mirrored.
-
-    Block by block, so that memory grows with the block alone.
-    """
-    side = math.isqrt(small.shape[1])
-    mirrored = small.reshape(len(small), side, side)[:, :, ::-1].reshape(small.shape)
-    for start in range(0, len(small), block):
-        here = small[start : start + block]
-        for other in range(start, len(small), block):
-            there = slice(other, other + block)
-            values = np.maximum(here @ small[there].T, here @ mirrored[there].T)
-            for i, j in np.argwhere(values >= correlation):
-                if start + i < other + j:
-                    yield int(start + i), int(other + j), float(values[i, j])
 
 
 class ManifestImages:

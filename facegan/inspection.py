@@ -1,11 +1,10 @@
-"""`facegan inspect`: what a manifest holds, in counts and pictures; memory is bounded by a part."""
+"""`facegan inspect`: what a manifest holds, in counts and pictures; no image stays in memory, but a thumbnail does."""
 
 from __future__ import annotations
 
 import io
 from collections import Counter
 from collections.abc import Callable, Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,11 @@ from PIL import Image
 
 from facegan import manifest
 from facegan.errors import UserError
-from facegan.images import alike, thumbnails, to_pixels
+from facegan.images import to_pixels
 from facegan.remote.parts import RemotePart
 from facegan.reporting import contact
 from facegan.reporting.faces import some, spread
+from facegan.thumbnails import alike, shrunk
 
 NEAR = 0.98  # correlation of 16 x 16 px thumbnails, as merge counts
 LISTED = 20
@@ -31,22 +31,25 @@ def inspect(path: Path, check: bool = False, progress: Progress = lambda done, t
     """What the manifest at `path` (a stage's folder, its `manifest/`, or one part) holds, as JSON-ready values.
 
     images, identities, groups ({source/split: images, identities}), images_per_identity and quality (quantiles),
-    sizes, formats, licenses, datasets ({value: images}), with_landmarks, exact_duplicates, near_duplicates (pairs among
-    each 10,000 rows that follow each other, also mirrored; `across` of two identities), quarantine ({reason: images},
-    None where there is none beside it), faults (only with `check`). Raises UserError for what cannot be read.
+    sizes, formats, licenses, datasets ({value: images}), with_landmarks, exact_duplicates, near_duplicates (all pairs,
+    also mirrored; `across` of two identities), quarantine ({reason: images}, None where there is none beside it),
+    faults (only with `check`). Raises UserError for what cannot be read.
     """
     if not path.exists():
         raise UserError(f"there is no manifest '{path}'", fix="give a stage's folder or its manifest/ folder")
     total = sum(manifest.opened(part).metadata.num_rows for part in _readable(manifest.parts(path)))
     tally = _Tally()
-    for chunk in _chunks(manifest.iterate(path)):
-        kept, pixels = [], []
-        for row in chunk:
+    kept: list[tuple[str, str]] = []
+
+    def photos() -> Iterator[np.ndarray]:
+        for row in manifest.iterate(path):
             if (photo := tally.add(row)) is not None:
                 kept.append((row["identity"], row["image_id"]))
-                pixels.append(photo)
+                yield photo
             progress(tally.images, total)
-        tally.compare(kept, pixels)
+
+    small = shrunk(photos())
+    tally.compare(kept, small)
     return {
         **tally.result(),
         "quarantine": _quarantine(path),
@@ -84,9 +87,9 @@ class _Tally:
             self.unreadable += 1
             return None
 
-    def compare(self, names: list[tuple[str, str]], pixels: list[np.ndarray]) -> None:
-        """Count the near-duplicates among some images, each with its (identity, image_id)."""
-        for i, j, value in alike(thumbnails(pixels), NEAR):
+    def compare(self, names: list[tuple[str, str]], small: np.ndarray) -> None:
+        """Count the near-duplicates among thumbnails, each with its (identity, image_id)."""
+        for i, j, value in alike(small, NEAR):
             (who, image), (other, other_image) = names[i], names[j]
             self.near += 1
             self.across += who != other
@@ -121,11 +124,6 @@ def _readable(parts: list[Path | RemotePart]) -> Iterator[Path | RemotePart]:
                 f"the manifest part {part} cannot be read: {error}", fix="make the manifest again"
             ) from error
         yield part
-
-
-def _chunks(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    while chunk := list(islice(rows, manifest.ROWS_PER_PART)):
-        yield chunk
 
 
 def _format(data: bytes) -> str:

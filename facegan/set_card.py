@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from facegan import card
-from facegan.images import ManifestImages, thumbnails
+from facegan.images import ManifestImages
 from facegan.metrics import pair_scores
+from facegan.thumbnails import thumbnails
 
 LARGEST = 4000  # images of one set: distances between all of them must fit in memory
 SHOWN = 6  # people listed as the most and the least consistent

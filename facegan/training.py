@@ -27,6 +27,8 @@ def device_of(runtime: Runtime) -> torch.device:
         raise UserError(f"unknown device '{runtime.device}'", fix="use auto, cpu, cuda or cuda:N") from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"device '{runtime.device}' was asked for, but torch sees no GPU", fix="use auto or cpu")
+    if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
+        raise UserError(f"device '{runtime.device}' was asked for, but torch sees {count} GPUs", fix="use auto or cuda")
     return device
 
 

@@ -18,7 +18,7 @@ import threading
 import traceback
 import types
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -49,8 +49,9 @@ class Stopped(UserError):
 class Workers:
     """At most `runtime.jobs` stages at work, each in a process of its own; leaving the context stops all."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._asked = runtime
+    def __init__(self, runtime: Runtime, unmade: Sequence[graph.Node] = ()) -> None:
+        """`unmade` are stages that are sure to work: what they ask for is tried out before the first turn."""
+        self._asked, self._unmade = runtime, unmade
         self._runtime: Runtime | None = None
         self._context = multiprocessing.get_context("forkserver")
         self._lock, self._guard, self._turns = threading.Lock(), threading.Lock(), _Turns()
@@ -65,10 +66,10 @@ class Workers:
         self.stop()
 
     def runtime(self) -> Runtime:
-        """What `auto` and 0 came to on this machine; raises UserError for a device that is not there."""
+        """What `auto` and 0 came to on this machine; raises UserError for what is not there or does not work."""
         with self._lock:
             if self._runtime is None:
-                self._runtime = self.call("device", resolve, (self._asked,), silent)
+                self._runtime = self.call("start", resolve, (self._asked, self._unmade), silent)
                 self._turns.open(self._runtime.jobs)
             return self._runtime
 
@@ -189,15 +190,21 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def resolve(runtime: Runtime, on_event: OnEvent = silent) -> Runtime:
-    """`runtime` with device, jobs and threads as they are on this machine (imports torch)."""
+def resolve(runtime: Runtime, unmade: Sequence[graph.Node] = (), on_event: OnEvent = silent) -> Runtime:
+    """`runtime` with device, jobs and threads as they are on this machine (imports torch).
+
+    Raises UserError where something that the stages `unmade` ask for does not work.
+    """
+    from facegan import ready
     from facegan.training import device_of, threads_of
 
     device = device_of(runtime)
     side_by_side = min(2, cores()) if device.type == "cpu" and runtime.nproc_per_node == 1 else 1
     jobs = runtime.jobs or side_by_side
     runtime = runtime.model_copy(update={"device": str(device), "jobs": jobs})
-    return runtime.model_copy(update={"threads": threads_of(runtime)})
+    runtime = runtime.model_copy(update={"threads": threads_of(runtime)})
+    ready.try_out(unmade, runtime)
+    return runtime
 
 
 def start_forkserver(runtime: Runtime) -> None:

@@ -56,13 +56,16 @@ def plan(
     until: UntilOpt = None,
     workdir: WorkdirOpt = Path("."),
 ) -> None:
-    """Show what is cached, stale or to run, and why; time and disk to expect. Runs nothing."""
+    """Show what is cached, stale or to run, and why; time and disk to expect; what is not installed. Runs nothing."""
+    from facegan import ready
     from facegan.graph import store_at
     from flows import tables
     from flows.planning import plan
 
     loaded, nodes, workdir = _load(recipe, sets, until, workdir)
-    tables.show_plan(loaded, plan(nodes, store_at(workdir, loaded.runtime)), workdir)
+    plans = plan(nodes, store_at(workdir, loaded.runtime))
+    tables.show_plan(loaded, plans, workdir)
+    ready.check([one.item for one in plans if one.state != "cached"], loaded.runtime)
 
 
 @main.command("list")
@@ -118,6 +121,7 @@ def _load(recipe: str, sets: list[str] | None, until: str | None, workdir: Path)
 def _run(
     name: str, sets: list[str] | None, until: str | None, workdir: Path, json_to: str | None, log_json: bool
 ) -> None:
+    from facegan import graph, ready
     from facegan.forgotten import Forgotten
     from flows import address, answer, log, tables
     from flows.planning import survey
@@ -140,7 +144,9 @@ def _run(
     with store.in_use(say):
         if Forgotten.read(workdir) != known:  # somebody was forgotten meanwhile
             recipe, nodes, workdir = _load(name, sets, until, workdir)
-        if warning := check_room(nodes, store, recipe.runtime):
+        unmade = graph.unmade(nodes, store)
+        ready.check(unmade, recipe.runtime)
+        if warning := check_room(unmade, store, recipe.runtime):
             say(warning)
         hits = [artifact for _, artifact, _ in survey(nodes, store) if artifact is not None]
         recorded = os.environ.get("PREFECT_API_URL") or address.of_up(workdir)

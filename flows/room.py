@@ -23,15 +23,15 @@ LITTLE = 10**9  # bytes free below which unknown sizes are worth a warning
 
 
 def check_room(nodes: list[Node], store: Store, runtime: Runtime) -> str:
-    """A warning where it cannot be known whether the disk has room for the stages that are not stored, else ''.
+    """A warning where it cannot be known whether the disk has room for `nodes`, which are not stored (`graph.unmade`).
 
     `runtime.jobs` stages work side by side, with checkpoints and shards that go when they end. Raises UserError where
     what is known does not fit: the sizes of similar stages that ran here and, of synthetic images, number and side.
     """
-    todo = {item.key: item for item in nodes if not store.has(item.stage, item.key)}
-    records = {stage: records_of(store, stage) for stage in {item.stage for item in todo.values()}}
+    todo = {item.key: item for item in nodes}
+    records = {stage: records_of(store, stage) for stage in {item.stage for item in nodes}}
     sizes: dict[str, int | None] = {}
-    for item in todo.values():
+    for item in nodes:
         sizes[item.key] = _expected(item, store, sizes, records[item.stage])
     factor = {**dict.fromkeys(TRAINED, IN_WORK), "synthesize": 1}  # its shards hold all that comes of them
     working = sorted((factor.get(item.stage, 0) * (sizes[key] or 0) for key, item in todo.items()), reverse=True)

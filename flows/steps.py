@@ -16,7 +16,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import task_run
 from prefect.states import Completed, State
 
-from facegan import graph
+from facegan import graph, ready
 from facegan.config import Recipe
 from facegan.events import Event
 from facegan.forgotten import Forgotten
@@ -76,6 +76,7 @@ class Steps:
         self.until = until
         self.store = open_store(self.workdir, self.recipe.runtime)
         self.nodes: list[graph.Node] = []
+        self._unmade: list[graph.Node] = []
         self._held = ExitStack()
         self._futures: dict[int, PrefectFuture[Artifact]] = {}  # by place in `nodes`
         self._made: dict[str, PrefectFuture[Artifact]] = {}  # by key, the first of each
@@ -92,7 +93,9 @@ class Steps:
         with ExitStack() as held:
             held.enter_context(self.store.in_use(_say))  # nobody is forgotten between two stages
             self.nodes = graph.planned(self.recipe, Forgotten.read(self.workdir), self.until)
-            if warning := check_room(self.nodes, self.store, self.recipe.runtime):
+            self._unmade = graph.unmade(self.nodes, self.store)
+            ready.check(self._unmade, self.recipe.runtime)
+            if warning := check_room(self._unmade, self.store, self.recipe.runtime):
                 get_run_logger().warning(warning)
             held.enter_context(when_cancelled(self.cancel))
             for watcher in self._watchers:
@@ -159,7 +162,7 @@ class Steps:
             if self.cancelled:
                 raise Stopped("the run was cancelled", fix=AGAIN)
             if self._workers is None:
-                self._workers = Workers(self.recipe.runtime)
+                self._workers = Workers(self.recipe.runtime, self._unmade)
             workers = self._workers
         with workers.turn(step.rank), StageArtifacts(step.item).shown() as shown:
             for watcher in self._watchers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from facegan.exporting import export
 from facegan.forgotten import Forgotten, remember
 from facegan.importing import Imported, import_
 from facegan.sources import SOURCES, OwnFaces, SourceConfig, guess
+from flows.answer import store_of
 from flows.screen import LINE_EVERY_S, console, span
 
 
@@ -53,13 +55,20 @@ def bring_in(words: Sequence[str], out: Path, options: dict[str, Any], workdir: 
             fix="import them one by one, each with a --dataset of its own, and then the manifests together; or, where "
             f"equal names are the same person, say so with --dataset {name}",
         )
-    said = _Progress("read")
-    forgotten = Forgotten.read(workdir)
-    remember(workdir, out)
-    done = import_(
-        [forgotten.without(item) for item in sources], out, progress=lambda now: said.at(now.images + len(now.bad))
-    )
-    return _lines(done, out, said.seconds())
+    with _at_work(workdir):
+        said = _Progress("read")
+        forgotten = Forgotten.read(workdir)
+        remember(workdir, out)
+        done = import_(
+            [forgotten.without(item) for item in sources], out, progress=lambda now: said.at(now.images + len(now.bad))
+        )
+        return _lines(done, out, said.seconds())
+
+
+def _at_work(workdir: Path) -> contextlib.AbstractContextManager[None]:
+    """Nobody is forgotten meanwhile, where the working directory has a store to forget people in."""
+    store = store_of(workdir.expanduser())
+    return store.in_use(console().print) if store.root.is_dir() else contextlib.nullcontext()
 
 
 def _lines(done: Imported, out: Path, seconds: float) -> list[str]:
@@ -77,10 +86,11 @@ def _lines(done: Imported, out: Path, seconds: float) -> list[str]:
 
 def take_out(source: Path, kind: str, out: Path, workdir: Path) -> list[str]:
     """Export a manifest; return the lines to print. Raises UserError as `export`."""
-    said = _Progress("written")
-    remember(workdir, out)
-    count = export(source, kind, out, said.at)
-    return [f"{out}: {count:,} images as {kind} in {span(said.seconds())}"]
+    with _at_work(workdir):
+        said = _Progress("written")
+        remember(workdir, out)
+        count = export(source, kind, out, said.at)
+        return [f"{out}: {count:,} images as {kind} in {span(said.seconds())}"]
 
 
 class _Progress:

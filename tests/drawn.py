@@ -131,8 +131,8 @@ def pick(nodes: list[Node], stage: str, arm: str | None = None, seed: int | None
 class Lab:
     """A store of its own; `make` runs a node and, first, what it needs."""
 
-    def __init__(self, root: Path) -> None:
-        self.store = Store(root)
+    def __init__(self, root: Path, runtime: Runtime = RUNTIME) -> None:
+        self.store, self.runtime = Store(root), runtime
         self.done: dict[str, Artifact] = {}
         self.events: list[Event] = []
 
@@ -141,7 +141,7 @@ class Lab:
         for needed in item.needs.values():
             if needed.key not in self.done:
                 self.make(needed)
-        artifact = graph.execute(item, self.store, self.done, RUNTIME, on_event or self.events.append)
+        artifact = graph.execute(item, self.store, self.done, self.runtime, on_event or self.events.append)
         self.done[item.key] = artifact
         return artifact
 

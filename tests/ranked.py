@@ -43,16 +43,18 @@ def options(**changes: Any) -> TrainRecognizer:
 
 
 def trained(
-    chosen: TrainRecognizer, inputs: dict[str, Path], out: Path, ranks: int, on_event: OnEvent = silent
-) -> dict[str, torch.Tensor]:
+    chosen: TrainRecognizer, inputs: dict[str, Path], out: Path, ranks: int, on_event: OnEvent = silent,
+    device: str = "cpu", double: bool = True,
+) -> dict[str, torch.Tensor]:  # fmt: skip
     """The tensors of the embedder that so many ranks make in `out`, gone on with where it was begun."""
+    work, runtime = in_float64 if double else train_recognizer.train, RUNTIME.model_copy(update={"device": device})
     arguments = (chosen, {"seed": 0}, inputs, out)
     (out / WORK).mkdir(parents=True, exist_ok=True)
     if ranks == 1:
-        in_float64(*arguments, Context(RUNTIME, on_event))
+        work(*arguments, Context(runtime, on_event))
     else:
-        runtime = RUNTIME.model_copy(update={"nproc_per_node": ranks})
-        launch.launch(in_float64, arguments, Context(runtime, on_event, "training"))
+        several = runtime.model_copy(update={"nproc_per_node": ranks})
+        launch.launch(work, arguments, Context(several, on_event, "training"))
     return load_file(out / "embedder.safetensors")
 
 

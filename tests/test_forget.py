@@ -6,8 +6,11 @@ import hashlib
 import os
 import shutil
 import tarfile
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -20,7 +23,7 @@ from facegan.errors import UserError
 from facegan.forgotten import LIST, Forgotten
 from facegan.sources import SOURCES
 from facegan.store import Store
-from flows import answer
+from flows import answer, transfer
 from flows.cli import main
 
 WHO, KEPT = "p02", "p03"
@@ -215,6 +218,40 @@ def test_it_waits_for_nobody(spoiled: tuple[Path, Path]) -> None:
         done.exit_code == 1 and "at work in this working directory" in done.output and str(os.getpid()) in done.output
     )
     assert next(store.glob("prepare/*/record.json")) and not (workdir / "data" / LIST).exists()
+
+
+@pytest.mark.parametrize("command", ["import", "export"])
+def test_it_notices_an_import_and_an_export_under_way(
+    spoiled: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """Their folder is there only when they end: erasing meanwhile would not list it."""
+    faces, workdir = spoiled
+    work = {"import": transfer.import_, "export": transfer.export}[command]
+    meanwhile: list[Result] = []
+
+    def under_way(*arguments: Any, **options: Any) -> Any:
+        meanwhile.append(facegan(workdir, "forget", WHO, "--yes"))
+        return work(*arguments, **options)
+
+    monkeypatch.setattr(transfer, "import_" if command == "import" else "export", under_way)
+    words = [faces] if command == "import" else [workdir / "imported", "--format", "folder"]
+    assert facegan(workdir, command, *words, "--out", tmp_path / "late").exit_code == 0
+    (told,) = meanwhile
+    assert told.exit_code == 1 and "at work in this working directory" in told.output
+    after = facegan(workdir, "forget", WHO, "--yes")
+    assert after.exit_code == 0 and str(tmp_path / "late") in after.output
+
+
+def test_an_import_waits_for_it_and_then_knows_whom_to_leave_out(spoiled: tuple[Path, Path], tmp_path: Path) -> None:
+    faces, workdir = spoiled
+    with ThreadPoolExecutor(1) as pool:
+        with answer.store_of(workdir).alone():
+            begun = pool.submit(transfer.bring_in, [str(faces)], tmp_path / "late", {}, workdir)
+            time.sleep(0.3)
+            assert not begun.done()
+            Forgotten.read(workdir).add([f"folder/{WHO}"], workdir)
+        begun.result(60)
+    assert f"folder/{WHO}" not in manifest.read(tmp_path / "late", ["identity"])["identity"].to_pylist()
 
 
 def test_a_name_that_is_nobodys_is_not_guessed(spoiled: tuple[Path, Path]) -> None:

@@ -28,7 +28,7 @@ def free(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def room(recipe: Recipe, store: Store) -> str:
     store.root.mkdir(parents=True, exist_ok=True)
-    return check_room(graph.build(recipe), store, RUNTIME)
+    return check_room(graph.unmade(graph.build(recipe), store), store, RUNTIME)
 
 
 def test_synthetic_images_are_counted_before_anything_has_run(faces: Path, tmp_path: Path, free: list[int]) -> None:
@@ -53,8 +53,10 @@ def test_what_similar_stages_wrote_is_expected_again(shared: Lab, faces: Path, r
     made = max(p.stat().st_size for p in (shared.store.root / "train_gan").glob("*/generator.safetensors"))
     free[0] = made * 16
     with pytest.raises(UserError, match="would fill the disk"):
-        check_room(other, shared.store, RUNTIME)  # checkpoints are larger than what comes of them
+        check_room(
+            graph.unmade(other, shared.store), shared.store, RUNTIME
+        )  # checkpoints are larger than what comes of them
     free[0] = made * 40
-    assert "is not known" not in check_room(other, shared.store, RUNTIME)
+    assert "is not known" not in check_room(graph.unmade(other, shared.store), shared.store, RUNTIME)
     free[0] = 0
-    assert check_room(graph.upto(graph.build(recipe), "train_gan"), shared.store, RUNTIME) == "", "all is there"
+    assert graph.unmade(graph.upto(graph.build(recipe), "train_gan"), shared.store) == []

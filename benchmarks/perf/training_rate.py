@@ -6,11 +6,12 @@ nets on one constant batch, with no augmentation, average or record. The rate of
 `whole run` counts start, scoring of the val people, pictures and files too.
 
 On a CPU the clock is the process's own (processor time, one thread), so that other work on the machine counts
-little; on CUDA it is the wall clock, synchronised.
+little; on CUDA it is the wall clock, of many steps between two synchronisations.
 
     python benchmarks/perf/training_rate.py                     # rates and parts, orl-quick, one thread
     python benchmarks/perf/training_rate.py --part variants     # bfloat16, channels last, torch.compile
     python benchmarks/perf/training_rate.py --part seeds        # two processes against two threads (wall clock)
+    python benchmarks/perf/training_rate.py --gpu               # variants and rates on a GPU, in sizes fit for one
 
 Prints Markdown.
 """
@@ -28,6 +29,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,7 @@ from facegan.augment import Augmenter
 from facegan.config import Arm, Recipe, Runtime, TrainGan, TrainRecognizer
 from facegan.embedder import Embedder, to_input
 from facegan.events import Context, Event, silent
-from facegan.gans import AdversarialConfig
+from facegan.gans import GANS, AdversarialConfig
 from facegan.gans.networks.io import to_tensor
 from facegan.gans.networks.objective import d_loss, diffaugment, g_loss
 from facegan.images import ManifestImages
@@ -49,6 +51,10 @@ from facegan.training import Curve, Sampler, reseed, update_ema
 
 Step = Callable[[], object]
 STAGES = ["train_gan", "train_recognizer"]
+RECOGNIZER = "recognizer"
+GPU = ["prepare.size_px=112", "prepare.color=rgb", "train_gan.batch_size=128", "train_recognizer.backbone=resnet50",
+       "train_recognizer.backbone_args=null", "train_recognizer.embedding_dim=512",
+       "train_recognizer.batch_size=256"]  # fmt: skip
 
 
 def clock(device: torch.device) -> Callable[[], float]:
@@ -113,29 +119,41 @@ def stage_steps(lab: Lab, stage: str, steps: int) -> tuple[list[float], float]:
     return list(np.diff(stamps[4:-1])), lab.now() - start
 
 
-def bare_gan(lab: Lab) -> Step:
-    """One step of D and one of G on a constant batch."""
-    options, images = lab.recipe.train_gan, ManifestImages(lab.folder / "people", split="train")
+def bare_gan(
+    lab: Lab, options: TrainGan, last: bool = True, precision: str = "float32", compiled: bool = False
+) -> Step:
+    """One step of D and one of G on a constant batch; last: channels last in memory."""
+    images = ManifestImages(lab.folder / "people", split="train")
     names, codes = images.codes()
     gan, size_px, channels = options.gan, images.pixels.shape[1], images.pixels.shape[3]
+    layout = torch.channels_last if last else torch.contiguous_format
     G = gan.build_generator(len(names), channels, size_px).to(lab.device)
     D = gan.build_discriminator(len(names), channels, size_px).to(lab.device)
     for net in (G, D):
-        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        net.to(memory_format=layout)  # type: ignore[call-overload]
     betas = (gan.beta1, gan.beta2)
     opt_g = torch.optim.Adam(G.parameters(), gan.lr_g, betas, foreach=True)
     opt_d = torch.optim.Adam(D.parameters(), gan.lr_d, betas, foreach=True)
-    img = to_tensor(images.pixels[: options.batch_size]).to(lab.device)
-    label = torch.from_numpy(codes[: options.batch_size]).to(lab.device)
+    rows = np.arange(options.batch_size) % len(images)
+    img = to_tensor(images.pixels[rows]).to(lab.device).contiguous(memory_format=layout)
+    label = torch.from_numpy(codes[rows]).to(lab.device)
+    draw, look = (torch.compile(G.step), torch.compile(D)) if compiled else (G.step, D)
+    autocast = partial(torch.autocast, lab.device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+    def judge(img: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        with autocast():
+            logits: torch.Tensor = look(img.float(), label)
+        return logits.float()
 
     def step() -> None:
-        made = G.step(img, label)
-        loss = d_loss(gan.loss, D(img, label), D(made.fake_img.detach(), made.fake_label))
+        with autocast():
+            made = draw(img, label)
+        loss = d_loss(gan.loss, judge(img, label), judge(made.fake_img.detach(), made.fake_label))
         opt_d.zero_grad(set_to_none=True)
         loss.backward()
         opt_d.step()
         D.requires_grad_(False)
-        adversarial = g_loss(gan.loss, D(made.fake_img, made.fake_label)) * getattr(gan, "adversarial", 1.0)
+        adversarial = g_loss(gan.loss, judge(made.fake_img, made.fake_label)) * getattr(gan, "adversarial", 1.0)
         opt_g.zero_grad(set_to_none=True)
         torch.stack([adversarial, *made.terms.values()]).sum().backward()
         opt_g.step()
@@ -171,10 +189,15 @@ def bare_recognizer(
 
 
 def seconds(lab: Lab, step: Step, steps: int) -> list[float]:
-    """Seconds of each of `steps` calls, after three that do not count."""
+    """Seconds of each of `steps` calls, after three that do not count; on a GPU their mean, which works ahead."""
     for _ in range(3):
         step()
     found = []
+    if lab.device.type == "cuda":
+        start = lab.now()
+        for _ in range(steps):
+            step()
+        return [(lab.now() - start) / steps]
     for _ in range(steps):
         start = lab.now()
         step()
@@ -189,7 +212,8 @@ def rates(lab: Lab, steps: int, rounds: int, stages: list[str]) -> None:
     for stage in stages:
         batch = getattr(lab.recipe, stage).batch_size
         ours, bare, whole = [], [], []
-        step = bare_gan(lab) if stage == "train_gan" else bare_recognizer(lab, lab.recipe.train_recognizer)
+        options = getattr(lab.recipe, stage)
+        step = bare_gan(lab, options) if stage == "train_gan" else bare_recognizer(lab, options)
         for _ in range(rounds):
             found, total = stage_steps(lab, stage, steps)
             ours += found
@@ -239,16 +263,24 @@ KINDS: dict[str, dict[str, Any]] = {
     "channels-first": {"last": False},
     "bfloat16": {"precision": "bfloat16"},
     "compile": {"compiled": True},
+    "bfloat16-compile": {"precision": "bfloat16", "compiled": True},
 }
 
 
-def variants(lab: Lab, steps: int, rounds: int, kinds: list[str]) -> None:
-    """Print the bare recognizer's rate in each precision, layout and compiled, in turn."""
-    options = lab.recipe.train_recognizer
+def variants(lab: Lab, net: str, steps: int, rounds: int, kinds: list[str]) -> None:
+    """Print a bare net's rate (the recognizer's, a GAN family's) in each precision, layout and compiled, in turn."""
     built: dict[str, tuple[Step, float]] = {}
+    options: TrainRecognizer | TrainGan = lab.recipe.train_recognizer
+    if net != RECOGNIZER:
+        gan = lab.recipe.train_gan.gan if net == lab.recipe.train_gan.gan.kind else GANS.get(net)()
+        options = lab.recipe.train_gan.model_copy(update={"gan": gan})
     for name in dict.fromkeys(["plain", *kinds]):
-        step, start, wall = bare_recognizer(lab, options, **KINDS[name]), lab.now(), time.perf_counter()
         try:
+            if isinstance(options, TrainGan):
+                step = bare_gan(lab, options, **KINDS[name])
+            else:
+                step = bare_recognizer(lab, options, **KINDS[name])
+            start, wall = lab.now(), time.perf_counter()
             step()
         except Exception as error:  # torch.compile needs a C++ compiler
             print(f"{name}: {type(error).__name__}, left out")
@@ -258,11 +290,13 @@ def variants(lab: Lab, steps: int, rounds: int, kinds: list[str]) -> None:
     for _ in range(rounds):
         for name, (step, _first) in built.items():
             found[name] += seconds(lab, step, steps)
-    print("| bare recognizer | images/s | against the first | first step, s |\n|---|--:|--:|--:|")
+    print(f"| bare {net}, batches of {options.batch_size} | images/s | against the first | first step, s |")
+    print("|---|--:|--:|--:|")
     base = statistics.median(found["plain"])
     for name, times in found.items():
         median = statistics.median(times)
         print(f"| {name} | {options.batch_size / median:.0f} | {base / median:.2f} | {built[name][1]:.1f} |")
+    print(flush=True)
 
 
 def _seed(folder: Path, recipe: Recipe, steps: int, threads: int, ready: Any, sender: Any) -> None:
@@ -307,28 +341,38 @@ def seeds(lab: Lab, steps: int, rounds: int) -> None:
 
 
 def main() -> None:
-    """Print one of the three tables."""
+    """Print the tables that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", nargs="?", default="orl-quick")
     parser.add_argument("--part", choices=["rates", "variants", "seeds"], default="rates")
+    parser.add_argument("--gpu", action="store_true", help=f"variants of three nets, and rates, with {' '.join(GPU)}")
+    parser.add_argument("--set", dest="sets", action="append", default=[], metavar="PATH=YAML", help="as facegan run")
+    families = [kind for kind, member in GANS.load().items() if issubclass(member, AdversarialConfig)]
+    parser.add_argument("--nets", nargs="+", choices=[RECOGNIZER, *families], help="of variants")
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES, help="whose rates")
     parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS), help="of variants")
     parser.add_argument("--steps", type=int, default=40, help="of each loop in each round")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", help="cuda where there is one, else cpu")
     args = parser.parse_args()
+    if args.gpu and not (args.device or torch.cuda.is_available()):
+        parser.error("torch sees no GPU; --device cpu, with smaller sizes by --set, tries the script out")
+    device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        recipe = load(args.recipe)
+        recipe = load(args.recipe, [*(GPU if args.gpu else []), *args.sets])
         if not isinstance(recipe.train_gan.gan, AdversarialConfig):  # it has no loop to measure
-            recipe = recipe.model_copy(update={"train_gan": TrainGan()})
-        lab = Lab(recipe, Path(folder), torch.device(args.device))
-        print(f"{args.recipe}, {args.part}, {lab.device}, torch {torch.__version__}\n")
-        if args.part == "rates":
+            recipe = recipe.model_copy(update={"train_gan": TrainGan(batch_size=recipe.train_gan.batch_size)})
+        lab = Lab(recipe, Path(folder), device)
+        where = torch.cuda.get_device_name(device) if device.type == "cuda" else device
+        images = f"{recipe.prepare.size_px} px {recipe.prepare.color}, {recipe.train_recognizer.backbone}"
+        print(f"{args.recipe} ({images}), {where}, torch {torch.__version__}\n", flush=True)
+        if args.part == "variants" or args.gpu:
+            for net in args.nets or ([RECOGNIZER, "cvae_gan", "style"] if args.gpu else [RECOGNIZER]):
+                variants(lab, net, args.steps, args.rounds, args.kinds)
+        if args.part == "rates" or args.gpu:
             rates(lab, args.steps, args.rounds, args.stages)
-        elif args.part == "variants":
-            variants(lab, args.steps, args.rounds, args.kinds)
-        else:
+        if args.part == "seeds" and not args.gpu:
             seeds(lab, args.steps, args.rounds)
 
 

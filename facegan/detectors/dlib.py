@@ -47,6 +47,11 @@ class Dlib(DetectorConfig):
     )
     min_score: float = Field(0.0, ge=-1, le=5, description="faces below this score of the detector do not count")
 
+    def check(self) -> None:
+        """See Frozen."""
+        if importlib.util.find_spec("dlib") is None:
+            raise UserError("the detector 'dlib' needs the package dlib, which is not installed", fix=FIX)
+
     def fingerprint(self) -> dict[str, str]:
         """See DetectorConfig."""
         return {"points": file_sha256(points_file())}
@@ -59,8 +64,7 @@ class Dlib(DetectorConfig):
         """See DetectorConfig."""
         import numpy as np
 
-        if importlib.util.find_spec("dlib") is None:
-            raise UserError("the detector 'dlib' needs the package dlib, which is not installed", fix=FIX)
+        self.check()
         import dlib
 
         detector, predictor = dlib.get_frontal_face_detector(), dlib.shape_predictor(str(points_file()))

@@ -6,6 +6,7 @@ Only here is `distributed` imported, and only when a cluster is asked for.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import logging
 import math
 import pickle
@@ -61,15 +62,33 @@ class Dask(EngineConfig):
             raise ValueError(f"a tls:// address needs tls_ca, tls_cert and tls_key, and they need one: {self.address}")
         return self
 
+    def check(self) -> None:
+        """See Frozen."""
+        if importlib.util.find_spec("distributed") is None:
+            raise UserError(
+                "runtime.engine=dask needs the package distributed, which is not installed",
+                fix="pip install 'facegan[dask]'",
+            )
+
+    def try_out(self) -> None:
+        """See Frozen: whether the scheduler answers. Workers may come later."""
+        with self._connected():
+            pass
+
     @contextmanager
     def open(self, say: Say) -> Iterator[Engine]:
         """See EngineConfig; raises UserError also where there is no worker, or `distributed` is not installed."""
-        try:
-            from distributed import Client, Security
-        except ImportError as error:
-            raise UserError(
-                f"runtime.engine=dask needs the package distributed ({error})", fix="pip install 'facegan[dask]'"
-            ) from error
+        with self._connected() as client:
+            cluster = _Cluster(client, self, say)
+            cluster.await_workers()
+            yield cluster
+
+    @contextmanager
+    def _connected(self) -> Iterator[Any]:
+        """A client of the scheduler."""
+        self.check()
+        from distributed import Client, Security
+
         for name in NOISY:
             logging.getLogger(name).setLevel(logging.CRITICAL)  # what goes wrong is told below, once
         security = None
@@ -86,10 +105,8 @@ class Dask(EngineConfig):
         except (OSError, ValueError, TypeError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UserError(f"no Dask scheduler answers at {self.address}: {reason}", fix=start) from error
-        cluster = _Cluster(client, self, say)
         try:
-            cluster.await_workers()
-            yield cluster
+            yield client
         finally:
             # The scheduler then lets go of all that is out: a worker ends the shard that it is at, and nobody waits.
             with contextlib.suppress(Exception):  # a scheduler that is gone

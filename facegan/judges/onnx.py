@@ -39,12 +39,21 @@ class Onnx(JudgeConfig):
         path = Path(self.path).expanduser()
         if not path.is_file():
             raise UserError(f"the judge's network '{path}' is not there", fix="set audit.judge.path to an .onnx file")
+        return {"judge": file_sha256(path)}
+
+    def check(self) -> None:
+        """See Frozen."""
         if importlib.util.find_spec("onnxruntime") is None:
             raise UserError(
                 "the judge 'onnx' needs the package onnxruntime, which is not installed",
                 fix="pip install 'facegan[onnx]', or set audit.judge.kind=recognizer",
             )
-        return {"judge": file_sha256(path)}
+
+    def try_out(self) -> None:
+        """See Frozen: whether the network can be run on faces."""
+        import numpy as np
+
+        self.load(None, "cpu")(np.zeros((2, self.size_px, self.size_px, 1), np.uint8))
 
     def note(self) -> str:
         """See JudgeConfig."""

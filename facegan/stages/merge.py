@@ -17,12 +17,12 @@ from facegan import licences, manifest
 from facegan.config import Arm, Merge
 from facegan.errors import UserError
 from facegan.events import Context
-from facegan.images import alike, names_of, thumbnails, to_pixels
+from facegan.images import names_of, to_pixels
 from facegan.judges import judges_half
 from facegan.seeds import subseed
 from facegan.store import write_atomic
+from facegan.thumbnails import BLOCK, alike, shrunk
 
-NEAR_AMONG = 50_000  # images: the search among them is quadratic
 DUPLICATES = pa.schema(
     [
         ("image_id", pa.string()),
@@ -161,24 +161,19 @@ def _cap(faces: Faces, rows: np.ndarray, options: Merge) -> np.ndarray:
     return rows[kept]
 
 
-def find_duplicates(
-    faces: Faces, rows: np.ndarray, correlation: float, block: int = 2048, among: int = NEAR_AMONG
-) -> list[dict[str, Any]]:
+def find_duplicates(faces: Faces, rows: np.ndarray, correlation: float, block: int = BLOCK) -> list[dict[str, Any]]:
     """Pairs of rows: each repeat of the same bytes with its first row (`exact`), and different images with
     thumbnails correlated at `correlation` or more, also when one is mirrored (`near`).
 
-    Near ones are looked for among each `among` different images that follow each other, block by block: time grows
-    with the square of `among` and only linearly beyond, memory with `among`.
+    Near ones are all that there are, wherever their rows stand. Memory: about 400 bytes for each different image.
     """
     first: dict[int, int] = {}
     repeats = [(first[i], n) for n, i in zip(rows, faces.image[rows], strict=True) if first.setdefault(i, n) != n]
     found = [_pair(faces, one, other, "exact", 1.0) for one, other in repeats]
     distinct = faces.first(rows)
-    for start in range(0, len(distinct), among):
-        here = distinct[start : start + among]
-        small = thumbnails(to_pixels(item["image"]["bytes"]) for item in faces.rows(here, ["image"]))
-        found += [_pair(faces, here[i], here[j], "near", value) for i, j, value in alike(small, correlation, block)]
-    return found
+    small = shrunk((to_pixels(item["image"]["bytes"]) for item in faces.rows(distinct, ["image"])), len(distinct))
+    near = alike(small, correlation, block)
+    return found + [_pair(faces, distinct[i], distinct[j], "near", value) for i, j, value in near]
 
 
 def _pair(faces: Faces, one: int, other: int, kind: str, correlation: float) -> dict[str, Any]:

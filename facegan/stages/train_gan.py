@@ -16,7 +16,7 @@ from torch import nn
 
 from facegan import licences, ranks
 from facegan.checkpoint import Checkpoints, cut_curve, save_tensors
-from facegan.config import Synthesize, TrainGan
+from facegan.config import Runtime, Synthesize, TrainGan
 from facegan.events import Context
 from facegan.gans import AdversarialConfig
 from facegan.gans.networks.base import Generator
@@ -24,7 +24,7 @@ from facegan.gans.networks.io import to_pixels, to_tensor
 from facegan.gans.networks.objective import d_loss, diffaugment, g_loss, gradient_penalty, r1_penalty
 from facegan.gans.networks.parts import WHOLE, Moment, Part, parts_of
 from facegan.images import KEEP_BYTES, ManifestImages
-from facegan.launch import launch
+from facegan.launch import launch, runtimes_of
 from facegan.seeds import subseed
 from facegan.store import WORK, write_atomic
 from facegan.sync_norm import synchronised
@@ -46,6 +46,14 @@ def run(options: TrainGan, extra: dict[str, Any], inputs: dict[str, Path], out: 
         launch(make, (options, inputs, out), context)
     else:
         make(options, inputs, out, context)
+
+
+def try_out(options: TrainGan, channels: int, size_px: int, runtime: Runtime) -> None:
+    """Raise UserError where networks for such images, or `runtime`'s ranks and parts, cannot be had."""
+    G = options.gan.build_generator(2, channels, size_px)
+    if isinstance(options.gan, AdversarialConfig):
+        size = len(runtimes_of(runtime)) if runtime.nproc_per_node > 1 else 1
+        parts_of(G, options.gan.build_discriminator(2, channels, size_px), options.batch_size, runtime.batch_gpu, size)
 
 
 def make(options: TrainGan, inputs: dict[str, Path], out: Path, context: Context) -> None:

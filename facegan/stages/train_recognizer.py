@@ -14,13 +14,14 @@ from torch import nn
 from facegan import licences, ranks
 from facegan.augment import Augmenter
 from facegan.checkpoint import Checkpoints, cut_curve, load_tensors, save_tensors
-from facegan.config import TrainRecognizer
+from facegan.config import Runtime, TrainRecognizer
 from facegan.embedder import Embedder, embed, to_input
 from facegan.errors import UserError
 from facegan.events import Context
+from facegan.heads._sharded import ShardedHead
 from facegan.identity_mixup import targets_of
 from facegan.images import KEEP_BYTES, ManifestImages
-from facegan.launch import launch
+from facegan.launch import launch, runtimes_of
 from facegan.metrics import eer, pair_scores
 from facegan.mixing import Batches, Heads, groups_of
 from facegan.own_norm import by_source, of_real, parted
@@ -39,15 +40,31 @@ def run(options: TrainRecognizer, extra: dict[str, Any], inputs: dict[str, Path]
     torchrun), each of its ranks calls this with the same arguments but for the device.
     """
     size = max(context.runtime.nproc_per_node, ranks.world_size())
+    _check_share(options, size)
+    if size > ranks.world_size():
+        launch(train, (options, extra, inputs, out), context)
+    else:
+        train(options, extra, inputs, out, context)
+
+
+def try_out(options: TrainRecognizer, channels: int, size_px: int, runtime: Runtime) -> None:
+    """Raise UserError where the network for such images, its weights or `runtime`'s ranks cannot be had."""
+    _check_share(options, runtime.nproc_per_node)
+    if runtime.nproc_per_node > 1:
+        runtimes_of(runtime)
+    net = Embedder(options.model_copy(update={"pretrained": False}), channels, size_px)  # no download here
+    if options.weights:
+        start_from(net, Path(options.weights).expanduser())
+    if options.sharded:
+        ShardedHead(options.head, 2, options.embedding_dim, options.sharded.sample_rate)
+
+
+def _check_share(options: TrainRecognizer, size: int) -> None:
     if size > options.batch_size:
         raise UserError(
             f"{size} ranks share batches of {options.batch_size}: some would have no image",
             fix="set a smaller runtime.nproc_per_node or a larger train_recognizer.batch_size",
         )
-    if size > ranks.world_size():
-        launch(train, (options, extra, inputs, out), context)
-    else:
-        train(options, extra, inputs, out, context)
 
 
 def train(

@@ -127,17 +127,28 @@ def struck(cluster: Cluster, strike: Callable[[str], None]) -> Iterator[None]:
     assert not failed, failed
 
 
+def command(whole: Recipe, address: str, workdir: Path) -> subprocess.CompletedProcess[str]:
+    """`facegan run` up to merge, with shards for the cluster at `address`."""
+    recipe = workdir / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(whole.model_dump(mode="json", exclude_none=True)))
+    words = [sys.executable, "-m", "flows.cli", "run", str(recipe), "--until", "merge", "--workdir", str(workdir)]
+    chosen = ["runtime.engine.kind=dask", f"runtime.engine.address={address}", f"runtime.shard_images={SHARD}"]
+    sets = [word for each in chosen for word in ("--set", each)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS.parent), os.environ.get("PYTHONPATH", "")])}
+    return subprocess.run([*words, *sets], env=environment, capture_output=True, text=True, timeout=200)
+
+
+def test_a_scheduler_that_is_not_there_is_said_before_anything_is_made(whole: Recipe, tmp_path: Path) -> None:
+    done = command(whole, "tcp://127.0.0.1:9", tmp_path)
+    assert done.returncode == 1 and "no Dask scheduler answers at tcp://127.0.0.1:9" in done.stderr
+    assert not list((tmp_path / "data/store").glob("*/*/record.json"))
+
+
 def test_the_command_gives_the_bytes_of_one_process(
     two: Cluster, whole: Recipe, made: Artifact, shared: Lab, tmp_path: Path
 ) -> None:
     merged = shared.stage(whole, "merge", "real+synthetic")
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(yaml.safe_dump(whole.model_dump(mode="json", exclude_none=True)))
-    command = [sys.executable, "-m", "flows.cli", "run", str(recipe), "--until", "merge", "--workdir", str(tmp_path)]
-    chosen = ["runtime.engine.kind=dask", f"runtime.engine.address={two.address}", f"runtime.shard_images={SHARD}"]
-    sets = [word for each in chosen for word in ("--set", each)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS.parent), os.environ.get("PYTHONPATH", "")])}
-    done = subprocess.run([*command, *sets], env=environment, capture_output=True, text=True, timeout=200)
+    done = command(whole, two.address, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "distributed" not in done.stderr  # the cluster's own chatter
     for one in (made, merged):

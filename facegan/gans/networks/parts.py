@@ -60,8 +60,10 @@ class Grouped(nn.Module):
         return next(size for size in range(min(self.group, n), 0, -1) if n % size == 0)
 
 
-def parts_of(G: nn.Module, D: nn.Module, batch_size: int, at_once: int) -> list[Part]:
+def parts_of(G: nn.Module, D: nn.Module, batch_size: int, at_once: int, size: int | None = None) -> list[Part]:
     """This rank's parts of every batch, of at most `at_once` rows each (0: one part), none of them empty.
+
+    `size` is the number of ranks where it is another than now.
 
     Rows that `Grouped` layers look at together stay together; these layers are told the groups of the whole batch.
     Raises UserError where that leaves a rank without a row, or where a layer needs more rows than `at_once`.
@@ -70,7 +72,7 @@ def parts_of(G: nn.Module, D: nn.Module, batch_size: int, at_once: int) -> list[
     for layer in D.modules():
         if isinstance(layer, Grouped):
             layer.group = group = layer.size(batch_size)
-    size, units = ranks.world_size(), batch_size // group  # unit u is the rows u, u + units, u + 2 * units ...
+    size, units = size or ranks.world_size(), batch_size // group  # unit u is the rows u, u + units, u + 2 * units ...
     looked_at = f", of which D looks at {group} together" if group > 1 else ""
     if size > units:
         raise UserError(
