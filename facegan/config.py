@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from facegan.benchmarks import BENCHMARKS, BenchmarkConfig
 from facegan.detectors import DETECTORS, DetectorConfig
 from facegan.engines import ENGINES, EngineConfig
-from facegan.frozen import Frozen, merge
+from facegan.frozen import Frozen, merge, unset
 from facegan.gans import GANS, GanConfig
 from facegan.heads import HEADS, HeadConfig
 from facegan.identities import IDENTITIES, IdentitiesConfig
@@ -40,11 +40,6 @@ else:
     AnyHead = HEADS.union()
     AnyBenchmark = BENCHMARKS.union()
     AnyEngine = ENGINES.union()
-
-
-def unset(default: Any, **rest: Any) -> Any:
-    """A field that is left out of the hashed config where it has its default: results from before it stay valid."""
-    return Field(default, exclude_if=lambda value: bool(value == default), **rest)
 
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=60)]

@@ -1,16 +1,21 @@
-"""The base of every config model, and how one layer of options is laid over another."""
+"""The base of every config model, options that came later, and how one layer of options is laid over another."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Frozen(BaseModel):
     """A config that cannot be changed once made and that refuses keys it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+def unset(default: Any, **rest: Any) -> Any:
+    """A field that is left out of the hashed config where it has its default: results from before it stay valid."""
+    return Field(default, exclude_if=lambda value: bool(value == default), **rest)
 
 
 def merge(base: Any, over: Any) -> Any:
