@@ -133,6 +133,13 @@ class TrainGan(Frozen):
     snapshot_kimg: float = Field(4, gt=0, description="draw the fixed-latent sample grid this often")
 
 
+class Principal(Frozen):
+    """Variation drawn along the principal axes of what real photos of a person differ by."""
+
+    axes: int = Field(24, ge=1, le=1024, description="axes that are drawn along, those of the largest variance")
+    spread: float = Field(1.0, gt=0, le=3, description="in standard deviations of real photos of one person")
+
+
 class Synthesize(Frozen):
     """New images of the training people and new people, filtered by the guide."""
 
@@ -148,6 +155,9 @@ class Synthesize(Frozen):
     )
     variation_noise: float = Field(
         0.1, ge=0, le=3, description="noise added to a variation code, in standard deviations"
+    )
+    principal: Principal | None = unset(
+        None, description="draw variation along principal axes; null: from photos (borrowed, variation_noise)"
     )
     max_fmr: float = Field(
         0.01, gt=0, lt=0.5, description="false-match rate on val people that sets what counts as too close"

@@ -96,6 +96,7 @@ def prepared(
         copy=copy,
         person=thresholds["person"]["value"],
         image=thresholds["image"]["value"],
+        axes=axes_of(G, donors, person, options),
     )
     return studio, thresholds
 
@@ -152,6 +153,18 @@ def between(
         return strangers
     how = f"half way from {strangers['value']:.3f}, {strangers['how']}, to {begin:.3f}, reached by 95 % of train photos"
     return {"value": (strangers["value"] + begin) / 2, "how": f"{how} with their person's centre"}
+
+
+def axes_of(G: Generator, donors: np.ndarray | None, person: np.ndarray, options: Synthesize) -> np.ndarray | None:
+    """What variation is drawn along (axes, z_dim) float32, where it is; raises UserError where nothing is known."""
+    if options.principal is None:
+        return None
+    if donors is None:
+        raise UserError(
+            "synthesize.principal needs variation codes of real photos, and this generator has no encoder",
+            fix="set synthesize.principal=null (variation is drawn from N(0, 1)), or train cvae_gan or morphable",
+        )
+    return G.axes(donors, person, options.principal.axes).astype(np.float32)
 
 
 @torch.no_grad()
