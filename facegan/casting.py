@@ -46,7 +46,7 @@ class Casting:
         self.tally = Tally()
         self.made = {"images of train people": 0, "new people": 0, "images of new people": 0}
         self._codes = studio.G.codes().detach().cpu().numpy()
-        self._proposals = Proposals(self.options, self._codes)
+        self._proposals = Proposals(self.options, self._codes, studio.centres)
         self._train, self._new = 0, 0  # of which the first are handed out
         self._judged = 0  # of the attempts
         self._alike: list[int] = []  # attempts of this shard that resemble a new person
@@ -176,10 +176,11 @@ class Casting:
 class Proposals:
     """New people as they are proposed, one after the other, from one sequence of random numbers."""
 
-    def __init__(self, options: Synthesize, codes: np.ndarray) -> None:
-        self.options, self.codes = options, codes
+    def __init__(self, options: Synthesize, codes: np.ndarray, centres: np.ndarray) -> None:
+        self.options = options
         self.error: ValueError | None = None  # why nobody more can be proposed
-        self._rng = np.random.default_rng(subseed("new", options.seed))
+        rng = np.random.default_rng(subseed("new", options.seed))
+        self._source = options.identities.proposals(codes, centres, rng)
         self._count = 0
         self._open: dict[int, Order] = {}  # by attempt, until it is judged
 
@@ -188,7 +189,7 @@ class Proposals:
         start = self._count
         while self._count < stop and self.error is None:
             try:
-                one = self.options.identities.propose(self.codes, 1, self._rng)[0]
+                one = next(self._source)
             except ValueError as error:
                 self.error = error
                 break

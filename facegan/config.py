@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from facegan.benchmarks import BENCHMARKS, BenchmarkConfig
 from facegan.detectors import DETECTORS, DetectorConfig
 from facegan.engines import ENGINES, EngineConfig
-from facegan.frozen import Frozen, merge
+from facegan.frozen import Frozen, merge, unset
 from facegan.gans import GANS, GanConfig
 from facegan.heads import HEADS, HeadConfig
 from facegan.identities import IDENTITIES, IdentitiesConfig
@@ -40,11 +40,6 @@ else:
     AnyHead = HEADS.union()
     AnyBenchmark = BENCHMARKS.union()
     AnyEngine = ENGINES.union()
-
-
-def unset(default: Any, **rest: Any) -> Any:
-    """A field that is left out of the hashed config where it has its default: results from before it stay valid."""
-    return Field(default, exclude_if=lambda value: bool(value == default), **rest)
 
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=60)]
@@ -147,6 +142,13 @@ class External(Frozen):
     align: Align | None = Field(None, description="find and align the face; null: they are aligned as the photos are")
 
 
+class Principal(Frozen):
+    """Variation drawn along the principal axes of what real photos of a person differ by."""
+
+    axes: int = Field(24, ge=1, le=1024, description="axes that are drawn along, those of the largest variance")
+    spread: float = Field(1.0, gt=0, le=3, description="in standard deviations of real photos of one person")
+
+
 class Synthesize(Frozen):
     """New images of the training people and new people, filtered by the guide."""
 
@@ -162,6 +164,9 @@ class Synthesize(Frozen):
     )
     variation_noise: float = Field(
         0.1, ge=0, le=3, description="noise added to a variation code, in standard deviations"
+    )
+    principal: Principal | None = unset(
+        None, description="draw variation along principal axes; null: from photos (borrowed, variation_noise)"
     )
     max_fmr: float = Field(
         0.01, gt=0, lt=0.5, description="false-match rate on val people that sets what counts as too close"

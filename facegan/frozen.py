@@ -1,10 +1,10 @@
-"""The base of every config model, and how one layer of options is laid over another."""
+"""The base of every config model, options that came later, and how one layer of options is laid over another."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Frozen(BaseModel):
@@ -20,6 +20,11 @@ class Frozen(BaseModel):
 
     def try_out(self) -> None:
         """Raise UserError where this does not work, as far as a few seconds tell; asked before the first stage."""
+
+
+def unset(default: Any, **rest: Any) -> Any:
+    """A field that is left out of the hashed config where it has its default: results from before it stay valid."""
+    return Field(default, exclude_if=lambda value: bool(value == default), **rest)
 
 
 def merge(base: Any, over: Any) -> Any:

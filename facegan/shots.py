@@ -112,6 +112,8 @@ def basis(studio: Studio) -> dict[str, np.ndarray]:
     }
     if studio.donors is not None:
         found["donors"] = studio.donors
+    if studio.axes is not None:
+        found["axes"] = studio.axes
     return {name: np.ascontiguousarray(value) for name, value in found.items()}
 
 
@@ -185,4 +187,5 @@ def opened(job: Job) -> Studio:
         copy=copy,
         person=person,
         image=image,
+        axes=held.get("axes"),
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from scipy.special import ndtr, ndtri
 
 from facegan import leakage
 from facegan.config import Synthesize
@@ -62,6 +63,7 @@ class Studio:
     copy: float  # the similarity from which an image is a near-copy of a photo: see facegan.leakage
     person: float  # the cosine above which two people's centres are too close
     image: float  # an image no closer to its person than this has left it: strangers' photos are as close
+    axes: np.ndarray | None = None  # of variation (axes, z_dim), where it is drawn along them
 
     def take(self, order: Order) -> Shot:
         """The best images of a person, by closeness to its centre: of a train person that of the real photos."""
@@ -99,14 +101,21 @@ class Studio:
         return Shot(images, removed, centre if order.train is None else Shot().centre)
 
     def variation(self, count: int, people: Sequence[int], weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Variation codes (count, z_dim): a photo of each of `people`, blended, turned towards photos of others."""
+        """Variation codes (count, z_dim): a photo of each of `people`, blended, turned towards photos of others.
+
+        Where there are axes: G's neutral code of these people + spread sum_k a_k sigma_k v_k, a ~ N(0, 1) within 2.
+        """
         if self.donors is None:
             return rng.standard_normal((count, self.G.z_dim)).astype(np.float32)
         photos = [rng.choice(np.flatnonzero(self.donor_person == person), count) for person in people]
-        strangers = np.flatnonzero(~np.isin(self.donor_person, people))
-        other = self.donors[rng.choice(strangers if len(strangers) else len(self.donors), count)]
         own = self.G.blend(np.stack([self.donors[photo] for photo in photos]), weights)
         options = self.options
+        if self.axes is not None and options.principal:
+            means = np.stack([self.donors[self.donor_person == person].mean(axis=0) for person in people])
+            amount = options.principal.spread * truncated_normal((count, len(self.axes)), rng)
+            return (self.G.neutral(own, weights @ means) + amount @ self.axes).astype(np.float32)
+        strangers = np.flatnonzero(~np.isin(self.donor_person, people))
+        other = self.donors[rng.choice(strangers if len(strangers) else len(self.donors), count)]
         return self.G.vary(own, other, options.borrowed, options.variation_noise, rng).astype(np.float32)
 
     def shoot(self, code: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -118,6 +127,12 @@ class Studio:
         """Which images (N,) bool are no near-copy of a photo of the people they descend from."""
         near, _ = leakage.closest(leakage.grey(pixels), self.photos[np.isin(self.donor_person, people)])
         return np.asarray(near < self.copy)
+
+
+def truncated_normal(shape: tuple[int, ...], rng: np.random.Generator, bound: float = 2.0) -> np.ndarray:
+    """Draws of N(0, 1) given that they lie within -bound .. bound, by the inverse of the distribution function."""
+    low, high = ndtr(-bound), ndtr(bound)
+    return np.asarray(ndtri(rng.uniform(low, high, shape)))
 
 
 def robust_centre(embedding: np.ndarray) -> np.ndarray:

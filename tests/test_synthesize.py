@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
+from collections.abc import Iterator
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +16,17 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from drawn import RUNTIME, Lab, draw_face, pick, tiny
+from scipy.stats import truncnorm
 
 from facegan import graph, leakage, manifest
 from facegan.casting import Casting
-from facegan.config import Recipe, Runtime, Synthesize
+from facegan.config import Principal, Recipe, Runtime, Synthesize
 from facegan.engines.local import Local
 from facegan.errors import UserError
 from facegan.events import Context
 from facegan.gans import GANS
 from facegan.gans.networks.base import Generator
 from facegan.gans.networks.io import load_generator
-from facegan.identities import IDENTITIES
 from facegan.identities._proposal import Proposal
 from facegan.identities.mixture import Mixture
 from facegan.seeds import subseed
@@ -37,7 +39,6 @@ from facegan.studio import Order, Studio, robust_centre
 from facegan.synthesis import draw, latent_json, packed, redraw, regenerate, unpacked
 
 KINDS = sorted(GANS.load())
-MEMBERS = sorted(IDENTITIES.load())
 
 
 def with_gan(root: Path, kind: str, **changes: Any) -> Recipe:
@@ -132,12 +133,11 @@ class Scripted(Mixture):
     script: tuple[tuple[float, ...], ...] = ()
     ends: bool = False  # or it begins again
 
-    def propose(self, codes: np.ndarray, count: int, rng: np.random.Generator) -> list[Proposal]:
-        place = int(ASKED["count"])
-        if self.ends and place == len(self.script):
-            raise ValueError("that was the last")
-        ASKED["count"] += count
-        return [Proposal(np.asarray(self.script[place % len(self.script)], np.float32), (0, 1), np.full(2, 0.5))]
+    def proposals(self, codes: np.ndarray, centres: np.ndarray, rng: np.random.Generator) -> Iterator[Proposal]:
+        for code in self.script if self.ends else cycle(self.script):
+            ASKED["count"] += 1
+            yield Proposal(np.asarray(code, np.float32), (0, 1), np.full(2, 0.5))
+        raise ValueError("that was the last")
 
 
 ASKED = Counter[str]()
@@ -356,6 +356,22 @@ def test_variation_is_borrowed_from_others() -> None:
     assert np.allclose(studio.variation(5000, (0,), np.ones(1), np.random.default_rng(1)).std(axis=0), 1, rtol=0.1)
 
 
+def test_variation_is_drawn_along_axes() -> None:
+    """mean + spread sum_k a_k axes_k, a ~ N(0, 1) within 2, whose variance is 1 - 4 pdf(2) / (2 cdf(2) - 1)."""
+    studio = played(principal=Principal(spread=1.5), borrowed=0.9)
+    assert studio.donors is not None
+    studio.axes = np.asarray([[3.0, 4.0]])
+    z = studio.variation(20_000, (0, 1), np.asarray([0.75, 0.25]), np.random.default_rng(1))
+    mean = 0.75 * studio.donors[:5].mean(axis=0) + 0.25 * studio.donors[5:].mean(axis=0)
+    far = (z - mean) @ [0.6, 0.8] / (5 * 1.5)
+    assert z.dtype == np.float32 and np.allclose((z - mean) @ [0.8, -0.6], 0, atol=1e-5)
+    assert np.abs(far).max() == pytest.approx(2, abs=0.02) and abs(far.mean()) < 0.02
+    assert far.var() == pytest.approx(truncnorm(-2, 2).var(), rel=0.03)
+    again, other = (studio.variation(9, (0,), np.ones(1), np.random.default_rng(seed)) for seed in (2, 3))
+    assert np.array_equal(again, studio.variation(9, (0,), np.ones(1), np.random.default_rng(2)))
+    assert not np.isin(again, other).any()
+
+
 def test_codes_are_packed_and_unpacked_exactly() -> None:
     rng = np.random.default_rng(0)
     dense, sparse = rng.normal(size=9).astype(np.float32), np.zeros(900, np.float32)
@@ -526,79 +542,21 @@ def test_impossible_thresholds_are_reported(
     assert "max_fmr" in error.value.fix
 
 
-def test_fewer_people_than_parents_are_all_mixed() -> None:
-    codes = some_codes(4)
-    found = Mixture(parents=9).propose(codes, 20, np.random.default_rng(0))
-    assert all(sorted(proposal.parents) == [0, 1, 2, 3] for proposal in found)
-    apart = np.stack([proposal.code for proposal in found]) - codes.mean(axis=0)
-    cosine = apart @ apart.T / np.outer(np.linalg.norm(apart, axis=1), np.linalg.norm(apart, axis=1))
-    assert np.median(cosine[~np.eye(20, dtype=bool)]) < 0.5  # and are not all one person
+@pytest.mark.parametrize("kind", ["cvae_gan", "morphable"])
+def test_rows_along_axes_are_made_again_bit_for_bit(faces: Path, shared: Lab, kind: str) -> None:
+    recipe = with_gan(faces, kind, synthesize={"principal": {"axes": 3}})
+    artifact = generously(shared, recipe, "synthesize")
+    G, _ = load_generator(shared.store.folder("train_gan", rows_of(artifact)[0]["generator"]))
+    rows = rows_of(artifact)
+    assert len(rows) == 12 + 9 and len({row["image_id"] for row in rows}) == 21
+    assert all(redraw(G, row["latent"]) == row["image"]["bytes"] for row in rows)
 
 
 def test_a_generator_without_encoder(faces: Path, shared: Lab) -> None:
+    principal = with_gan(faces, "dcgan", synthesize={"principal": {}})
+    with pytest.raises(UserError, match="has no encoder") as error:
+        shared.stage(principal, "synthesize")
+    assert "synthesize.principal=null" in error.value.fix
     artifact = generously(shared, with_gan(faces, "dcgan"), "synthesize")
     z = np.asarray([json.loads(row["latent"])["z"] for row in rows_of(artifact)])
     assert np.abs(z.mean()) < 0.5 and 0.5 < z.std() < 1.5
-
-
-# The family of identity samplers.
-
-
-def some_codes(people: int = 7, code_dim: int = 5) -> np.ndarray:
-    return np.random.default_rng(0).normal(2, 1, size=(people, code_dim)).astype(np.float32)
-
-
-@pytest.mark.parametrize("kind", MEMBERS)
-def test_each_sampler_proposes(kind: str) -> None:
-    sampler, codes = IDENTITIES.get(kind)(), some_codes()
-    before = codes.copy()
-    proposals = sampler.propose(codes, 9, np.random.default_rng(1))
-    assert len(proposals) == 9 and np.array_equal(codes, before)
-    for proposal in proposals:
-        assert proposal.code.shape == (5,) and proposal.code.dtype == np.float32 and np.isfinite(proposal.code).all()
-        assert len(set(proposal.parents)) == len(proposal.parents) >= 1
-        assert all(isinstance(parent, int) and 0 <= parent < 7 for parent in proposal.parents)
-        assert np.linalg.norm(codes - proposal.code, axis=1).min() > 1e-3  # none of them
-        assert proposal.weights.shape == (len(proposal.parents),) and proposal.weights.sum() == pytest.approx(1)
-    again = sampler.propose(codes, 9, np.random.default_rng(1))
-    assert all(np.array_equal(a.code, b.code) and a.parents == b.parents for a, b in zip(proposals, again, strict=True))
-    other = sampler.propose(codes, 9, np.random.default_rng(2))
-    assert not any(np.array_equal(a.code, b.code) for a, b in zip(proposals, other, strict=True))
-    assert len({proposal.code.tobytes() for proposal in proposals}) == 9
-    assert sampler.propose(codes, 0, np.random.default_rng(1)) == []
-
-
-@pytest.mark.parametrize("kind", MEMBERS)
-def test_each_sampler_keeps_the_spread_of_real_codes(kind: str) -> None:
-    codes = some_codes(40, 6)
-    proposals = IDENTITIES.get(kind)().propose(codes, 400, np.random.default_rng(1))
-    drawn, mean = np.stack([p.code for p in proposals]), codes.mean(axis=0)
-    length = np.linalg.norm(codes - mean, axis=1).mean()
-    assert np.linalg.norm(drawn - mean, axis=1).mean() == pytest.approx(length, rel=0.15)
-    assert np.allclose(drawn.mean(axis=0), mean, atol=0.4)
-
-
-@pytest.mark.parametrize("kind", MEMBERS)
-def test_each_sampler_refuses_one_person(kind: str) -> None:
-    with pytest.raises(ValueError, match="got 1"):
-        IDENTITIES.get(kind)().propose(some_codes(1), 1, np.random.default_rng(0))
-
-
-def test_a_mixture_lies_between_its_parents() -> None:
-    codes = some_codes(10, 30)
-    mean = codes.mean(axis=0)
-    for proposal in Mixture(parents=3).propose(codes, 50, np.random.default_rng(0)):
-        parents = (codes - mean)[list(proposal.parents)]
-        child = proposal.code - mean
-        weights, residual, *_ = np.linalg.lstsq(parents.T, child, rcond=None)
-        assert (weights >= -1e-4).all() and (residual < 1e-6).all()  # a convex mixture, made longer
-        lengths = np.linalg.norm(parents, axis=1)
-        assert lengths.min() - 1e-4 <= np.linalg.norm(child) <= lengths.max() + 1e-4
-
-
-def test_a_mixture_of_two_opposite_people_is_finite() -> None:
-    codes = np.asarray([[1, 0, 0], [-1, 0, 0]], np.float32)
-    for proposal in Mixture(concentration=1e6).propose(codes, 20, np.random.default_rng(0)):
-        assert np.isfinite(proposal.code).all() and np.linalg.norm(proposal.code) <= 1 + 1e-4
-    same = np.ones((3, 4), np.float32)
-    assert all(np.allclose(p.code, 1) for p in Mixture().propose(same, 5, np.random.default_rng(0)))

@@ -8,6 +8,8 @@ from facegan.frozen import Frozen
 from facegan.registry import Registry
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
 
     from facegan.identities._proposal import Proposal
@@ -16,11 +18,15 @@ IDENTITIES = Registry("identity sampler", __name__)
 
 
 class IdentitiesConfig(Frozen):
-    """What every sampler of identities has: a literal `kind` and `propose`."""
+    """What every sampler of identities has: a literal `kind` and `proposals`."""
 
     kind: str
     mixes: ClassVar[bool] = False  # whether the weights of a proposal say how much of each parent is in it
 
-    def propose(self, codes: np.ndarray, count: int, rng: np.random.Generator) -> list[Proposal]:
-        """`count` proposed people from the training people's codes (num_identities, code_dim) float32."""
-        raise TypeError(f"{type(self).__name__} must define propose()")
+    def proposals(self, codes: np.ndarray, centres: np.ndarray, rng: np.random.Generator) -> Iterator[Proposal]:
+        """Proposed people without end, from one sequence of random numbers; none is worked out before it is asked for.
+
+        `codes` (people, code_dim) float32 are the training people's, and `centres` (people, d) float32, unit rows, are
+        where the guide sees them. Raises ValueError, when the next one is asked for, where nobody can be proposed.
+        """
+        raise TypeError(f"{type(self).__name__} must define proposals()")

@@ -9,6 +9,8 @@ from pydantic import Field
 from facegan.identities import IDENTITIES, IdentitiesConfig
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
 
     from facegan.identities._proposal import Proposal
@@ -24,7 +26,7 @@ class Gaussian(IdentitiesConfig):
     kind: Literal["gaussian"] = "gaussian"
     spread: float = Field(1.0, gt=0, le=3, title="Spread", description="in standard deviations of the real codes")
 
-    def propose(self, codes: np.ndarray, count: int, rng: np.random.Generator) -> list[Proposal]:
+    def proposals(self, codes: np.ndarray, centres: np.ndarray, rng: np.random.Generator) -> Iterator[Proposal]:
         """See IdentitiesConfig; raises ValueError with fewer than two training people."""
         import numpy as np
 
@@ -35,6 +37,7 @@ class Gaussian(IdentitiesConfig):
         mean = codes.mean(axis=0)
         _, singular, axes = np.linalg.svd(codes - mean, full_matrices=False)
         sigma = singular / np.sqrt(len(codes) - 1)
-        draws = rng.standard_normal((count, len(sigma))) * sigma * self.spread
         everyone, equal = tuple(range(len(codes))), np.full(len(codes), 1 / len(codes))
-        return [Proposal((mean + draw @ axes).astype(np.float32), everyone, equal) for draw in draws]
+        while True:
+            draw = rng.standard_normal(len(sigma)) * sigma * self.spread
+            yield Proposal((mean + draw @ axes).astype(np.float32), everyone, equal)

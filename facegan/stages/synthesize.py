@@ -106,6 +106,7 @@ def prepared(
         copy=copy,
         person=thresholds["person"]["value"],
         image=thresholds["image"]["value"],
+        axes=axes_of(G, donors, person, options),
     )
     return studio, thresholds
 
@@ -175,6 +176,18 @@ def among_many(bound: dict[str, Any], strangers: np.ndarray, centres: np.ndarray
         return bound
     how = f"half of {len(strangers)} val people are as close to one of {len(centres)} train people"
     return {"value": nearest, "how": f"{how}; among fewer it would be {bound['value']:.3f}, {bound['how']}"}
+
+
+def axes_of(G: Generator, donors: np.ndarray | None, person: np.ndarray, options: Synthesize) -> np.ndarray | None:
+    """What variation is drawn along (axes, z_dim) float32, where it is; raises UserError where nothing is known."""
+    if options.principal is None:
+        return None
+    if donors is None:
+        raise UserError(
+            "synthesize.principal needs variation codes of real photos, and this generator has no encoder",
+            fix="set synthesize.principal=null (variation is drawn from N(0, 1)), or train cvae_gan or morphable",
+        )
+    return G.axes(donors, person, options.principal.axes).astype(np.float32)
 
 
 @torch.no_grad()
