@@ -133,7 +133,7 @@ class TrainGan(Frozen):
     snapshot_kimg: float = Field(4, gt=0, description="draw the fixed-latent sample grid this often")
 
 
-class External(Frozen):
+class ExternalFaces(Frozen):
     """People who do not exist, made elsewhere: by another generator, or by an earlier run of this one."""
 
     source: AnySource = Field(description="where their images are, a person in each identity")
@@ -175,7 +175,7 @@ class Synthesize(Frozen):
     batch_size: int = Field(64, ge=1, le=4096, description="images drawn at once")
     shares: bool = unset(False, description="rows say how much of each parent is in them (for use.identity_mixup)")
     seed: int = Field(0, ge=0, description="of codes and people")
-    external: External | None = unset(None, description="new people made elsewhere, beside those that are made here")
+    external: ExternalFaces | None = unset(None, description="new people made elsewhere, beside those made here")
 
 
 class Audit(Frozen):
@@ -529,6 +529,10 @@ class Recipe(Frozen):
             kind = self.synthesize.identities.kind
             raise ValueError(
                 f"arm '{name}' uses identity_mixup, but new people by '{kind}' are no mixtures of their parents"
+            )
+        if self.synthesize.external is not None:
+            raise ValueError(
+                f"arm '{name}' uses identity_mixup, but nobody knows the shares of people in synthesize.external"
             )
         if not self.synthesize.shares:
             raise ValueError(f"arm '{name}' uses identity_mixup: set synthesize.shares to true")

@@ -22,7 +22,7 @@ def erase(found: Found, workdir: Path) -> Forgotten:
         for lock in (workdir / "data" / "prefect" / "lock", Models(workdir).root / LOCK):
             if lock.parent.is_dir():
                 held.enter_context(locking.alone(lock))
-        listed = Forgotten.read(workdir).add(found.names | found.photos, workdir)
+        listed = Forgotten.read(workdir).add(found.spelled | found.photos, workdir)
         models = [t.path.name for t in found.targets if t.what == "model" and not t.unfinished]
         Models(workdir).forget(found.names, models)
         for target in found.targets:

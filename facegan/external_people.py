@@ -18,15 +18,13 @@ import numpy as np
 from facegan import manifest, quarantine
 from facegan.alignment import Aligner
 from facegan.casting import Tally
-from facegan.config import External, Prepare
+from facegan.config import ExternalFaces, Prepare
 from facegan.embedder import embed
 from facegan.events import Context
 from facegan.images import to_pixels
 from facegan.photos import become, check_unchanged
-from facegan.sources import SourceImage
+from facegan.sources import NOBODY, SourceImage
 from facegan.studio import Studio, robust_centre
-
-BEGIN = f"{manifest.NEW}external/"  # of their identities
 
 
 class ExternalPeople:
@@ -35,13 +33,15 @@ class ExternalPeople:
     What is counted goes to `tally` and `made`. Memory: one person's images.
     """
 
-    def __init__(self, options: External, studio: Studio, seed: int, tally: Tally, context: Context) -> None:
+    def __init__(self, options: ExternalFaces, studio: Studio, seed: int, tally: Tally, context: Context) -> None:
         """`studio` has the photos, the guide and the bounds that tell what would give a train person away."""
         self.options, self.studio, self.tally, self.context = options, studio, tally, context
         self.listed = list(options.source.rows())
+        self.refused = [item for item in self.listed if item.identity.endswith(NOBODY)]
         people: dict[str, list[SourceImage]] = defaultdict(list)
         for item in self.listed:
-            people[item.identity].append(item)
+            if not item.identity.endswith(NOBODY):
+                people[item.identity].append(item)
         chosen = sorted(people, key=lambda name: _rank(seed, name))[: options.identities]
         self.people = {
             name: sorted(people[name], key=lambda item: _rank(seed, item.relative))[: options.images] for name in chosen
@@ -59,20 +59,17 @@ class ExternalPeople:
 
         Raises UserError where the source is no longer what the run was planned for (`out` is where it writes).
         """
-        options = Prepare(
-            source=self.options.source,
-            size_px=size_px,
-            color="grey" if channels == 1 else "rgb",
-            align=self.options.align,
-        )
+        options = Prepare(size_px=size_px, color="grey" if channels == 1 else "rgb", align=self.options.align)
         aligner = Aligner(options.align) if options.align is not None else None
-        planned = self.context.raw.get("external")
+        planned = self.context.raw["external"]
+        for item in self.refused:
+            self._png(item, options, None)
         for number, (name, items) in enumerate(self.people.items(), start=1):
             read = [(item, png) for item in items if (png := self._png(item, options, aligner)) is not None]
             for item, png in self._kept(read):
                 yield manifest.row(
                     png,
-                    identity=BEGIN + name.removeprefix(manifest.NEW),
+                    identity=manifest.EXTERNAL + name.removeprefix(manifest.NEW),
                     source="synthetic",
                     dataset=manifest.NEW.rstrip("/"),
                     split="train",
@@ -80,7 +77,7 @@ class ExternalPeople:
                     width=size_px,
                     license=item.license,
                     source_sha256=item.source_sha256 or self._digests[item.relative],
-                    generator=planned or options.source.kind,
+                    generator=item.generator or planned,
                     latent=json.dumps({"file": item.relative}),
                     parents=list(item.parents),
                 )

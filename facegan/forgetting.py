@@ -73,6 +73,11 @@ class Found:
     photos_of_theirs: int = 0
     synthetic: int = 0
 
+    @property
+    def spelled(self) -> set[str]:
+        """`names`, and those under which sources and manifests have the same people where they were made elsewhere."""
+        return self.names.union(*map(manifest.aliases, self.names))
+
 
 @dataclass(frozen=True)
 class Folder:
@@ -114,9 +119,10 @@ def find(names: set[str], workdir: Path, copies: list[Path]) -> Found:
         path for path in sorted((workdir / "data" / "models").glob("*")) if path.is_dir() and not path.is_symlink()
     ]
     places = [folder.path for folder in folders if folder.record is not None] + held + models
+    names = found.spelled
     for path in places:
         for fact in facts(path):
-            if fact.get("identity") in found.names and not fact.get("generator"):
+            if fact.get("identity") in names and not fact.get("generator"):
                 found.photos.update(sha for sha in (fact.get("image_id"), fact.get("source_sha256")) if sha)
     store = _erased(found, folders)
     erased = {target.path.name for target in store}
@@ -193,7 +199,7 @@ def facts(path: Path) -> Iterator[dict[str, Any]]:
 
 def _shows(found: Found, fact: dict[str, Any]) -> bool:
     """Whether a row is theirs: by name, by the photo, or by a parent of someone who does not exist."""
-    named = found.names & {fact.get("identity"), *(fact.get("parents") or ())}
+    named = found.spelled & {fact.get("identity"), *(fact.get("parents") or ())}
     return bool(named or found.photos & {fact.get("image_id"), fact.get("source_sha256")})
 
 
@@ -203,6 +209,7 @@ def _erased(found: Found, folders: list[Folder]) -> list[Target]:
     names: set[str] = set()
     outputs: set[str] = set()
     ordered: list[Target] = []
+    drawn_by: dict[str, set[str]] = {}  # the generators that drew a folder's rows: made elsewhere, they are no input
 
     def take(folder: Folder, why: str) -> None:
         names.add(folder.path.name)
@@ -215,13 +222,21 @@ def _erased(found: Found, folders: list[Folder]) -> list[Target]:
         elif folder.record is None:
             take(folder, "unfinished: nothing tells what it was made from")
     for folder in (f for f in folders if f.record is not None):
-        shown = [fact for fact in facts(folder.path) if _shows(found, fact)]
+        drawn, shown = drawn_by.setdefault(folder.path.name, set()), []
+        for fact in facts(folder.path):
+            drawn |= {str(fact["generator"])} if fact.get("generator") else set()
+            shown += [fact] if _shows(found, fact) else []
         if shown:
             found.photos_of_theirs += sum("image_id" in fact for fact in shown) if folder.stage == "prepare" else 0
             take(folder, "holds photos of theirs" if folder.stage == "prepare" else "shows or names them")
         elif any(word in (folder.path / RECORD).read_bytes() for word in words):
             take(folder, "its options name them")
-    while more := [f for f in folders if f.path.name not in names and _descends(f, names, outputs)]:
+
+    def descends(folder: Folder) -> bool:
+        drawn = drawn_by.get(folder.path.name, set())
+        return folder.path.name not in names and (_descends(folder, names, outputs) or bool(drawn & names))
+
+    while more := [folder for folder in folders if descends(folder)]:
         for folder in more:
             take(folder, "descends from what holds or names them")
     for folder in (f for f in folders if f.record is not None and f.path.name in names and f.stage == "synthesize"):

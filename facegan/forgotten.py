@@ -1,4 +1,4 @@
-"""People who asked to be erased: a private list in the working directory that prepare and import consult.
+"""People who asked to be erased: a private list in the working directory that runs and imports consult.
 
 A source is then read as though it did not hold them, so that its fingerprint is that of a source without them, and
 a list that names nobody in it changes nothing.

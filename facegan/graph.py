@@ -5,18 +5,22 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+from facegan.benchmarks import BENCHMARKS
 from facegan.config import Arm, Recipe, Runtime, TrainRecognizer
 from facegan.decoded import FOLDER as DECODED
+from facegan.detectors import DETECTORS
 from facegan.errors import ConfigError, UserError
 from facegan.events import Context, OnEvent, silent
 from facegan.forgotten import Forgotten
 from facegan.frozen import Frozen
+from facegan.judges import JUDGES
 from facegan.judges.recognizer import Recognizer
 from facegan.recipe import cells
+from facegan.sources import SOURCES
 from facegan.stages import STAGES, VERSIONS
 from facegan.store import Artifact, Store, file_sha256, fingerprint, package_versions
 from facegan.store import commit as git_commit
@@ -146,10 +150,10 @@ def _synthesize(recipe: Recipe, needs: dict[str, Node], hashes: dict[str, str], 
         hashes[raw] = source.fingerprint()
     found = external.align.detector.fingerprint() if external.align is not None else {}
     options = options.model_copy(update={"external": external.model_copy(update={"source": source})})
-    return Node("synthesize", options, _external(recipe), needs=needs, raw={"external": hashes[raw], **found})
+    return Node("synthesize", options, _made(recipe), needs=needs, raw={"external": hashes[raw], **found})
 
 
-def _external(recipe: Recipe) -> dict[str, Any]:
+def _made(recipe: Recipe) -> dict[str, Any]:
     """The config of synthesize less where the files of people made elsewhere lie."""
     hashed = recipe.synthesize.model_dump(mode="json")
     if (external := recipe.synthesize.external) is not None:
@@ -237,11 +241,28 @@ def _shown(recipe: Recipe) -> dict[str, Any]:
     whole["prepare"]["source"] = recipe.prepare.source.identifying()
     if recipe.prepare.align is not None:
         whole["prepare"]["align"]["detector"] = recipe.prepare.align.detector.identifying()
-    whole["synthesize"] = _external(recipe)
+    whole["synthesize"] = _made(recipe)
     whole["train_recognizer"].pop("weights")
+    for variant in (whole.get("study") or {}).get("variants", {}).values():
+        variant["set"] = _placeless(variant["set"])
     whole["benchmark"], _ = _benchmarked(recipe)
     whole["audit"]["judge"] = recipe.audit.judge.identifying()
     return {"recipe": whole}
+
+
+def _placeless(value: Any) -> Any:
+    """Options less those that say where files lie; `dotted.path` keys are known by their end."""
+    if isinstance(value, dict):
+        where = {key for key, one in value.items() if isinstance(one, str) and key.rpartition(".")[2] in _places()}
+        return {key: _placeless(one) for key, one in value.items() if key not in where}
+    return [_placeless(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+@cache
+def _places() -> set[str]:
+    """The names of options that are places of files."""
+    members = [one for family in (SOURCES, DETECTORS, JUDGES, BENCHMARKS) for one in family.load().values()]
+    return {"weights", *(name for member in members for name in getattr(member, "paths", ()))}
 
 
 def input_name(item: Node) -> str:

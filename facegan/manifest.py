@@ -29,6 +29,7 @@ BYTES_PER_PART = 128_000_000  # of images: what is held in memory
 SPLITS = ("train", "val", "test")
 UNASSIGNED = "unassigned"  # the split of imported rows, until prepare decides
 NEW = "synthetic/"  # how identities of people who do not exist begin: it is their dataset
+EXTERNAL = f"{NEW}external/"  # of those of them who were made elsewhere
 HUGGINGFACE = json.dumps({"info": {"features": {"image": {"_type": "Image"}}}})
 
 SCHEMA = pa.schema(
@@ -54,6 +55,12 @@ SCHEMA = pa.schema(
         pa.field("parents", pa.list_(pa.string())),
     ]
 )
+
+
+def aliases(identity: str) -> set[str]:
+    """All names under which an identity may stand: its own, and those in a source and in the manifests made of it."""
+    name = identity.removeprefix(EXTERNAL)
+    return {identity, name, f"{NEW}{name}"} if name != identity else {identity, EXTERNAL + identity.removeprefix(NEW)}
 
 
 def row(image_bytes: bytes, path: str | None = None, **columns: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 from facegan.config import Runtime
 from facegan.frozen import Frozen
 from facegan.graph import Node
+from facegan.store import canonical
 
 
 def check(nodes: Iterable[Node], runtime: Runtime) -> None:
@@ -37,7 +38,7 @@ def try_out(nodes: Iterable[Node], runtime: Runtime) -> None:
 
 def _different(nodes: Iterable[Node]) -> list[Node]:
     """One node of each stage with the same options and form of images: a study has many."""
-    return list({(item.stage, item.options.model_dump_json(), _images(item)): item for item in nodes}.values())
+    return list({(item.stage, canonical(item.hashed), _images(item)): item for item in nodes}.values())
 
 
 def _images(item: Node) -> tuple[int, int]:

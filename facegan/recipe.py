@@ -22,7 +22,7 @@ import yaml
 from pydantic import ValidationError
 
 from facegan.benchmarks import BenchmarkConfig
-from facegan.config import External, Prepare, Recipe
+from facegan.config import ExternalFaces, Prepare, Recipe
 from facegan.detectors import DetectorConfig
 from facegan.errors import ConfigError
 from facegan.frozen import merge
@@ -31,7 +31,7 @@ from facegan.sources import SourceConfig
 
 DEFAULT = "orl-quick"
 Located = TypeVar("Located", SourceConfig, DetectorConfig, BenchmarkConfig)
-Faces = TypeVar("Faces", Prepare, External)
+Faces = TypeVar("Faces", Prepare, ExternalFaces)
 RESERVED = ("published", "latest")  # folders of reports/ that are no recipe's
 
 

@@ -80,6 +80,10 @@ def _drawn(item: Node, store: Store) -> int | None:
         except (OSError, ValueError, KeyError, TypeError):
             if not images:
                 return None  # what is sure is worth checking, however little it is
+    if external := options.get("external"):
+        if external["identities"] is None or external["images"] is None:
+            return None
+        images += external["identities"] * external["images"]
     values = prepare.hashed["size_px"] ** 2 * (3 if prepare.hashed["color"] == "rgb" else 1)
     return int(images * values * BYTES_A_VALUE)
 

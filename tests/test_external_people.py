@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 from drawn import Lab, draw_face, pick, tiny
 
-from facegan import graph, manifest
+from facegan import forgetting, graph, manifest
 from facegan.config import Recipe
 from facegan.errors import ConfigError, UserError
+from facegan.exporting import export
 from facegan.forgotten import Forgotten
 from facegan.images import encode_png
 from facegan.recipe import load
+from facegan.reporting.faces import collect
+from facegan.reporting.pooled import Variant
+from facegan.reporting.study_words import schedule
+from facegan.sources.csv import Csv
 from facegan.sources.folder import Folder
 from facegan.sources.manifest import Manifest
 from facegan.stages import synthesize
@@ -46,13 +52,17 @@ def with_external(faces: Path, root: Path, only: bool = True, **options: Any) ->
     return tiny(faces, synthesize={**own, "external": external}, arms=arms)
 
 
+def bounds(image: float = -1.1, person: float = 1.1) -> dict[str, dict[str, Any]]:
+    return {"image": {"value": image, "how": "given"}, "person": {"value": person, "how": "given"}}
+
+
 def made(
     lab: Lab, recipe: Recipe, image: float = -1.1, person: float = 1.1, copy: float = 2.0, stage: str = "synthesize"
 ) -> Artifact:
     """A stage with given bounds, which an untrained guide cannot give."""
-    bounds = {"image": {"value": image, "how": "given"}, "person": {"value": person, "how": "given"}}
+    given = bounds(image, person)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(synthesize, "calibrate", lambda *_: bounds)
+        patch.setattr(synthesize, "calibrate", lambda *_: given)
         patch.setattr(synthesize, "between", lambda strangers, *_: strangers)
         patch.setattr(synthesize, "among_many", lambda bound, *_: bound)
         patch.setattr(synthesize, "copy_limit", lambda *_: copy)
@@ -87,11 +97,10 @@ def test_they_are_new_people_and_no_others(faces: Path, elsewhere: Path, lab: La
             regenerate(artifact.path, row["image_id"], tmp_path / "x.png", lab.store)
     report = report_of(artifact)
     assert report["made"]["external people"] == PEOPLE and report["made"]["new people"] == 0
-    assert (
-        report["made"]["images of external people"]
-        == PEOPLE * SHOTS
-        == report["requested"]["images of external people"]
-    )
+    assert report["requested"]["images of external people"] == PEOPLE * SHOTS
+    assert report["made"]["images of external people"] == PEOPLE * SHOTS
+    shown = collect(lab.stage(tiny(faces), "prepare").path, artifact.path, people=2, faces=3)
+    assert [[row.kind for row in person.rows] for person in shown.new] == [["synthetic"]] * 2  # no room for parents
 
 
 def test_some_of_them(faces: Path, elsewhere: Path, lab: Lab) -> None:
@@ -184,6 +193,59 @@ def test_another_runs_people_keep_their_parents(faces: Path, lab: Lab, tmp_path:
     }
 
 
+@pytest.mark.parametrize("form", ["parquet", "webdataset", "folder"])
+def test_what_is_exported_keeps_its_lineage(faces: Path, lab: Lab, tmp_path: Path, form: str) -> None:
+    first = made(lab, tiny(faces))
+    new = {row["image_id"]: row for row in rows_of(first) if row["identity"].startswith(manifest.NEW)}
+    export(first.path, form, tmp_path / "out")
+    source = {"kind": form, "root": str(tmp_path / "out")}
+    theirs = {"images_per_existing": 0, "new_identities": 0, "external": {"source": source}}
+    artifact = made(lab, tiny(faces, synthesize=theirs))
+    taken = rows_of(artifact)
+    assert {row["image_id"] for row in taken} == new.keys()
+    for row in taken:
+        known = new[row["image_id"]]
+        assert (row["parents"], row["generator"]) == (known["parents"], known["generator"])
+    # Images of train people, which it refuses, take nobody's place and are counted.
+    assert report_of(artifact)["requested"]["external people"] == 3 == report_of(artifact)["made"]["external people"]
+    assert removed(artifact)["external images that cannot be used"] == (12 + 9, 12)
+
+
+def test_who_lent_the_generator_a_face_takes_its_people_along(faces: Path, tmp_path: Path) -> None:
+    lab = Lab(tmp_path / "data" / "store")
+    first = made(lab, tiny(faces))
+    source = {"kind": "manifest", "root": str(first.path)}
+    theirs = {"images_per_existing": 0, "new_identities": 0, "external": {"source": source}}
+    second = made(lab, tiny(faces, prepare={"split": {"seed": 5}}, synthesize=theirs))  # by other train people
+    assert {row["generator"] for row in rows_of(second)} == {first.record["inputs"]["generator"]["fingerprint"]}
+    generator = lab.store.folder("train_gan", rows_of(second)[0]["generator"])
+    found = forgetting._erased(forgetting.Found({"nobody/at-all"}), list(forgetting.folders_of(lab.store.root)))
+    assert second.path not in [target.path for target in found]
+    record = json.loads((generator / "record.json").read_bytes())
+    record["config"]["named"] = "nobody/at-all"
+    (generator / "record.json").write_text(json.dumps(record))
+    found = forgetting._erased(forgetting.Found({"nobody/at-all"}), list(forgetting.folders_of(lab.store.root)))
+    assert second.path in [target.path for target in found]
+
+
+def test_they_are_forgotten_under_either_name(faces: Path, elsewhere: Path, tmp_path: Path) -> None:
+    lab = Lab(tmp_path / "data" / "store")
+    artifact = made(lab, with_external(faces, elsewhere))
+    for name in ("folder/e1", "synthetic/external/folder/e1"):
+        found = forgetting.find({name}, tmp_path, [])
+        assert artifact.path in [target.path for target in found.targets] and found.names == {name}
+        without = Forgotten().add(found.spelled, tmp_path / name.replace("/", "-"))
+        recipe = with_external(faces, elsewhere)
+        again = Lab(tmp_path / name.replace("/", "-"))
+        with pytest.MonkeyPatch.context() as patch:
+            for what, bound in (("calibrate", bounds()), ("copy_limit", 2.0)):
+                patch.setattr(synthesize, what, lambda *_, bound=bound: bound)
+            patch.setattr(synthesize, "between", lambda strangers, *_: strangers)
+            patch.setattr(synthesize, "among_many", lambda bound, *_: bound)
+            left = rows_of(again.make(pick(graph.build(recipe, without), "synthesize")))
+        assert {row["identity"] for row in left} == {f"synthetic/external/folder/e{n}" for n in range(PEOPLE) if n != 1}
+
+
 def test_a_source_of_photos_is_read_as_before(faces: Path, lab: Lab) -> None:
     artifact = made(lab, tiny(faces))
     plain = Manifest(root=str(artifact.path))
@@ -202,6 +264,24 @@ def test_arms_may_live_on_them_alone(faces: Path, elsewhere: Path) -> None:
         tiny(faces, synthesize=own, arms=arms)
     source = {"kind": "folder", "root": str(elsewhere)}
     assert tiny(faces, synthesize={**own, "external": {"source": source}}, arms=arms).synthesize.external is not None
+
+
+def test_a_table_of_somebody_elses(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("path,identity,source,parents\na.png,ada,synthetic,\nb.png,bo,synthetic,\n")
+    source = Csv(root=str(tmp_path / "list.csv"))
+    assert {row.identity for row in source.of_made_up().rows()} == {"csv/ada", "csv/bo"}
+    assert {row.identity for row in source.rows()} == {"csv/?"}  # as photos they are none
+
+
+def test_its_place_is_in_no_study(faces: Path, elsewhere: Path) -> None:
+    source = {"kind": "folder", "root": str(elsewhere)}
+    sets = {"synthesize.external": {"source": source}, "synthesize.new_identities": 0}
+    study = {"splits": [0], "variants": {"ours": {}, "theirs": {"set": sets}}}
+    shown = graph.build(tiny(faces, study=study))[-1].extra["recipe"]
+    assert str(elsewhere) not in json.dumps(shown)
+    assert shown["study"]["variants"]["theirs"]["set"]["synthesize.external"] == {"source": {"kind": "folder"}}
+    theirs = Variant("theirs", None, 0, (), {}, {}, {"real+synthetic": Counter()}, {})
+    assert "all people of the external source" in schedule(shown, theirs, "real+synthetic")
 
 
 def test_by_the_command_line(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:

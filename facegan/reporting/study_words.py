@@ -96,7 +96,7 @@ def schedule(recipe: dict[str, Any], variant: Variant, arm: str) -> str:
         people = f"{made['new_identities']} new people with {made['images_per_new']} images each"
         parts.append(f"{people}{as_who}{_share(use, 'new')}")
     if of_arm["new"] and (external := made.get("external")):
-        everyone = "all people" if external["identities"] is None else f"{external['identities']} people"
+        everyone = f"{external['identities']} people" if external.get("identities") else "all people"
         share = "" if made["new_identities"] else _share(use, "new")
         parts.append(f"{everyone} of the external source{share}")
     if parts and use.get("own_norm"):

@@ -1,4 +1,4 @@
-"""Where real faces come from. One file adds a member."""
+"""Where faces come from: real ones and, for synthesize.external, made ones. One file adds a member."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ from facegan.store import file_sha256
 SOURCES = Registry("source", __name__)
 
 
+NOBODY = "/?"
+"""How the identity of an image ends that cannot be used: reading it says why."""
+
 LARGEST_BYTES = 500_000_000
 
 Side = Literal["develop", "test"]
@@ -35,7 +38,8 @@ class SourceImage:
     source leaves it to prepare.split who trains and who tests. `sha256_hex` is that of the bytes, where the source
     knows it; `source_sha256` that of the file that the bytes were made from, where it is another. `stated`: the
     fingerprint holds identity, license, group and landmarks, which neither config nor name give. `parents` are the
-    identities that a person who does not exist descends from, where the source says so.
+    identities that a person who does not exist descends from, and `generator` what drew it (a fingerprint), where the
+    source says so.
     """
 
     identity: str
@@ -49,6 +53,7 @@ class SourceImage:
     sha256_hex: str | None = None
     stated: bool = False
     parents: tuple[str, ...] = ()
+    generator: str | None = None
     reader: Callable[[], bytes] | None = field(default=None, compare=False, repr=False)
 
     def read(self) -> bytes:
@@ -170,7 +175,8 @@ def text(name: str) -> str:
 
 def entry(row: SourceImage, sha256: str | None = None) -> tuple[str, ...]:
     """What a fingerprint holds of an image; its bytes are read where their `sha256` is not given."""
-    facts = [row.identity, row.license, row.group, row.landmarks, *([list(row.parents)] if row.parents else [])]
+    made = [list(row.parents), row.generator] if row.parents or row.generator else []
+    facts = [row.identity, row.license, row.group, row.landmarks, *made]
     stated = (json.dumps(facts),) if row.stated else ()
     return (row.relative, sha256 or _sha256(row), *([row.side] if row.side else []), *stated)
 

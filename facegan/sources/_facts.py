@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from facegan.errors import UserError
 from facegan.manifest import NEW
-from facegan.sources import SourceImage, refuse, text
+from facegan.sources import NOBODY, SourceImage, refuse, text
 
 IDENTITY = ("identity", "identity_name", "person", "person_id", "subject", "subject_id", "name", "label", "class", "id")
 IMAGE = ("image", "jpg", "png", "path", "file_name", "filename", "file", "image_path", "bytes")
@@ -50,14 +50,14 @@ def image(
     """
     relative = text(relative)
     try:
-        identity = _made_up(said, name) if source.made_up else None
-        identity = identity or _identity(source.dataset, said, name)
+        identity = _made_up(source.dataset, said, name) if source.made_up else _identity(source.dataset, said, name)
         facts: dict[str, Any] = {
             "license": _words(said.get("license"), "license") or source.license,
             "group": _words(said.get("group"), "group"),
             "landmarks": landmarks(said.get("landmarks")),
             "source_sha256": _sha256(said.get("source_sha256")),
             "parents": _parents(said.get("parents")) if source.made_up else (),
+            "generator": _words(said.get("generator"), "generator") if source.made_up else None,
         }
     except ValueError as error:
         return refused(source, relative, path, str(error))
@@ -66,21 +66,21 @@ def image(
 
 def refused(source: Names, relative: str, path: Path, reason: str) -> SourceImage:
     """An entry that cannot be used: it goes to the quarantine with the reason."""
-    return SourceImage(f"{source.dataset}/?", text(relative), path, stated=True, reader=partial(refuse, reason))
+    return SourceImage(source.dataset + NOBODY, text(relative), path, stated=True, reader=partial(refuse, reason))
 
 
-def _made_up(said: Mapping[str, Any], name: object) -> str | None:
-    """The identity of a person who does not exist, as facegan names them; None for whoever is named otherwise."""
-    if said.get("source") != "synthetic":
-        return None
-    word = text(str(name)).strip()
-    if not word.startswith(NEW) or word == NEW:
+def _made_up(dataset: str, said: Mapping[str, Any], name: object) -> str:
+    """The identity of a person who does not exist: as facegan names them, or as any source does."""
+    word, own = text(str(name)).strip(), said.get("dataset")
+    if word.startswith(NEW) and word != NEW:
+        return word
+    if said.get("source") == "synthetic" and own and word.startswith(f"{own}/"):
         raise ValueError("a synthetic image of a train person: only people who do not exist are taken")
-    return word
+    return _identity(dataset, {**said, "source": None}, name)
 
 
 def _parents(value: Any) -> tuple[str, ...]:
-    if value is None:
+    if value is None or value == "":
         return ()
     if isinstance(value, list | tuple) and all(isinstance(one, str) for one in value):
         return tuple(text(one) for one in value)

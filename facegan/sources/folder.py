@@ -53,7 +53,7 @@ class Folder(OwnFaces):
         else:
             raise UserError(
                 f"the folder of faces '{root}' is not there",
-                fix="set prepare.source.root to a directory that holds one directory for each identity",
+                fix="set the root (prepare.source.root) to a directory that holds one directory for each identity",
             )
         said = _metadata(files.pop(METADATA, None), root)
         listed = {name: (path, reader) for name, (path, reader) in files.items() if "/" in name or name in said}

@@ -18,7 +18,7 @@ from facegan.sources.parquet import all_named_once
 
 COLUMNS = [
     *("image.path", "identity", "dataset", "source", "split", "license", "group", "landmarks", "source_sha256"),
-    "parents",
+    *("parents", "generator"),
 ]
 SIDES: dict[str, Side] = {"train": "develop", "val": "develop", "test": "test"}
 

@@ -18,7 +18,7 @@ from facegan.sources import SOURCES, OwnFaces, SourceImage, refuse
 from facegan.sources._facts import IDENTITY, IMAGE, column, from_base64, image, in_base64, inside
 from facegan.sources._table import Table, class_names, files
 
-FACTS = ("dataset", "source", "license", "group", "landmarks", "source_sha256")
+FACTS = ("dataset", "source", "license", "group", "landmarks", "source_sha256", "parents", "generator")
 
 
 @SOURCES.register

@@ -14,7 +14,7 @@ VERSIONS = {
     "train_gan": 3,
     "synthesize": 4,
     "audit": 2,
-    "merge": 2,
+    "merge": 3,
     "train_recognizer": 3,
     "select": 1,
     "benchmark": 2,
