@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from drawn import RUNTIME, Lab, pick, tiny
 
 from facegan import graph, manifest
@@ -26,11 +27,13 @@ from facegan.engines.dask import Dask
 from facegan.engines.local import Local
 from facegan.errors import UserError
 from facegan.events import Event
+from facegan.gans.networks.io import load_generator
 from facegan.graph import Node
 from facegan.shards import Desk, Span, ahead
-from facegan.shots import Job, opened, pack, unpack, versions, whole
+from facegan.shots import Job, digest, leave, opened, pack, shoot, unpack, versions, whole
+from facegan.stages.synthesize import prepared
 from facegan.store import WORK, Artifact, Store
-from facegan.studio import Shot, Studio
+from facegan.studio import Order, Shot, Studio
 
 # Spans, handed out and taken in.
 
@@ -257,6 +260,22 @@ def fail_at(number: int, take: Callable[[Studio, Any], Shot] = Studio.take) -> C
         return take(studio, order)
 
     return failing
+
+
+def test_a_studio_is_the_same_where_it_is_opened(faces: Path, shared: Lab, tmp_path: Path) -> None:
+    """Axes of variation, too."""
+    recipe = tiny(faces, synthesize={"principal": {"axes": 3}})
+    needs = pick(graph.build(recipe), "synthesize").needs
+    inputs = {name: shared.make(needed).path for name, needed in needs.items()}
+    G, spec = load_generator(inputs["generator"], torch.device("cpu"))
+    studio, _ = prepared(recipe.synthesize, inputs, G, spec["identities"], torch.device("cpu"))
+    order = Order(G.codes()[1].detach().numpy(), (1,), np.ones(1), 5, train=1)
+    job = leave(studio, tmp_path / "basis.safetensors", inputs)
+    assert shoot(job, 1, [order]) == shoot(studio, 1, [order])
+    plain = replace(studio, axes=None)
+    assert shoot(plain, 1, [order]) != shoot(studio, 1, [order])
+    digests = {digest(one, {name: path.name for name, path in inputs.items()}, 1) for one in (studio, plain)}
+    assert len(digests) == 2
 
 
 # The family of engines.
