@@ -16,7 +16,9 @@ from facegan.config import Synthesize
 from facegan.embedder import embed
 from facegan.gans.networks.base import Generator
 from facegan.images import encode_png
-from facegan.synthesis import draw, latent_json
+from facegan.synthesis import draw, latent_json, packed
+
+SURELY = 1e-3  # of a cosine: far more than products of other sizes round differently
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ class Shot:
     """What came of an order: the kept images as (PNG bytes, `latent` column), and what each filter removed.
 
     `removed` are (filter, seen, removed, why). Of a new person also the `centre` (d,) float32 of its embeddings (else
-    empty) and whether it is `near` a train person: then it is turned down, and nothing else is known of it.
+    empty) and whether it is `near` a train person. One who is, or who surely resembles a new person that there is
+    already, is turned down: nothing else is known of it.
     """
 
     images: list[tuple[bytes, str]] = field(default_factory=list)
@@ -63,8 +66,11 @@ class Studio:
     person: float  # the cosine above which two people's centres are too close
     image: float  # an image no closer to its person than this has left it: strangers' photos are as close
 
-    def take(self, order: Order) -> Shot:
-        """The best images of a person, by closeness to its centre: of a train person that of the real photos."""
+    def take(self, order: Order, made: np.ndarray | None = None) -> Shot:
+        """The best images of a person, by closeness to its centre: of a train person that of the real photos.
+
+        `made` (n, d) float32 are the centres of new people that there are already, as far as one knows here.
+        """
         options = self.options
         wanted = options.images_per_new if order.train is None else options.images_per_existing
         candidates = round(wanted * options.oversample)
@@ -77,6 +83,8 @@ class Studio:
             centre = robust_centre(embedding)
             if (self.centres @ centre).max() > self.person:
                 return Shot(centre=centre, near=True)
+            if made is not None and (made @ centre).max(initial=-1.0) > self.person + SURELY:
+                return Shot(centre=centre)
             # A blend in which no photo weighs half is a copy of none: the audit looks again.
             origin = [person for person, share in zip(order.parents, order.weights, strict=True) if share >= 0.5]
         else:
@@ -93,7 +101,8 @@ class Studio:
         removed.append((f"images that left their {who} person", fresh, left, f"cosine up to {self.image:.3f}"))
         kept = best(score, wanted, self.image)
         removed.append((f"surplus {surplus}", fresh - left, fresh - left - len(kept), why))
-        latents = [latent_json(order.code, z[index], index, options.batch_size) for index in kept]
+        code = packed(order.code)
+        latents = [latent_json(code, packed(z[index]), index, options.batch_size) for index in kept]
         images = [(encode_png(pixels[index]), latent) for index, latent in zip(kept, latents, strict=True)]
         return Shot(images, removed, centre if order.train is None else Shot().centre)
 
