@@ -108,7 +108,7 @@ class Casting:
             return None
         span = Span("new", span.start, span.start + len(orders))
         self._new = span.stop
-        return span, (orders,)
+        return span, (orders, self._centres[: self.made["new people"]])
 
     def _span(self, kind: str, start: int, stop: int) -> Span:
         return Span(kind, start, self.desk.stop(kind, start, stop))

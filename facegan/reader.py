@@ -98,16 +98,12 @@ class Reader:
 
         One after another, so that an image stays in the processor's cache from its decoding to its values.
         """
-        upright, mirrored = np.empty((2, *self.pixels.shape[1:]), np.uint8)
+        room, mirrored = np.empty((2, *self.pixels.shape[1:]), np.uint8)
+        stored = self.pixels if isinstance(self.pixels, StoredPixels) else None
         for row, flip, out in zip(rows.tolist(), flipped.tolist(), values, strict=True):
-            if isinstance(self.pixels, StoredPixels):
-                self.pixels.decode(row, upright)
-                image = upright
-            else:
-                image = self.pixels[row]
+            image = stored.decode(row, room) if stored is not None else self.pixels[row]
             if flip:
-                cv2.flip(image, 1, dst=mirrored)
-                image = mirrored
+                image = cv2.flip(image, 1, dst=mirrored)
             cv2.LUT(image, NORMALISED, dst=out)
 
 

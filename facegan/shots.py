@@ -50,8 +50,8 @@ class Job:
     versions: tuple[tuple[str, str], ...]
 
 
-def shoot(studio: Studio | Job, threads: int, orders: list[Order]) -> bytes:
-    """The shots of a shard, packed: the same bytes in whichever process.
+def shoot(studio: Studio | Job, threads: int, orders: list[Order], made: np.ndarray | None = None) -> bytes:
+    """The shots of a shard, packed: the same bytes in whichever process. `made`: see `Studio.take`.
 
     One shard at a time in a process, with as many threads as the stage has; torch's own number is put back after.
     """
@@ -61,7 +61,7 @@ def shoot(studio: Studio | Job, threads: int, orders: list[Order]) -> bytes:
             with threadpool_limits(threads):
                 torch.set_num_threads(threads)
                 found = studio if isinstance(studio, Studio) else opened(studio)
-                return pack([found.take(order) for order in orders])
+                return pack([found.take(order, made) for order in orders])
         finally:
             torch.set_num_threads(before)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import tempfile
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import Any
 
 import cv2
@@ -14,12 +15,13 @@ import pyarrow as pa
 from facegan.errors import UserError
 
 cv2.setNumThreads(0)  # images are small: threads share out batches, not the rows of an image
+AS_STORED, AS_RGB = cv2.IMREAD_UNCHANGED, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 
 
 class StoredPixels:
     """Reads like the array (N, H, W, C) uint8 that it stands for: `shape`, `len`, `[places]`, `[slice]`, `np.asarray`.
 
-    What is held in memory is 8 bytes a row; the encoded images lie one after another in a file without a name, in
+    What is held in memory is 9 bytes a row; the encoded images lie one after another in a file without a name, in
     the temporary folder (TMPDIR), which ends with the process and is mapped: the system drops its pages as it likes.
     Several threads may decode at once.
     """
@@ -32,7 +34,7 @@ class StoredPixels:
         `said` names the manifest in errors.
         """
         self.to_pixels, self.said = to_pixels, said
-        ends = [np.zeros(1, np.int64)]
+        ends, self._in_color = [np.zeros(1, np.int64)], bytearray()
         with tempfile.TemporaryFile(prefix="facegan-") as file:
             for stored in encoded:
                 _, offsets, data = stored.buffers()
@@ -40,7 +42,9 @@ class StoredPixels:
                     at = np.frombuffer(offsets, np.int32)[stored.offset : stored.offset + len(stored) + 1]
                     at = at.astype(np.int64)
                     ends.append(ends[-1][-1] + at[1:] - at[0])
-                    file.write(memoryview(data)[at[0] : at[-1]])
+                    view = memoryview(data)
+                    file.write(view[at[0] : at[-1]])
+                    self._in_color += bytes(is_color_jpeg(view[a:b]) for a, b in pairwise(at.tolist()))
             file.write(b"\0")  # nothing at all cannot be mapped
             file.flush()
             self._encoded = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
@@ -64,41 +68,53 @@ class StoredPixels:
         Raises UserError for an image that cannot be decoded or has another shape than the first.
         """
         pixels = np.empty((len(places), *self.shape[1:]), np.uint8)
-        for out, place in zip(pixels, places, strict=True):
-            self.decode(int(place), out)
+        for out, place in zip(pixels, places.tolist(), strict=True):
+            if (image := self.decode(place, out)) is not out:
+                out[:] = image
         return pixels
 
     def encoded(self, place: int) -> np.ndarray:
         """The stored bytes of an image, (n,) uint8."""
         return self._encoded[self.ends[place] : self.ends[place + 1]]
 
-    def decode(self, place: int, out: np.ndarray) -> None:
-        """One image into `out` (H, W, C) uint8, by OpenCV where it can: the same as Pillow's, faster, and other threads
-        go on. Raises UserError as `decode_all`."""
-        data = self.encoded(place)
-        image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None
-        if (
-            image is None
-            or image.dtype != np.uint8
-            or image.shape != (out.shape if out.shape[2] > 1 else out.shape[:2])
-        ):
-            image = self._slow(place)
-            if image.shape != out.shape:
-                raise UserError(
-                    f"an image in {self.said} is {image.shape}, the first is {out.shape} (height, width, channels)",
-                    fix="bring them to one size and colour: facegan prepare",
-                )
-            out[:] = image
-        elif out.shape[2] == 3:
-            cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=out)
-        else:
-            out[:] = image.reshape(out.shape)
+    def decode(self, place: int, room: np.ndarray) -> np.ndarray:
+        """One image, (H, W, C) uint8, in memory of its own or in `room` of that shape.
+
+        By OpenCV where it can: the same as Pillow's, faster, and other threads go on. Raises UserError as `decode_all`.
+        """
+        data, at_once = self.encoded(place), self._in_color[place]
+        image = cv2.imdecode(data, AS_RGB if at_once else AS_STORED) if len(data) else None
+        if image is not None and image.dtype == np.uint8:
+            if image.shape == room.shape:
+                return image if at_once else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=room)
+            if (*image.shape, 1) == room.shape:
+                return image[:, :, None]
+        image = self._slow(place)
+        if image.shape != room.shape:
+            raise UserError(
+                f"an image in {self.said} is {image.shape}, the first is {room.shape} (height, width, channels)",
+                fix="bring them to one size and colour: facegan prepare",
+            )
+        return image
 
     def _slow(self, place: int) -> np.ndarray:
         try:
             return self.to_pixels(self.encoded(place).tobytes())
         except (OSError, SyntaxError, ValueError) as error:
             raise unreadable(self.said, error) from error
+
+
+def is_color_jpeg(data: memoryview) -> bool:
+    """Whether bytes are a JPEG of three channels, whose header says so in the usual place.
+
+    Source: ITU-T T.81, B.1.1 and B.2.2: a start, then segments (marker, length, ...) up to that of the frame.
+    """
+    at = 2 if data[:2] == b"\xff\xd8" else len(data)
+    while at + 9 < len(data) and data[at] == 0xFF:
+        if data[at + 1] in (0xC0, 0xC1, 0xC2):  # baseline, extended, progressive
+            return data[at + 9] == 3
+        at += 2 + (data[at + 2] << 8) + data[at + 3]
+    return False
 
 
 def unreadable(said: str, error: Exception) -> UserError:

@@ -19,6 +19,8 @@ from facegan.gans.networks.base import Generator
 from facegan.images import encode_png
 from facegan.synthesis import draw, latent_json, packed
 
+SURELY = 1e-3  # of a cosine: far more than products of other sizes round differently
+
 
 @dataclass(frozen=True)
 class Order:
@@ -39,7 +41,8 @@ class Shot:
     """What came of an order: the kept images as (PNG bytes, `latent` column), and what each filter removed.
 
     `removed` are (filter, seen, removed, why). Of a new person also the `centre` (d,) float32 of its embeddings (else
-    empty) and whether it is `near` a train person: then it is turned down, and nothing else is known of it.
+    empty) and whether it is `near` a train person. One who is, or who surely resembles a new person that there is
+    already, is turned down: nothing else is known of it.
     """
 
     images: list[tuple[bytes, str]] = field(default_factory=list)
@@ -65,8 +68,11 @@ class Studio:
     image: float  # an image no closer to its person than this has left it: strangers' photos are as close
     axes: np.ndarray | None = None  # of variation (axes, z_dim), where it is drawn along them
 
-    def take(self, order: Order) -> Shot:
-        """The best images of a person, by closeness to its centre: of a train person that of the real photos."""
+    def take(self, order: Order, made: np.ndarray | None = None) -> Shot:
+        """The best images of a person, by closeness to its centre: of a train person that of the real photos.
+
+        `made` (n, d) float32 are the centres of new people that there are already, as far as one knows here.
+        """
         options = self.options
         wanted = options.images_per_new if order.train is None else options.images_per_existing
         candidates = round(wanted * options.oversample)
@@ -79,6 +85,8 @@ class Studio:
             centre = robust_centre(embedding)
             if (self.centres @ centre).max() > self.person:
                 return Shot(centre=centre, near=True)
+            if made is not None and (made @ centre).max(initial=-1.0) > self.person + SURELY:
+                return Shot(centre=centre)
             # A blend in which no photo weighs half is a copy of none: the audit looks again.
             origin = [person for person, share in zip(order.parents, order.weights, strict=True) if share >= 0.5]
         else:
@@ -95,8 +103,8 @@ class Studio:
         removed.append((f"images that left their {who} person", fresh, left, f"cosine up to {self.image:.3f}"))
         kept = best(score, wanted, self.image)
         removed.append((f"surplus {surplus}", fresh - left, fresh - left - len(kept), why))
-        more = {"shares": packed(order.weights)} if options.shares else {}
-        latents = [latent_json(order.code, z[index], index, options.batch_size, **more) for index in kept]
+        code, more = packed(order.code), {"shares": packed(order.weights)} if options.shares else {}
+        latents = [latent_json(code, packed(z[index]), index, options.batch_size, **more) for index in kept]
         images = [(encode_png(pixels[index]), latent) for index, latent in zip(kept, latents, strict=True)]
         return Shot(images, removed, centre if order.train is None else Shot().centre)
 

@@ -20,6 +20,9 @@ from facegan.gans.networks.io import load_generator, to_pixels
 from facegan.images import encode_png
 from facegan.store import Store, write_atomic
 
+Packed = list[float] | dict[str, Any]
+"""A code as the `latent` column has it: see `packed`."""
+
 
 @torch.no_grad()
 def draw(G: Generator, w: np.ndarray, z: np.ndarray, batch_size: int) -> np.ndarray:
@@ -31,25 +34,25 @@ def draw(G: Generator, w: np.ndarray, z: np.ndarray, batch_size: int) -> np.ndar
         batch = [np.zeros((batch_size, codes.shape[1]), np.float32) for codes in (w, z)]
         for padded, codes in zip(batch, (w, z), strict=True):
             padded[:size] = codes[start : start + size]
-        img = G(*(torch.from_numpy(codes).to(device) for codes in batch))
-        drawn.append(to_pixels(img[:size]))
+        padded_w, padded_z = (torch.from_numpy(codes).to(device) for codes in batch)
+        drawn.append(to_pixels(G.leading(padded_w, padded_z, size)))
     return np.concatenate(drawn)
 
 
-def latent_json(w: np.ndarray, z: np.ndarray, index: int, batch_size: int, **more: Any) -> str:
-    """The `latent` column: both codes (float32 exactly), the place in the padded batch, and what else is given."""
+def latent_json(w: Packed, z: Packed, index: int, batch_size: int, **more: Any) -> str:
+    """The `latent` column: both codes, `packed`, the place in the padded batch, and what else is given."""
     place = {"index": int(index) % batch_size, "batch_size": batch_size}
-    return json.dumps({"w": packed(w), "z": packed(z), **place, **more})
+    return json.dumps({"w": w, "z": z, **place, **more})
 
 
-def packed(code: np.ndarray) -> list[float] | dict[str, Any]:
+def packed(code: np.ndarray) -> Packed:
     """A code as a list, or, where most of it is zero, by its other places; the shortest digits of each float32."""
     at = np.flatnonzero(code)
     some = [float(str(x)) for x in np.asarray(code, np.float32)[at if 2 * len(at) < len(code) else slice(None)]]
     return {"length": len(code), "at": at.tolist(), "value": some} if len(some) < len(code) else some
 
 
-def unpacked(code: list[float] | dict[str, Any]) -> np.ndarray:
+def unpacked(code: Packed) -> np.ndarray:
     """The code of `packed`, (length,) float32."""
     if isinstance(code, list):
         return np.asarray(code, np.float32)

@@ -26,6 +26,7 @@ from facegan import graph
 from facegan.config import Runtime
 from facegan.errors import Remote, UserError
 from facegan.events import OnEvent, silent
+from facegan.memory import keep_freed
 from facegan.store import Artifact, Store
 
 PRELOAD = ["facegan.preloaded"]
@@ -250,6 +251,7 @@ def _child(pipe: Connection, function: Callable[..., Any], arguments: tuple[Any,
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.umask(0o077)
+    keep_freed()
     os.dup2(2, 1)  # standard output belongs to the command, and may be JSON
     if not sys.warnoptions:
         warnings.simplefilter("ignore")

@@ -14,7 +14,7 @@ from sklearn.decomposition import PCA
 from facegan.gans.morphable import Morphable
 from facegan.gans.networks.io import load_generator
 from facegan.gans.networks.morphable import MorphableGenerator
-from facegan.gans.networks.registration import GRID
+from facegan.gans.networks.registration import GRID, dense, inverse, warp
 
 PEOPLE, SHOTS, SIDE = 4, 3, 32
 
@@ -52,6 +52,19 @@ def test_unit_codes_give_the_photos_back(G: MorphableGenerator, photos: tuple[to
     assert float(error.mean()) < 0.08  # warped out and home again: a little softer
     others = (drawn[:, None] - img)[..., 2:-2, 2:-2].abs().mean(dim=(2, 3, 4))
     assert (others.argmin(dim=1) == torch.arange(len(img))).all()
+
+
+def test_the_first_of_a_batch_have_the_bits_of_the_whole(G: MorphableGenerator) -> None:
+    rng = torch.Generator().manual_seed(0)
+    w, z = (torch.randn(24, size, generator=rng) * 0.3 for size in (G.code_dim, G.z_dim))
+    mean_texture, texture, mean_controls, controls, light = G._parts()
+    shape, own, borrowed = z.chunk(3, dim=1)
+    flat = w @ mean_texture + own @ texture + (borrowed @ light) @ G.light
+    field = dense((w @ mean_controls + shape @ controls).view(-1, 2, GRID, GRID), SIDE)
+    whole = warp(flat.view(-1, 1, SIDE, SIDE).clamp(-1, 1), inverse(field))
+    assert torch.equal(G(w, z), whole)
+    for count in (1, 5, 23):
+        assert torch.equal(G.leading(w, z, count), whole[:count])
 
 
 def test_a_photo_is_found_among_its_persons(G: MorphableGenerator, photos: tuple[torch.Tensor, torch.Tensor]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from facegan.errors import UserError
 from facegan.images import ManifestImages
 from facegan.reader import Reader
 from facegan.seeds import subseed
+from facegan.stored import is_color_jpeg
 from facegan.training import Sampler
 
 PEOPLE, SHOTS, SIZE = 5, 6, 24
@@ -74,6 +76,19 @@ def test_stored_images_are_those_kept_decoded(tmp_path: Path, color: str, form: 
     assert np.array_equal(np.asarray(stored.pixels), kept.pixels)
     for name in ("image_id", "identity", "source", "label"):
         assert getattr(stored, name).tolist() == getattr(kept, name).tolist()
+
+
+@pytest.mark.parametrize("more", [{}, {"progressive": True}, {"exif": b"Exif\0\0" + bytes(300)}, {"subsampling": 0}])
+def test_jpegs_in_color_are_known_by_their_header(more: dict[str, Any]) -> None:
+    for mode, color in (("RGB", True), ("L", False), ("CMYK", False)):
+        buffer = io.BytesIO()
+        Image.new(mode, (9, 9)).save(buffer, "JPEG", **more)
+        data = buffer.getvalue()
+        assert is_color_jpeg(memoryview(data)) == color
+        whole = data.index(b"\xff\xda")  # where the header ends
+        assert not any(is_color_jpeg(memoryview(data[:end])) for end in range(24))
+        assert is_color_jpeg(memoryview(data[:whole])) == color
+    assert not is_color_jpeg(memoryview(stored_as(np.zeros((9, 9, 3), np.uint8), "PNG")))
 
 
 def test_the_size_decides(faces: Path) -> None:
@@ -161,9 +176,13 @@ def test_an_image_that_cannot_be_decoded_is_said_when_read(faces: Path, tmp_path
         take(Reader(images, 8, seed=0), 4)
 
 
-def test_an_image_of_another_size_is_said(faces: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("shape", "form"), [((SIZE, SIZE + 1, 3), "PNG"), ((SIZE, SIZE, 4), "PNG"), ((SIZE, SIZE), "PNG"),
+                        ((SIZE, SIZE), "JPEG")]
+)  # fmt: skip
+def test_an_image_of_another_shape_is_said(faces: Path, tmp_path: Path, shape: tuple[int, ...], form: str) -> None:
     rows = list(manifest.iterate(faces))
-    rows[4]["image"]["bytes"] = stored_as(np.zeros((SIZE, SIZE + 1, 3), np.uint8), "PNG")
+    rows[4]["image"]["bytes"] = stored_as(np.zeros(shape, np.uint8), form)
     manifest.write(tmp_path, rows, "test", {})
     with pytest.raises(UserError, match="the first is"):
         ManifestImages(tmp_path, keep_bytes=0).pixels[:]

@@ -178,14 +178,14 @@ def test_nor_do_workers_who_begin_too_much(
     assert found.record["outputs"] == made.record["outputs"]
 
 
-def kill_at(number: int, take: Callable[[Studio, Any], Shot] = Studio.take) -> Callable[[Studio, Any], Shot]:
+def kill_at(number: int, take: Callable[..., Shot] = Studio.take) -> Callable[..., Shot]:
     """`Studio.take` that dies with its process in the middle of a person."""
     left = iter(range(number))
 
-    def dying(studio: Studio, order: Any) -> Shot:
+    def dying(studio: Studio, *arguments: Any) -> Shot:
         if next(left, None) is None:
             os.kill(os.getpid(), signal.SIGKILL)
-        return take(studio, order)
+        return take(studio, *arguments)
 
     return dying
 
@@ -251,13 +251,13 @@ def test_shards_of_other_options_are_not_gone_on_from(
     assert found.state == "resumed" and not any("finished shards" in text for text in said)
 
 
-def fail_at(number: int, take: Callable[[Studio, Any], Shot] = Studio.take) -> Callable[[Studio, Any], Shot]:
+def fail_at(number: int, take: Callable[..., Shot] = Studio.take) -> Callable[..., Shot]:
     left = iter(range(number))
 
-    def failing(studio: Studio, order: Any) -> Shot:
+    def failing(studio: Studio, *arguments: Any) -> Shot:
         if next(left, None) is None:
             raise RuntimeError(f"at {number}")
-        return take(studio, order)
+        return take(studio, *arguments)
 
     return failing
 

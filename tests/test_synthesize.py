@@ -233,6 +233,21 @@ def test_filters_are_counted_right(tmp_path: Path, size: int) -> None:
     assert all(row["parents"] == ["d/a", "d/b"] and row["split"] == "train" for row in rows)
 
 
+def test_who_resembles_somebody_is_turned_down_before_the_images_are_kept(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"images_per_existing": 0, "max_attempts": 5}
+    found = []
+    for size in (1, 10_000):  # each attempt knows the new people before it, or none does
+        studio = played(person=0.7, identities=Scripted(script=SCRIPT), **options)
+        found.append(cast(studio, tmp_path / str(size), RUNTIME.model_copy(update={"shard_images": size}))[0])
+    assert found[0] == found[1] and len(found[0]) == 3 * 2
+    order, close, far = Order(np.asarray(SCRIPT[1], np.float32), (0, 1), np.full(2, 0.5), 0), SCRIPT[2], SCRIPT[4]
+    assert len(studio.take(order, unit(np.asarray([far]))).images) == 2
+    turned_down = studio.take(order, unit(np.asarray([far, close])))
+    assert turned_down.images == [] and not turned_down.near and len(turned_down.centre)
+    studio.person = float(unit(np.asarray(close)) @ turned_down.centre) - 1e-4  # too close a call: who judges decides
+    assert len(studio.take(order, unit(np.asarray([close]))).images) == 2
+
+
 def test_proposals_are_bounded(tmp_path: Path) -> None:
     options: dict[str, Any] = {"new_identities": 4, "max_attempts": 3, "images_per_existing": 0}
     studio = played(person=-1.0, identities=Scripted(script=SCRIPT), **options)  # nobody may pass
@@ -382,7 +397,7 @@ def test_codes_are_packed_and_unpacked_exactly() -> None:
         assert again.dtype == np.float32 and np.array_equal(again, code)
     assert packed(sparse) == {"length": 900, "at": [3, 899], "value": [0.1, -1e-30]}
     assert packed(halves) == [0.0, 0.0, 0.33333334, 1.0]  # float32's shortest digits
-    assert json.loads(latent_json(dense, sparse, 70, 64, tried=2)) == {
+    assert json.loads(latent_json(packed(dense), packed(sparse), 70, 64, tried=2)) == {
         "w": packed(dense), "z": packed(sparse), "index": 6, "batch_size": 64, "tried": 2,
     }  # fmt: skip
 

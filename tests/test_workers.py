@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -53,6 +54,13 @@ def leave(on_event):
 
 def memory(on_event):
     raise MemoryError
+
+def pages(on_event):  # that the system hands out for 10 times 64 MB, one after the other
+    import resource
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        b'x' * 2**26
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 """
 
 START = """
@@ -120,6 +128,19 @@ def test_results_and_events_come_back_and_standard_output_stays_clean(tmp_path: 
         """,
     )
     assert found == [42, ["doubling 21"], False, "script.py"]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only its malloc can be told")
+def test_a_worker_keeps_the_memory_that_it_frees(tmp_path: Path) -> None:
+    here, there = said(
+        tmp_path,
+        """
+        with workers.Workers(Runtime()) as pool:
+            print(json.dumps([jobs.pages(print), pool.call("x", jobs.pages, (), print)]))
+        """,
+    )
+    each = 2**26 // os.sysconf("SC_PAGESIZE")
+    assert there < 2 * each and here > 9 * each  # once, and every time
 
 
 def test_errors_cross_the_border(tmp_path: Path) -> None:

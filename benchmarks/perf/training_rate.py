@@ -1,7 +1,7 @@
 """Training rate of the real stages beside a bare loop of the same nets, and where the rest of the time goes.
 
 The recipe's own `train_gan` and `train_recognizer` run for some steps on its own images (the recognizer on the
-arm `real`), and in turn with them (A B A B) a bare loop: forward, losses, backward and optimizer of the same
+arm `real`), and in turn with each step one of a bare loop: forward, losses, backward and optimizer of the same
 nets on one constant batch, with no augmentation, average or record. The rate of a stage is that of its steps;
 `whole run` counts start, scoring of the val people, pictures and files too.
 
@@ -45,6 +45,7 @@ from facegan.gans import GANS, AdversarialConfig
 from facegan.gans.networks.io import to_tensor
 from facegan.gans.networks.objective import d_loss, diffaugment, g_loss
 from facegan.images import ManifestImages
+from facegan.memory import keep_freed
 from facegan.recipe import load
 from facegan.stages import merge, prepare, train_gan, train_recognizer
 from facegan.training import Curve, Sampler, reseed, update_ema
@@ -95,13 +96,17 @@ class Lab:
         return ManifestImages(self.folder / "real")
 
 
-def stage_steps(lab: Lab, stage: str, steps: int) -> tuple[list[float], float]:
-    """Seconds of each step of a real stage but the first five and the last, and seconds of the whole run."""
-    stamps: list[float] = []
+def stage_steps(lab: Lab, stage: str, steps: int, bare: Step) -> tuple[list[float], list[float], float]:
+    """Seconds of each step of a real stage but the first five and the last, of a bare step after each of them, and of
+    the whole run without these."""
+    ended: list[float] = []
+    begun: list[float] = []
 
     def told(event: Event) -> None:
         if event.kind == "progress":
-            stamps.append(lab.now())
+            ended.append(lab.now())
+            bare()
+            begun.append(lab.now())
 
     context = lab.context(told, 1e-12)
     start = lab.now()
@@ -116,7 +121,8 @@ def stage_steps(lab: Lab, stage: str, steps: int) -> tuple[list[float], float]:
             changed = lab.recipe.train_recognizer.model_copy(update={"steps": steps, "evaluations": 1})
             inputs = {"train": lab.folder / "real", "val": people}
             train_recognizer.run(changed, {"seed": 0}, inputs, out, context)
-    return list(np.diff(stamps[4:-1])), lab.now() - start
+    beside = np.subtract(begun, ended)
+    return list(np.subtract(ended[5:-1], begun[4:-2])), list(beside[5:-1]), lab.now() - start - float(beside.sum())
 
 
 def bare_gan(
@@ -215,10 +221,10 @@ def rates(lab: Lab, steps: int, rounds: int, stages: list[str]) -> None:
         options = getattr(lab.recipe, stage)
         step = bare_gan(lab, options) if stage == "train_gan" else bare_recognizer(lab, options)
         for _ in range(rounds):
-            found, total = stage_steps(lab, stage, steps)
+            found, beside, total = stage_steps(lab, stage, steps, step)
             ours += found
+            bare += beside
             whole.append(total)
-            bare += seconds(lab, step, steps)
         fast, slow = statistics.median(bare), statistics.median(ours)
         print(f"| {stage} | {batch / fast:.0f} | {batch / slow:.0f} | {fast / slow:.1%} "
               f"| {batch * steps / statistics.median(whole):.0f} | {1e3 * fast:.1f} |", flush=True)  # fmt: skip
@@ -251,7 +257,7 @@ def parts(lab: Lab, folder: Path) -> dict[str, Step]:
         "GAN: DiffAugment, three times forward and once back": policy,
         "GAN: average of G": lambda: update_ema(ema, made, 0.99),
         "GAN: uint8 to tensor": lambda: to_tensor(few, np.arange(len(few)) % 2 == 0).to(lab.device),
-        "both: seeds and rows": lambda: (reseed(0, 1), sampler.batch(32, len(rows))),
+        "both: seeds and rows": lambda: (reseed(0, 1, lab.device), sampler.batch(32, len(rows))),
         "both: a loss to Python": scalar.item,
         "both: a line of the curve": lambda: curve.add(1, values),
         "both: progress, not sent": lambda: quiet.progress(1, 2, "steps", **values),
@@ -302,6 +308,7 @@ def variants(lab: Lab, net: str, steps: int, rounds: int, kinds: list[str]) -> N
 def _seed(folder: Path, recipe: Recipe, steps: int, threads: int, ready: Any, sender: Any) -> None:
     """In a process of its own: the real stage on so many threads; sends the steps' wall and processor seconds."""
     torch.set_num_threads(threads)
+    keep_freed()
     stamps: list[tuple[float, float]] = []
     context = Context(
         Runtime(device="cpu", jobs=1, threads=threads, log_interval_s=1e-12),
@@ -359,6 +366,7 @@ def main() -> None:
         parser.error("torch sees no GPU; --device cpu, with smaller sizes by --set, tries the script out")
     device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     torch.set_num_threads(1)
+    keep_freed()  # as the process of a stage does
     with tempfile.TemporaryDirectory() as folder:
         recipe = load(args.recipe, [*(GPU if args.gpu else []), *args.sets])
         if not isinstance(recipe.train_gan.gan, AdversarialConfig):  # it has no loop to measure

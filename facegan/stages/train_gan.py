@@ -121,7 +121,7 @@ def train(
     # Train.
     beta = 0.5 ** (options.batch_size / max(gan.ema_kimg * 1000, 1e-8))
     while nimg < total:
-        rng = reseed(options.seed, nimg)
+        rng = reseed(options.seed, nimg, device)
         rows = sampler.batch(nimg, options.batch_size)
         mirrored = rng.random(len(rows)) < 0.5 if options.flip else None
         real_img = to_tensor(images.pixels[rows], mirrored).to(device)

@@ -115,10 +115,10 @@ def train(
     else:
         loss_of = ranks.parallel(Classifier(options, net, head), device)
     every = max(1, options.steps // options.evaluations)
+    net.train()
     while step < options.steps:
         nimg = step * batch_size
-        reseed(seed, nimg + mine.start)
-        net.train()
+        reseed(seed, nimg + mine.start, device)
         rows = batches.rows(step)
         pixels = augment(train.pixels[rows[mine]], subseed("augment", seed, nimg), before=mine.start)
         lr = options.lr * cosine_lr(step, options.steps, options.warmup)
@@ -136,6 +136,7 @@ def train(
         values = {"loss": ranks.total(loss).item()}
         if step % every == 0 or step == options.steps:
             values["val_eer"] = val_eer(net, val, device)
+            net.train()
             if values["val_eer"] < best["val_eer"]:
                 best = {"step": step, "val_eer": values["val_eer"]}
                 best_net = of_real(net)

@@ -47,6 +47,11 @@ class Generator(nn.Module):
         """w (N, code_dim), z (N, z_dim) -> NCHW float32 in -1..1."""
         raise TypeError(f"{type(self).__name__} must define forward()")
 
+    def leading(self, w: torch.Tensor, z: torch.Tensor, count: int) -> torch.Tensor:
+        """The first `count` images of the batch, to the same bits as `forward`, which draws the others too."""
+        img: torch.Tensor = self(w, z)[:count]
+        return img
+
     def start(self, img: torch.Tensor, label: torch.Tensor) -> None:
         """Begin from the train images, NCHW float32 in -1..1, where the family knows how; nothing by default."""
 

@@ -86,11 +86,15 @@ class MorphableGenerator(Generator):
 
     def forward(self, w: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
         """See Generator."""
+        return self.leading(w, z, len(w))
+
+    def leading(self, w: torch.Tensor, z: torch.Tensor, count: int) -> torch.Tensor:
+        """See Generator: products of the whole batch, whose size may decide their bits, and then image by image."""
         mean_texture, texture, mean_controls, controls, light = self._parts()
         shape, own, borrowed = z.chunk(3, dim=1)
         flat = w @ mean_texture + own @ texture + (borrowed @ light) @ self.light
         field = dense((w @ mean_controls + shape @ controls).view(-1, 2, GRID, GRID), self.img_shape[-1])
-        return warp(flat.view(-1, *self.img_shape).clamp(-1, 1), inverse(field))
+        return warp(flat[:count].view(-1, *self.img_shape).clamp(-1, 1), inverse(field[:count]))
 
     def encode(self, img: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
         """The unit code of the photo that G draws most like each image, among the photos of its person."""

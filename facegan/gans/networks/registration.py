@@ -8,6 +8,7 @@ Peng et al. 2012, IEEE PAMI 34(11)): a pair of glasses then has something to lie
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -117,8 +118,9 @@ def blur(img: torch.Tensor, sigma_px: float) -> torch.Tensor:
     return F.conv2d(img, kernel.transpose(2, 3), groups=img.shape[1])
 
 
+@lru_cache(maxsize=16)
 def unit_grid(side: int, device: torch.device | str = "cpu") -> torch.Tensor:
-    """(1, side, side, 2): x and y of each pixel's centre, the image reaching from -1 to 1."""
+    """(1, side, side, 2): x and y of each pixel's centre, the image reaching from -1 to 1. Not to be written to."""
     at = (torch.arange(side, device=device) + 0.5) / side * 2 - 1
     y, x = torch.meshgrid(at, at, indexing="ij")
     return torch.stack([x, y], dim=-1)[None]
