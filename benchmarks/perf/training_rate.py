@@ -53,6 +53,7 @@ from facegan.training import Curve, Sampler, reseed, update_ema
 Step = Callable[[], object]
 STAGES = ["train_gan", "train_recognizer"]
 RECOGNIZER = "recognizer"
+LEAST_STEPS = 8
 GPU = ["prepare.size_px=112", "prepare.color=rgb", "train_gan.batch_size=128", "train_recognizer.backbone=resnet50",
        "train_recognizer.backbone_args=null", "train_recognizer.embedding_dim=512",
        "train_recognizer.batch_size=256"]  # fmt: skip
@@ -364,6 +365,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.gpu and not (args.device or torch.cuda.is_available()):
         parser.error("torch sees no GPU; --device cpu, with smaller sizes by --set, tries the script out")
+    if args.steps < LEAST_STEPS:
+        parser.error(f"--steps must be {LEAST_STEPS} or more: the first five of a stage and its last are not counted")
     device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     torch.set_num_threads(1)
     keep_freed()  # as the process of a stage does
