@@ -57,10 +57,10 @@ class Augmenter:
         """
         self.transform.set_random_seed(seed % 2**32)
         augmented, shape = np.empty_like(pixels), pixels.shape[1:]
-        matrices = self._matrices(before + len(pixels), *shape[:2])
+        matrices, tables = self._matrices(before + len(pixels), *shape[:2]), self._tables(before + len(pixels))
         warp = {"flags": self.affine.interpolation, "borderMode": self.affine.border_mode}
-        for number, matrix in enumerate(matrices, -before):
-            flip, table, blur, rectangle = self.flip.should_apply(), self._table(), self._blur(), self._rectangle(shape)
+        for number, (matrix, table) in enumerate(zip(matrices, tables, strict=True), -before):
+            flip, blur, rectangle = self.flip.should_apply(), self._blur(), self._rectangle(shape)
             if number < 0:
                 continue
             image = cv2.flip(pixels[number], 1) if flip else pixels[number]
@@ -76,17 +76,25 @@ class Augmenter:
                 augmented[number, rows, columns] = color
         return augmented
 
-    def _table(self) -> np.ndarray | None:
-        """What brightness, contrast and gamma make of each grey level: (256,) uint8; None where neither applies."""
-        table = None
-        if self.light.should_apply():
-            contrast = 1.0 + self.light.py_random.uniform(*self.light.contrast_limit)
-            brightness = self.light.py_random.uniform(*self.light.brightness_limit) * 255
-            table = np.clip(LEVELS * contrast + brightness, 0, 255).astype(np.uint8)
-        if self.gamma.should_apply():
-            curve = (UNIT ** (self.gamma.py_random.uniform(*self.gamma.gamma_limit) / 100.0) * 255).astype(np.uint8)
-            table = curve if table is None else curve[table]
-        return table
+    def _tables(self, number: int) -> list[np.ndarray | None]:
+        """What brightness, contrast and gamma make of each grey level, for so many images: (256,) uint8 each; None
+        where neither applies."""
+        light, gamma, lit, curved = self.light, self.gamma, {}, {}
+        for place in range(number):
+            if light.should_apply():
+                contrast = 1.0 + light.py_random.uniform(*light.contrast_limit)
+                lit[place] = contrast, light.py_random.uniform(*light.brightness_limit) * 255
+            if gamma.should_apply():
+                curved[place] = gamma.py_random.uniform(*gamma.gamma_limit) / 100.0
+        contrast, brightness = np.array([*lit.values()], np.float32).reshape(-1, 2, 1).swapaxes(0, 1)
+        levels = np.clip(LEVELS * contrast + brightness, 0, 255).astype(np.uint8)
+        curves = (UNIT ** np.array([*curved.values()])[:, None] * 255).astype(np.uint8)
+        tables: list[np.ndarray | None] = [None] * number
+        for place, table in zip(lit, levels, strict=True):
+            tables[place] = table
+        for place, curve in zip(curved, curves, strict=True):
+            tables[place] = curve if (table := tables[place]) is None else curve[table]
+        return tables
 
     def _matrices(self, number: int, height: int, width: int) -> list[np.ndarray | None]:
         """Transforms (2, 3) float64 of so many images, None for those that stay as they are.
@@ -132,7 +140,8 @@ class Augmenter:
 
 def _matrix(number: int, **entries: Any) -> np.ndarray:
     """(number, 3, 3) float64: ones on the diagonal, and `m<row><column>` where given."""
-    made = np.tile(np.eye(3), (number, 1, 1))
+    made = np.zeros((number, 3, 3))
+    made[:, (0, 1, 2), (0, 1, 2)] = 1
     for name, value in entries.items():
         made[:, int(name[1]), int(name[2])] = value
     return made

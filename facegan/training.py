@@ -38,17 +38,20 @@ def threads_of(runtime: Runtime) -> int:
     return runtime.threads or max(1, cores // (runtime.jobs or 2))
 
 
-def reseed(seed: int, nimg: int, device: torch.device) -> np.random.Generator:
-    """Seed torch's global generators for the step at `nimg` and return a numpy generator for the same step.
+def reseed(seed: int, nimg: int, device: torch.device) -> None:
+    """Seed torch's global generators, of `device` and of the CPU, for the step at `nimg`.
 
-    Of `device` and of the CPU. The randomness of a step depends on its place alone, so that a resume needs no generator
-    state.
+    The randomness of a step depends on its place alone, so that a resume needs no generator state.
     """
     own = subseed("torch", seed, nimg)
     if device.type == "cpu":
         torch.default_generator.manual_seed(own)  # the other writes down the stack for each GPU that may yet be used
     else:
         torch.manual_seed(own)
+
+
+def numpy_draws(seed: int, nimg: int) -> np.random.Generator:
+    """A numpy generator for the step at `nimg`, as `reseed`."""
     return np.random.default_rng(subseed("numpy", seed, nimg))
 
 

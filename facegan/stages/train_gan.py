@@ -28,7 +28,17 @@ from facegan.launch import launch, runtimes_of
 from facegan.seeds import subseed
 from facegan.store import WORK, write_atomic
 from facegan.sync_norm import synchronised
-from facegan.training import Curve, Sampler, check_finite, device_of, reseed, step_size, threads_of, update_ema
+from facegan.training import (
+    Curve,
+    Sampler,
+    check_finite,
+    device_of,
+    numpy_draws,
+    reseed,
+    step_size,
+    threads_of,
+    update_ema,
+)
 
 GRID_PEOPLE, GRID_VARIATIONS = 8, 6
 
@@ -121,9 +131,9 @@ def train(
     # Train.
     beta = 0.5 ** (options.batch_size / max(gan.ema_kimg * 1000, 1e-8))
     while nimg < total:
-        rng = reseed(options.seed, nimg, device)
+        reseed(options.seed, nimg, device)
         rows = sampler.batch(nimg, options.batch_size)
-        mirrored = rng.random(len(rows)) < 0.5 if options.flip else None
+        mirrored = numpy_draws(options.seed, nimg).random(len(rows)) < 0.5 if options.flip else None
         real_img = to_tensor(images.pixels[rows], mirrored).to(device)
         label = torch.from_numpy(codes[rows]).to(device)
         step = nimg // options.batch_size
