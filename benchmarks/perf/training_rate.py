@@ -213,7 +213,11 @@ def seconds(lab: Lab, step: Step, steps: int) -> list[float]:
 
 
 def rates(lab: Lab, steps: int, rounds: int, stages: list[str]) -> None:
-    """Print both loops' rates, and milliseconds of each part of a step that the bare loop lacks."""
+    """Print both loops' rates, and milliseconds of each part of a step that the bare loop lacks.
+
+    Of a part on a CPU also where it follows a step, whose activations have driven its code and data from the caches.
+    """
+    steps_of: dict[str, Step] = {}
     print("| stage | bare loop, images/s | our loop, images/s | ratio | whole run, images/s | bare step, ms |")
     print("|---|--:|--:|--:|--:|--:|")
     for stage in stages:
@@ -221,6 +225,7 @@ def rates(lab: Lab, steps: int, rounds: int, stages: list[str]) -> None:
         ours, bare, whole = [], [], []
         options = getattr(lab.recipe, stage)
         step = bare_gan(lab, options) if stage == "train_gan" else bare_recognizer(lab, options)
+        steps_of[stage] = step
         for _ in range(rounds):
             found, beside, total = stage_steps(lab, stage, steps, step)
             ours += found
@@ -229,10 +234,25 @@ def rates(lab: Lab, steps: int, rounds: int, stages: list[str]) -> None:
         fast, slow = statistics.median(bare), statistics.median(ours)
         print(f"| {stage} | {batch / fast:.0f} | {batch / slow:.0f} | {fast / slow:.1%} "
               f"| {batch * steps / statistics.median(whole):.0f} | {1e3 * fast:.1f} |", flush=True)  # fmt: skip
-    print("\n| part | ms a step |\n|---|--:|")
+    print("\n| part | ms, again and again | ms, after a step |\n|---|--:|--:|")
     with tempfile.TemporaryDirectory() as folder:
         for name, part in parts(lab, Path(folder)).items():
-            print(f"| {name} | {1e3 * statistics.median(seconds(lab, part, 4 * steps)):.2f} |", flush=True)
+            alone, after = 1e3 * statistics.median(seconds(lab, part, 4 * steps)), ""
+            step = steps_of.get("train_gan" if name.startswith("GAN") else "train_recognizer")
+            if step and lab.device.type == "cpu":
+                after = f"{1e3 * statistics.median(following(lab, part, step, steps)):.2f}"
+            print(f"| {name} | {alone:.2f} | {after} |", flush=True)
+
+
+def following(lab: Lab, part: Step, step: Step, times: int) -> list[float]:
+    """Seconds of each of so many calls of `part`, a `step` before each."""
+    found = []
+    for _ in range(times):
+        step()
+        start = lab.now()
+        part()
+        found.append(lab.now() - start)
+    return found
 
 
 def parts(lab: Lab, folder: Path) -> dict[str, Step]:
@@ -362,6 +382,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40, help="of each loop in each round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", help="cuda where there is one, else cpu")
+    parser.add_argument("--hand-back", action="store_true", help="freed memory goes back to the system at once")
     args = parser.parse_args()
     if args.gpu and not (args.device or torch.cuda.is_available()):
         parser.error("torch sees no GPU; --device cpu, with smaller sizes by --set, tries the script out")
@@ -369,7 +390,8 @@ def main() -> None:
         parser.error(f"--steps must be {LEAST_STEPS} or more: the first five of a stage and its last are not counted")
     device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     torch.set_num_threads(1)
-    keep_freed()  # as the process of a stage does
+    if not args.hand_back:
+        keep_freed()  # as the process of a stage does
     with tempfile.TemporaryDirectory() as folder:
         recipe = load(args.recipe, [*(GPU if args.gpu else []), *args.sets])
         if not isinstance(recipe.train_gan.gan, AdversarialConfig):  # it has no loop to measure
