@@ -318,6 +318,12 @@ class TrainRecognizer(Frozen):
         return self
 
 
+class Trials(Frozen):
+    """The options of a recognizer that is trained as val people chose with other seeds."""
+
+    trials: dict[str, TrainRecognizer]
+
+
 class Benchmark(Frozen):
     """What is measured on the test people."""
 
@@ -452,6 +458,9 @@ class Recipe(Frozen):
     benchmark: Benchmark = Benchmark()
     report: Report = Report()
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="one recognizer per arm and seed")
+    trial_seeds: int = unset(
+        0, ge=0, description="how many of the seeds, the first, try all trials; others the chosen one alone; 0: all"
+    )
     guide_seed: int = Field(1000, ge=0, description="seed of the guide, which never is a compared recognizer")
     guide: dict[str, Any] = unset(
         {}, description="options laid over train_recognizer for guide and judge, who learn from real people alone"
@@ -494,6 +503,8 @@ class Recipe(Frozen):
         for taken, does in (("guide", "filters"), ("judge", "audits")):
             if taken in self.arms:
                 raise ValueError(f"'{taken}' is the name of the recognizer that {does}: call the arm otherwise")
+        if self.trial_seeds > len(self.seeds):
+            raise ValueError(f"trial_seeds is {self.trial_seeds}, but there are {len(self.seeds)} seeds")
         if self.guide_seed in self.seeds:
             raise ValueError(f"guide_seed {self.guide_seed} is also one of seeds: the guide must not be judged")
         seed = getattr(self.audit.judge, "seed", None)

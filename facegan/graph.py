@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from facegan.benchmarks import BENCHMARKS
-from facegan.config import Arm, Recipe, Runtime, TrainRecognizer
+from facegan.config import Arm, Recipe, Runtime, TrainRecognizer, Trials
 from facegan.decoded import FOLDER as DECODED
 from facegan.detectors import DETECTORS
 from facegan.errors import ConfigError, UserError
@@ -168,19 +168,30 @@ def _arm(
 ) -> tuple[list[Node], dict[int, dict[str, Node]]]:
     """An arm's recognizers, with what chooses between its trials; and what the benchmark of each seed judges."""
     trials, seeds = recipe.arms[name].trials, recipe.seeds
+    options = {trial: recipe.recognizer(own) for trial, own in trials.items()}
     if len(trials) == 1:
-        only = recipe.recognizer(next(iter(trials.values())))
+        only = next(iter(options.values()))
         plain = {seed: _recognizer(only, name, seed, train, prepare, hashes) for seed in seeds}
         return list(plain.values()), {seed: {"recognizer": item} for seed, item in plain.items()}
-    made: dict[tuple[str, int], Node] = {}
-    for trial, own in trials.items():
-        options = recipe.recognizer(own)
-        made |= {(trial, seed): _recognizer(options, name, seed, train, prepare, hashes, trial) for seed in seeds}
+    trying = seeds[: recipe.trial_seeds or None]
+    made = {
+        (trial, seed): _recognizer(options[trial], name, seed, train, prepare, hashes, trial)
+        for trial in trials
+        for seed in trying
+    }
     needs = {f"{trial}:{seed}": item for (trial, seed), item in made.items()}
-    extra = {"trials": list(trials), "seeds": list(seeds)}
+    extra = {"trials": list(trials), "seeds": list(trying)}
     select = node("select", Frozen(), extra=extra, needs=needs, arm=name)
-    judged = {seed: {"select": select, **{f"recognizer:{t}": made[t, seed] for t in trials}} for seed in seeds}
-    return [*made.values(), select], judged
+    judged = {seed: {"select": select, **{f"recognizer:{t}": made[t, seed] for t in trials}} for seed in trying}
+    hashed = {"trials": {trial: made[trial, trying[0]].hashed for trial in trials}}
+    rest = {"train": train, "val": prepare, "select": select}
+    raw = made[next(iter(trials)), trying[0]].raw
+    chosen = {
+        seed: Node("train_recognizer", Trials(trials=options), hashed, {"seed": seed}, rest, raw, name, seed)
+        for seed in seeds[len(trying) :]
+    }
+    judged |= {seed: {"recognizer": item} for seed, item in chosen.items()}
+    return [*made.values(), select, *chosen.values()], judged
 
 
 def _audit(recipe: Recipe, prepare: Node, synthesize: Node, hashes: dict[str, str]) -> list[Node]:

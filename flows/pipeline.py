@@ -160,6 +160,7 @@ def pipeline(
         steps.start(merge)
         steps.start(train_recognizer)
         steps.start(select)
+        steps.start(train_recognizer)  # what was chosen, with the seeds that tried nothing
         steps.start(benchmark)
         steps.start(report)
         steps.start(study)

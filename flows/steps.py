@@ -108,11 +108,17 @@ class Steps:
         self._held.close()
 
     def start(self, task: Task[..., Any], *only: str) -> None:
-        """Submit one task for each node of the task's stage: those of the arms `only`, or all that are left."""
+        """Submit one task for each node of the task's stage: those of the arms `only`, or all that are left.
+
+        A node that needs one which has not been submitted is left to a later call.
+        """
         chosen = [
             (place, item)
             for place, item in enumerate(self.nodes)
-            if item.stage == task.name and place not in self._futures and (not only or item.arm in only)
+            if item.stage == task.name
+            and place not in self._futures
+            and (not only or item.arm in only)
+            and all(needed.key in self._made for needed in item.needs.values())
         ]
         steps = [Step(self, item, place) for place, item in chosen]
         if len(steps) == 1:

@@ -409,7 +409,7 @@ def test_an_unfinished_run_and_a_failed_audit(
     nodes = graph.build(variant(made[0], 4))
     done = Lab(workdir / "data" / "store").make(pick(nodes, "train_recognizer", "real", 0))
     (tmp_path / "gate.json").write_text(json.dumps({"judge": "j", "faults": [{"what": "2 near-copies"}]}))
-    mine = promoting.Challenger(variant(made[0], 4), "real", nodes[0], 0.1, {nodes[0].key: done}, tmp_path)
+    mine = promoting.Challenger(variant(made[0], 4), "real", None, nodes[0], 0.1, {nodes[0].key: done}, tmp_path)
     (gate,) = promoting._leakage(mine)
     assert gate.outcome == "failed" and gate.blocks and gate.why == "2 near-copies"
 

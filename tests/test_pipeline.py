@@ -250,6 +250,7 @@ def test_a_run_that_is_cancelled_in_prefect_stops(finished: tuple[Path, dict[str
 
 def test_a_study_runs_and_is_then_all_hits(faces: Path, tmp_path: Path) -> None:
     variants = {"one": {"set": {"synthesize.images_per_new": 1}, "x": 1}, "two": {"x": 2}}
+    trials = {"trials": {"plain": {}, "turned": {"augment": {"rotate_deg": 40}}}}
     recipe = {
         "extends": RECIPE,
         "name": "drawn-study",
@@ -258,8 +259,9 @@ def test_a_study_runs_and_is_then_all_hits(faces: Path, tmp_path: Path) -> None:
             "split": {"train": 0.5, "val": 0.25, "test": 0.25},
         },
         "train_gan": {"kimg": 0.1},
-        "arms": {"real": {}, "real+synthetic": {}, "synthetic": None},
-        "seeds": [0],
+        "arms": {"real": trials, "real+synthetic": trials, "synthetic": None},
+        "seeds": [0, 1],
+        "trial_seeds": 1,
         "study": {"splits": [0, 1], "variants": variants, "claim": "two"},
     }
     path = tmp_path / "study.yaml"

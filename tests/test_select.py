@@ -123,6 +123,38 @@ def test_the_chosen_trial_is_judged_and_shown(shared: Lab, faces: Path) -> None:
     assert "augment.rotate\\_deg 40" in (report.path / "report.md").read_text()
 
 
+def test_few_seeds_may_try_and_the_others_train_what_was_chosen(shared: Lab, faces: Path) -> None:
+    every, few = graph.build(tried(faces)), graph.build(tried(faces, trial_seeds=1))
+    assert {n.key for n in few if n.stage == "train_recognizer" and n.trial} == {
+        n.key for n in every if n.stage == "train_recognizer" and n.seed == 0
+    }, "a trial is the same work however many seeds try it"
+    assert [n.title for n in few if n.stage == "train_recognizer" and n.arm == "other" and n.seed == 1] == [
+        "train_recognizer · other · seed 1"
+    ]
+    shared.make(few[-1])
+    folders = {name: shared.done[needed.key].path for name, needed in few[-1].needs.items()}
+    for arm in ("real", "other"):
+        trial = select.chosen(folders[f"select:{arm}"])
+        assert len(sections.choice(folders, arm)["val_eer"][trial]["per_seed"]) == 1
+        alone = next(n for n in every if (n.stage, n.arm, n.trial, n.seed) == ("train_recognizer", arm, trial, 1))
+        kept = sections.recognizer(folders, arm, 1)
+        assert kept is not None and kept != shared.make(alone).path
+        assert (kept / "embedder.safetensors").read_bytes() == (
+            shared.make(alone).path / "embedder.safetensors"
+        ).read_bytes()
+        first = sections.recognizer(folders, arm, 0)
+        assert first == folders[f"train_recognizer:{arm}:{trial}:0"]
+
+
+def test_what_the_other_seeds_train_depends_on_every_trial(faces: Path) -> None:
+    def last(**trial: Any) -> str:
+        arms = {name: {"trials": {"plain": {}, "turned": trial}} for name in ("real", "other")}
+        recipe = tiny(faces, arms=arms, comparison={"baseline": "real", "arm": "other"}, seeds=[0, 1], trial_seeds=1)
+        return pick(graph.build(recipe), "train_recognizer", "real", 1).key
+
+    assert last(lr=0.01) != last(lr=0.02)
+
+
 def test_test_people_choose_nothing(shared: Lab, faces: Path, tmp_path: Path) -> None:
     """With noise in the place of every test photo, the same trials are chosen and the same weights kept."""
     whole = shared.stage(tried(faces), "prepare").path

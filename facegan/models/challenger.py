@@ -21,6 +21,7 @@ from facegan.external import Entry, entries
 from facegan.graph import Node
 from facegan.models.registry import PEOPLE, WEIGHTS, Models
 from facegan.splits import held_back
+from facegan.stages.select import chosen
 from facegan.store import Artifact, Store, digest
 
 COLUMNS = ["identity", "image_id", "source_sha256", "split"]
@@ -32,6 +33,7 @@ class Challenger:
 
     recipe: Recipe
     arm: str
+    trial: str | None  # None where the arm has but one
     node: Node
     val_eer: float
     done: dict[str, Artifact]
@@ -96,7 +98,7 @@ def challenger(recipe: Recipe, arm: str | None, nodes: list[Node], store: Store)
     val_eer, best = min(scored, key=lambda item: item[0])
     if not math.isfinite(val_eer):
         raise UserError(f"no recognizer of arm '{arm}' could be trained: all diverged", fix="lower train_recognizer.lr")
-    return Challenger(recipe, arm, best, val_eer, done, done[audits[0].key].path if audits else None)
+    return Challenger(recipe, arm, trial, best, val_eer, done, done[audits[0].key].path if audits else None)
 
 
 def _finished(wanted: list[Node], nodes: list[Node], store: Store, recipe: Recipe) -> dict[str, Artifact]:
@@ -120,8 +122,7 @@ def _finished(wanted: list[Node], nodes: list[Node], store: Store, recipe: Recip
 
 
 def _trial(wanted: list[Node], done: dict[str, Artifact]) -> str | None:
-    chosen = [done[item.key].path / "choice.json" for item in wanted if item.stage == "select"]
-    return str(json.loads(chosen[0].read_bytes())["trial"]) if chosen else None
+    return next((chosen(done[item.key].path) for item in wanted if item.stage == "select"), None)
 
 
 def _val_eer(folder: Path) -> float:

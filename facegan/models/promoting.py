@@ -255,7 +255,7 @@ def _lineage(mine: Challenger) -> dict[str, Any]:
         "source": mine.source,
         "recipe": mine.recipe.name,
         "arm": mine.arm,
-        "trial": mine.node.trial,
+        "trial": mine.trial,
         "seed": mine.node.seed,
         "val_eer": mine.val_eer,
         "recognizer": mine.node.key,

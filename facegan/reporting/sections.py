@@ -121,8 +121,8 @@ def choice(inputs: dict[str, Path], arm: str) -> dict[str, Any]:
 
 def recognizer(inputs: dict[str, Path], arm: str, seed: int) -> Path | None:
     """The folder of the recognizer that stands for an arm and seed: that of the chosen trial."""
-    trial = choice(inputs, arm).get("trial")
-    return inputs.get(f"train_recognizer:{arm}:{trial}:{seed}" if trial else f"train_recognizer:{arm}:{seed}")
+    tried = f"train_recognizer:{arm}:{choice(inputs, arm).get('trial')}:{seed}"
+    return inputs.get(tried, inputs.get(f"train_recognizer:{arm}:{seed}"))
 
 
 def trials(recipe: dict[str, Any], inputs: dict[str, Path]) -> list[dict[str, Any]]:

@@ -23,6 +23,7 @@ from facegan.faces import Faces, faces
 from facegan.images import ManifestImages
 from facegan.judges import Embed
 from facegan.splits import held_back
+from facegan.stages.select import chosen
 from facegan.store import write_atomic
 from facegan.training import device_of, threads_of
 
@@ -92,7 +93,7 @@ def judged(inputs: dict[str, Path]) -> Path:
     """The folder of the recognizer to judge: the only one, or that of the trial which val people chose."""
     if "select" not in inputs:
         return inputs["recognizer"]
-    return inputs[f"recognizer:{json.loads((inputs['select'] / 'choice.json').read_bytes())['trial']}"]
+    return inputs[f"recognizer:{chosen(inputs['select'])}"]
 
 
 def gate(train: Path, test: Path) -> None:

@@ -13,6 +13,11 @@ from facegan.frozen import Frozen
 from facegan.store import write_atomic
 
 
+def chosen(folder: Path) -> str:
+    """The trial that a `select` wrote down."""
+    return str(json.loads((folder / "choice.json").read_bytes())["trial"])
+
+
 def run(options: Frozen, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
     """Write `choice.json`: {"trial": name, "val_eer": {trial: {"per_seed": [...], "mean": x}}}, in [0, 1].
 

@@ -14,7 +14,7 @@ from torch import nn
 from facegan import licences, ranks
 from facegan.augment import Augmenter
 from facegan.checkpoint import Checkpoints, cut_curve, load_tensors, save_tensors
-from facegan.config import Runtime, TrainRecognizer
+from facegan.config import Runtime, TrainRecognizer, Trials
 from facegan.embedder import Embedder, embed, to_input
 from facegan.errors import UserError
 from facegan.events import Context
@@ -26,19 +26,25 @@ from facegan.metrics import eer, pair_scores
 from facegan.mixing import Batches, Heads, groups_of
 from facegan.own_norm import by_source, of_real, parted
 from facegan.seeds import subseed
+from facegan.stages.select import chosen
 from facegan.store import WORK, write_atomic
 from facegan.sync_norm import synchronised
 from facegan.training import Curve, check_finite, cosine_lr, device_of, reseed, threads_of
 
 
-def run(options: TrainRecognizer, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
+def run(
+    options: TrainRecognizer | Trials, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context
+) -> None:
     """Write `embedder.safetensors`, `embedder.json`, `curve.jsonl` and `summary.json`.
 
-    `inputs` are `train` (a merged manifest, with labels) and `val` (whose val rows choose the weights).
+    `inputs` are `train` (a merged manifest, with labels) and `val` (whose val rows choose the weights); of several
+    trials `select` says which.
     Goes on from the newest checkpoint in `out/work`, whatever the number of ranks that wrote it. Raises UserError when
     the loss is not finite, and what `launch` raises. Where a process group has been started already (by a script under
     torchrun), each of its ranks calls this with the same arguments but for the device.
     """
+    if isinstance(options, Trials):
+        options = options.trials[chosen(inputs["select"])]
     size = max(context.runtime.nproc_per_node, ranks.world_size())
     _check_share(options, size)
     if size > ranks.world_size():
@@ -47,8 +53,12 @@ def run(options: TrainRecognizer, extra: dict[str, Any], inputs: dict[str, Path]
         train(options, extra, inputs, out, context)
 
 
-def try_out(options: TrainRecognizer, channels: int, size_px: int, runtime: Runtime) -> None:
+def try_out(options: TrainRecognizer | Trials, channels: int, size_px: int, runtime: Runtime) -> None:
     """Raise UserError where the network for such images, its weights or `runtime`'s ranks cannot be had."""
+    if isinstance(options, Trials):
+        for trial in options.trials.values():
+            try_out(trial, channels, size_px, runtime)
+        return
     _check_share(options, runtime.nproc_per_node)
     if runtime.nproc_per_node > 1:
         runtimes_of(runtime)
