@@ -23,6 +23,8 @@ from facegan.training import Sampler
 
 NORMALISED = np.arange(256, dtype=np.float32) / np.float32(127.5) - np.float32(1)  # as `embedder.to_input` does it
 
+AT_ONCE = 16  # images that are normalised by one call
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -96,15 +98,22 @@ class Reader:
     def _read(self, rows: np.ndarray, flipped: np.ndarray, values: np.ndarray) -> None:
         """Images into `values` (n, H, W, C) float32 in -1..1, those `flipped` (n,) bool mirrored.
 
-        One after another, so that an image stays in the processor's cache from its decoding to its values.
+        A few at a time: few enough to stay in the processor's cache from their decoding to their values, and enough
+        that threads seldom hand the interpreter's lock to each other, as each call to OpenCV makes them do.
         """
-        room, mirrored = np.empty((2, *self.pixels.shape[1:]), np.uint8)
+        height, width, channels = self.pixels.shape[1:]
+        room, spare = np.empty((AT_ONCE, height, width, channels), np.uint8), np.empty(self.pixels.shape[1:], np.uint8)
         stored = self.pixels if isinstance(self.pixels, StoredPixels) else None
-        for row, flip, out in zip(rows.tolist(), flipped.tolist(), values, strict=True):
-            image = stored.decode(row, room) if stored is not None else self.pixels[row]
-            if flip:
-                image = cv2.flip(image, 1, dst=mirrored)
-            cv2.LUT(image, NORMALISED, dst=out)
+        for start in range(0, len(rows), AT_ONCE):
+            out = values[start : start + AT_ONCE]
+            some = zip(rows[start:].tolist(), flipped[start:].tolist(), room[: len(out)], strict=False)
+            for row, flip, place in some:
+                image = stored.decode(row, spare) if stored is not None else self.pixels[row]
+                if flip:
+                    cv2.flip(image, 1, dst=place)
+                else:  # numpy's own copy would let go of the lock
+                    place.data.cast("B")[:] = image.data.cast("B")
+            cv2.LUT(room[: len(out)].reshape(-1, width, channels), NORMALISED, dst=out.reshape(-1, width, channels))
 
 
 class _Memory:
