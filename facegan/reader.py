@@ -42,8 +42,8 @@ class Reader:
     resume starts at `nimg` and needs no state. Of `shares` = (which, of how many) ranks or workers each reads an even
     part of every batch, one after another: together they read what one would. What is drawn for an image (flip, or
     the whole recipe of `augment`) depends on the seed and on the position at which its share of the batch begins.
-    Threads make whole batches, and as many as there are threads are ready or under way beside the one handed out. A
-    batch's memory is used again once nothing refers to the batch any more.
+    Threads make whole batches, and one more than there are threads is ready or under way beside the one handed out:
+    nobody waits for who asks. A batch's memory is used again once nothing refers to the batch any more.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Reader:
         self.batch_size, self.seed, self.augment, self.threads = batch_size, seed, augment, threads
         self.part = slice(which * batch_size // of, (which + 1) * batch_size // of)
         size = self.part.stop - self.part.start
-        self._memory = _Memory((size, *self.pixels.shape[1:]), threads + 2)
+        self._memory = _Memory((size, *self.pixels.shape[1:]), threads + 3)
         self._own = threading.local()  # an Augmenter holds the state of its draws
 
     def batches(self, nimg: int = 0) -> Iterator[Batch]:
@@ -76,7 +76,7 @@ class Reader:
                 for start in count(nimg, self.batch_size):
                     rows = sampler.batch(start, self.batch_size)[self.part]
                     waiting.append(pool.submit(self._make, start, rows))
-                    if len(waiting) > self.threads:
+                    if len(waiting) > self.threads + 1:
                         yield waiting.popleft().result()
             finally:
                 for future in waiting:
