@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import weakref
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import count
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -23,6 +24,7 @@ from facegan.training import Sampler
 
 NORMALISED = np.arange(256, dtype=np.float32) / np.float32(127.5) - np.float32(1)  # as `embedder.to_input` does it
 
+T = TypeVar("T")
 AT_ONCE = 16  # images that are normalised by one call
 
 
@@ -35,15 +37,37 @@ class Batch:
     img: torch.Tensor
 
 
+def ahead(make: Callable[..., T], arguments: Iterable[tuple[Any, ...]], threads: int) -> Generator[T]:
+    """`make(*one)` for each of `arguments`, in order, made by so many threads before it is asked for; 0: when it is.
+
+    One more than there are threads is ready or under way: nobody waits for who asks. `arguments` are asked for in the
+    caller's thread.
+    """
+    if not threads:
+        yield from itertools.starmap(make, arguments)
+        return
+    waiting = deque[Future[T]]()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for one in arguments:
+                waiting.append(pool.submit(make, *one))
+                if len(waiting) > threads + 1:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
 class Reader:
     """Endless shuffled batches of a manifest's images, from any position on.
 
     Which rows a batch has depends on the seed and its position in images alone (`training.Sampler`), so that a
-    resume starts at `nimg` and needs no state. Of `shares` = (which, of how many) ranks or workers each reads an even
-    part of every batch, one after another: together they read what one would. What is drawn for an image (flip, or
-    the whole recipe of `augment`) depends on the seed and on the position at which its share of the batch begins.
-    Threads make whole batches, and one more than there are threads is ready or under way beside the one handed out:
-    nobody waits for who asks. A batch's memory is used again once nothing refers to the batch any more.
+    resume starts at `nimg` and needs no state; so does what is drawn for them (flip, or the whole recipe of `augment`).
+    Of `share` = (which, of how many) ranks or workers each reads an even part of every batch, one after another:
+    together they read what one would, to the bit.
+    Threads make whole batches ahead. A batch's memory is used again once nothing refers to the batch any more.
     """
 
     def __init__(
@@ -68,29 +92,23 @@ class Reader:
         self._memory = _Memory((size, *self.pixels.shape[1:]), threads + 3)
         self._own = threading.local()  # an Augmenter holds the state of its draws
 
-    def batches(self, nimg: int = 0) -> Iterator[Batch]:
+    def batches(self, nimg: int = 0) -> Generator[Batch]:
         """Batches from the one that begins after `nimg` images on, without end."""
-        sampler, waiting = Sampler(self.length, self.seed), deque[Future[Batch]]()
-        with ThreadPoolExecutor(self.threads) as pool:
-            try:
-                for start in count(nimg, self.batch_size):
-                    rows = sampler.batch(start, self.batch_size)[self.part]
-                    waiting.append(pool.submit(self._make, start, rows))
-                    if len(waiting) > self.threads + 1:
-                        yield waiting.popleft().result()
-            finally:
-                for future in waiting:
-                    future.cancel()
+        sampler = Sampler(self.length, self.seed)
+        starts = itertools.count(nimg, self.batch_size)
+        rows = ((start, sampler.batch(start, self.batch_size)[self.part]) for start in starts)
+        return ahead(self._make, rows, self.threads)
 
     def _make(self, nimg: int, rows: np.ndarray) -> Batch:
-        place, values = nimg + self.part.start, self._memory.take()
+        values = self._memory.take()
         if self.augment is None:
-            flipped = np.random.default_rng(subseed("flip", self.seed, place)).random(len(rows)) < 0.5
+            flipped = np.random.default_rng(subseed("flip", self.seed, nimg)).random(self.batch_size)[self.part] < 0.5
             self._read(rows, flipped, values)
         else:
             if not hasattr(self._own, "augmenter"):
                 self._own.augmenter = Augmenter(self.augment)
-            pixels = self._own.augmenter(self.pixels[rows], subseed("augment", self.seed, place))
+            seed = subseed("augment", self.seed, nimg)
+            pixels = self._own.augmenter(self.pixels[rows], seed, before=self.part.start)
             for image, out in zip(pixels, values, strict=True):
                 cv2.LUT(image, NORMALISED, dst=out)
         return Batch(nimg, rows, torch.from_numpy(values).permute(0, 3, 1, 2))

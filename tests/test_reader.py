@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import threading
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from facegan.config import Augment
 from facegan.embedder import to_input
 from facegan.errors import UserError
 from facegan.images import ManifestImages
-from facegan.reader import AT_ONCE, Reader
+from facegan.reader import AT_ONCE, Reader, ahead
 from facegan.seeds import subseed
 from facegan.stored import is_color_jpeg
 from facegan.training import Sampler
@@ -119,14 +121,39 @@ def test_order_and_draws_need_no_state(faces: Path, augment: Augment | None, kee
 
 
 @pytest.mark.parametrize("shares", [2, 3, 7])
-def test_shares_together_read_what_one_reads(faces: Path, shares: int) -> None:
+@pytest.mark.parametrize("augment", [None, Augment()])
+def test_shares_together_read_what_one_reads(faces: Path, augment: Augment | None, shares: int) -> None:
     images = ManifestImages(faces, keep_bytes=0)
-    whole = take(Reader(images, 7, seed=0), 6)
-    parts = [take(Reader(images, 7, seed=0, share=(which, shares)), 6) for which in range(shares)]
-    for step, (rows, _) in enumerate(whole):
+    whole = take(Reader(images, 7, seed=0, augment=augment), 6)
+    parts = [take(Reader(images, 7, seed=0, augment=augment, share=(which, shares)), 6) for which in range(shares)]
+    for step, (rows, img) in enumerate(whole):
         each = [part[step][0] for part in parts]
         assert [row for part in each for row in part] == rows
+        assert b"".join(part[step][1] for part in parts) == img
         assert max(map(len, each)) - min(map(len, each)) <= 1
+
+
+@pytest.mark.parametrize("threads", [0, 1, 3])
+def test_what_is_made_ahead_comes_in_order(threads: int) -> None:
+    asked: list[int] = []
+
+    def numbers() -> Iterator[tuple[int]]:
+        for number in range(9):
+            assert threading.current_thread() is threading.main_thread()
+            asked.append(number)
+            yield (number,)
+
+    made = ahead(lambda number: (number, threading.current_thread() is threading.main_thread()), numbers(), threads)
+    assert next(made) == (0, threads == 0)
+    assert len(asked) == (threads + 2 if threads else 1), "so many are under way, and no more"
+    assert [number for number, _ in made] == list(range(1, 9))
+
+
+def test_what_cannot_be_made_is_said_in_its_turn() -> None:
+    made = ahead(lambda number: 1 // number, ((number,) for number in (1, 1, 0, 1)), 2)
+    assert [next(made), next(made)] == [1, 1]
+    with pytest.raises(ZeroDivisionError):
+        next(made)
 
 
 @pytest.mark.parametrize("color", ["rgb", "grey"])

@@ -25,6 +25,7 @@ from facegan.events import Context, Event
 from facegan.graph import Node
 from facegan.images import ManifestImages
 from facegan.metrics import eer, pair_scores
+from facegan.reader import ahead
 from facegan.stages import train_recognizer
 from facegan.store import WORK, Artifact
 from facegan.training import Sampler
@@ -192,6 +193,16 @@ def test_a_stopped_run_ends_with_the_same_bytes(recipe: Recipe, shared: Lab, lab
         "curve.jsonl",
         "summary.json",
     }
+
+
+def test_batches_made_ahead_are_the_same(
+    recipe: Recipe, shared: Lab, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, with the next batch in a thread: the same bytes."""
+    node = recognizer(recipe, steps=7, evaluations=3)
+    inline = shared.make(node)
+    monkeypatch.setattr(train_recognizer, "ahead", lambda make, wanted, _: ahead(make, wanted, 1))
+    assert lab.make(node).output_digest() == inline.output_digest()
 
 
 def test_stopped_twice_and_a_torn_checkpoint(recipe: Recipe, shared: Lab, lab: Lab) -> None:

@@ -25,6 +25,7 @@ from facegan.launch import launch, runtimes_of
 from facegan.metrics import eer, pair_scores
 from facegan.mixing import Batches, Heads, groups_of
 from facegan.own_norm import by_source, of_real, parted
+from facegan.reader import ahead
 from facegan.seeds import subseed
 from facegan.stages.select import chosen
 from facegan.store import WORK, write_atomic
@@ -126,11 +127,14 @@ def train(
         loss_of = ranks.parallel(Classifier(options, net, head), device)
     every = max(1, options.steps // options.evaluations)
     net.train()
-    while step < options.steps:
-        nimg = step * batch_size
+
+    def augmented(nimg: int, rows: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
+        return nimg, rows, augment(train.pixels[rows[mine]], subseed("augment", seed, nimg), before=mine.start)
+
+    wanted = ((number * batch_size, batches.rows(number)) for number in range(step, options.steps))
+    beside = 0 if device.type == "cpu" else 1  # on a GPU the next batch is made while it works
+    for nimg, rows, pixels in ahead(augmented, wanted, beside):
         reseed(seed, nimg + mine.start, device)
-        rows = batches.rows(step)
-        pixels = augment(train.pixels[rows[mine]], subseed("augment", seed, nimg), before=mine.start)
         lr = options.lr * cosine_lr(step, options.steps, options.warmup)
         for group in optimizer.param_groups:
             group["lr"] = lr
