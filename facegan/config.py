@@ -510,6 +510,9 @@ class Recipe(Frozen):
         seed = getattr(self.audit.judge, "seed", None)
         if seed in (self.guide_seed, *self.seeds):
             raise ValueError(f"audit.judge.seed {seed} is also guide_seed or one of seeds: the judge must be another")
+        if self.synthesize.principal is not None and not self.train_gan.gan.encodes:
+            kind = self.train_gan.gan.kind
+            raise ValueError(f"synthesize.principal needs variation codes of real photos, which '{kind}' cannot find")
         self._check_overlay("guide", self.guide)
         for name, arm in self.arms.items():
             self._check_trials(name, arm)

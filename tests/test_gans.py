@@ -93,6 +93,7 @@ def test_shapes_and_ranges(kind: str, size_px: int, channels: int) -> None:
         assert logits.shape == (4,) and logits.isfinite().all()
     assert G.num_identities == 5 and G.codes().shape == (5, G.code_dim)
     found = G.encode(img, w)
+    assert (found is not None) == config.encodes
     assert found is None or found.shape == z.shape
 
 

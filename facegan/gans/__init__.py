@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -23,6 +23,7 @@ class GanConfig(Frozen):
     """What every family has: a literal `kind` and a generator."""
 
     kind: str
+    encodes: ClassVar[bool] = False  # whether its generator finds the variation code of a photo
 
     def build_generator(self, num_identities: int, img_channels: int, size_px: int) -> Generator:
         """G with its identity codes: see networks.base.Generator."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -20,6 +20,7 @@ class CvaeGan(AdversarialConfig):
     image from it and the person's code, and must fool D when the variation comes from another person."""
 
     kind: Literal["cvae_gan"] = "cvae_gan"
+    encodes: ClassVar[bool] = True
     channels: int = Field(
         32, ge=8, le=512, multiple_of=8, title="Channels", description="at half the side; doubles below"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -22,6 +22,7 @@ class Morphable(GanConfig):
     """
 
     kind: Literal["morphable"] = "morphable"
+    encodes: ClassVar[bool] = True
     max_photos: int = Field(
         6000, ge=2, le=10_000, title="Photos", description="evenly chosen; memory grows with their square"
     )
