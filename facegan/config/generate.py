@@ -1,0 +1,86 @@
+"""How synthetic people are made, and what is asked of them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from facegan.config.families import AnyGan, AnyIdentities, AnyJudge, AnySource
+from facegan.config.prepare import Align
+from facegan.frozen import Frozen, unset
+from facegan.gans import GANS
+from facegan.identities import IDENTITIES
+from facegan.judges import JUDGES
+
+
+class TrainGan(Frozen):
+    """The identity-conditional generator, trained on the train identities only."""
+
+    gan: AnyGan = Field(default_factory=lambda: GANS.get("cvae_gan")(), description="generator family")
+    kimg: float = Field(18, gt=0, description="thousands of real images that the training sees")
+    batch_size: int = Field(32, ge=4, le=4096, description="real images of each step")
+    precision: Literal["float32", "bfloat16"] = unset("float32", description="of the arithmetic in training")
+    seed: int = Field(0, ge=0, description="of first weights, of what is drawn, of the order of images")
+    flip: bool = Field(True, description="mirror half of the real images")
+    checkpoint_kimg: float = Field(2, gt=0, description="write a checkpoint this often")
+    snapshot_kimg: float = Field(4, gt=0, description="draw the fixed-latent sample grid this often")
+
+
+class ExternalFaces(Frozen):
+    """People who do not exist, made elsewhere: by another generator, or by an earlier run of this one."""
+
+    source: AnySource = Field(description="where their images are, a person in each identity")
+    identities: int | None = Field(None, ge=1, description="take so many of them; null: all")
+    images: int | None = Field(None, ge=1, description="take at most so many images of each; null: all")
+    align: Align | None = Field(None, description="find and align the face; null: they are aligned as the photos are")
+
+
+class Principal(Frozen):
+    """Variation drawn along the principal axes of what real photos of a person differ by."""
+
+    axes: int = Field(24, ge=1, le=1024, description="axes that are drawn along, those of the largest variance")
+    spread: float = Field(1.0, gt=0, le=3, description="in standard deviations of real photos of one person")
+
+
+class Synthesize(Frozen):
+    """New images of the training people and new people, filtered by the guide."""
+
+    identities: AnyIdentities = Field(
+        default_factory=lambda: IDENTITIES.get("mixture")(), description="how new people are made"
+    )
+    images_per_existing: int = Field(10, ge=0, le=10000, description="synthetic images of each train person")
+    new_identities: int = Field(40, ge=0, le=10_000_000, description="people who do not exist")
+    images_per_new: int = Field(10, ge=1, le=10000, description="images of each new person")
+    oversample: float = Field(2.0, ge=1, le=20, description="candidates drawn for each image that is kept")
+    borrowed: float = Field(
+        0.4, ge=0, le=1, description="how much of a variation code comes from another person's photo"
+    )
+    variation_noise: float = Field(
+        0.1, ge=0, le=3, description="noise added to a variation code, in standard deviations"
+    )
+    principal: Principal | None = unset(
+        None, description="draw variation along principal axes; null: from photos (borrowed, variation_noise)"
+    )
+    max_fmr: float = Field(
+        0.01, gt=0, lt=0.5, description="false-match rate on val people that sets what counts as too close"
+    )
+    max_attempts: int = Field(5, ge=1, le=100, description="proposals for each new identity before giving up")
+    batch_size: int = Field(64, ge=1, le=4096, description="images drawn at once")
+    shares: bool = unset(False, description="rows say how much of each parent is in them (for use.identity_mixup)")
+    seed: int = Field(0, ge=0, description="of codes and people")
+    external: ExternalFaces | None = unset(None, description="new people made elsewhere, beside those made here")
+
+
+class Audit(Frozen):
+    """The synthetic set under a judge that is not the guide: its card, and the leakage gate."""
+
+    judge: AnyJudge = Field(default_factory=lambda: JUDGES.get("recognizer")(), description="who judges")
+    max_false_alarm: float = Field(
+        0.01, gt=0, lt=0.5, description="share of real photos that may pass for a copy of another of their person"
+    )
+    max_fmr: float = Field(0.01, gt=0, lt=0.5, description="false-match rate on val people behind a match")
+    max_match_rate: float = Field(0.02, ge=0, le=1, description="largest share of new people that match a train person")
+    enforce: bool = Field(True, description="stop the run where the gate fails; false: only report it")
+    neighbours: int = Field(5, ge=1, le=100, description="k of precision, recall, density and coverage")
+    batch_size: int = Field(64, ge=1, le=4096, description="images judged at once")

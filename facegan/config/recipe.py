@@ -1,0 +1,165 @@
+"""The Recipe, which joins the options of all stages, and the Runtime."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from facegan.config.families import AnyEngine, Name
+from facegan.config.generate import Audit, Synthesize, TrainGan
+from facegan.config.judge import Benchmark, Comparison, Promotion, Report, Study
+from facegan.config.prepare import Prepare
+from facegan.config.train import Arm, Merge, TrainRecognizer
+from facegan.engines import ENGINES
+from facegan.frozen import Frozen, merge, unset
+
+
+class Runtime(Frozen):
+    """Where and how to run: never part of a fingerprint."""
+
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    jobs: int = Field(0, ge=0, le=256, description="stages run side by side; 0: two, or one on a GPU")
+    threads: int = Field(0, ge=0, le=1024, description="threads of each stage; 0: the cores shared out")
+    nproc_per_node: int = Field(
+        1, ge=1, le=64, description="ranks that train one network together, as torchrun's option; GPUs: one each"
+    )
+    batch_gpu: int = Field(
+        0, ge=0, description="images of a generator's batch that a rank works on at once, to take less memory; 0: all"
+    )
+    engine: AnyEngine = Field(
+        default_factory=lambda: ENGINES.get("local")(), description="who works on the shards of synthesize"
+    )
+    shard_images: int = Field(
+        500, ge=1, le=1_000_000, description="candidates drawn in one shard, whole people; what a stop may cost"
+    )
+    log_interval_s: float = Field(1.0, gt=0, description="least time between two progress events of a stage")
+    store: str | None = Field(
+        None,
+        pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9][A-Za-z0-9._=-]*)*$",
+        description="s3://bucket/prefix: finished stages lie there and not below the working directory",
+    )
+    cache_gb: float = Field(
+        0.0, ge=0, description="of manifests on object storage that are kept on this disk once read; 0: none"
+    )
+
+
+class Recipe(Frozen):
+    """A whole run, from faces to verdict."""
+
+    name: Name = Field("custom", description="of the run, and of its folder in reports/")
+    description: str = Field("", description="one line for `facegan list recipes` and the report")
+    prepare: Prepare = Prepare()
+    train_gan: TrainGan = TrainGan()
+    synthesize: Synthesize = Synthesize()
+    audit: Audit = Audit()
+    merge: Merge = Merge()
+    train_recognizer: TrainRecognizer = TrainRecognizer()
+    benchmark: Benchmark = Benchmark()
+    report: Report = Report()
+    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="one recognizer per arm and seed")
+    trial_seeds: int = unset(
+        0, ge=0, description="how many of the seeds, the first, try all trials; others the chosen one alone; 0: all"
+    )
+    guide_seed: int = Field(1000, ge=0, description="seed of the guide, which never is a compared recognizer")
+    guide: dict[str, Any] = unset(
+        {}, description="options laid over train_recognizer for guide and judge, who learn from real people alone"
+    )
+    arms: dict[Name, Arm] = Field(
+        default_factory=lambda: {
+            "real": Arm(),
+            "real+synthetic": Arm(existing=True, new=True),
+            "synthetic": Arm(real=False, existing=True, new=True),
+        },
+        min_length=1,
+        description='what is compared, by name: {"real+synthetic": {"new": true}}; null takes one away',
+    )
+    comparison: Comparison = Comparison()
+    promotion: Promotion = Promotion()
+    study: Study | None = unset(None)
+    runtime: Runtime = Runtime()
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_differ(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) != len(seeds) or min(seeds) < 0:
+            raise ValueError(f"seeds must be distinct and not negative, got {list(seeds)}")
+        return seeds
+
+    @model_validator(mode="after")
+    def _hangs_together(self) -> Recipe:
+        for name in (self.comparison.baseline, self.comparison.arm):
+            if name not in self.arms:
+                raise ValueError(f"comparison names arm '{name}', but the arms are: {', '.join(self.arms)}")
+        if self.comparison.baseline == self.comparison.arm:
+            raise ValueError(f"comparison sets arm '{self.comparison.arm}' against itself")
+        measured = [name for benchmark in self.benchmark.benchmarks for name in benchmark.names()]
+        if self.comparison.metric not in measured:
+            raise ValueError(f"comparison.metric '{self.comparison.metric}' is not measured; {', '.join(measured)} are")
+        if self.promotion.metric not in (None, *measured):
+            raise ValueError(f"promotion.metric '{self.promotion.metric}' is not measured; {', '.join(measured)} are")
+        if len(set(measured)) != len(measured):
+            raise ValueError(f"two benchmarks measure the same: {', '.join(measured)}; keep one of each kind or name")
+        for taken, does in (("guide", "filters"), ("judge", "audits")):
+            if taken in self.arms:
+                raise ValueError(f"'{taken}' is the name of the recognizer that {does}: call the arm otherwise")
+        if self.trial_seeds > len(self.seeds):
+            raise ValueError(f"trial_seeds is {self.trial_seeds}, but there are {len(self.seeds)} seeds")
+        if self.guide_seed in self.seeds:
+            raise ValueError(f"guide_seed {self.guide_seed} is also one of seeds: the guide must not be judged")
+        seed = getattr(self.audit.judge, "seed", None)
+        if seed in (self.guide_seed, *self.seeds):
+            raise ValueError(f"audit.judge.seed {seed} is also guide_seed or one of seeds: the judge must be another")
+        if self.synthesize.principal is not None and not self.train_gan.gan.encodes:
+            kind = self.train_gan.gan.kind
+            raise ValueError(f"synthesize.principal needs variation codes of real photos, which '{kind}' cannot find")
+        self._check_overlay("guide", self.guide)
+        for name, arm in self.arms.items():
+            self._check_trials(name, arm)
+            self._check_shares(name, arm)
+            existing = arm.existing and self.synthesize.images_per_existing > 0
+            new = arm.new and (self.synthesize.new_identities > 0 or self.synthesize.external is not None)
+            if not (arm.real or existing or new):
+                raise ValueError(
+                    f"arm '{name}' has only synthetic rows, but synthesize makes none of that sort "
+                    "(images_per_existing, new_identities)"
+                )
+        return self
+
+    def _check_trials(self, name: str, arm: Arm) -> None:
+        first, count = next((other, len(a.trials)) for other, a in self.arms.items())
+        if len(arm.trials) != count:
+            raise ValueError(
+                f"arm '{name}' has {len(arm.trials)} trials, arm '{first}' has {count}: give all arms as many, "
+                "or one of them looks at the val people more often"
+            )
+        for trial, options in arm.trials.items():
+            self._check_overlay(f"arms.{name}.trials.{trial}", options)
+
+    def _check_shares(self, name: str, arm: Arm) -> None:
+        if not arm.new or not any(self.recognizer(options).use.identity_mixup for options in arm.trials.values()):
+            return
+        if not self.synthesize.identities.mixes:
+            kind = self.synthesize.identities.kind
+            raise ValueError(
+                f"arm '{name}' uses identity_mixup, but new people by '{kind}' are no mixtures of their parents"
+            )
+        if self.synthesize.external is not None:
+            raise ValueError(
+                f"arm '{name}' uses identity_mixup, but nobody knows the shares of people in synthesize.external"
+            )
+        if not self.synthesize.shares:
+            raise ValueError(f"arm '{name}' uses identity_mixup: set synthesize.shares to true")
+
+    def _check_overlay(self, where: str, options: dict[str, Any]) -> None:
+        if "weights" in options:
+            raise ValueError(f"{where}: weights must be the same for all recognizers")
+        try:
+            self.recognizer(options)
+        except ValidationError as error:
+            faults = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            raise ValueError(f"{where}.{'; '.join(faults)}") from None
+
+    def recognizer(self, options: dict[str, Any]) -> TrainRecognizer:
+        """train_recognizer with `options` (of an arm's trial, of guide and judge) laid over it."""
+        return TrainRecognizer.model_validate(merge(self.train_recognizer.model_dump(mode="json"), options))
