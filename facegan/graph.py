@@ -44,7 +44,7 @@ class Node:
     raw: dict[str, str] = field(default_factory=dict)
     arm: str | None = None
     seed: int | None = None
-    trial: str | None = None  # None where an arm has but one
+    trial: str | None = None  # None where an arm has but one, or what was chosen is trained
     cell: str | None = None  # of a study: the first variant and split that need it
 
     @cached_property
@@ -57,6 +57,11 @@ class Node:
     def config(self) -> dict[str, Any]:
         """The fully resolved config that is hashed."""
         return {**self.hashed, **self.extra}
+
+    @property
+    def as_chosen(self) -> bool:
+        """Whether val people choose, while the run goes on, which of its trials is trained."""
+        return isinstance(self.options, Trials)
 
     @property
     def title(self) -> str:

@@ -67,7 +67,8 @@ class Reader:
     resume starts at `nimg` and needs no state; so does what is drawn for them (flip, or the whole recipe of `augment`).
     Of `share` = (which, of how many) ranks or workers each reads an even part of every batch, one after another:
     together they read what one would, to the bit.
-    Threads make whole batches ahead. A batch's memory is used again once nothing refers to the batch any more.
+    Threads make whole batches ahead (none: a batch is made when it is asked for). A batch's memory is used again once
+    nothing refers to the batch any more.
     """
 
     def __init__(

@@ -86,7 +86,8 @@ class Cell:
 
 
 SAME = (
-    "seeds", "guide_seed", "comparison", "promotion", "benchmark", "report", "study", "name", "description", "runtime",
+    "seeds", "trial_seeds", "guide_seed", "comparison", "promotion", "benchmark", "report", "study", "name",
+    "description", "runtime",
 )  # fmt: skip
 
 

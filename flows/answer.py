@@ -113,7 +113,7 @@ def _copy(report: Artifact, final: Path) -> None:
 
 
 def stage_rows(nodes: list[Node], artifacts: list[Artifact]) -> list[dict[str, Any]]:
-    """The `stages` of the JSON answer; `cell` in a study, `trial` where an arm has several."""
+    """The `stages` of the JSON answer; `cell` in a study, `trial` where it is one of an arm's several."""
     return [
         {
             "stage": item.stage,

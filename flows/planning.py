@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from dataclasses import dataclass
@@ -78,22 +79,29 @@ def nearest(item: Node, records: list[dict[str, Any]]) -> tuple[dict[str, Any] |
     """The earlier record whose config differs least, the newest of equals; and what changed since, in words.
 
     What changed is told only of the same piece of work: a recognizer of this seed, a merge of this arm. Trials and
-    the cells of a study differ in their options: which of them was there before cannot be told.
+    the cells of a study differ in their options: which of them was there before cannot be told. What is trained as
+    val people choose is like any of its trials.
     """
-    wanted = _flat(item.config)
+    trials = item.hashed["trials"].values() if item.as_chosen else ()
+    each = [_flat(config) for config in (item.config, *({**trial, **item.extra} for trial in trials))]
     best: tuple[dict[str, Any] | None, list[str]] = (None, [])
-    for record in records:
+    for record, wanted in itertools.product(records, each):
         had = record["flat"]
         changes = [
             f"{name} {_short(had.get(name))} -> {_short(wanted.get(name))}"
             for name in sorted(had.keys() | wanted.keys())
             if had.get(name) != wanted.get(name)
         ]
-        if best[0] is None or len(changes) < len(best[1]):
+        if best[0] is None or _far(changes) < _far(best[1]):
             best = (record, changes)
     near, changes = best
-    other = item.cell or item.trial or any(change.startswith(("seed ", "arm.")) for change in changes)
+    other = item.cell or item.trial or item.as_chosen or any(change.startswith(("seed ", "arm.")) for change in changes)
     return near, [] if other or item.stage in ("report", "study") else changes
+
+
+def _far(changes: list[str]) -> tuple[int, int]:
+    """How much differs: another seed is the same work, and decides between equals alone."""
+    return sum(not change.startswith("seed ") for change in changes), len(changes)
 
 
 def _flat(value: Any, above: str = "") -> dict[str, Any]:

@@ -80,7 +80,7 @@ def _each(plans: list[Planned]) -> Table:
     for one in plans:
         item = one.item
         seed = "" if item.seed is None else str(item.seed)
-        trial = [item.trial or ""] if trials else []
+        trial = [item.trial or ("as chosen" if item.as_chosen else "")] if trials else []
         rows.append([item.stage, item.arm or "", *trial, seed, item.key[:12], one.state, one.why, _time(one)])
     return _table(["stage", "arm", *["trial"] * trials, "seed", "fingerprint", "state", "why", "time"], rows)
 

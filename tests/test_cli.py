@@ -156,6 +156,21 @@ def test_plan_tells_states_and_why(prepared: tuple[Path, Path, Artifact]) -> Non
     assert states(recipe, workdir)["prepare"] == ("stale", f"manifest/{part.name} was changed")
 
 
+def test_what_is_trained_as_chosen_is_expected_to_be_like_a_trial(drawn_recipe: Path) -> None:
+    trials = {"trials": {"plain": {}, "turned": {"augment": {"rotate_deg": 40, "flip": 0.1}}}}
+    whole = json.dumps(dict.fromkeys(load(str(drawn_recipe)).arms, trials))
+    nodes = graph.build(load(str(drawn_recipe), (f"arms={whole}", "seeds=[0, 1]", "trial_seeds=1")))
+    chosen = next(node for node in nodes if node.as_chosen)
+    tried = next(node for node in nodes if node.trial == "turned")
+    longer = graph.build(load(str(drawn_recipe), ("train_recognizer.steps=99", "seeds=[1]")))
+    known = [tried, next(node for node in longer if node.stage == "train_recognizer" and node.arm == chosen.arm)]
+    records = [{"config": node.config, "flat": planning._flat(node.config)} for node in known]
+    assert known[1].seed == chosen.seed != tried.seed, "the same seed does not make it more alike than its options do"
+    for newest_first in (records, records[::-1]):
+        near, changes = planning.nearest(chosen, newest_first)
+        assert near is not None and near["config"] == tried.config and changes == []
+
+
 def test_plan_sees_unfinished_work(prepared: tuple[Path, Path, Artifact]) -> None:
     recipe, workdir, _ = prepared
     gan = graph.upto(graph.build(load(str(recipe))), "train_gan")[-1]

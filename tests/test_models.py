@@ -20,7 +20,7 @@ from drawn import BACKBONE_ARGS, Lab, draw_folder, merged, pick, tiny
 from test_cli import imported_by
 from typer.testing import CliRunner, Result
 
-from facegan import graph
+from facegan import choice, graph
 from facegan.benchmarks import BENCHMARKS
 from facegan.config import Promotion, Recipe, TrainRecognizer
 from facegan.embedder import Embedder, load_embedder
@@ -290,6 +290,28 @@ def test_the_best_seed_becomes_the_first_model(made: tuple[Path, Path, Decision,
     assert spec["judged_on"] == {"people": 7, "images": 28, "confidence": 0.95, "looks": 0}
     text = (models.folder("v1") / "card.md").read_text()
     assert "0% synthetic" in text and "licence unknown" in text and "On 7 test people" in text
+
+
+def test_of_trials_the_chosen_one_is_promoted_whichever_seed_is_best(
+    made: tuple[Path, Path, Decision, Decision], tmp_path: Path
+) -> None:
+    trials = {"trials": {"still": {"lr": 1e-9}, "plain": {}}}
+    recipe = variant(
+        made[0], 6, arms={"real": trials, "synthetic": {"real": False, "new": True, **trials}}, trial_seeds=1
+    )
+    lab, nodes = Lab(tmp_path / "data" / "store"), graph.build(recipe)
+    wanted = [node for node in nodes if node.arm == "real" and node.stage in ("train_recognizer", "select")]
+    folders = {node.title: lab.make(node).path for node in wanted}
+    decision = promote(recipe, tmp_path)
+    lineage = Models(tmp_path).spec(decision.version)["lineage"]
+    assert lineage["trial"] == choice.trial(folders["select · real"])
+    eers = {
+        title: json.loads((folder / "summary.json").read_bytes())["val_eer"]
+        for title, folder in folders.items()
+        if title.endswith((f"trial {lineage['trial']} · seed 0", "real · seed 1"))
+    }
+    assert len(eers) == 2 and lineage["val_eer"] == min(eers.values())
+    assert lineage["recognizer"] == folders[min(eers, key=eers.__getitem__)].name
 
 
 def test_a_refused_one_is_kept_with_the_reason(made: tuple[Path, Path, Decision, Decision]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import threading
 from collections.abc import Iterator
 from itertools import islice
@@ -147,6 +148,14 @@ def test_what_is_made_ahead_comes_in_order(threads: int) -> None:
     assert next(made) == (0, threads == 0)
     assert len(asked) == (threads + 2 if threads else 1), "so many are under way, and no more"
     assert [number for number, _ in made] == list(range(1, 9))
+
+
+def test_who_stops_asking_leaves_no_thread_behind() -> None:
+    before = set(threading.enumerate())
+    made = ahead(lambda number: number, ((number,) for number in itertools.count()), 2)
+    assert next(made) == 0 and set(threading.enumerate()) > before
+    made.close()
+    assert set(threading.enumerate()) == before
 
 
 def test_what_cannot_be_made_is_said_in_its_turn() -> None:

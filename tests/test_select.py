@@ -13,7 +13,7 @@ import torch
 from drawn import RUNTIME, Lab, pick, tiny
 from safetensors.numpy import load_file
 
-from facegan import graph, manifest
+from facegan import choice, graph, manifest
 from facegan.config import Recipe
 from facegan.embedder import embed, load_embedder
 from facegan.errors import UserError
@@ -44,7 +44,7 @@ def chosen(root: Path, values: dict[str, list[float]]) -> dict[str, Any]:
             (folder / "summary.json").write_text(json.dumps({"val_eer": value}))
     extra = {"trials": list(values), "seeds": list(range(len(of_seeds)))}
     select.run(Frozen(), extra, inputs, root, Context(RUNTIME))
-    return dict(json.loads((root / "choice.json").read_text()))
+    return choice.read(root)
 
 
 def test_the_least_mean_over_seeds_is_chosen(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_few_seeds_may_try_and_the_others_train_what_was_chosen(shared: Lab, fac
     shared.make(few[-1])
     folders = {name: shared.done[needed.key].path for name, needed in few[-1].needs.items()}
     for arm in ("real", "other"):
-        trial = select.chosen(folders[f"select:{arm}"])
+        trial = choice.trial(folders[f"select:{arm}"])
         assert len(sections.choice(folders, arm)["val_eer"][trial]["per_seed"]) == 1
         alone = next(n for n in every if (n.stage, n.arm, n.trial, n.seed) == ("train_recognizer", arm, trial, 1))
         kept = sections.recognizer(folders, arm, 1)

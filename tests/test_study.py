@@ -291,6 +291,7 @@ def test_variants_that_change_what_comes_late_share_what_comes_early(faces: Path
         ({"prepare.train_imags": 3}, "variant 'v' of the study: prepare.train_imags: unknown key"),
         ({"train_gan.kimg": -1}, "train_gan.kimg: should be greater than 0, got -1"),
         ({"seeds": [1]}, "sets seeds, which all variants share"),
+        ({"trial_seeds": 1}, "sets trial_seeds, which all variants share"),
         ({"prepare.split.seed": 3}, "sets prepare.split.seed, which all variants share"),
         ({"arms.extra": {"real": True}}, "has the arms real, real\\+synthetic, synthetic, extra"),
     ],

@@ -105,6 +105,8 @@ class Recipe(Frozen):
                 raise ValueError(f"'{taken}' is the name of the recognizer that {does}: call the arm otherwise")
         if self.trial_seeds > len(self.seeds):
             raise ValueError(f"trial_seeds is {self.trial_seeds}, but there are {len(self.seeds)} seeds")
+        if self.trial_seeds and all(len(arm.trials) == 1 for arm in self.arms.values()):
+            raise ValueError(f"trial_seeds is {self.trial_seeds}, but no arm has several trials: give arms.NAME.trials")
         if self.guide_seed in self.seeds:
             raise ValueError(f"guide_seed {self.guide_seed} is also one of seeds: the guide must not be judged")
         seed = getattr(self.audit.judge, "seed", None)

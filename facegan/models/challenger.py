@@ -14,14 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from facegan import graph, manifest
+from facegan import choice, graph, manifest
 from facegan.config import Recipe
 from facegan.errors import ConfigError, UserError
 from facegan.external import Entry, entries
 from facegan.graph import Node
 from facegan.models.registry import PEOPLE, WEIGHTS, Models
 from facegan.splits import held_back
-from facegan.stages.select import chosen
 from facegan.store import Artifact, Store, digest
 
 COLUMNS = ["identity", "image_id", "source_sha256", "split"]
@@ -122,7 +121,7 @@ def _finished(wanted: list[Node], nodes: list[Node], store: Store, recipe: Recip
 
 
 def _trial(wanted: list[Node], done: dict[str, Artifact]) -> str | None:
-    return next((chosen(done[item.key].path) for item in wanted if item.stage == "select"), None)
+    return next((choice.trial(done[item.key].path) for item in wanted if item.stage == "select"), None)
 
 
 def _val_eer(folder: Path) -> float:

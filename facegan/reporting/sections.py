@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from facegan.choice import read as read_choice
 from facegan.reporting.faces import natural
 from facegan.reporting.words import number
 
@@ -116,7 +117,7 @@ def duplicates(recipe: dict[str, Any], inputs: dict[str, Path]) -> list[dict[str
 
 def choice(inputs: dict[str, Path], arm: str) -> dict[str, Any]:
     """What val people chose between an arm's trials (`trial`, `val_eer`); empty where it has but one."""
-    return read_json(inputs[f"select:{arm}"] / "choice.json") if f"select:{arm}" in inputs else {}
+    return read_choice(inputs[f"select:{arm}"]) if f"select:{arm}" in inputs else {}
 
 
 def recognizer(inputs: dict[str, Path], arm: str, seed: int) -> Path | None:

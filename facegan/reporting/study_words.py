@@ -168,7 +168,7 @@ def worth_sentence(recipe: dict[str, Any], worth: Worth, efficiency: Efficiency)
 
 def limits(recipe: dict[str, Any], comparison: Comparison, n_people: int) -> list[tuple[str, str]]:
     """What the intervals cover, and what not: (heading, text)."""
-    splits = len(recipe["study"]["splits"])
+    splits, tried = len(recipe["study"]["splits"]), recipe.get("trial_seeds")
     unit = (
         "Other splits (other people to learn from, another generator) and other test people of the same source, "
         f"with {len(recipe['seeds'])} seeds averaged within each split."
@@ -197,7 +197,8 @@ def limits(recipe: dict[str, Any], comparison: Comparison, n_people: int) -> lis
         (
             "Chosen on validation people",
             "Between trials, and between the steps of a training, validation people of the same split choose; test "
-            "people choose nothing. All arms have as many trials.",
+            "people choose nothing. All arms have as many trials."
+            + (f" The first {tried} of the seeds tried them; the others trained what these chose." if tried else ""),
         ),
         (
             "“No gain shown” is not “no gain”",

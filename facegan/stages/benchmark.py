@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
-from facegan import manifest
+from facegan import choice, manifest
 from facegan.benchmarks import score
 from facegan.checkpoint import save_tensors
 from facegan.config import Benchmark
@@ -23,7 +23,6 @@ from facegan.faces import Faces, faces
 from facegan.images import ManifestImages
 from facegan.judges import Embed
 from facegan.splits import held_back
-from facegan.stages.select import chosen
 from facegan.store import write_atomic
 from facegan.training import device_of, threads_of
 
@@ -93,7 +92,7 @@ def judged(inputs: dict[str, Path]) -> Path:
     """The folder of the recognizer to judge: the only one, or that of the trial which val people chose."""
     if "select" not in inputs:
         return inputs["recognizer"]
-    return inputs[f"recognizer:{chosen(inputs['select'])}"]
+    return inputs[f"recognizer:{choice.trial(inputs['select'])}"]
 
 
 def gate(train: Path, test: Path) -> None:

@@ -7,19 +7,14 @@ import math
 from pathlib import Path
 from typing import Any
 
+from facegan import choice
 from facegan.errors import UserError
 from facegan.events import Context
 from facegan.frozen import Frozen
-from facegan.store import write_atomic
-
-
-def chosen(folder: Path) -> str:
-    """The trial that a `select` wrote down."""
-    return str(json.loads((folder / "choice.json").read_bytes())["trial"])
 
 
 def run(options: Frozen, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
-    """Write `choice.json`: {"trial": name, "val_eer": {trial: {"per_seed": [...], "mean": x}}}, in [0, 1].
+    """Write `choice.json` (`facegan.choice`): the trial, and the EER of each on val people, in [0, 1].
 
     `inputs` are the recognizers, `<trial>:<seed>`; `extra` lists `trials` and `seeds`. The least mean over the
     seeds wins, the first of equals; a trial that diverged (its EER is no number; null in the file) cannot.
@@ -36,5 +31,5 @@ def run(options: Frozen, extra: dict[str, Any], inputs: dict[str, Path], out: Pa
     if not trained:
         raise UserError("no trial of this arm could be trained: all diverged", fix="lower train_recognizer.lr")
     trial = min(trained, key=trained.__getitem__)
-    write_atomic(out / "choice.json", json.dumps({"trial": trial, "val_eer": found}, indent=1).encode())
+    choice.write(out, trial, found)
     context.say(f"'{trial}' of {len(found)} trials, with an EER of {trained[trial]:.3f} on val people")

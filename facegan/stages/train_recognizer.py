@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from facegan import licences, ranks
+from facegan import choice, licences, ranks
 from facegan.augment import Augmenter
 from facegan.checkpoint import Checkpoints, cut_curve, load_tensors, save_tensors
 from facegan.config import Runtime, TrainRecognizer, Trials
@@ -27,7 +27,6 @@ from facegan.mixing import Batches, Heads, groups_of
 from facegan.own_norm import by_source, of_real, parted
 from facegan.reader import ahead
 from facegan.seeds import subseed
-from facegan.stages.select import chosen
 from facegan.store import WORK, write_atomic
 from facegan.sync_norm import synchronised
 from facegan.training import Curve, check_finite, cosine_lr, device_of, reseed, threads_of
@@ -45,7 +44,7 @@ def run(
     torchrun), each of its ranks calls this with the same arguments but for the device.
     """
     if isinstance(options, Trials):
-        options = options.trials[chosen(inputs["select"])]
+        options = options.trials[choice.trial(inputs["select"])]
     size = max(context.runtime.nproc_per_node, ranks.world_size())
     _check_share(options, size)
     if size > ranks.world_size():
