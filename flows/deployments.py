@@ -79,7 +79,7 @@ def shipped() -> list[Deployment]:
         Deployment(
             "study",
             study,
-            "Several splits and variants, one pooled answer. Takes hours: switch its schedule on where you want it.",
+            "Several splits and variants, one pooled answer. May take hours: switch its schedule on where you want it.",
             cron="0 6 1 * *",
             active=False,
             tags=("study",),

@@ -4,9 +4,9 @@ For each split of the ORL people (`prepare.split.seed`) and each seed the stage 
 recognizer on the real train images and one on the same images twice over. Copies change the order of the
 batches and nothing else, so the true difference is zero. The test people's embeddings are all that is kept.
 
-    python benchmarks/calibration/copies.py /tmp/copies       # 80 trainings, one thread; goes on where it was
+    python benchmarks/calibration/copies.py COPIES       # 80 trainings, one thread; goes on where it was
 
-`false_gain.py --copies /tmp/copies` makes verdicts of them.
+`false_gain.py --copies COPIES` makes verdicts of them.
 """
 
 from __future__ import annotations

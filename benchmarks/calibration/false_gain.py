@@ -16,8 +16,8 @@ single people differently but is neither better nor worse for people at large. I
 also has an effect of its own in each split (generator and training people, common to that split's seeds), of
 which `shared` is the part that belongs to the single training people, who come back in other splits.
 
-    python benchmarks/calibration/copies.py /tmp/copies
-    python benchmarks/calibration/false_gain.py --copies /tmp/copies
+    python benchmarks/calibration/copies.py COPIES
+    python benchmarks/calibration/false_gain.py --copies COPIES
 
 Prints Markdown.
 """

@@ -8,7 +8,7 @@ with the guide in its place, about
     strangers  val and test people, whom nothing has learned from
     fresh      the other 3 photos of each train person, under a new name
 
-    python benchmarks/calibration/new_people.py /tmp/people 6 7      # minutes a split; goes on where it was
+    python benchmarks/calibration/new_people.py DIR 6 7      # minutes a split; goes on where it was
 """
 
 from __future__ import annotations
