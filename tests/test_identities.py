@@ -121,7 +121,7 @@ def test_the_random_numbers_of_older_sets() -> None:
         draw = (rng.standard_normal((1, 6)) * (singular / np.sqrt(8)) * 0.7)[0]
         assert np.array_equal(proposal.code, (mean + draw @ axes).astype(np.float32))
     plain = Synthesize().model_dump(mode="json")
-    assert plain["identities"] == {"kind": "mixture", "parents": 2, "concentration": 5.0} and "principal" not in plain
+    assert plain["identities"] == {"kind": "mixture", "parents": 8, "concentration": 10.0} and "principal" not in plain
 
 
 def test_a_mixture_lies_between_its_parents() -> None:

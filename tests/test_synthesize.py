@@ -454,7 +454,7 @@ def check_rows(artifact: Artifact, recipe: Recipe, lab: Lab) -> None:
         assert row["split"] == "train" and row["source_sha256"] is None and set(row["parents"]) <= train
         assert row["generator"] == artifact.record["inputs"]["generator"]["fingerprint"]
         assert (row["height"], row["width"], row["label"]) == (32, 32, None)
-    assert all(len(set(row["parents"])) == 2 for row in new)
+    assert all(len(set(row["parents"])) == min(8, len(train)) for row in new)
 
 
 def test_the_stage_adds_up(made: Artifact, generous: Recipe, recipe: Recipe, shared: Lab) -> None:
@@ -568,10 +568,6 @@ def test_rows_along_axes_are_made_again_bit_for_bit(faces: Path, shared: Lab, ki
 
 
 def test_a_generator_without_encoder(faces: Path, shared: Lab) -> None:
-    principal = with_gan(faces, "dcgan", synthesize={"principal": {}})
-    with pytest.raises(UserError, match="has no encoder") as error:
-        shared.stage(principal, "synthesize")
-    assert "synthesize.principal=null" in error.value.fix
     artifact = generously(shared, with_gan(faces, "dcgan"), "synthesize")
     z = np.asarray([json.loads(row["latent"])["z"] for row in rows_of(artifact)])
     assert np.abs(z.mean()) < 0.5 and 0.5 < z.std() < 1.5

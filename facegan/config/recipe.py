@@ -114,7 +114,10 @@ class Recipe(Frozen):
             raise ValueError(f"audit.judge.seed {seed} is also guide_seed or one of seeds: the judge must be another")
         if self.synthesize.principal is not None and not self.train_gan.gan.encodes:
             kind = self.train_gan.gan.kind
-            raise ValueError(f"synthesize.principal needs variation codes of real photos, which '{kind}' cannot find")
+            raise ValueError(
+                f"synthesize.principal needs variation codes of real photos, which '{kind}' cannot find: set it to "
+                "null (variation is drawn from N(0, 1)), or train cvae_gan or morphable"
+            )
         self._check_overlay("guide", self.guide)
         for name, arm in self.arms.items():
             self._check_trials(name, arm)

@@ -38,7 +38,7 @@ class Langevin(IdentitiesConfig):
 
     kind: Literal["langevin"] = "langevin"
     start: Annotated[Mixture | Gaussian, Field(discriminator="kind"), NAMED] = Field(
-        Mixture(parents=8, concentration=10), title="Start", description="how codes are drawn before they move"
+        Mixture(), title="Start", description="how codes are drawn before they move"
     )
     population: int = Field(
         1000, ge=1, le=20_000, title="Population", description="who move at once; the next ones know nothing of them"

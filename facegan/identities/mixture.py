@@ -28,10 +28,10 @@ class Mixture(IdentitiesConfig):
     kind: Literal["mixture"] = "mixture"
     mixes: ClassVar[bool] = True
     parents: int = Field(
-        2, ge=2, le=20, title="Parents", description="training people in each mixture; all where there are fewer"
+        8, ge=2, le=20, title="Parents", description="training people in each mixture; all where there are fewer"
     )
     concentration: float = Field(
-        5.0, gt=0, title="Concentration", description="of the Dirichlet weights; large means equal shares"
+        10.0, gt=0, title="Concentration", description="of the Dirichlet weights; large means equal shares"
     )
     distant: float = unset(
         0.0,

@@ -179,14 +179,10 @@ def among_many(bound: dict[str, Any], strangers: np.ndarray, centres: np.ndarray
 
 
 def axes_of(G: Generator, donors: np.ndarray | None, person: np.ndarray, options: Synthesize) -> np.ndarray | None:
-    """What variation is drawn along (axes, z_dim) float32, where it is; raises UserError where nothing is known."""
+    """What variation is drawn along (axes, z_dim) float32, where it is."""
     if options.principal is None:
         return None
-    if donors is None:
-        raise UserError(
-            "synthesize.principal needs variation codes of real photos, and this generator has no encoder",
-            fix="set synthesize.principal=null (variation is drawn from N(0, 1)), or train cvae_gan or morphable",
-        )
+    assert donors is not None, "a recipe whose generator has no encoder is refused"
     return G.axes(donors, person, options.principal.axes).astype(np.float32)
 
 
