@@ -15,7 +15,7 @@ from drawn import RUNTIME, tiny
 from pydantic import ValidationError
 from safetensors.numpy import save_file
 
-from facegan import graph, intervals
+from facegan import choice, graph, intervals
 from facegan.benchmarks import score
 from facegan.config import Recipe, Report
 from facegan.errors import ConfigError
@@ -232,6 +232,19 @@ def test_the_page_and_the_tables(world: World, tmp_path: Path) -> None:
     assert "real+synthetic: CC0; for research | only; own</li>" in (tmp_path / "one" / "index.html").read_text()
     assert "Leakage gate" not in text  # nothing synthetic was judged here
     assert str(tmp_path) not in text + (tmp_path / "one" / "index.html").read_text()
+
+
+def test_each_arm_is_told_what_its_own_val_people_chose(tmp_path: Path) -> None:
+    cells = []
+    for split, picked in enumerate([("a", "b"), ("a", "a"), ("b", "b")]):
+        own = {}
+        for arm, trial in zip(("real", "other"), picked, strict=True):
+            own[f"select:{arm}"] = tmp_path / f"{split}{arm}"
+            own[f"select:{arm}"].mkdir()
+            choice.write(own[f"select:{arm}"], trial, {})
+        cells.append(own)
+    found = pooled._chosen({"arms": {"real": {}, "other": {}, "plain": {}}}, cells)
+    assert found == {"real": {"a": 2, "b": 1}, "other": {"a": 1, "b": 2}, "plain": {}}
 
 
 def test_the_gates_of_all_splits_stand_on_the_page(tmp_path: Path) -> None:

@@ -173,7 +173,7 @@ def _careful(found: Difference, shape: tuple[int, ...]) -> Difference:
 
 
 def _chosen(recipe: dict[str, Any], cells: list[dict[str, Path]]) -> dict[str, Counter[str]]:
-    found = {arm: (sections.choice(own, arm).get("trial") for own in cells) for arm in recipe["arms"]}
+    found = {arm: [sections.choice(own, arm).get("trial") for own in cells] for arm in recipe["arms"]}
     return {arm: Counter(trial for trial in trials if trial) for arm, trials in found.items()}
 
 

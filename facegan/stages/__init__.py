@@ -19,6 +19,6 @@ VERSIONS = {
     "select": 1,
     "benchmark": 2,
     "report": 4,
-    "study": 4,
+    "study": 5,
 }
 STAGES = tuple(VERSIONS)
