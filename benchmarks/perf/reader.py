@@ -73,8 +73,8 @@ class Faces:
 
 
 def loader(data: Any, workers: int, shuffle: bool = True) -> DataLoader[Any]:
-    """PyTorch's own, with as many processes."""
-    return DataLoader(data, BATCH, shuffle=shuffle, num_workers=workers, drop_last=False)
+    """PyTorch's own, with as many processes; they are forked, which was seen to hang once: an error after a minute."""
+    return DataLoader(data, BATCH, shuffle=shuffle, num_workers=workers, drop_last=False, timeout=60)
 
 
 def web(faces: Faces, workers: int) -> Pass:
