@@ -110,8 +110,7 @@ class Reader:
                 self._own.augmenter = Augmenter(self.augment)
             seed = subseed("augment", self.seed, nimg)
             pixels = self._own.augmenter(self.pixels[rows], seed, before=self.part.start)
-            for image, out in zip(pixels, values, strict=True):
-                cv2.LUT(image, NORMALISED, dst=out)
+            _normalise(pixels, values)
         return Batch(nimg, rows, torch.from_numpy(values).permute(0, 3, 1, 2))
 
     def _read(self, rows: np.ndarray, flipped: np.ndarray, values: np.ndarray) -> None:
@@ -120,8 +119,8 @@ class Reader:
         A few at a time: few enough to stay in the processor's cache from their decoding to their values, and enough
         that threads seldom hand the interpreter's lock to each other, as each call to OpenCV makes them do.
         """
-        height, width, channels = self.pixels.shape[1:]
-        room, spare = np.empty((AT_ONCE, height, width, channels), np.uint8), np.empty(self.pixels.shape[1:], np.uint8)
+        shape = self.pixels.shape[1:]
+        room, spare = np.empty((AT_ONCE, *shape), np.uint8), np.empty(shape, np.uint8)
         stored = self.pixels if isinstance(self.pixels, StoredPixels) else None
         for start in range(0, len(rows), AT_ONCE):
             out = values[start : start + AT_ONCE]
@@ -132,7 +131,13 @@ class Reader:
                     cv2.flip(image, 1, dst=place)
                 else:  # numpy's own copy would let go of the lock
                     place.data.cast("B")[:] = image.data.cast("B")
-            cv2.LUT(room[: len(out)].reshape(-1, width, channels), NORMALISED, dst=out.reshape(-1, width, channels))
+            _normalise(room[: len(out)], out)
+
+
+def _normalise(pixels: np.ndarray, out: np.ndarray) -> None:
+    """(n, H, W, C) uint8 into (n, H, W, C) float32 in -1..1, as one tall image."""
+    shape = (-1, *pixels.shape[2:])
+    cv2.LUT(pixels.reshape(shape), NORMALISED, dst=out.reshape(shape))
 
 
 class _Memory:

@@ -277,6 +277,7 @@ def test_a_study_runs_and_is_then_all_hits(faces: Path, tmp_path: Path) -> None:
     assert set(told) == {"recipe", "report", "stages", "arms", "comparison", "variants"}
     assert told["comparison"]["variant"] == "two" and told["arms"] == told["variants"]["two"]["arms"]
     assert told["comparison"]["n_splits"] == 2 and told["comparison"]["verdict"] == "no gain shown"
+    assert "Tried by 1 of 2 seeds, the first" in (Path(told["report"]).parent / "report.md").read_text()
     for name in ("index.html", "report.md", "results.parquet", "differences.parquet", "figures/efficiency.png"):
         assert (Path(told["report"]).parent / name).is_file()
 

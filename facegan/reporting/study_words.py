@@ -168,10 +168,10 @@ def worth_sentence(recipe: dict[str, Any], worth: Worth, efficiency: Efficiency)
 
 def limits(recipe: dict[str, Any], comparison: Comparison, n_people: int) -> list[tuple[str, str]]:
     """What the intervals cover, and what not: (heading, text)."""
-    splits, tried = len(recipe["study"]["splits"]), recipe.get("trial_seeds")
+    splits, seeds, tried = len(recipe["study"]["splits"]), len(recipe["seeds"]), recipe.get("trial_seeds")
     unit = (
         "Other splits (other people to learn from, another generator) and other test people of the same source, "
-        f"with {len(recipe['seeds'])} seeds averaged within each split."
+        f"with {seeds} seeds averaged within each split."
         if splits > 1
         else "Other seeds and other test people of the same source. There is one split: its people and its generator "
         "are taken as they are."
@@ -198,7 +198,7 @@ def limits(recipe: dict[str, Any], comparison: Comparison, n_people: int) -> lis
             "Chosen on validation people",
             "Between trials, and between the steps of a training, validation people of the same split choose; test "
             "people choose nothing. All arms have as many trials."
-            + (f" The first {tried} of the seeds tried them; the others trained what these chose." if tried else ""),
+            + (f" Tried by {tried} of {seeds} seeds, the first; all have what was chosen." if tried else ""),
         ),
         (
             "“No gain shown” is not “no gain”",
