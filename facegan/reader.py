@@ -110,7 +110,7 @@ class Reader:
                 self._own.augmenter = Augmenter(self.augment)
             seed = subseed("augment", self.seed, nimg)
             pixels = self._own.augmenter(self.pixels[rows], seed, before=self.part.start)
-            _normalise(pixels, values)
+            normalise(pixels, values)
         return Batch(nimg, rows, torch.from_numpy(values).permute(0, 3, 1, 2))
 
     def _read(self, rows: np.ndarray, flipped: np.ndarray, values: np.ndarray) -> None:
@@ -131,10 +131,10 @@ class Reader:
                     cv2.flip(image, 1, dst=place)
                 else:  # numpy's own copy would let go of the lock
                     place.data.cast("B")[:] = image.data.cast("B")
-            _normalise(room[: len(out)], out)
+            normalise(room[: len(out)], out)
 
 
-def _normalise(pixels: np.ndarray, out: np.ndarray) -> None:
+def normalise(pixels: np.ndarray, out: np.ndarray) -> None:
     """(n, H, W, C) uint8 into (n, H, W, C) float32 in -1..1, as one tall image."""
     shape = (-1, *pixels.shape[2:])
     cv2.LUT(pixels.reshape(shape), NORMALISED, dst=out.reshape(shape))
