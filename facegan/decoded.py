@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -106,7 +107,9 @@ class Decoded:
             data = buffer.getvalue()
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             path = self.folder / f"{hashlib.sha256(data).hexdigest()}.parquet"
-            write_atomic(path, data)
+            own = path.with_suffix(f".{os.getpid()}")  # two splits of a study may write the same at the same moment
+            write_atomic(own, data)
+            os.replace(own, path)
             self._learn(path)
         self._new, self._held = {}, 0
 

@@ -290,7 +290,8 @@ def test_each_engine_is_in_no_fingerprint(recipe: Recipe, kind: str) -> None:
 
 def test_no_cluster_is_imported_unasked() -> None:
     code = (
-        "import sys, facegan.stages.synthesize, facegan.preloaded, flows.pipeline; print('distributed' in sys.modules)"
+        "import sys, facegan.stages.synthesize, facegan.preloaded, flows.pipeline; "
+        "print('distributed' in sys.modules, flush=True)"  # who preloads ends without tidying up
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert found.stdout.split() == ["False"]
