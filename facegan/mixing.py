@@ -32,24 +32,28 @@ def groups_of(train: ManifestImages) -> np.ndarray:
 class Batches:
     """The rows of each step; they depend on the step and the seed alone, so that a resume needs no state.
 
-    `own_norm`: whether real and synthetic images are to be normalised apart; not where all rows are of one source. A
-    batch then has as many of each in every step. Raises UserError where it would have a single one.
+    Steps with the same numbers of each group stand together as runs. `own_norm`: whether real and synthetic images are
+    to be normalised apart; not where all rows are of one source. A batch then has as many of each in every step. Raises
+    UserError where it would have a single one.
     """
 
     def __init__(self, group: np.ndarray, use: Use, steps: int, batch_size: int, seed: int) -> None:
-        self.first = round(steps * use.pretrain)  # steps on synthetic rows alone
-        self.batch_size = batch_size
         rows = [np.flatnonzero(group == place) for place in range(len(GROUPS))]
         self.own_norm = use.own_norm and 0 < len(rows[0]) < len(group)
-        if use.existing is None and use.new is None and not self.first and not self.own_norm:
+        first = round(steps * use.pretrain)  # steps on synthetic rows alone
+        if use.existing is None and use.new is None and not first and not self.own_norm:
             self.pools = [(np.arange(len(group)), Sampler(len(group), seed))]
-            self.counts = ([0], [batch_size])
+            self._runs([0], [[batch_size]])
             return
         self.pools = [(places, Sampler(len(places), subseed(n, seed))) for n, places in zip(GROUPS, rows, strict=True)]
+        have = [len(places) for places in rows]
+        if use.new_at_end is not None and use.new is not None:
+            starts, new = straight_line(use.new, use.new_at_end, steps, batch_size)
+            self._runs(starts, [mixture(batch_size, have, [None, use.existing, n / batch_size]) for n in new])
+            return
         shares = [None, use.existing, use.new]
-        mixed = allot(batch_size, [len(places) for places in rows], shares)
-        alone = allot(batch_size, [0, *(len(places) for places in rows[1:])], shares)
-        self.counts = (alone if sum(alone) else mixed, mixed)
+        mixed, alone = mixture(batch_size, have, shares), allot(batch_size, [0, *have[1:]], shares)
+        self._runs([0, first], [alone if sum(alone) else mixed, mixed])
         sides = {"real": mixed[0], "synthetic": sum(mixed[1:])}
         self.own_norm = self.own_norm and min(sides.values()) > 0
         if self.own_norm and (lonely := [source for source, count in sides.items() if count == 1]):
@@ -58,16 +62,37 @@ class Batches:
                 fix="set a larger train_recognizer.batch_size, or other shares use.existing and use.new",
             )
 
+    def _runs(self, starts: list[int], counts: list[list[int]]) -> None:
+        """From step `starts[r]` on a batch has `counts[r]` of each pool; before it `seen[r]` have been drawn."""
+        self.starts, self.counts = np.asarray(starts), np.asarray(counts)
+        drawn = self.counts[:-1] * np.diff(self.starts)[:, None]
+        self.seen = np.concatenate([np.zeros_like(self.counts[:1]), np.cumsum(drawn, axis=0)])
+
     def rows(self, step: int) -> np.ndarray:
         """Row numbers (batch_size,) int64 of a step counted from 0; rows of a group stand together."""
-        early, late = self.counts
-        now = early if step < self.first else late
-        found = []
-        for place, (pool, sampler) in enumerate(self.pools):
-            if now[place]:
-                seen = early[place] * min(step, self.first) + late[place] * max(0, step - self.first)
-                found.append(pool[sampler.batch(seen, now[place])])
+        run = int(np.searchsorted(self.starts, step, side="right")) - 1
+        counts = self.counts[run]
+        seen = self.seen[run] + counts * (step - self.starts[run])
+        found = [
+            pool[sampler.batch(int(before), int(count))]
+            for (pool, sampler), before, count in zip(self.pools, seen, counts, strict=True)
+            if count
+        ]
         return np.concatenate(found)
+
+
+def straight_line(begin: float, end: float, steps: int, size: int) -> tuple[list[int], list[int]]:
+    """(steps from which on, whole images of a batch of `size`): a share from `begin` in the first step to `end` in the
+    last (a curriculum, Bengio et al. 2009)."""
+    number = np.rint(size * np.linspace(begin, end, steps)).astype(np.int64)
+    starts = np.flatnonzero(np.diff(number, prepend=-1))
+    return starts.tolist(), number[starts].tolist()
+
+
+def mixture(size: int, rows: list[int], shares: list[float | None]) -> list[int]:
+    """What `allot` says; by numbers of rows where nobody who has rows is given a share."""
+    counts = allot(size, rows, shares)
+    return counts if sum(counts) else allot(size, rows, [None] * len(rows))
 
 
 def allot(size: int, rows: list[int], shares: list[float | None]) -> list[int]:

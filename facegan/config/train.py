@@ -79,6 +79,13 @@ class Use(Frozen):
         False, description="new people are no classes: their images are of their parents, each by its share"
     )
     own_norm: bool = unset(False, description="synthetic images have batch norms of their own in training")
+    new_at_end: float | None = unset(
+        None,
+        ge=0,
+        le=1,
+        description="share of each batch for images of new people in the last step, reached in a straight line from "
+        "use.new; None: the same throughout",
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> Use:
@@ -86,8 +93,21 @@ class Use(Frozen):
             raise ValueError("use.identity_mixup leaves no classes to use.own_head: set one of them to false")
         if self.own_norm and self.pretrain:
             raise ValueError("use.own_norm parts the images of a batch, use.pretrain has none to part: leave one out")
-        if (self.existing or 0) + (self.new or 0) > 1:
-            raise ValueError(f"use.existing + use.new must be at most 1, got {self.existing} + {self.new}")
+        for name, share in (("new", self.new), ("new_at_end", self.new_at_end)):
+            if (self.existing or 0) + (share or 0) > 1:
+                raise ValueError(f"use.existing + use.{name} must be at most 1, got {self.existing} + {share}")
+        return self
+
+    @model_validator(mode="after")
+    def _leads_somewhere(self) -> Use:
+        if self.new_at_end is None:
+            return self
+        if self.new is None:
+            raise ValueError("use.new_at_end is where the share use.new leads to: set use.new as well")
+        if self.own_norm:
+            raise ValueError("use.own_norm needs as many images of each source in every step: leave out use.new_at_end")
+        if self.pretrain:
+            raise ValueError("use.pretrain and use.new_at_end are two schedules: leave one out")
         return self
 
 

@@ -105,7 +105,9 @@ def schedule(recipe: dict[str, Any], variant: Variant, arm: str) -> str:
 
 
 def _share(use: dict[str, Any], group: str) -> str:
-    share = use.get(group)
+    share, end = use.get(group), use.get("new_at_end") if group == "new" else None
+    if share is not None and end is not None:
+        return f", {words.percent(share)} of the first batch and evenly on to {words.percent(end)} of the last"
     return "" if share is None else f", {words.percent(share)} of each batch"
 
 
