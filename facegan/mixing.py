@@ -12,6 +12,7 @@ from torch import nn
 from facegan import ranks
 from facegan.checkpoint import SHARDS, Checkpoints
 from facegan.config import TrainRecognizer, Use
+from facegan.domain_mixup import Blend, Partners
 from facegan.errors import UserError
 from facegan.heads._sharded import ShardedHead
 from facegan.identity_mixup import Targets
@@ -40,6 +41,9 @@ class Batches:
     def __init__(self, group: np.ndarray, use: Use, steps: int, batch_size: int, seed: int) -> None:
         rows = [np.flatnonzero(group == place) for place in range(len(GROUPS))]
         self.own_norm = use.own_norm and 0 < len(rows[0]) < len(group)
+        self.partners = None
+        if use.domain_mixup is not None and len(rows[0]) and len(rows[2]):
+            self.partners = Partners(group, use.domain_mixup, batch_size, seed)
         first = round(steps * use.pretrain)  # steps on synthetic rows alone
         if use.existing is None and use.new is None and not first and not self.own_norm:
             self.pools = [(np.arange(len(group)), Sampler(len(group), seed))]
@@ -79,6 +83,10 @@ class Batches:
             if count
         ]
         return np.concatenate(found)
+
+    def blend(self, step: int, rows: np.ndarray) -> Blend | None:
+        """The photos that are blended into a step's `rows`; None where no step has any."""
+        return self.partners.of(step, rows) if self.partners else None
 
 
 def straight_line(begin: float, end: float, steps: int, size: int) -> tuple[list[int], list[int]]:
@@ -147,15 +155,23 @@ class Heads(nn.Module):
                 )
 
     def forward(
-        self, embedding: torch.Tensor, rows: np.ndarray, part: slice = slice(None), draw: int = 0
+        self,
+        embedding: torch.Tensor,
+        rows: np.ndarray,
+        part: slice = slice(None),
+        draw: int = 0,
+        blend: Blend | None = None,
     ) -> torch.Tensor:
-        """Mean cross-entropy of a batch's `rows`, each under its own head.
+        """Mean cross-entropy of a batch's `rows`, each under its own head; with `blend` also under that of the photo.
 
         `embedding` (N, embedding_dim) are those of `rows[part]`; the parts' losses add up to that of the batch. All
         ranks call the same heads, also those of whose people they have none. `draw` seeds the samples of sharded heads.
         """
         if self.targets:
-            return self._shared_out(embedding, self.label[rows[part]], self.targets) / len(rows)
+            image, person, share = self.targets.of(self.label[rows[part]])
+            return weighted(self.heads[0], embedding, person, image, share) / len(rows)
+        if blend is not None:
+            return self._both(embedding, rows, part, blend) / len(rows)
         total, head_of = embedding.new_zeros(()), self.head_of[rows]
         label = torch.from_numpy(self.label[rows]).to(embedding.device)
         for place, head in enumerate(self.heads):
@@ -170,11 +186,18 @@ class Heads(nn.Module):
                     total = total + F.cross_entropy(head(embedding[chosen], own), own, reduction="sum")
         return total / len(rows)
 
-    def _shared_out(self, embedding: torch.Tensor, label: np.ndarray, targets: Targets) -> torch.Tensor:
-        """Summed over images and their classes: share of the class x cross-entropy with the margin on that class."""
-        image, own, share = (torch.from_numpy(array).to(embedding.device) for array in targets.of(label))
-        logits = self.heads[0](embedding, own, image)
-        return (share.to(logits.dtype) * F.cross_entropy(logits, own, reduction="none")).sum()
+    def _both(self, embedding: torch.Tensor, rows: np.ndarray, part: slice, blend: Blend) -> torch.Tensor:
+        """Summed over images and the people that they count as, each person under its own head."""
+        total, (start, stop, _) = embedding.new_zeros(()), part.indices(len(rows))
+        image, row, share = blend.asked(rows)
+        mine = (image >= start) & (image < stop)
+        for place, head in enumerate(self.heads):
+            if (under := self.head_of[row] == place).any():
+                asked = np.flatnonzero(under & mine)
+                chosen, of = np.unique(image[asked] - start, return_inverse=True)
+                some = embedding[torch.from_numpy(chosen).to(embedding.device)]
+                total = total + weighted(head, some, self.label[row[asked]], of, share[asked])
+        return total
 
     @property
     def sharded(self) -> list[ShardedHead]:
@@ -207,6 +230,15 @@ class Heads(nn.Module):
             centres = self.sharded[place].centres
             if start < centres.stop and stop > centres.start:
                 centres.load_block(start, checkpoints.load_shard(nimg, name))
+
+
+def weighted(
+    head: nn.Module, embedding: torch.Tensor, own: np.ndarray, image: np.ndarray, share: np.ndarray
+) -> torch.Tensor:
+    """Sum over t of share[t] x the cross-entropy of embedding image[t] with the margin on class own[t]; all (T,)."""
+    classes, of, shares = (torch.from_numpy(array).to(embedding.device) for array in (own, image, share))
+    logits = head(embedding, classes, of)
+    return (shares.to(logits.dtype) * F.cross_entropy(logits, classes, reduction="none")).sum()
 
 
 def shard_name(place: int, start: int) -> str:

@@ -33,6 +33,7 @@ from facegan.training import Sampler
 MIXUP = {"new": 0.5, "identity_mixup": True}
 BOTH = {**MIXUP, "own_norm": True}
 CURRICULUM = {"new": 0.0, "new_at_end": 1.0, "own_head": True}  # each head is once without an image
+BLENDED = {"new": 0.5, "own_head": True, "domain_mixup": 1.0}
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +188,7 @@ def test_rows_of_one_source_are_not_parted(source: int) -> None:
 # Trainings.
 
 
-@pytest.mark.parametrize("use", [MIXUP, {"new": 0.5, "own_norm": True, "own_head": True}, BOTH, CURRICULUM])
+@pytest.mark.parametrize("use", [MIXUP, {"new": 0.5, "own_norm": True, "own_head": True}, BOTH, CURRICULUM, BLENDED])
 def test_a_stopped_training_goes_on_to_the_same_bytes(
     rows: dict[str, Path], tmp_path: Path, use: dict[str, Any]
 ) -> None:

@@ -86,6 +86,13 @@ class Use(Frozen):
         description="share of each batch for images of new people in the last step, reached in a straight line from "
         "use.new; None: the same throughout",
     )
+    domain_mixup: float | None = unset(
+        None,
+        gt=0,
+        le=10,
+        description="a photo is blended into each image of a new person, which then counts as both: the share that "
+        "stays is drawn from Beta(a, a) with this a; None: no",
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> Use:
@@ -96,6 +103,18 @@ class Use(Frozen):
         for name, share in (("new", self.new), ("new_at_end", self.new_at_end)):
             if (self.existing or 0) + (share or 0) > 1:
                 raise ValueError(f"use.existing + use.{name} must be at most 1, got {self.existing} + {share}")
+        return self
+
+    @model_validator(mode="after")
+    def _blends(self) -> Use:
+        if self.domain_mixup is None:
+            return self
+        if self.identity_mixup:
+            raise ValueError("use.domain_mixup needs classes for new people, use.identity_mixup has none: drop one")
+        if self.own_norm:
+            raise ValueError("use.domain_mixup makes images of both sources, use.own_norm parts them: drop one")
+        if self.pretrain:
+            raise ValueError("use.domain_mixup needs photos, use.pretrain begins without any: drop one")
         return self
 
     @model_validator(mode="after")
@@ -152,6 +171,8 @@ class TrainRecognizer(Frozen):
     def _takes_use(self) -> TrainRecognizer:
         if self.use.identity_mixup and self.sharded:
             raise ValueError("use.identity_mixup needs the whole head in one place: leave out sharded")
+        if self.use.domain_mixup is not None and self.sharded:
+            raise ValueError("use.domain_mixup needs the whole head in one place: leave out sharded")
         if self.use.own_norm and self.compile:
             raise ValueError("use.own_norm changes what a layer does from batch to batch: set compile to false")
         return self

@@ -15,6 +15,7 @@ from facegan import choice, licences, ranks
 from facegan.augment import Augmenter
 from facegan.checkpoint import Checkpoints, cut_curve, load_tensors, save_tensors
 from facegan.config import Runtime, TrainRecognizer, Trials
+from facegan.domain_mixup import Blend
 from facegan.embedder import Embedder, embed, to_input
 from facegan.errors import UserError
 from facegan.events import Context
@@ -127,18 +128,23 @@ def train(
     every = max(1, options.steps // options.evaluations)
     net.train()
 
-    def augmented(nimg: int, rows: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
-        return nimg, rows, augment(train.pixels[rows[mine]], subseed("augment", seed, nimg), before=mine.start)
+    def augmented(number: int, rows: np.ndarray) -> tuple[int, np.ndarray, np.ndarray, Blend | None]:
+        nimg, blend = number * batch_size, batches.blend(number, rows)
+        pixels = augment(train.pixels[rows[mine]], subseed("augment", seed, nimg), before=mine.start)
+        if blend is not None:
+            drawn = subseed("augment", seed, nimg, "partners")
+            blend.into(pixels, mine, lambda photos, before: augment(train.pixels[photos], drawn, before))
+        return nimg, rows, pixels, blend
 
-    wanted = ((number * batch_size, batches.rows(number)) for number in range(step, options.steps))
+    wanted = ((number, batches.rows(number)) for number in range(step, options.steps))
     beside = 0 if device.type == "cpu" else 1  # on a GPU the next batch is made while it works
-    for nimg, rows, pixels in ahead(augmented, wanted, beside):
+    for nimg, rows, pixels, blend in ahead(augmented, wanted, beside):
         reseed(seed, nimg + mine.start, device)
         lr = options.lr * cosine_lr(step, options.steps, options.warmup)
         for group in optimizer.param_groups:
             group["lr"] = lr
         synthetic = row_group[rows[mine]] > 0 if batches.own_norm else None
-        loss = loss_of(to_input(pixels, device), rows, mine, subseed("sample", seed, nimg), synthetic)
+        loss = loss_of(to_input(pixels, device), rows, mine, subseed("sample", seed, nimg), synthetic, blend)
         optimizer.zero_grad(set_to_none=True)
         (loss * ranks.world_size()).backward()  # ranks take the mean of their gradients, but their losses add up
         optimizer.step()
@@ -178,7 +184,7 @@ def train(
 class Classifier(nn.Module):
     """Embedder and heads as one: images (N, C, H, W) of `rows[part]` -> their share of the batch's loss.
 
-    `synthetic` (N,) bool: those that are normalised apart; None: all together.
+    `synthetic` (N,) bool: those that are normalised apart; None: all together. `blend`: photos blended in.
     """
 
     def __init__(self, options: TrainRecognizer, net: nn.Module, head: Heads) -> None:
@@ -188,11 +194,17 @@ class Classifier(nn.Module):
         self.head = head
 
     def forward(
-        self, img: torch.Tensor, rows: np.ndarray, part: slice, draw: int, synthetic: np.ndarray | None = None
+        self,
+        img: torch.Tensor,
+        rows: np.ndarray,
+        part: slice,
+        draw: int,
+        synthetic: np.ndarray | None = None,
+        blend: Blend | None = None,
     ) -> torch.Tensor:
         with torch.autocast(img.device.type, torch.bfloat16, enabled=self.in_bfloat16):
             embedding = self.net(img) if synthetic is None else by_source(self.net, img, synthetic)
-        loss: torch.Tensor = self.head(embedding.float(), rows, part, draw)
+        loss: torch.Tensor = self.head(embedding.float(), rows, part, draw, blend)
         return loss
 
 

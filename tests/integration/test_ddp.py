@@ -123,9 +123,11 @@ def test_batch_norm_over_three_ranks(rows: dict[str, Path], tmp_path: Path) -> N
     [
         {"head": {"kind": "adaface"}, "use": {"new": 0.5, "identity_mixup": True, "own_norm": True}},
         {"sharded": {}, "use": {"new": 0.5, "own_head": True, "own_norm": True}},
+        {"head": {"kind": "adaface"}, "use": {"new": 0.0, "new_at_end": 1.0, "own_head": True, "domain_mixup": 1.0}},
+        {"sharded": {}, "use": {"new": 0.0, "new_at_end": 1.0, "own_head": True}},
     ],
 )
-def test_norms_apart_and_identity_mixup_over_two_ranks(
+def test_real_and_synthetic_rows_over_two_ranks(
     faces: Path, shared: Lab, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
     rows = rows_of(tiny(faces, synthesize={"shares": True}), shared)
