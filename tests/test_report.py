@@ -321,6 +321,18 @@ def test_the_better_side_follows_the_metric(tmp_path: Path) -> None:
     assert findings.comparison["verdict"] == "gain" and findings.comparison["ci_low"] > 0
 
 
+def test_arms_that_have_not_learned_out_are_named(tmp_path: Path) -> None:
+    world = World(tmp_path, gain=0.35)
+    assert "Not learned out" not in (world.report() / "report.md").read_text()  # best after 50 of 59 steps
+    seeds = world.recipe["seeds"]
+    for seed in seeds[1:]:  # all but one
+        path = world.inputs[f"train_recognizer:real+synthetic:{seed}"] / "summary.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "best_step": 54}))
+    later = world.report("later")
+    said = f"Not learned out: “real+synthetic” in {len(seeds) - 1} of {len(seeds)} seeds ("
+    assert said in (later / "report.md").read_text() and said in (later / "index.html").read_text()
+
+
 def test_two_seeds_show_no_gain(tmp_path: Path) -> None:
     comparison = World(tmp_path, seeds=(4, 5), gain=0.35).numbers().comparison
     assert comparison["verdict"] == "no gain shown" and comparison["n_seeds"] == 2

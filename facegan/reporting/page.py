@@ -37,6 +37,7 @@ def context(recipe: dict[str, Any], inputs: dict[str, Path], findings: Findings,
     named = next(m for m in findings.measures if m.name == comparison["metric"])
     arms = sections.arms(recipe, inputs)
     synthetic = "synthesize" in inputs
+    recognizers = sections.recognizers(recipe, inputs)
     summary = sections.read_json(inputs["prepare"] / "summary.json")
     return {
         "recipe": recipe,
@@ -47,6 +48,7 @@ def context(recipe: dict[str, Any], inputs: dict[str, Path], findings: Findings,
         "sentence": words.verdict(recipe, named, comparison),
         "why": words.why(comparison),
         "smallest": words.smallest(named, comparison),
+        "learning": words.learning(recognizers, comparison),
         "gloss": words.gloss(named.name, named.arms[comparison["baseline"]].mean),
         "strip": strip(named, comparison),
         "splits": summary["splits"],
@@ -64,7 +66,7 @@ def context(recipe: dict[str, Any], inputs: dict[str, Path], findings: Findings,
         "filters": sections.filters(inputs["synthesize"]) if synthetic else None,
         "duplicates": sections.duplicates(recipe, inputs),
         "trials": sections.trials(recipe, inputs),
-        "recognizers": sections.recognizers(recipe, inputs),
+        "recognizers": recognizers,
         "limits": words.limits(comparison, findings.n_images, synthetic),
         "terms": words.TERMS,
         "config": yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, width=100),

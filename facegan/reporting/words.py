@@ -195,6 +195,26 @@ def smallest(named: Measure, comparison: dict[str, Any]) -> str:
     )
 
 
+def learning(recognizers: list[dict[str, Any]], comparison: dict[str, Any]) -> str:
+    """Which of the compared arms had not learned out, in a sentence; empty where both had.
+
+    `recognizers` as `sections.recognizers` gives them. An arm has not, where in half of its seeds or more the weights
+    that are best on val people are of the last tenth of the steps.
+    """
+    still = []
+    for arm in (comparison["baseline"], comparison["arm"]):
+        own = [one for one in recognizers if one["arm"] == arm and one["best_step"] and one["steps"]]
+        late = sum(one["best_step"] > 0.9 * one["steps"] for one in own)
+        if own and 2 * late >= len(own):
+            still.append(f"“{arm}” in {late} of {len(own)} seeds")
+    if not still:
+        return ""
+    return (
+        f"Not learned out: {' and '.join(still)} (the weights that are best on val people are of the last tenth of the "
+        "steps). With more steps for all arms (train_recognizer.steps) the answer may be another."
+    )
+
+
 def limits(comparison: dict[str, Any], n_images: int, synthetic: bool) -> list[tuple[str, str]]:
     """What the verdict cannot tell: (heading, text)."""
     people = comparison["n_identities"]

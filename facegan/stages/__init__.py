@@ -18,7 +18,7 @@ VERSIONS = {
     "train_recognizer": 3,
     "select": 1,
     "benchmark": 2,
-    "report": 4,
+    "report": 5,
     "study": 5,
 }
 STAGES = tuple(VERSIONS)
