@@ -1,6 +1,6 @@
 """Real photos blended into images of new people, which then count as both persons, each by its share.
 
-Domain mixup (Qiu et al. 2021, SynFace, section 3.3) brings synthetic images closer to photos: psi X_S + (1 - psi) X_R
+Domain mixup (Qiu et al. 2021, SynFace) brings synthetic images closer to photos: psi X_S + (1 - psi) X_R
 is trained towards psi Y_S + (1 - psi) Y_R. The share psi comes from Beta(a, a), as in mixup (Zhang et al. 2018).
 """
 
