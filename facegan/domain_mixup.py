@@ -63,7 +63,7 @@ class Partners:
 
     def of(self, step: int, rows: np.ndarray) -> Blend:
         """What is blended into a step's `rows` (size,), whose places alone say what each draws."""
-        new = self.group[rows] == 2
         partner = self.photos[self.sampler.batch(step * self.size, self.size)]
         share = np.random.default_rng(subseed("blend", self.seed, step)).beta(self.shape, self.shape, self.size)
-        return Blend(np.where(new, partner, rows), np.where(new, share, 1).astype(np.float32))
+        share = np.where(self.group[rows] == 2, share, 1).astype(np.float32)  # which may round to 1
+        return Blend(np.where(share < 1, partner, rows), share)

@@ -235,7 +235,10 @@ class Heads(nn.Module):
 def weighted(
     head: nn.Module, embedding: torch.Tensor, own: np.ndarray, image: np.ndarray, share: np.ndarray
 ) -> torch.Tensor:
-    """Sum over t of share[t] x the cross-entropy of embedding image[t] with the margin on class own[t]; all (T,)."""
+    """Sum over t of share[t] x the cross-entropy of embedding image[t] with the margin on class own[t].
+
+    `embedding` (N, d); `own`, `image` and `share` (T,).
+    """
     classes, of, shares = (torch.from_numpy(array).to(embedding.device) for array in (own, image, share))
     logits = head(embedding, classes, of)
     return (shares.to(logits.dtype) * F.cross_entropy(logits, classes, reduction="none")).sum()

@@ -15,13 +15,17 @@ from drawn import RUNTIME, Lab, pick, tiny
 from ranked import options, rows_of
 
 from facegan import graph
+from facegan.augment import Augmenter
 from facegan.config import Recipe, TrainRecognizer, Use
 from facegan.domain_mixup import Blend, blended
+from facegan.embedder import to_input
 from facegan.events import Context
 from facegan.heads import HEADS
+from facegan.images import ManifestImages
 from facegan.mixing import Batches, Heads
 from facegan.reporting.pooled import Variant
 from facegan.reporting.study_words import schedule
+from facegan.seeds import subseed
 from facegan.stages import train_recognizer
 
 GROUP = np.repeat([0, 1, 2], [12, 6, 20])
@@ -49,7 +53,7 @@ def test_photos_are_blended_into_new_people_alone(use: dict[str, Any]) -> None:
         assert (GROUP[blend.partner[new]] == 0).all() and (blend.share[new] < 1).all()
         assert np.array_equal(blend.partner[~new], rows[~new]) and (blend.share[~new] == 1).all()
         photos += blend.partner[new].tolist()
-    assert set(photos) == set(range(12))  # all have their turn
+    assert set(photos) == set(range(12))
     again = batches(**use)
     for step in (41, 7):  # a resume needs no history
         assert np.array_equal(blend_of(again, step).partner, blend_of(made, step).partner)
@@ -179,12 +183,38 @@ def test_it_changes_the_training_but_not_that_on_photos_alone(
         ({"use": {"own_norm": True, "domain_mixup": 1}}, "use.own_norm parts them"),
         ({"use": {"pretrain": 0.5, "domain_mixup": 1}}, "use.pretrain begins without any"),
         ({"use": {"domain_mixup": 1}, "sharded": {}}, "leave out sharded"),
-        ({"use": {"domain_mixup": 0}}, "greater than 0"),
+        ({"use": {"domain_mixup": 1, "new": 0}}, "raise use.new"),
+        ({"use": {"domain_mixup": 0}}, "greater than or equal to 0.05"),
     ],
 )
 def test_options_that_do_not_go_with_it(changes: dict[str, Any], match: str) -> None:
     with pytest.raises(ValueError, match=match):
         TrainRecognizer.model_validate(changes)
+
+
+def test_the_network_sees_augmented_images_blended(
+    recipe: Recipe, rows: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[torch.Tensor, np.ndarray, Blend]] = []
+    forward = train_recognizer.Classifier.forward
+
+    def spy(self: train_recognizer.Classifier, img: torch.Tensor, rows: np.ndarray, *rest: Any) -> torch.Tensor:
+        seen.append((img, rows, rest[-1]))
+        return forward(self, img, rows, *rest)
+
+    monkeypatch.setattr(train_recognizer.Classifier, "forward", spy)
+    (tmp_path / "work").mkdir()
+    chosen = options(steps=2, use={"new": 0.5, "domain_mixup": 1.0})
+    train_recognizer.run(chosen, {"seed": 0}, rows, tmp_path, Context(RUNTIME))
+    pixels, augment = ManifestImages(rows["train"]).pixels, Augmenter(chosen.augment)
+    assert len(seen) == 2
+    for step, (img, used, blend) in enumerate(seen):
+        nimg, places = step * chosen.batch_size, np.flatnonzero(blend.share < 1)
+        expected = augment(pixels[used], subseed("augment", 0, nimg))
+        photos = augment(pixels[blend.partner[places]], subseed("augment", 0, nimg, "partners"))
+        share = blend.share[places, None, None, None]
+        expected[places] = np.rint(share * expected[places] + (1 - share) * photos)
+        assert len(places) == 4 and torch.equal(img, to_input(expected, torch.device("cpu")))
 
 
 def test_a_study_says_how_synthetic_images_take_part(faces: Path) -> None:
@@ -194,3 +224,10 @@ def test_a_study_says_how_synthetic_images_take_part(faces: Path) -> None:
     said = schedule(graph.build(recipe)[-1].extra["recipe"], one, "real+synthetic")
     assert "25\u00a0% of the first batch and evenly on to 75\u00a0% of the last" in said
     assert "photos blended into images of new people" in said
+    few = tiny(
+        faces,
+        study={"splits": [0], "variants": {"all": {}}},
+        train_recognizer={"use": use},
+        synthesize={"new_identities": 0},
+    )
+    assert "blended" not in schedule(graph.build(few)[-1].extra["recipe"], one, "real+synthetic")

@@ -84,11 +84,11 @@ class Use(Frozen):
         ge=0,
         le=1,
         description="share of each batch for images of new people in the last step, reached in a straight line from "
-        "use.new; None: the same throughout",
+        "use.new (of an arm with photos: without, shares are scaled up to fill the batch); None: the same throughout",
     )
     domain_mixup: float | None = unset(
         None,
-        gt=0,
+        ge=0.05,  # below, hardly an image is blended: it is one or the other
         le=10,
         description="a photo is blended into each image of a new person, which then counts as both: the share that "
         "stays is drawn from Beta(a, a) with this a; None: no",
@@ -109,12 +109,16 @@ class Use(Frozen):
     def _blends(self) -> Use:
         if self.domain_mixup is None:
             return self
+        if self.new == 0 and not self.new_at_end:
+            raise ValueError("use.domain_mixup needs images of new people in the batch: raise use.new or leave it out")
         if self.identity_mixup:
-            raise ValueError("use.domain_mixup needs classes for new people, use.identity_mixup has none: drop one")
+            raise ValueError(
+                "use.domain_mixup needs classes for new people, use.identity_mixup has none: leave one out"
+            )
         if self.own_norm:
-            raise ValueError("use.domain_mixup makes images of both sources, use.own_norm parts them: drop one")
+            raise ValueError("use.domain_mixup makes images of both sources, use.own_norm parts them: leave one out")
         if self.pretrain:
-            raise ValueError("use.domain_mixup needs photos, use.pretrain begins without any: drop one")
+            raise ValueError("use.domain_mixup needs photos, use.pretrain begins without any: leave one out")
         return self
 
     @model_validator(mode="after")
@@ -123,6 +127,8 @@ class Use(Frozen):
             return self
         if self.new is None:
             raise ValueError("use.new_at_end is where the share use.new leads to: set use.new as well")
+        if self.new_at_end == self.new:
+            raise ValueError("use.new_at_end is use.new, which is the same throughout: leave it out")
         if self.own_norm:
             raise ValueError("use.own_norm needs as many images of each source in every step: leave out use.new_at_end")
         if self.pretrain:

@@ -101,7 +101,8 @@ def schedule(recipe: dict[str, Any], variant: Variant, arm: str) -> str:
         parts.append(f"{everyone} of the external source{share}")
     if parts and use.get("own_norm"):
         parts[-1] += "; batch norms of their own for synthetic images"
-    if parts and of_arm["real"] and of_arm["new"] and use.get("domain_mixup"):
+    new = of_arm["new"] and (made["new_identities"] or made.get("external"))
+    if new and of_arm["real"] and use.get("domain_mixup"):
         parts[-1] += "; photos blended into images of new people (domain mixup)"
     return f"That is: {' and '.join(parts)}; {options['steps']} steps." if parts else ""
 

@@ -11,7 +11,8 @@ TERMS = {
     "identity": "One person. An existing identity is a real person whose photos trained the generator; a new "
     "identity is a person who does not exist, made by mixing or sampling the codes of real ones.",
     "arm": "One way of choosing training images. All arms share the network, the augmentation, the number of "
-    "training steps and the batch size: the images are the only difference.",
+    "training steps and the batch size: the images are the only difference (and, where arms try several settings, "
+    "what validation people chose).",
     "seed": "A number that sets all chance in a training. Each arm is trained once for each seed, which "
     "shows how much a result depends on luck.",
     "recognizer": "A network that turns a face into a list of numbers (an embedding) such that photos of "
@@ -195,23 +196,25 @@ def smallest(named: Measure, comparison: dict[str, Any]) -> str:
     )
 
 
-def learning(recognizers: list[dict[str, Any]], comparison: dict[str, Any]) -> str:
-    """Which of the compared arms had not learned out, in a sentence; empty where both had.
+def learning(recognizers: list[dict[str, Any]], comparison: dict[str, Any], evaluations: int) -> str:
+    """Which of the compared arms may not have learned out, in a sentence; empty where none stands out.
 
-    `recognizers` as `sections.recognizers` gives them. An arm has not, where in half of its seeds or more the weights
-    that are best on val people are of the last tenth of the steps.
+    `recognizers` as `sections.recognizers` gives them. An arm stands out where, of several evaluations, those of the
+    last tenth of the steps were best on val people in half of its seeds or more.
     """
+    if evaluations < 2:
+        return ""
     still = []
     for arm in (comparison["baseline"], comparison["arm"]):
         own = [one for one in recognizers if one["arm"] == arm and one["best_step"] and one["steps"]]
         late = sum(one["best_step"] > 0.9 * one["steps"] for one in own)
         if own and 2 * late >= len(own):
-            still.append(f"“{arm}” in {late} of {len(own)} seeds")
+            still.append(f"“{arm}” ({late} of {len(own)} seed{'s' * (len(own) > 1)})")
     if not still:
         return ""
     return (
-        f"Not learned out: {' and '.join(still)} (the weights that are best on val people are of the last tenth of the "
-        "steps). With more steps for all arms (train_recognizer.steps) the answer may be another."
+        f"Perhaps not learned out: {' and '.join(still)} did best on validation people at the end of the training. "
+        "More steps for all arms (train_recognizer.steps) may give another answer."
     )
 
 

@@ -131,7 +131,7 @@ def test_real_and_synthetic_rows_over_two_ranks(
     faces: Path, shared: Lab, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
     rows = rows_of(tiny(faces, synthesize={"shares": True}), shared)
-    chosen = options(steps=10, **changes)  # of whose batches rank 1 has no photo
+    chosen = options(steps=10, **changes)  # where shares are fixed rank 1 has no photo
     one, two = (trained(chosen, rows, tmp_path / str(ranks), ranks) for ranks in (1, 2))
     assert distance(one, two) < 1e-5
 
