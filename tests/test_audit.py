@@ -22,6 +22,7 @@ from facegan.images import ManifestImages, encode_png
 from facegan.judges import JUDGES, Embed, JudgeConfig, judges_half
 from facegan.leakage import LEAKS
 from facegan.metrics import unit_rows
+from facegan.reporting.audited import collect
 from facegan.set_card import SETS
 from facegan.stages import audit
 
@@ -143,6 +144,8 @@ def test_a_train_person_under_a_new_name_stops_the_run(
     assert str(tmp_path / "people.png") in error.value.fix and (tmp_path / "people.png").is_file()
     gate = judged(inputs, clean(photos) + same, tmp_path, enforce=False)  # told, and let pass
     assert gate["faults"] and gate["people"]["new"]["worst"][0]["train_person"] == known
+    named, bare = (collect(inputs["manifest"], tmp_path / "synthetic", tmp_path, each).gate for each in (2, 0))
+    assert known in str(named) and known not in str(bare) and "1 of 11" in str(bare)  # no face: no name
     assert judged(inputs, clean(photos) + same, tmp_path, max_match_rate=0.1)["faults"] == []
 
 

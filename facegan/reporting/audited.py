@@ -51,10 +51,11 @@ class Audited:
 
 
 def collect(prepared: Path, synthetic: Path, audit: Path, each: int) -> Audited:
-    """Everything from the audit's two files, with at most `each` faces a row; 0: no face at all."""
+    """Everything from the audit's two files, with at most `each` faces a row; 0: no face and no name."""
     card, gate = read_json(audit / "card.json"), read_json(audit / "gate.json")
     if each == 0:
-        return Audited(table(card), sentences(gate), ())
+        told = {**sentences(gate), "faults": []}  # they name people; the lines have the same numbers
+        return Audited(table(card), told, ())
     galleries = (
         (
             "audit-closest",
