@@ -382,6 +382,7 @@ def test_little_picture_keeps_its_marks_inside(gained: tuple[World, Path]) -> No
     assert strip is not None and strip["better_left"]
     marks = strip["x"]
     assert 0 < marks["low"] < marks["delta"] < marks["high"] < marks["zero"] < strip["width"]
+    assert marks["zero"] + 45 < strip["width"] - 60  # half of "no difference", the whole of "worse"
 
 
 def test_parquet_is_tidy(gained: tuple[World, Path]) -> None:

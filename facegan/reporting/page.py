@@ -137,7 +137,7 @@ def strip(measure: Measure, comparison: dict[str, Any]) -> dict[str, Any] | None
     least = None if smallest is None else sign * smallest
     marks = [0.0, low, high, *([least] if least is not None else [])]
     span = max(max(marks) - min(marks), 1e-9)
-    width, margin = STRIP_PX[0], 90  # room for the labels
+    width, margin = STRIP_PX[0], 110  # room for the labels: "no difference" beside "worse" too
 
     def x(value: float) -> float:
         return round(margin + (value - min(marks)) / span * (width - 2 * margin), 1)
