@@ -76,13 +76,16 @@ class Studio:
         options = self.options
         wanted = options.images_per_new if order.train is None else options.images_per_existing
         candidates = round(wanted * options.oversample)
-        z = self.variation(candidates, order.parents, order.weights, np.random.default_rng(order.seed))
+        rng = np.random.default_rng(order.seed)
+        z = self.variation(candidates, order.parents, order.weights, rng)
+        if options.refinement is not None and candidates:
+            z = options.refinement.refined(self, order, z, rng)
         pixels, embedding = self.shoot(order.code, z)
         removed: list[tuple[str, int, int, str]] = []
         if order.train is None:
             who, surplus = "new", "images of new people"
             why = "more candidates than wanted: those least like the rest of their person under the guide"
-            centre = robust_centre(embedding)
+            centre = self.centre_of(order, embedding)
             if (self.centres @ centre).max() > self.person:
                 return Shot(centre=centre, near=True)
             if made is not None and (made @ centre).max(initial=-1.0) > self.person + SURELY:
@@ -92,7 +95,7 @@ class Studio:
         else:
             who, surplus = "train", "images of train people"
             why = "more candidates than wanted: those least like their person under the guide"
-            centre, origin = self.centres[order.train], [order.train]
+            centre, origin = self.centre_of(order, embedding), [order.train]
         new = np.ones(candidates, bool)
         if origin:
             new = self.fresh(pixels, origin)
@@ -107,6 +110,10 @@ class Studio:
         latents = [latent_json(code, packed(z[index]), index, options.batch_size, **more) for index in kept]
         images = [(encode_png(pixels[index]), latent) for index, latent in zip(kept, latents, strict=True)]
         return Shot(images, removed, centre if order.train is None else Shot().centre)
+
+    def centre_of(self, order: Order, embedding: np.ndarray) -> np.ndarray:
+        """Where the guide sees a person (d,): a train person by the photos, a new one by the candidates (N, d)."""
+        return robust_centre(embedding) if order.train is None else np.asarray(self.centres[order.train])
 
     def variation(self, count: int, people: Sequence[int], weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Variation codes (count, z_dim): a photo of each of `people`, blended, turned towards photos of others.

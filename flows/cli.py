@@ -74,7 +74,7 @@ def list_(
     family: Annotated[str | None, typer.Argument(metavar="[FAMILY]", help="one family only")] = None,
     filter_: Annotated[str, typer.Argument(metavar="[FILTER]", help="of backbones: resnet*")] = "*",
 ) -> None:
-    """List recipes, sources, detectors, gans, identities, judges, heads, backbones, benchmarks, engines."""
+    """List recipes, backbones and the members of each family: sources, gans, identities, heads, judges and others."""
     from flows import listing
 
     for line in listing.lines(family, filter_):

@@ -12,6 +12,7 @@ from PIL import Image
 from facegan import graph
 from facegan.config import Recipe, Runtime
 from facegan.events import Event
+from facegan.gans import GANS
 from facegan.graph import Node
 from facegan.images import encode_png
 from facegan.seeds import subseed
@@ -120,6 +121,16 @@ def tiny(root: Path | str, **changes: Any) -> Recipe:
         "runtime": RUNTIME.model_dump(),
     }
     return Recipe.model_validate(merged(base, changes))
+
+
+def with_gan(root: Path, kind: str, **changes: Any) -> Recipe:
+    """The same with a small generator of a family, trained for two steps where it is trained."""
+    data = tiny(root, **changes).model_dump(mode="json")
+    small = {"channels": 8, "max_channels": 16, "code_dim": 8, "z_dim": 4}
+    data["train_gan"]["gan"] = {"kind": kind, **{k: v for k, v in small.items() if k in GANS.get(kind).model_fields}}
+    data["train_gan"]["kimg"] = 0.016
+    data["synthesize"]["seed"] = 7
+    return Recipe.model_validate(data)
 
 
 def pick(nodes: list[Node], stage: str, arm: str | None = None, seed: int | None = None) -> Node:

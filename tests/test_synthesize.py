@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from drawn import RUNTIME, Lab, draw_face, pick, tiny
+from drawn import RUNTIME, Lab, draw_face, pick, tiny, with_gan
 from scipy.stats import truncnorm
 
 from facegan import graph, leakage, manifest
@@ -39,15 +39,6 @@ from facegan.studio import Order, Studio, robust_centre
 from facegan.synthesis import draw, latent_json, packed, redraw, regenerate, unpacked
 
 KINDS = sorted(GANS.load())
-
-
-def with_gan(root: Path, kind: str, **changes: Any) -> Recipe:
-    data = tiny(root, **changes).model_dump(mode="json")
-    small = {"channels": 8, "max_channels": 16, "code_dim": 8, "z_dim": 4}
-    data["train_gan"]["gan"] = {"kind": kind, **{k: v for k, v in small.items() if k in GANS.get(kind).model_fields}}
-    data["train_gan"]["kimg"] = 0.016
-    data["synthesize"]["seed"] = 7
-    return Recipe.model_validate(data)
 
 
 def report_of(artifact: Artifact) -> dict[str, Any]:

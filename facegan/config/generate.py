@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from facegan.config.families import AnyGan, AnyIdentities, AnyJudge, AnySource
+from facegan.config.families import AnyGan, AnyIdentities, AnyJudge, AnyRefinement, AnySource
 from facegan.config.prepare import Align
 from facegan.frozen import Frozen, unset
 from facegan.gans import GANS
@@ -61,6 +61,9 @@ class Synthesize(Frozen):
     )
     principal: Principal | None = unset(
         None, description="draw variation along principal axes; null: from photos (borrowed, variation_noise)"
+    )
+    refinement: AnyRefinement | None = unset(
+        None, description="what is done to the variation codes that were drawn; null: nothing"
     )
     max_fmr: float = Field(
         0.01, gt=0, lt=0.5, description="false-match rate on val people that sets what counts as too close"

@@ -112,12 +112,17 @@ class Recipe(Frozen):
         seed = getattr(self.audit.judge, "seed", None)
         if seed in (self.guide_seed, *self.seeds):
             raise ValueError(f"audit.judge.seed {seed} is also guide_seed or one of seeds: the judge must be another")
-        if self.synthesize.principal is not None and not self.train_gan.gan.encodes:
-            kind = self.train_gan.gan.kind
-            raise ValueError(
-                f"synthesize.principal needs variation codes of real photos, which '{kind}' cannot find: set it to "
-                "null (variation is drawn from N(0, 1)), or train cvae_gan or morphable"
-            )
+        refinement = self.synthesize.refinement
+        for name, asked in (
+            ("principal", self.synthesize.principal is not None),
+            ("refinement", refinement is not None and refinement.axes > 0),
+        ):
+            if asked and not self.train_gan.gan.encodes:
+                kind = self.train_gan.gan.kind
+                raise ValueError(
+                    f"synthesize.{name} needs variation codes of real photos, which '{kind}' cannot find: set it to "
+                    "null (variation is drawn from N(0, 1)), or train cvae_gan or morphable"
+                )
         self._check_overlay("guide", self.guide)
         for name, arm in self.arms.items():
             self._check_trials(name, arm)
