@@ -115,7 +115,7 @@ class Recipe(Frozen):
         refinement = self.synthesize.refinement
         for name, asked in (
             ("principal", self.synthesize.principal is not None),
-            ("refinement", refinement is not None and refinement.axes > 0),
+            ("refinement", refinement is not None and refinement.num_axes() > 0),
         ):
             if asked and not self.train_gan.gan.encodes:
                 kind = self.train_gan.gan.kind

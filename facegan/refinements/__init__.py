@@ -19,7 +19,10 @@ class RefinementConfig(Frozen):
     """What every refinement has: a literal `kind` and `refined`."""
 
     kind: str
-    axes: int = 0  # of variation that it moves along: those of the largest variance; 0: it needs none
+
+    def num_axes(self) -> int:
+        """Along how many axes of variation, those of the largest variance, it moves; 0: it needs none."""
+        return 0
 
     def refined(self, studio: Studio, order: Order, z: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Better variation codes (N, z_dim) float32 for a person's candidates, from those that were drawn.

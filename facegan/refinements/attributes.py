@@ -32,6 +32,10 @@ class Attributes(RefinementConfig):
     rate: float = Field(0.5, gt=0, le=5, description="of a step, in standard deviations of photos of one person")
     identity: float = Field(10.0, ge=0, description="weight of closeness to the person against light")
 
+    def num_axes(self) -> int:
+        """See RefinementConfig."""
+        return self.axes
+
     def refined(self, studio: Studio, order: Order, z: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """See RefinementConfig; moves along `studio.axes`."""
         import numpy as np

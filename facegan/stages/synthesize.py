@@ -180,11 +180,13 @@ def among_many(bound: dict[str, Any], strangers: np.ndarray, centres: np.ndarray
 
 def axes_of(G: Generator, donors: np.ndarray | None, person: np.ndarray, options: Synthesize) -> np.ndarray | None:
     """What variation is drawn or moved along (axes, z_dim) float32, where it is."""
-    asking = options.principal or options.refinement
-    if asking is None or not asking.axes:
+    count = options.refinement.num_axes() if options.refinement is not None else 0
+    if options.principal is not None:
+        count = options.principal.axes
+    if not count:
         return None
     assert donors is not None, "a recipe whose generator has no encoder is refused"
-    return G.axes(donors, person, asking.axes).astype(np.float32)
+    return G.axes(donors, person, count).astype(np.float32)
 
 
 @torch.no_grad()
