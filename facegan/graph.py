@@ -127,9 +127,10 @@ def _nodes(recipe: Recipe, hashes: dict[str, str], forgotten: Forgotten) -> list
     nodes = [prepare]
     synthesize = None
     if any(arm.synthetic for arm in recipe.arms.values()):
-        gan = node("train_gan", recipe.train_gan, needs={"manifest": prepare})
         real = _merge(recipe, GUIDE, Arm(), prepare, None)
         guide = _recognizer(recipe.recognizer(recipe.guide), GUIDE, recipe.guide_seed, real, prepare, hashes)
+        asked = {"guide": guide} if recipe.train_gan.gan.needs_guide else {}
+        gan = node("train_gan", recipe.train_gan, needs={"manifest": prepare, **asked})
         needs = {"manifest": prepare, "generator": gan, "guide": guide}
         synthesize = _synthesize(recipe, needs, hashes, forgotten)
         nodes += [real, guide, gan, synthesize, *_audit(recipe, prepare, synthesize, hashes)]

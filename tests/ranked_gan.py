@@ -32,12 +32,13 @@ def gan_options(kind: str, steps: int = 24, batch_size: int = 7, every: int = 0,
 
 def gan_trained(
     chosen: TrainGan, people: Path, out: Path, ranks: int = 1, batch_gpu: int = 0, on_event: OnEvent = silent,
-    device: str = "cpu",
+    device: str = "cpu", guide: Path | None = None,
 ) -> dict[str, torch.Tensor]:  # fmt: skip
     """All tensors of the last checkpoint, by name: G, D, G_ema and both optimizers' moments. `out` is gone on with."""
     (out / WORK).mkdir(parents=True, exist_ok=True)
     runtime = RUNTIME.model_copy(update={"nproc_per_node": ranks, "batch_gpu": batch_gpu, "device": device})
-    arguments, context = (chosen, {"manifest": people}, out), Context(runtime, on_event, "training")
+    inputs = {"manifest": people, **({"guide": guide} if guide else {})}
+    arguments, context = (chosen, inputs, out), Context(runtime, on_event, "training")
     if ranks == 1:
         in_double(train_gan.make, *arguments, context)
     else:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from facegan.frozen import Frozen
+from facegan.frozen import Frozen, unset
+from facegan.heads._scale import Scale
 from facegan.registry import Registry
 
 if TYPE_CHECKING:
@@ -25,9 +26,26 @@ class GanConfig(Frozen):
     kind: str
     encodes: ClassVar[bool] = False  # whether its generator finds the variation code of a photo
 
+    @property
+    def needs_guide(self) -> bool:
+        """Whether the training asks the guide, a recognizer that has to be trained before."""
+        return False
+
     def build_generator(self, num_identities: int, img_channels: int, size_px: int) -> Generator:
         """G with its identity codes: see networks.base.Generator."""
         raise TypeError(f"{type(self).__name__} must define build_generator()")
+
+
+class IdentityTerm(Frozen):
+    """A term of G's loss: does the guide know the person again? (IDnet, Kolf et al. 2023)
+
+    weight x the cross-entropy of s (cos(e, c_j) - m [j is the person]) over the train people j: e is the guide's
+    embedding of a fake image, c_j the robust centre of person j's photos under the guide, which learns nothing here.
+    """
+
+    weight: float = Field(0.05, gt=0, description="of the term in G's loss, the paper's 0.05 by default")
+    margin: float = Field(0.35, ge=0, le=0.6, description="m, taken off the own person's cosine, as by CosFace")
+    scale: Scale = 0.0  # chosen as for the guide's own head by default: between so many people it told them apart
 
 
 class AdversarialConfig(GanConfig):
@@ -48,6 +66,15 @@ class AdversarialConfig(GanConfig):
     lr_d: float = Field(5e-4, gt=0, description="learning rate of D")
     beta1: float = Field(0.5, ge=0, lt=1, description="Adam's, of G and D")
     beta2: float = Field(0.99, gt=0, lt=1, description="Adam's, of G and D")
+    identity: IdentityTerm | None = unset(None, description="a term by which the guide knows fakes again; null: none")
+    codes: Literal["learned", "guide"] = unset(
+        "learned", description="people's identity codes; guide: principal axes of where it sees them, not trained"
+    )
+
+    @property
+    def needs_guide(self) -> bool:
+        """See GanConfig."""
+        return self.identity is not None or self.codes == "guide"
 
     def build_discriminator(self, num_identities: int, img_channels: int, size_px: int) -> nn.Module:
         """D(img NCHW float32 in -1..1, label (N,) int64) -> logits (N,); may have fewer weights than G."""

@@ -20,6 +20,7 @@ from facegan.config import Runtime, Synthesize, TrainGan
 from facegan.events import Context
 from facegan.gans import AdversarialConfig
 from facegan.gans.networks.base import Generator
+from facegan.gans.networks.guided import Guide, IdentityLoss
 from facegan.gans.networks.io import to_pixels, to_tensor
 from facegan.gans.networks.objective import d_loss, diffaugment, g_loss, gradient_penalty, r1_penalty
 from facegan.gans.networks.parts import WHOLE, Moment, Part, parts_of
@@ -47,7 +48,8 @@ def run(options: TrainGan, extra: dict[str, Any], inputs: dict[str, Path], out: 
     """Write `generator.safetensors` (G_ema), `generator.json`, `curve.jsonl` and `snapshots/kimg-*.png`.
 
     A family without a discriminator is solved from the photos alone, in one process: it has no curve. One that is
-    trained goes on from the newest checkpoint in `out/work`, whatever the number of ranks that wrote it. Raises
+    trained goes on from the newest checkpoint in `out/work`, whatever the number of ranks that wrote it.
+    `inputs` are `manifest` (real rows) and, where `options.gan` asks it, `guide` (a finished recognizer). Raises
     UserError when a loss is not finite or the batch cannot be split as `context.runtime` asks, and what `launch`
     raises. Where a process group has been started already (by a script under torchrun), each of its ranks calls this
     with the same arguments but for the device.
@@ -76,7 +78,8 @@ def make(options: TrainGan, inputs: dict[str, Path], out: Path, context: Context
     torch.manual_seed(subseed("gan", options.seed))
     G = options.gan.build_generator(len(names), channels, size_px).to(device)
     if isinstance(options.gan, AdversarialConfig):
-        nimg, G = train(options, options.gan, G, images, codes, out, context)
+        guide = Guide.of(inputs["guide"], images.pixels, codes, device) if options.gan.needs_guide else None
+        nimg, G = train(options, options.gan, G, images, codes, guide, out, context)
     elif ranks.rank() == 0:
         context.say("this family is solved, not trained: no steps to follow")
         nimg = begin(G, images, codes, device)
@@ -97,11 +100,13 @@ def begin(G: Generator, images: ManifestImages, codes: np.ndarray, device: torch
 
 
 def train(
-    options: TrainGan, gan: AdversarialConfig, G: Generator, images: ManifestImages, codes: np.ndarray, out: Path,
-    context: Context,
+    options: TrainGan, gan: AdversarialConfig, G: Generator, images: ManifestImages, codes: np.ndarray,
+    guide: Guide | None, out: Path, context: Context,
 ) -> tuple[int, Generator]:  # fmt: skip
     """G against a discriminator, from its beginning or its last checkpoint; the images seen, and G_ema."""
     # Networks and optimizers.
+    if guide is not None and gan.codes == "guide":
+        guide.give_codes(G)
     device, sampler, first = G.codes().device, Sampler(len(images), options.seed), ranks.rank() == 0
     D = gan.build_discriminator(G.num_identities, images.pixels.shape[3], images.pixels.shape[1]).to(device)
     for net in (G, D):
@@ -112,6 +117,7 @@ def train(
     opt_d = torch.optim.Adam(D.parameters(), gan.lr_d, (gan.beta1, gan.beta2), foreach=True)
     whole: dict[str, Any] = {"G": G, "D": D, "G_ema": G_ema, "opt_g": opt_g, "opt_d": opt_d}
     parts = parts_of(G, D, options.batch_size, context.runtime.batch_gpu)
+    identity = IdentityLoss(gan.identity, guide) if guide is not None and gan.identity is not None else None
 
     # Resume.
     checkpoints, nimg, total = Checkpoints(out / WORK), 0, step_size(options.kimg, options.batch_size)
@@ -137,7 +143,7 @@ def train(
         real_img = to_tensor(images.pixels[rows], mirrored).to(device)
         label = torch.from_numpy(codes[rows]).to(device)
         step = nimg // options.batch_size
-        values = train_step(gan, G, D, opt_g, opt_d, real_img, label, step, parts, options.precision)
+        values = train_step(gan, G, D, opt_g, opt_d, real_img, label, step, parts, options.precision, identity)
         update_ema(G_ema, G, beta)
         nimg += options.batch_size
 
@@ -166,7 +172,7 @@ def draw(out: Path, nimg: int, G: Generator, images: ManifestImages, codes: np.n
 def train_step(
     gan: AdversarialConfig, G: Generator, D: nn.Module, opt_g: torch.optim.Optimizer, opt_d: torch.optim.Optimizer,
     real_img: torch.Tensor, label: torch.Tensor, step: int, parts: Sequence[Part] = (WHOLE,),
-    precision: str = "float32",
+    precision: str = "float32", identity: IdentityLoss | None = None,
 ) -> dict[str, float]:  # fmt: skip
     """One step of D and one of G on the same fake images; returns the values of every loss term.
 
@@ -221,6 +227,9 @@ def train_step(
                 made = G.step(real_img, label, part)
             middle.restore()
         adversarial = g_loss(gan.loss, judge(made.fake_img, made.fake_label, made.fakes), made.fakes)
+        if identity is not None:
+            with autocast():
+                made.terms["identity"] = identity(made.fake_img, made.fake_label, made.fakes)
         backward({"g": adversarial * getattr(gan, "adversarial", 1.0), **made.terms})
     ranks.sum_gradients(G)
     opt_g.step()

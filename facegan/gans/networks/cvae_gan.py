@@ -82,7 +82,8 @@ class CvaeGenerator(Generator):
         """Eigenfaces of the people's means, and of the images' deviations from them, scaled to unit codes.
 
         (Turk and Pentland 1991 for the axes; split between and within people as in Fisherfaces, Belhumeur et
-        al. 1997, section 2.4.)
+        al. 1997, section 2.4.) Where the codes are the guide's, and so given, the people's axes are the linear map of
+        least squares, and of those the smallest, from the codes to the means of the people in `img`.
         """
         flat = torch.cat([img, img.flip(3)]).flatten(1)
         person = torch.cat([label, label])
@@ -90,10 +91,15 @@ class CvaeGenerator(Generator):
         means = torch.zeros(self.num_identities, flat.shape[1]).to(flat).index_add_(0, person, flat)
         means /= counts[:, None]
         self.mean.copy_(flat.mean(dim=0))
-        axes, codes = principal_axes(means - self.mean, self.code_dim)
-        self.person_axes[: len(axes)] = axes
-        self.identity.weight.normal_(0, 0.1)
-        self.identity.weight[:, : len(axes)] = codes
+        if self.config.codes == "guide":
+            seen = torch.bincount(person, minlength=self.num_identities) > 0
+            to_codes = torch.linalg.pinv(self.identity.weight[seen].double()).to(flat)
+            self.person_axes.copy_(to_codes @ (means[seen] - self.mean))
+        else:
+            axes, codes = principal_axes(means - self.mean, self.code_dim)
+            self.person_axes[: len(axes)] = axes
+            self.identity.weight.normal_(0, 0.1)
+            self.identity.weight[:, : len(axes)] = codes
         axes, _ = principal_axes(flat - means[person], self.z_dim)
         self.variation_axes[: len(axes)] = axes
 
