@@ -27,6 +27,10 @@ from facegan.config import Recipe
         ({"benchmark": {"benchmarks": [{"kind": "verification"}, {"kind": "verification"}]}}, "measure the same"),
         ({"train_gan": {"nonsense": 1}}, "Extra inputs"),
         ({"train_gan": {"gan": {"kind": "style"}}, "synthesize": {"principal": {}}}, "which 'style' cannot find"),
+        (
+            {"train_gan": {"kimg": 3, "gan": {"kind": "dcgan", "ramp": {"start_kimg": 1, "end_kimg": 4}}}},
+            "end_kimg is 4, but the training ends at kimg=3",
+        ),
         ({"trial_seeds": 1}, "no arm has several trials"),
         ({"trial_seeds": 4}, "trial_seeds is 4, but there are 3 seeds"),
         ({"arms": {"real": {"trials": {}}, "real+synthetic": {"existing": True}}}, "at least 1"),

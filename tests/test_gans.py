@@ -11,15 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from sklearn.decomposition import PCA
 from torch import nn
 
 from facegan.errors import ConfigError
-from facegan.gans import GANS, AdversarialConfig, GanConfig
+from facegan.gans import GANS, Ada, AdversarialConfig, GanConfig, Ramp
 from facegan.gans.networks.base import Generator
 from facegan.gans.networks.dcgan import grid
 from facegan.gans.networks.io import to_tensor
-from facegan.gans.networks.objective import d_loss, diffaugment, g_loss, gradient_penalty, r1_penalty
+from facegan.gans.networks.objective import Adaptive, d_loss, diffaugment, g_loss, gradient_penalty, r1_penalty
+from facegan.gans.networks.parts import WHOLE
 from facegan.gans.networks.style import MinibatchStddev, ModulatedConv
 from facegan.stages.train_gan import train_step
 from facegan.training import update_ema
@@ -474,6 +476,123 @@ def test_color_changes_brightness_and_contrast_alone() -> None:
     factor = (centred_out / centred_in).flatten(1)
     torch.testing.assert_close(factor, factor[:, :1].expand(-1, 64), rtol=1e-6, atol=1e-6)
     assert factor.min() >= 0.5 - 1e-6 and factor.max() <= 1.5 + 1e-6
+
+
+# Adaptive augmentation.
+
+
+def test_diffaugment_with_a_probability() -> None:
+    """At 1 what it is without, to the bit and with as many draws; at 0 nothing; else each image by itself."""
+    img = torch.rand(2000, 3, 8, 8) + 0.1  # nowhere 0, so that a hole or a shift is a change
+    torch.manual_seed(1)
+    expected, after = diffaugment(img, POLICY), torch.rand(1)
+    torch.manual_seed(1)
+    assert torch.equal(diffaugment(img, POLICY, p=1.0), expected) and torch.equal(torch.rand(1), after)
+    assert torch.equal(diffaugment(img, POLICY, p=0.0), img)
+    changed = {}
+    for name in POLICY:
+        always = (diffaugment(img, [name]) != img).flatten(1).any(dim=1).float().mean()
+        changed[name] = (diffaugment(img, [name], p=0.3) != img).flatten(1).any(dim=1)
+        assert changed[name].float().mean() == pytest.approx(0.3 * float(always), abs=0.04)  # 4 standard errors
+    left = (diffaugment(img, ["color", "cutout"], p=0.5) == img).flatten(1).all(dim=1).float().mean()
+    assert left == pytest.approx(0.25, abs=0.04)  # the two are chosen independently
+
+
+def test_where_p_moves() -> None:
+    ada, state = Ada(target=0.5, interval=3, kimg=0.1), Adaptive()
+    told = [8, 8, 8, 8, 4, 0, 8, 6, 0, -8, -8, -8]  # sums of signs of 8 images: r = 1, 0.5, 14 / 24 and -1
+    seen = []
+    for signs in told:
+        state.see(ada, signs, 8)
+        seen.append(state.p)
+    step = 3 * 8 / 100
+    up, back = step, 0.0
+    assert seen == pytest.approx([0, 0, up, up, up, back, back, back, step, step, step, 0])
+    for _ in range(5 * 3):
+        state.see(ada, 8, 8)
+    assert state.p == 1  # four steps would be 0.96, five are no more than 1
+    for _ in range(3):
+        state.see(ada, 8, 8)
+        assert state.p == 1
+    fresh, state = Adaptive(), Adaptive(0.5)
+    state.see(ada, 8, 8)
+    fresh.load_state_dict(state.state_dict())
+    assert fresh == state == Adaptive(0.5, 8, 1)
+
+
+def test_a_step_tells_ada_how_sure_d_was() -> None:
+    """r is the mean sign of D's logits of real images, whatever their size; p of the step is the one before it."""
+
+    class Says(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(()))
+
+        def forward(self, img: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+            return self.scale * (torch.tensor([0.01, 0.02, -3.0])[label] + 0 * img.mean(dim=(1, 2, 3)))
+
+    config = adversary("dcgan", ada={"interval": 1, "kimg": 0.02, "target": 0.4}, lr_d=1e-9)
+    G, D, state = config.build_generator(3, 1, 16), Says(), Adaptive(p=0.2)
+    label = torch.tensor([0, 0, 1, 2])  # signs 1, 1, 1, -1
+    opt_g, opt_d = adam(G, config, config.lr_g), adam(D, config, config.lr_d)
+    for before in (0.2, 0.4):
+        values = train_step(config, G, D, opt_g, opt_d, torch.zeros(4, 1, 16, 16), label, 0, ada=state)
+        assert (values["ada_p"], values["ada_r"]) == (pytest.approx(before), 0.5) and "signs" not in values
+    assert state.p == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize("kind", ADVERSARIAL)
+def test_what_cannot_adapt(kind: str) -> None:
+    assert adversary(kind, ada={}).ada == Ada(target=0.6, interval=4, kimg=10)
+    assert adversary(kind, ada={}, loss="hinge").loss == "hinge"
+    with pytest.raises(ValidationError, match="says nothing with loss=wasserstein"):
+        adversary(kind, ada={}, loss="wasserstein")
+    with pytest.raises(ValidationError, match="diffaugment is empty"):
+        adversary(kind, ada={}, diffaugment=[])
+
+
+# From no condition to the whole one.
+
+
+def test_the_ramp_is_its_formula() -> None:
+    ramp = Ramp(start_kimg=2, end_kimg=6)
+    assert [ramp.at(nimg) for nimg in (0, 2000, 3000, 5000, 6000, 9000)] == [0, 0, 0.25, 0.75, 1, 1]
+    for end in (2, 1.5):
+        with pytest.raises(ValidationError, match=r"must be above ramp\.start_kimg"):
+            Ramp(start_kimg=2, end_kimg=end)
+
+
+@pytest.mark.parametrize("kind", ADVERSARIAL)
+def test_the_person_counts_as_much_as_the_ramp_says(kind: str) -> None:
+    """D's two terms apart; and G in a training step, which at 0 knows nobody (but cvae_gan, which rebuilds)."""
+    config = adversary(kind, loss="wasserstein", spectral_norm=False)  # no power iteration, no batch norm
+    G, D = networks(config, 3, 1, 16)
+    img, people, others = torch.rand(4, 1, 16, 16) * 2 - 1, torch.tensor([0, 1, 2, 2]), torch.tensor([1, 2, 0, 1])
+
+    def judged(label: torch.Tensor, conditioned: float) -> torch.Tensor:
+        D.conditioned = conditioned  # type: ignore[assignment]
+        return D(img, label).detach()
+
+    def drawn(label: torch.Tensor, conditioned: float) -> torch.Tensor:
+        G.conditioned = conditioned
+        torch.manual_seed(5)
+        return G.step(img, label).fake_img.detach()
+
+    alone = judged(people, 0.0)
+    assert torch.equal(alone, judged(others, 0.0)) and not torch.equal(alone, judged(people, 1.0))
+    torch.testing.assert_close(judged(people, 0.25) - alone, 0.25 * (judged(people, 1.0) - alone))
+    assert torch.equal(drawn(people, 0.0), drawn(others, 0.0)) == (kind != "cvae_gan")
+    less, whole = drawn(people, 0.5), drawn(people, 1.0)
+    assert torch.equal(less, whole) if kind == "cvae_gan" else (less - whole).abs().max() > 1e-3
+    assert not torch.equal(drawn(people, 0.5), drawn(others, 0.5))
+
+
+@pytest.mark.parametrize("kind", ADVERSARIAL)
+def test_helps_that_are_off_change_no_fingerprint(kind: str) -> None:
+    assert not {"ada", "ramp"} & set(adversary(kind).model_dump(mode="json"))
+    given = adversary(kind, ada={"target": 0.5}, ramp={"start_kimg": 1, "end_kimg": 2}).model_dump(mode="json")
+    assert given["ada"]["target"] == 0.5 and given["ramp"] == {"start_kimg": 1, "end_kimg": 2}
+    assert adversary(kind, ada=None, ramp=None) == adversary(kind)
 
 
 # The averaged generator.

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from drawn import RUNTIME, Lab
-from ranked_gan import PENALISED, apart, gan_options, gan_trained, leaves, people_of
+from ranked_gan import ADAPTIVE, PENALISED, apart, gan_options, gan_trained, leaves, people_of
 from torch import nn
 
 from facegan.config import Recipe, TrainGan
@@ -88,6 +88,24 @@ def test_a_few_images_at_once(recipe: Recipe, shared: Lab, tmp_path: Path, kind:
         assert apart(whole, gan_trained(chosen, people, outs[1], batch_gpu=at_once)) < 1e-7
         lines = [[json.loads(line) for line in (out / "curve.jsonl").read_text().splitlines()] for out in outs]
         assert len(lines[0]) == 5 and all(a == pytest.approx(b, abs=2e-6) for a, b in zip(*lines, strict=True))
+
+
+@pytest.mark.parametrize(("kind", "ranks", "at_once"), [("cvae_gan", 1, 3), ("dcgan", 2, 0)])
+def test_parts_adapt_as_the_whole(
+    recipe: Recipe, shared: Lab, tmp_path: Path, kind: str, ranks: int, at_once: int
+) -> None:
+    people = people_of(recipe, shared)
+    helps = {"ada": ADAPTIVE, "ramp": {"start_kimg": 0.007, "end_kimg": 0.03}}
+    chosen = gan_options(kind, steps=6, loss="hinge", **PENALISED, **helps)
+    one = gan_trained(chosen, people, tmp_path / "one")
+    assert apart(one, gan_trained(chosen, people, tmp_path / "parts", ranks, at_once)) < 1e-7
+    lines = [
+        [json.loads(line) for line in (tmp_path / name / "curve.jsonl").read_text().splitlines()]
+        for name in ("one", "parts")
+    ]
+    assert [line["ada_p"] for line in lines[0]] == [0, 0, 0.14, 0.14, 0.28, 0.28]
+    for name in ("ada_p", "ada_r"):  # whole numbers of images: not a bit apart
+        assert [line[name] for line in lines[0]] == [line[name] for line in lines[1]]
 
 
 def test_two_ranks_with_batch_norm_and_a_penalty_on_gradients(recipe: Recipe, shared: Lab, tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ class World:
         (out / "snapshots").mkdir()
         (out / "snapshots" / "kimg-00001.000.png").write_bytes(face(self.rng))
         (out / "snapshots" / "kimg-00002.000.png").write_bytes(face(self.rng, 48))
-        names = ("d", "g", "reconstruction", "kl", "real_logits", "gen_logits")
+        names = ("d", "g", "reconstruction", "kl", "real_logits", "gen_logits", "ada_p", "ada_r")
         lines = [{"nimg": 32 * n, **{k: abs(self.rng.normal()) for k in names}} for n in range(1, 200)]
         (out / "curve.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 

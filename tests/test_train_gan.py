@@ -114,6 +114,32 @@ def test_a_stopped_run_ends_with_the_same_bytes(faces: Path, shared: Lab, lab: L
     assert resumed.record["outputs"] == undisturbed.record["outputs"]
 
 
+@pytest.mark.parametrize(("kind", "loss"), [("cvae_gan", "hinge"), ("style", "nonsaturating")])
+def test_stopped_while_p_adapts_and_the_person_comes_in(
+    faces: Path, shared: Lab, lab: Lab, kind: str, loss: str
+) -> None:
+    """p moves after 24 and 48 images; both checkpoints that are gone on from lie between."""
+    ada = {"interval": 3, "kimg": 0.1, "target": -0.9}
+    helped = {"loss": loss, "ada": ada, "ramp": {"start_kimg": 0.008, "end_kimg": 0.04}}
+    node = gan_node(faces, kind, gan=helped)
+    undisturbed = shared.make(node)
+    lines = [json.loads(line) for line in (undisturbed.path / "curve.jsonl").read_text().splitlines()]
+    assert [line["ada_p"] for line in lines] == [0, 0, 0, 0.24, 0.24, 0.24]
+    assert all(-1 <= line["ada_r"] <= 1 for line in lines)
+    for nimg in (24, 40):
+        with pytest.raises(Stop):
+            lab.make(node, stop_at(nimg))
+    work = lab.store.folder(node.stage, node.key).with_suffix(".incomplete") / WORK
+    latest = Checkpoints(work).load_latest()
+    assert latest is not None and latest[0] == 32
+    assert latest[1]["ada"] == {"p": 0.24, "signs": 8 * lines[3]["ada_r"], "steps": 1}
+    resumed = lab.make(node)
+    assert resumed.state == "resumed" and resumed.record["outputs"] == undisturbed.record["outputs"]
+    for left_out in ("ada", "ramp"):
+        other = lab.make(gan_node(faces, kind, gan={**helped, left_out: None}))
+        assert other.record["outputs"]["generator.safetensors"] != resumed.record["outputs"]["generator.safetensors"]
+
+
 def test_a_family_that_is_solved_has_no_curve(faces: Path, shared: Lab, lab: Lab) -> None:
     node = gan_node(faces, "morphable")
     artifact = shared.make(node)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from facegan.config.families import AnyGan, AnyIdentities, AnyJudge, AnyRefinement, AnySource
 from facegan.config.prepare import Align
 from facegan.frozen import Frozen, unset
-from facegan.gans import GANS
+from facegan.gans import GANS, AdversarialConfig
 from facegan.identities import IDENTITIES
 from facegan.judges import JUDGES
 
@@ -25,6 +25,13 @@ class TrainGan(Frozen):
     flip: bool = Field(True, description="mirror half of the real images")
     checkpoint_kimg: float = Field(2, gt=0, description="write a checkpoint this often")
     snapshot_kimg: float = Field(4, gt=0, description="draw the fixed-latent sample grid this often")
+
+    @model_validator(mode="after")
+    def _ramp_ends(self) -> TrainGan:
+        ramp = self.gan.ramp if isinstance(self.gan, AdversarialConfig) else None
+        if ramp and ramp.end_kimg > self.kimg:
+            raise ValueError(f"gan.ramp.end_kimg is {ramp.end_kimg:g}, but the training ends at kimg={self.kimg:g}")
+        return self
 
 
 class ExternalFaces(Frozen):

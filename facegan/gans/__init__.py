@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from facegan.frozen import Frozen, unset
 from facegan.heads._scale import Scale
@@ -48,6 +48,41 @@ class IdentityTerm(Frozen):
     scale: Scale = 0.0  # chosen as for the guide's own head by default: between so many people it told them apart
 
 
+class Ada(Frozen):
+    """Adaptive augmentation (Karras et al. 2020, "Training Generative Adversarial Networks with Limited Data", section
+    3): each member of `diffaugment` is applied to each image with a probability p, which begins at 0."""
+
+    target: float = Field(
+        0.6, ge=-1, lt=1, description="mean sign of D's logits of real images above which p rises, else it falls"
+    )
+    interval: int = Field(4, ge=1, description="steps between two moves of p")
+    kimg: float = Field(
+        10.0,
+        gt=0,
+        description="thousands of images in which p could go from 0 to 1; the paper's 500 is for long trainings",
+    )
+
+
+class Ramp(Frozen):
+    """From no condition to the whole one (Shahbazi et al. 2022, "Collapse by Conditioning", section 4): until
+    `start_kimg` the person plays no part, from `end_kimg` on the whole. In D it is the term of the person; in G the
+    identity code, but in cvae_gan, whose G rebuilds photos and must know whose. Only in training: grids before the end
+    show people by codes that G has not been shown whole."""
+
+    start_kimg: float = Field(ge=0, description="thousands of images until which the person plays no part")
+    end_kimg: float = Field(gt=0, description="thousands of images from which on the person plays the whole part")
+
+    @model_validator(mode="after")
+    def _rises(self) -> Ramp:
+        if self.end_kimg <= self.start_kimg:
+            raise ValueError(f"ramp.end_kimg ({self.end_kimg:g}) must be above ramp.start_kimg ({self.start_kimg:g})")
+        return self
+
+    def at(self, nimg: int) -> float:
+        """lambda = clamp((t - T_s) / (T_e - T_s), 0, 1) after `nimg` images."""
+        return min(max((nimg / 1000 - self.start_kimg) / (self.end_kimg - self.start_kimg), 0.0), 1.0)
+
+
 class AdversarialConfig(GanConfig):
     """A family that is trained against a discriminator: the objective, and the second network."""
 
@@ -61,6 +96,8 @@ class AdversarialConfig(GanConfig):
     diffaugment: tuple[Augmentation, ...] = Field(
         ("color", "translation", "cutout"), description="differentiable augmentation of all that D sees"
     )
+    ada: Ada | None = unset(None, description="apply diffaugment with an adaptive probability; null: always")
+    ramp: Ramp | None = unset(None, description="from no condition on the person to the whole one; null: the whole one")
     ema_kimg: float = Field(1.0, ge=0, description="half-life of the averaged generator; 0: no average")
     lr_g: float = Field(1e-3, gt=0, description="learning rate of G")
     lr_d: float = Field(5e-4, gt=0, description="learning rate of D")
@@ -76,6 +113,17 @@ class AdversarialConfig(GanConfig):
         """See GanConfig."""
         return self.identity is not None or self.codes == "guide"
 
+    @model_validator(mode="after")
+    def _can_adapt(self) -> AdversarialConfig:
+        if self.ada and self.loss == "wasserstein":
+            raise ValueError("ada goes by the sign of D's logits, which says nothing with loss=wasserstein: drop one")
+        if self.ada and not self.diffaugment:
+            raise ValueError("ada has nothing to apply where diffaugment is empty: leave out ada or name augmentations")
+        return self
+
     def build_discriminator(self, num_identities: int, img_channels: int, size_px: int) -> nn.Module:
-        """D(img NCHW float32 in -1..1, label (N,) int64) -> logits (N,); may have fewer weights than G."""
+        """D(img NCHW float32 in -1..1, label (N,) int64) -> logits (N,); may have fewer weights than G.
+
+        Its attribute `conditioned` weighs the term of the label where there is a `ramp`: see ProjectionDiscriminator.
+        """
         raise TypeError(f"{type(self).__name__} must define build_discriminator()")

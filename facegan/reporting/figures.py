@@ -200,15 +200,17 @@ def cmc(curves: Mapping[str, Sequence[Series]]) -> Drawn:
 
 
 def gan(lines: Lines) -> Drawn:
-    """What the generator's training showed: adversarial losses, its other terms, and D's mean logits."""
+    """What the generator's training showed: adversarial losses, its other terms, D's mean logits, what adapts."""
     names = [name for name in _keys(lines) if name != "nimg"]
     logits = [name for name in names if name.endswith("logits")]
     adversarial = [name for name in names if name in ("d", "g", "gp", "r1")]
-    rest = [name for name in names if name not in {*logits, *adversarial}]
+    adaptive = [name for name in names if name in ("ada_p", "ada_r")]
+    rest = [name for name in names if name not in {*logits, *adversarial, *adaptive}]
     groups = [
         ("Adversarial losses", adversarial, "linear"),
         ("Other terms of G", rest, "log"),
         ("D's mean logits", logits, "linear"),
+        ("Adaptive augmentation", adaptive, "linear"),
     ]
     groups = [group for group in groups if group[1]]
 

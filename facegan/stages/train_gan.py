@@ -22,7 +22,7 @@ from facegan.gans import AdversarialConfig
 from facegan.gans.networks.base import Generator
 from facegan.gans.networks.guided import Guide, IdentityLoss
 from facegan.gans.networks.io import to_pixels, to_tensor
-from facegan.gans.networks.objective import d_loss, diffaugment, g_loss, gradient_penalty, r1_penalty
+from facegan.gans.networks.objective import Adaptive, d_loss, diffaugment, g_loss, gradient_penalty, r1_penalty
 from facegan.gans.networks.parts import WHOLE, Moment, Part, parts_of
 from facegan.images import KEEP_BYTES, ManifestImages
 from facegan.launch import launch, runtimes_of
@@ -116,6 +116,9 @@ def train(
     opt_g = torch.optim.Adam(G.parameters(), gan.lr_g, (gan.beta1, gan.beta2), foreach=True)
     opt_d = torch.optim.Adam(D.parameters(), gan.lr_d, (gan.beta1, gan.beta2), foreach=True)
     whole: dict[str, Any] = {"G": G, "D": D, "G_ema": G_ema, "opt_g": opt_g, "opt_d": opt_d}
+    ada = Adaptive() if gan.ada else None
+    if ada:
+        whole["ada"] = ada
     parts = parts_of(G, D, options.batch_size, context.runtime.batch_gpu)
     identity = IdentityLoss(gan.identity, guide) if guide is not None and gan.identity is not None else None
 
@@ -143,7 +146,12 @@ def train(
         real_img = to_tensor(images.pixels[rows], mirrored).to(device)
         label = torch.from_numpy(codes[rows]).to(device)
         step = nimg // options.batch_size
-        values = train_step(gan, G, D, opt_g, opt_d, real_img, label, step, parts, options.precision, identity)
+        if gan.ramp:
+            for net in (G, D):
+                net.conditioned = gan.ramp.at(nimg)  # type: ignore[assignment] # a plain number
+        values = train_step(
+            gan, G, D, opt_g, opt_d, real_img, label, step, parts, options.precision, identity, ada
+        )  # fmt: skip
         update_ema(G_ema, G, beta)
         nimg += options.batch_size
 
@@ -172,20 +180,22 @@ def draw(out: Path, nimg: int, G: Generator, images: ManifestImages, codes: np.n
 def train_step(
     gan: AdversarialConfig, G: Generator, D: nn.Module, opt_g: torch.optim.Optimizer, opt_d: torch.optim.Optimizer,
     real_img: torch.Tensor, label: torch.Tensor, step: int, parts: Sequence[Part] = (WHOLE,),
-    precision: str = "float32", identity: IdentityLoss | None = None,
+    precision: str = "float32", identity: IdentityLoss | None = None, ada: Adaptive | None = None,
 ) -> dict[str, float]:  # fmt: skip
     """One step of D and one of G on the same fake images; returns the values of every loss term.
 
     `real_img` and `label` are the whole batch's. This rank works on its `parts` of it, one after the other, and the
     gradients of all parts and ranks add up. Each part finds D as the others do and draws what the whole batch would.
+    `ada` is told how sure D was; its values are the p of this step and the mean sign.
     """
+    p = ada.p if ada else 1.0
     several, policy, device = len(parts) > 1, gan.diffaugment, real_img.device
     autocast = partial(torch.autocast, device.type, torch.bfloat16, enabled=precision == "bfloat16")
     values: dict[str, torch.Tensor] = {}
     logits: list[dict[str, torch.Tensor]] = []
 
     def judge(img: torch.Tensor, label: torch.Tensor, part: Part) -> torch.Tensor:
-        seen = diffaugment(img.float(), policy, part)
+        seen = diffaugment(img.float(), policy, part, p)
         with autocast():
             judged: torch.Tensor = D(seen, label)
         return judged.float()
@@ -213,6 +223,8 @@ def train_step(
             terms["r1"] = r1_penalty(D, real, part.take(label), gan.r1_gamma, part) * gan.r1_interval
         backward(terms)
         logits.append({"real_logits": part.mean(real_logits), "gen_logits": made.fakes.mean(gen_logits)})
+        if ada:
+            logits[-1]["signs"] = real_logits.sign().sum()
     ranks.sum_gradients(D)
     opt_d.step()
 
@@ -237,7 +249,12 @@ def train_step(
 
     for terms in logits:
         add(values, terms)
-    return dict(zip(values, ranks.total(torch.stack(list(values.values()))).tolist(), strict=True))
+    told = dict(zip(values, ranks.total(torch.stack(list(values.values()))).tolist(), strict=True))
+    if ada and gan.ada:
+        signs = told.pop("signs")
+        told |= {"ada_p": p, "ada_r": signs / len(label)}
+        ada.see(gan.ada, signs, len(label))
+    return told
 
 
 def add(values: dict[str, torch.Tensor], terms: dict[str, torch.Tensor]) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from drawn import RUNTIME, Lab
-from ranked_gan import PENALISED, apart, gan_options, gan_trained, people_of
+from ranked_gan import ADAPTIVE, PENALISED, apart, gan_options, gan_trained, people_of
 from test_ddp import Stop, environment, signalled, stop
 
 from facegan import launch
@@ -82,6 +82,7 @@ def test_two_ranks(people: Path, tmp_path: Path, kind: str, loss: str) -> None:
         ("cvae_gan", {"spectral_norm": False}, 2, 2),
         ("cvae_gan", {"loss": "wasserstein"}, 7, 0),  # ranks without a fake image
         ("dcgan", {"spectral_norm": True}, 3, 0),
+        ("style", {"batch_size": 24, "ada": ADAPTIVE, "ramp": {"start_kimg": 0.05, "end_kimg": 0.2}}, 2, 5),
     ],
 )
 def test_groups_power_iterations_and_parts_of_parts(

@@ -31,12 +31,14 @@ class Step:
 class Generator(nn.Module):
     """G(w, z): an image from an identity code w (who) and a variation code z (pose, expression, light).
 
-    `num_identities`, `code_dim` and `z_dim` are plain attributes.
+    `num_identities`, `code_dim` and `z_dim` are plain attributes; `conditioned` (0..1) is the weight of the identity
+    code in training, below 1 while a `ramp` rises.
     """
 
     num_identities: int
     code_dim: int
     z_dim: int
+    conditioned: float = 1.0
     start_images: int = 4000  # more would not move what G begins from, and would have to be held as float32
 
     def codes(self) -> torch.Tensor:
@@ -107,8 +109,8 @@ class Generator(nn.Module):
         return Step(self.train_forward(self.codes()[label], z, part), label, {}, part)
 
     def train_forward(self, w: torch.Tensor, z: torch.Tensor, part: Part) -> torch.Tensor:
-        """`forward` of rows of a batch, for families that draw more than z in training."""
-        img: torch.Tensor = self(w, z)
+        """`forward` of rows of a batch, w times `conditioned`; for families that draw more than z in training."""
+        img: torch.Tensor = self(w * self.conditioned, z)
         return img
 
 
@@ -166,10 +168,13 @@ class SpectralNorm(_SpectralNorm):
 
 
 class ProjectionDiscriminator(nn.Module):
-    """D(img, label) = psi(h) + <e_label, h>, with h the summed features (Miyato and Koyama 2018, eq. 3).
+    """D(img, label) = psi(h) + lambda <e_label, h>, with h the summed features (Miyato and Koyama 2018, eq. 3).
 
-    `trunk` maps NCHW images to (N, features) or (N, features, H, W).
+    `trunk` maps NCHW images to (N, features) or (N, features, H, W). lambda is `conditioned`, below 1
+    while a `ramp` rises.
     """
+
+    conditioned: float = 1.0
 
     def __init__(self, trunk: nn.Module, features: int, num_identities: int, spectral: bool) -> None:
         super().__init__()
@@ -182,4 +187,4 @@ class ProjectionDiscriminator(nn.Module):
         h = self.trunk(img)
         if h.ndim == 4:
             h = h.sum(dim=(2, 3))
-        return self.psi(h).squeeze(1) + (self.embed(label) * h).sum(dim=1)
+        return self.psi(h).squeeze(1) + self.conditioned * (self.embed(label) * h).sum(dim=1)

@@ -44,6 +44,7 @@ class CvaeGenerator(Generator):
     Decoder and encoder each begin with a linear map, solved in closed form by `start` and then left alone.
     G draws the eigenface of both codes, rough and ghostly, and a U-net (Ronneberger et al. 2015), modulated
     by the codes, turns it into a face: it begins near a face and not at noise, and learns in a tenth of the images.
+    It knows the person from the start, whatever `conditioned` is: what rebuilds a photo must.
     """
 
     mean: torch.Tensor

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from facegan.gans import Ada
 from facegan.gans.networks.parts import WHOLE, Part
 
 
@@ -54,10 +57,49 @@ def gradient_penalty(
     return weight * fakes.mean((grad.square().sum(dim=(1, 2, 3)).add(1e-12).sqrt() - 1).square())
 
 
-def diffaugment(img: torch.Tensor, policy: Sequence[str], part: Part = WHOLE) -> torch.Tensor:
-    """Differentiable augmentation of NCHW images in -1..1 (Zhao et al. 2020, section 3.2, its three parts)."""
+@dataclass
+class Adaptive:
+    """The probability `p` of an augmentation, led by how sure D is of real images; part of a checkpoint.
+
+    r_t = E[sign(D(x))] of real x, over `interval` steps, is near 1 where D knows them by heart (Karras et al. 2020,
+    "Training Generative Adversarial Networks with Limited Data", eq. 1): above `target` p goes up, else down, by the
+    images of these steps over 1000 `kimg`.
+    """
+
+    p: float = 0.0
+    signs: float = 0.0  # of the steps since p moved last: the sum, whole numbers, the same in any order
+    steps: int = 0
+
+    def see(self, ada: Ada, signs: float, count: int) -> None:
+        """After a step: the sum of the signs of D's logits of a whole batch of `count` real images."""
+        self.signs, self.steps = self.signs + signs, self.steps + 1
+        if self.steps < ada.interval:
+            return
+        images = self.steps * count
+        step = images / (ada.kimg * 1000)
+        self.p = min(max(self.p + (step if self.signs / images > ada.target else -step), 0.0), 1.0)
+        self.signs, self.steps = 0.0, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint holds: plain numbers."""
+        return asdict(self)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        self.p, self.signs, self.steps = state["p"], state["signs"], state["steps"]
+
+
+def diffaugment(img: torch.Tensor, policy: Sequence[str], part: Part = WHOLE, p: float = 1.0) -> torch.Tensor:
+    """Differentiable augmentation of NCHW images in -1..1 (Zhao et al. 2020, section 3.2, its three parts).
+
+    Each member of the policy is applied to each image with probability `p`, whatever the others are.
+    """
     for name in policy:
-        img = {"color": _color, "translation": _translation, "cutout": _cutout}[name](img, part)
+        changed = {"color": _color, "translation": _translation, "cutout": _cutout}[name](img, part)
+        if p < 1:  # at 1 nothing more is drawn, as before there was a p
+            chosen = part.draw(torch.rand, len(img), 1, 1, 1, device=img.device) < p
+            changed = torch.where(chosen, changed, img)
+        img = changed
     return img
 
 

@@ -169,7 +169,7 @@ class StyleGenerator(Generator):
 
     def train_forward(self, w: torch.Tensor, z: torch.Tensor, part: Part) -> torch.Tensor:
         """See Generator: each convolution draws its noise."""
-        style = torch.cat([normalize(w), normalize(z)], dim=1)
+        style = torch.cat([normalize(w) * self.conditioned, normalize(z)], dim=1)  # before, it would be normalised away
         for layer in self.mapping:
             style = lrelu(layer(style))
         x = self.first(self.constant.expand(len(style), -1, -1, -1), style, part)
