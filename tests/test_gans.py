@@ -21,7 +21,6 @@ from facegan.gans.networks.base import Generator
 from facegan.gans.networks.dcgan import grid
 from facegan.gans.networks.io import to_tensor
 from facegan.gans.networks.objective import Adaptive, d_loss, diffaugment, g_loss, gradient_penalty, r1_penalty
-from facegan.gans.networks.parts import WHOLE
 from facegan.gans.networks.style import MinibatchStddev, ModulatedConv
 from facegan.stages.train_gan import train_step
 from facegan.training import update_ema
