@@ -24,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ FLIP = transforms.Compose(
     [transforms.RandomHorizontalFlip(), transforms.ToTensor(), transforms.Normalize((0.5,) * 3, (0.5,) * 3)]
 )
 BARE = "bare decoding (OpenCV), {} thread{}"
+FLIP_PROCESSES, RECIPE_PROCESSES = ("%s: facegan, stored, {} processes" % kind for kind in ("flip", "recipe"))
 Pass = Callable[[], Iterable[Any]]  # one pass over all images, a batch at a time
 
 
@@ -118,10 +120,13 @@ class Plain(Dataset[Any]):
         return torch.from_numpy(pixels).permute(2, 0, 1).float() / 127.5 - 1, label
 
 
-def ours(faces: Faces, workers: int, augment: Augment | None = None, keep_bytes: float = 0) -> Pass:
-    """The reader, over stored images unless they may be kept decoded."""
+def ours(
+    faces: Faces, workers: int, augment: Augment | None = None, keep_bytes: float = 0, processes: bool = False
+) -> Pass:
+    """The reader, over stored images unless they may be kept decoded; workers are threads or processes."""
     images = ManifestImages(faces.root / "ours", keep_bytes=keep_bytes)
-    reader = Reader(images, BATCH, seed=0, augment=augment, threads=workers)
+    kind = {"processes" if processes else "threads": workers}
+    reader = Reader(images, BATCH, seed=0, augment=augment, **kind)
 
     def once() -> Iterator[Any]:
         batches = reader.batches()
@@ -151,7 +156,11 @@ def bare(faces: Faces, threads: int) -> Pass:
 def used() -> float:
     """Processor time of this process and its ended children, s."""
     each = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(u.ru_utime + u.ru_stime for u in each)
+    spent = sum(u.ru_utime + u.ru_stime for u in each)
+    if server := forkserver._forkserver._forkserver_pid:  # whose children the reader's processes are
+        times = Path(f"/proc/{server}/stat").read_text().rpartition(")")[2].split()
+        spent += sum(map(int, times[13:15])) / os.sysconf("SC_CLK_TCK")  # of its ended children, proc_pid_stat(5)
+    return spent
 
 
 def timed(once: Pass, images: int) -> tuple[float, float]:
@@ -169,7 +178,7 @@ def timed(once: Pass, images: int) -> tuple[float, float]:
 def parts(faces: Faces, images: int = 1280) -> dict[str, float]:
     """us an image of what the reader does with it, on one thread, the best of ten."""
     stored = ManifestImages(faces.root / "ours", keep_bytes=0)
-    reader, pixels = Reader(stored, BATCH, seed=0, threads=0), np.asarray(stored.pixels[:BATCH])
+    fill, pixels = Reader(stored, BATCH, seed=0).filler(), np.asarray(stored.pixels[:BATCH])
     encoded = [np.frombuffer(data, np.uint8) for data in faces.bytes[:images]]
     room, values = np.empty_like(pixels[0]), np.empty(pixels.shape, np.float32)
     rows, flipped, batches = np.arange(BATCH), np.arange(BATCH) % 2 == 0, range(len(encoded) // BATCH)
@@ -182,7 +191,7 @@ def parts(faces: Faces, images: int = 1280) -> dict[str, float]:
             for at in range(0, BATCH, AT_ONCE)
         ],
         "the reader, half of them mirrored": lambda: [
-            reader._read(rows + batch * BATCH, flipped, values) for batch in batches
+            fill.read(rows + batch * BATCH, flipped, values) for batch in batches
         ],
     }
     best: dict[str, float] = {}
@@ -202,6 +211,7 @@ def contenders(faces: Faces, workers: int) -> tuple[dict[str, Pass], list[str]]:
         BARE.format(1, ""): bare(faces, 1),
         BARE.format(workers, "s"): bare(faces, workers),
         "flip: facegan, stored": ours(faces, workers),
+        FLIP_PROCESSES.format(workers): ours(faces, workers, processes=True),
         "flip: facegan, kept decoded": ours(faces, workers, keep_bytes=float("inf")),
         "flip: torchvision ImageFolder": lambda: loader(ImageFolder(str(faces.root / "folder"), FLIP), workers),
     }
@@ -211,6 +221,7 @@ def contenders(faces: Faces, workers: int) -> tuple[dict[str, Pass], list[str]]:
         except ImportError:
             missing.append(name)
     found["recipe: facegan, stored"] = ours(faces, workers, Augment())
+    found[RECIPE_PROCESSES.format(workers)] = ours(faces, workers, Augment(), processes=True)
     found["recipe: plain Dataset"] = lambda: loader(plain, workers)
     return found, missing
 
