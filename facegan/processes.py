@@ -1,6 +1,6 @@
 """Arrays made ahead by processes, in memory that they share with who asked; none outlives the process that asked.
 
-Threads hand Python's lock to each other; processes have one each. What they make is not copied: it lies where all see it.
+Threads hand Python's lock to each other; processes have one each. What they make is not copied: it lies where all see.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from facegan.shared import Shared
 from facegan.workers import begin, killed, no_main, portable, start_forkserver, told
 
 Arguments = TypeVar("Arguments", bound=tuple[Any, ...])
+REMOVE: int | None = getattr(mmap, "MADV_REMOVE", None)  # madvise(2), on Linux alone: pages are handed back
 Fill = Callable[..., None]  # (out, *arguments): fills the array `out`
 
 
@@ -99,9 +100,9 @@ class _Memory:
             self._free.appendleft(place)
 
     def _empty(self, place: int) -> None:
-        if hasattr(mmap, "MADV_REMOVE"):
+        if REMOVE is not None:
             room = self.shared.array.shape[1]
-            self.shared.map.madvise(mmap.MADV_REMOVE, place * room, room)
+            self.shared.map.madvise(REMOVE, place * room, room)
 
 
 class _Crew:

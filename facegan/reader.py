@@ -1,4 +1,4 @@
-"""The training reader: shuffled, augmented batches of a manifest, made ahead in threads or processes; its order needs no state."""
+"""The training reader: shuffled, augmented batches of a manifest, made ahead; its order needs no state."""
 
 from __future__ import annotations
 

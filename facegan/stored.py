@@ -49,7 +49,7 @@ class StoredPixels:
             file.write(b"\0")  # nothing at all cannot be mapped
             file.flush()
             self.ends = np.concatenate(ends)
-            self._encoded = Shared((int(self.ends[-1]),), np.uint8, os.dup(file.fileno()))
+            self.file = Shared((int(self.ends[-1]),), np.uint8, os.dup(file.fileno()))
         first = self._slow(0).shape if len(self) else (0, 0, 1)
         self.shape = (len(self), *first)
 
@@ -76,7 +76,7 @@ class StoredPixels:
 
     def encoded(self, place: int) -> np.ndarray:
         """The stored bytes of an image, (n,) uint8."""
-        return self._encoded.array[self.ends[place] : self.ends[place + 1]]
+        return self.file.array[self.ends[place] : self.ends[place + 1]]
 
     def decode(self, place: int, room: np.ndarray) -> np.ndarray:
         """One image, (H, W, C) uint8, in memory of its own or in `room` of that shape.

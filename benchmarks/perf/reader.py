@@ -47,7 +47,7 @@ FLIP = transforms.Compose(
     [transforms.RandomHorizontalFlip(), transforms.ToTensor(), transforms.Normalize((0.5,) * 3, (0.5,) * 3)]
 )
 BARE = "bare decoding (OpenCV), {} thread{}"
-FLIP_PROCESSES, RECIPE_PROCESSES = ("%s: facegan, stored, {} processes" % kind for kind in ("flip", "recipe"))
+IN_PROCESSES = "{}: facegan, stored, {} processes"
 Pass = Callable[[], Iterable[Any]]  # one pass over all images, a batch at a time
 
 
@@ -211,7 +211,7 @@ def contenders(faces: Faces, workers: int) -> tuple[dict[str, Pass], list[str]]:
         BARE.format(1, ""): bare(faces, 1),
         BARE.format(workers, "s"): bare(faces, workers),
         "flip: facegan, stored": ours(faces, workers),
-        FLIP_PROCESSES.format(workers): ours(faces, workers, processes=True),
+        IN_PROCESSES.format("flip", workers): ours(faces, workers, processes=True),
         "flip: facegan, kept decoded": ours(faces, workers, keep_bytes=float("inf")),
         "flip: torchvision ImageFolder": lambda: loader(ImageFolder(str(faces.root / "folder"), FLIP), workers),
     }
@@ -221,7 +221,7 @@ def contenders(faces: Faces, workers: int) -> tuple[dict[str, Pass], list[str]]:
         except ImportError:
             missing.append(name)
     found["recipe: facegan, stored"] = ours(faces, workers, Augment())
-    found[RECIPE_PROCESSES.format(workers)] = ours(faces, workers, Augment(), processes=True)
+    found[IN_PROCESSES.format("recipe", workers)] = ours(faces, workers, Augment(), processes=True)
     found["recipe: plain Dataset"] = lambda: loader(plain, workers)
     return found, missing
 
