@@ -2,7 +2,8 @@
 
 The same images of an import (`facegan import lfw:ZIP --out DIR`), batches of 64, shuffled, two workers each, warm
 cache; all take turns, and medians of the rounds are told, by the clock and in processor time of all threads and
-processes. A peer that is not installed is left out, and the table says so (`pip install webdataset datasets`).
+processes, from the first batch to the last: what starts workers is in neither. A peer that is not installed is left
+out, and the table says so (`pip install webdataset datasets`).
 
     python benchmarks/perf/reader.py MANIFEST
     python benchmarks/perf/reader.py MANIFEST --images 12800 --rounds 5 --workers 2
@@ -17,6 +18,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import argparse
 import io
+import itertools
+import multiprocessing
 import resource
 import statistics
 import tarfile
@@ -24,7 +27,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -123,16 +125,15 @@ class Plain(Dataset[Any]):
 def ours(
     faces: Faces, workers: int, augment: Augment | None = None, keep_bytes: float = 0, processes: bool = False
 ) -> Pass:
-    """The reader, over stored images unless they may be kept decoded; workers are threads or processes."""
+    """The reader, over stored images unless they may be kept decoded; workers are threads or processes, and stay."""
     images = ManifestImages(faces.root / "ours", keep_bytes=keep_bytes)
     kind = {"processes" if processes else "threads": workers}
-    reader = Reader(images, BATCH, seed=0, augment=augment, **kind)
+    batches = Reader(images, BATCH, seed=0, augment=augment, **kind).batches()
 
     def once() -> Iterator[Any]:
-        batches = reader.batches()
-        for _ in range(len(images) // BATCH):
-            yield next(batches)
-        batches.close()
+        for _ in range(2 * workers + 2):  # made while others had their turn
+            next(batches)
+        yield from itertools.islice(batches, len(images) // BATCH)
 
     return once
 
@@ -154,25 +155,23 @@ def bare(faces: Faces, threads: int) -> Pass:
 
 
 def used() -> float:
-    """Processor time of this process and its ended children, s."""
+    """Processor time of this process, its ended children, and those that work, s (Linux: clock_getcpuclockid(3))."""
     each = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    spent = sum(u.ru_utime + u.ru_stime for u in each)
-    if server := forkserver._forkserver._forkserver_pid:  # whose children the reader's processes are
-        times = Path(f"/proc/{server}/stat").read_text().rpartition(")")[2].split()
-        spent += sum(map(int, times[13:15])) / os.sysconf("SC_CLK_TCK")  # of its ended children, proc_pid_stat(5)
-    return spent
+    at_work = [~child.pid << 3 | 2 for child in multiprocessing.active_children() if child.pid is not None]
+    return sum(u.ru_utime + u.ru_stime for u in each) + sum(map(time.clock_gettime, at_work))
 
 
 def timed(once: Pass, images: int) -> tuple[float, float]:
-    """images/s from the first batch to the last, by the clock; processor time of the whole pass, us an image.
-
-    The latter has in it what a pass costs once: processes, and what is read ahead and not taken.
-    """
-    spent, came = used(), []
+    """From the first batch to the last: images/s by the clock, and processor time of an image, us."""
+    came: list[float] = []
     for _ in once():
+        if not came:
+            start = used()
         came.append(time.perf_counter())
+        if len(came) == images // BATCH:
+            spent = used() - start
     assert len(came) == images // BATCH
-    return (images - BATCH) / (came[-1] - came[0]), (used() - spent) / images * 1e6
+    return (images - BATCH) / (came[-1] - came[0]), spent / (images - BATCH) * 1e6
 
 
 def parts(faces: Faces, images: int = 1280) -> dict[str, float]:
