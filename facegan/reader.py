@@ -1,7 +1,8 @@
-"""The training reader: shuffled, augmented batches of a manifest, made ahead in threads; its order needs no state."""
+"""The training reader: shuffled, augmented batches of a manifest, made ahead; its order needs no state."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 import weakref
@@ -9,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import cv2
@@ -18,7 +20,9 @@ import torch
 from facegan.augment import Augmenter
 from facegan.config import Augment
 from facegan.images import ManifestImages
+from facegan.processes import in_processes
 from facegan.seeds import subseed
+from facegan.shared import Shared
 from facegan.stored import StoredPixels
 from facegan.training import Sampler
 
@@ -67,8 +71,8 @@ class Reader:
     resume starts at `nimg` and needs no state; so does what is drawn for them (flip, or the whole recipe of `augment`).
     Of `share` = (which, of how many) ranks or workers each reads an even part of every batch, one after another:
     together they read what one would, to the bit.
-    Threads make whole batches ahead (none: a batch is made when it is asked for). A batch's memory is used again once
-    nothing refers to the batch any more.
+    Threads make whole batches ahead (none: a batch is made when it is asked for), or processes do, to the same bits. A
+    batch's memory is used again once nothing refers to the batch any more.
     """
 
     def __init__(
@@ -79,41 +83,90 @@ class Reader:
         augment: Augment | None = None,
         threads: int = 2,
         share: tuple[int, int] = (0, 1),
+        processes: int = 0,
     ) -> None:
-        """Without `augment` images are mirrored with a probability of one half, and no more is done to them."""
+        """Without `augment` images are mirrored with a probability of one half, and no more is done to them.
+
+        So many `processes` work instead of threads, where there are any; they are handed what `handed` says.
+        """
         which, of = share
         if not 0 <= which < of <= batch_size:
             raise ValueError(f"share {which} of {of} of batches of {batch_size}")
         if not len(images):
             raise ValueError("no images to read")
-        self.pixels, self.length = images.pixels, len(images)
-        self.batch_size, self.seed, self.augment, self.threads = batch_size, seed, augment, threads
+        self.length, self.seed, self.batch_size = len(images), seed, batch_size
+        self.threads, self.processes = threads, processes
         self.part = slice(which * batch_size // of, (which + 1) * batch_size // of)
-        size = self.part.stop - self.part.start
-        self._memory = _Memory((size, *self.pixels.shape[1:]), threads + 3)
-        self._own = threading.local()  # an Augmenter holds the state of its draws
+        self.shape = (self.part.stop - self.part.start, *images.pixels.shape[1:])
+        pixels = handed(images) if processes else images.pixels
+        self.filler = partial(Filler, pixels, batch_size, seed, augment, self.part)
+        self._memory = _Memory(self.shape, threads + 3)
+        self._own = threading.local()
 
     def batches(self, nimg: int = 0) -> Generator[Batch]:
-        """Batches from the one that begins after `nimg` images on, without end."""
+        """Batches from the one that begins after `nimg` images on, without end.
+
+        With processes, raises WorkerKilled when one of them has died.
+        """
         sampler = Sampler(self.length, self.seed)
         starts = itertools.count(nimg, self.batch_size)
         rows = ((start, sampler.batch(start, self.batch_size)[self.part]) for start in starts)
-        return ahead(self._make, rows, self.threads)
+        if not self.processes:
+            yield from ahead(self._make, rows, self.threads)
+            return
+        with contextlib.closing(in_processes(self.filler, rows, self.shape, np.float32, self.processes)) as made:
+            yield from itertools.starmap(batch_of, made)
 
     def _make(self, nimg: int, rows: np.ndarray) -> Batch:
+        if not hasattr(self._own, "fill"):
+            self._own.fill = self.filler()
         values = self._memory.take()
-        if self.augment is None:
-            flipped = np.random.default_rng(subseed("flip", self.seed, nimg)).random(self.batch_size)[self.part] < 0.5
-            self._read(rows, flipped, values)
-        else:
-            if not hasattr(self._own, "augmenter"):
-                self._own.augmenter = Augmenter(self.augment)
-            seed = subseed("augment", self.seed, nimg)
-            pixels = self._own.augmenter(self.pixels[rows], seed, before=self.part.start)
-            normalise(pixels, values)
-        return Batch(nimg, rows, torch.from_numpy(values).permute(0, 3, 1, 2))
+        self._own.fill(values, nimg, rows)
+        return batch_of((nimg, rows), values)
 
-    def _read(self, rows: np.ndarray, flipped: np.ndarray, values: np.ndarray) -> None:
+
+def batch_of(which: tuple[int, np.ndarray], values: np.ndarray) -> Batch:
+    """The batch with (nimg, rows) and values (n, H, W, C)."""
+    return Batch(*which, torch.from_numpy(values).permute(0, 3, 1, 2))
+
+
+def handed(images: ManifestImages) -> StoredPixels | Shared:
+    """The pixels, in a form that many processes can be handed without a copy for each.
+
+    Images that are kept decoded are moved: `images.pixels` has the same values afterwards, in memory that is shared.
+    """
+    if isinstance(images.pixels, StoredPixels):
+        return images.pixels
+    shared = Shared.copy_of(images.pixels)
+    images.pixels = shared.array
+    return shared
+
+
+class Filler:
+    """Fills batches; each thread or process has one, since an Augmenter holds the state of its draws."""
+
+    def __init__(
+        self,
+        pixels: np.ndarray | StoredPixels | Shared,
+        batch_size: int,
+        seed: int,
+        augment: Augment | None,
+        part: slice,
+    ) -> None:
+        self.pixels = pixels.array if isinstance(pixels, Shared) else pixels
+        self.batch_size, self.seed, self.part = batch_size, seed, part
+        self.augmenter = None if augment is None else Augmenter(augment)
+
+    def __call__(self, values: np.ndarray, nimg: int, rows: np.ndarray) -> None:
+        """Into `values` (n, H, W, C) float32 in -1..1 the images of `rows` (n,), the part of the batch at `nimg`."""
+        if self.augmenter is None:
+            flipped = np.random.default_rng(subseed("flip", self.seed, nimg)).random(self.batch_size)[self.part] < 0.5
+            self.read(rows, flipped, values)
+        else:
+            seed = subseed("augment", self.seed, nimg)
+            normalise(self.augmenter(self.pixels[rows], seed, before=self.part.start), values)
+
+    def read(self, rows: np.ndarray, flipped: np.ndarray, values: np.ndarray) -> None:
         """Images into `values` (n, H, W, C) float32 in -1..1, those `flipped` (n,) bool mirrored.
 
         A few at a time: few enough to stay in the processor's cache from their decoding to their values, and enough

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import mmap
+import os
 import tempfile
 from collections.abc import Callable, Iterable
 from itertools import pairwise
@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from facegan.errors import UserError
+from facegan.shared import Shared
 
 cv2.setNumThreads(0)  # images are small: threads share out batches, not the rows of an image
 AS_STORED, AS_RGB = cv2.IMREAD_UNCHANGED, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
@@ -23,7 +24,7 @@ class StoredPixels:
 
     What is held in memory is 9 bytes a row; the encoded images lie one after another in a file without a name, in
     the temporary folder (TMPDIR), which ends with the process and is mapped: the system drops its pages as it likes.
-    Several threads may decode at once.
+    Several threads may decode at once, and processes that are handed this when they start: they map the same file.
     """
 
     dtype = np.dtype(np.uint8)
@@ -47,8 +48,8 @@ class StoredPixels:
                     self._in_color += bytes(is_color_jpeg(view[a:b]) for a, b in pairwise(at.tolist()))
             file.write(b"\0")  # nothing at all cannot be mapped
             file.flush()
-            self._encoded = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
-        self.ends = np.concatenate(ends)
+            self.ends = np.concatenate(ends)
+            self.file = Shared((int(self.ends[-1]),), np.uint8, os.dup(file.fileno()))
         first = self._slow(0).shape if len(self) else (0, 0, 1)
         self.shape = (len(self), *first)
 
@@ -75,7 +76,7 @@ class StoredPixels:
 
     def encoded(self, place: int) -> np.ndarray:
         """The stored bytes of an image, (n,) uint8."""
-        return self._encoded[self.ends[place] : self.ends[place + 1]]
+        return self.file.array[self.ends[place] : self.ends[place + 1]]
 
     def decode(self, place: int, room: np.ndarray) -> np.ndarray:
         """One image, (H, W, C) uint8, in memory of its own or in `room` of that shape.

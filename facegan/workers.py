@@ -40,7 +40,7 @@ AGAIN = "run the same command again: it goes on from the last checkpoint"
 
 
 class WorkerKilled(UserError):
-    """The process of a stage was ended from outside; trying again may help."""
+    """The process of a stage, or one that works for it, was ended from outside; trying again may help."""
 
 
 class Stopped(UserError):
@@ -104,7 +104,7 @@ class Workers:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_child, args=(theirs, function, arguments), name=title)
         try:
-            with _no_main():
+            with no_main():
                 process.start()
             theirs.close()
             with self._guard:
@@ -132,17 +132,11 @@ class Workers:
             elif kind == "done":
                 return payload[0]
             else:
-                error, text = payload
-                if not isinstance(error, UserError):
-                    error.__cause__ = Remote(text)
-                raise error
+                raise told(*payload)
         process.join()
         if self._stopped:
             raise Stopped(f"{title} was stopped", fix=AGAIN)
-        code = process.exitcode
-        how = f"was killed (signal {-code})" if code and code < 0 else f"ended by itself (exit code {code})"
-        memory = ", perhaps because memory ran out" if code == -signal.SIGKILL else ""
-        raise WorkerKilled(f"the process of stage {title} {how}{memory}", fix=AGAIN)
+        raise killed(f"the process of stage {title}", process)
 
 
 class _Turns:
@@ -219,7 +213,7 @@ def start_forkserver(runtime: Runtime) -> None:
     # Inherited: Ctrl-C reaches the whole group, and is the parent's business.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        with _no_main():
+        with no_main():
             multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOAD)
             forkserver.ensure_running()
     finally:
@@ -235,7 +229,7 @@ _main_lock = threading.Lock()
 
 
 @contextlib.contextmanager
-def _no_main() -> Iterator[None]:
+def no_main() -> Iterator[None]:
     """Hide the main script, which multiprocessing would else run again in each child."""
     with _main_lock:
         main = sys.modules["__main__"]
@@ -246,8 +240,8 @@ def _no_main() -> Iterator[None]:
             sys.modules["__main__"] = main
 
 
-def _child(pipe: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    """In the new process: work, tell, hand the result back."""
+def begin() -> None:
+    """In a new process: leave signals to the parent, and keep files private, memory, and silence."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.umask(0o077)
@@ -255,6 +249,11 @@ def _child(pipe: Connection, function: Callable[..., Any], arguments: tuple[Any,
     os.dup2(2, 1)  # standard output belongs to the command, and may be JSON
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
+
+
+def _child(pipe: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    """In the new process: work, tell, hand the result back."""
+    begin()
     threading.Thread(target=end_with, args=(pipe,), daemon=True).start()
     lock = threading.Lock()
 
@@ -265,7 +264,7 @@ def _child(pipe: Connection, function: Callable[..., Any], arguments: tuple[Any,
     try:
         send("done", function(*arguments, lambda event: send("event", event)))
     except BaseException as error:
-        send("error", _portable(error), traceback.format_exc())
+        send("error", portable(error), traceback.format_exc())
 
 
 def end_with(pipe: Connection) -> None:
@@ -275,7 +274,23 @@ def end_with(pipe: Connection) -> None:
     os._exit(1)
 
 
-def _portable(error: BaseException) -> BaseException:
+def killed(said: str, process: Any) -> WorkerKilled:
+    """What to tell of a process that has died, which is waited for; `said` names it."""
+    process.join()
+    code = process.exitcode
+    how = f"was killed (signal {-code})" if code and code < 0 else f"ended by itself (exit code {code})"
+    memory = ", perhaps because memory ran out" if code == -signal.SIGKILL else ""
+    return WorkerKilled(f"{said} {how}{memory}", fix=AGAIN)
+
+
+def told(error: BaseException, text: str) -> BaseException:
+    """An error that came from another process, with its traceback there as the cause, where the user cannot mend it."""
+    if not isinstance(error, UserError):
+        error.__cause__ = Remote(text)
+    return error
+
+
+def portable(error: BaseException) -> BaseException:
     """The error, in a form that crosses the process border."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         first = (str(error).splitlines() or [""])[0]

@@ -192,8 +192,9 @@ def test_options_that_do_not_go_with_it(changes: dict[str, Any], match: str) -> 
         TrainRecognizer.model_validate(changes)
 
 
+@pytest.mark.parametrize("readers", [0, 2])
 def test_the_network_sees_augmented_images_blended(
-    recipe: Recipe, rows: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe: Recipe, rows: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, readers: int
 ) -> None:
     seen: list[tuple[torch.Tensor, np.ndarray, Blend]] = []
     forward = train_recognizer.Classifier.forward
@@ -205,7 +206,8 @@ def test_the_network_sees_augmented_images_blended(
     monkeypatch.setattr(train_recognizer.Classifier, "forward", spy)
     (tmp_path / "work").mkdir()
     chosen = options(steps=2, use={"new": 0.5, "domain_mixup": 1.0})
-    train_recognizer.run(chosen, {"seed": 0}, rows, tmp_path, Context(RUNTIME))
+    runtime = RUNTIME.model_copy(update={"readers": readers})
+    train_recognizer.run(chosen, {"seed": 0}, rows, tmp_path, Context(runtime))
     pixels, augment = ManifestImages(rows["train"]).pixels, Augmenter(chosen.augment)
     assert len(seen) == 2
     for step, (img, used, blend) in enumerate(seen):

@@ -205,6 +205,21 @@ def test_batches_made_ahead_are_the_same(
     assert lab.make(node).output_digest() == inline.output_digest()
 
 
+@pytest.mark.parametrize("keep_bytes", [0, 1e9])
+def test_batches_made_by_processes_are_the_same(
+    recipe: Recipe, shared: Lab, lab: Lab, monkeypatch: pytest.MonkeyPatch, keep_bytes: float
+) -> None:
+    """Also where images are not kept decoded, and the training goes on after a stop."""
+    node = recognizer(recipe, steps=7, evaluations=3)
+    inline = shared.make(node)
+    monkeypatch.setattr(train_recognizer, "KEEP_BYTES", keep_bytes)
+    lab.runtime = lab.runtime.model_copy(update={"readers": 2})
+    with pytest.raises(Stop):
+        lab.make(node, stop_at(5))
+    resumed = lab.make(node)
+    assert resumed.state == "resumed" and resumed.output_digest() == inline.output_digest()
+
+
 def test_stopped_twice_and_a_torn_checkpoint(recipe: Recipe, shared: Lab, lab: Lab) -> None:
     node = recognizer(recipe)
     undisturbed = shared.make(node)

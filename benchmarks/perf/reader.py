@@ -2,7 +2,8 @@
 
 The same images of an import (`facegan import lfw:ZIP --out DIR`), batches of 64, shuffled, two workers each, warm
 cache; all take turns, and medians of the rounds are told, by the clock and in processor time of all threads and
-processes. A peer that is not installed is left out, and the table says so (`pip install webdataset datasets`).
+processes, from the first batch to the last: what starts workers is in neither. A peer that is not installed is left
+out, and the table says so (`pip install webdataset datasets`).
 
     python benchmarks/perf/reader.py MANIFEST
     python benchmarks/perf/reader.py MANIFEST --images 12800 --rounds 5 --workers 2
@@ -17,6 +18,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import argparse
 import io
+import itertools
+import multiprocessing
 import resource
 import statistics
 import tarfile
@@ -46,6 +49,7 @@ FLIP = transforms.Compose(
     [transforms.RandomHorizontalFlip(), transforms.ToTensor(), transforms.Normalize((0.5,) * 3, (0.5,) * 3)]
 )
 BARE = "bare decoding (OpenCV), {} thread{}"
+IN_PROCESSES = "{}: facegan, stored, {} processes"
 Pass = Callable[[], Iterable[Any]]  # one pass over all images, a batch at a time
 
 
@@ -118,16 +122,18 @@ class Plain(Dataset[Any]):
         return torch.from_numpy(pixels).permute(2, 0, 1).float() / 127.5 - 1, label
 
 
-def ours(faces: Faces, workers: int, augment: Augment | None = None, keep_bytes: float = 0) -> Pass:
-    """The reader, over stored images unless they may be kept decoded."""
+def ours(
+    faces: Faces, workers: int, augment: Augment | None = None, keep_bytes: float = 0, processes: bool = False
+) -> Pass:
+    """The reader, over stored images unless they may be kept decoded; workers are threads or processes, and stay."""
     images = ManifestImages(faces.root / "ours", keep_bytes=keep_bytes)
-    reader = Reader(images, BATCH, seed=0, augment=augment, threads=workers)
+    kind = {"processes" if processes else "threads": workers}
+    batches = Reader(images, BATCH, seed=0, augment=augment, **kind).batches()
 
     def once() -> Iterator[Any]:
-        batches = reader.batches()
-        for _ in range(len(images) // BATCH):
-            yield next(batches)
-        batches.close()
+        for _ in range(2 * workers + 2):  # made while others had their turn
+            next(batches)
+        yield from itertools.islice(batches, len(images) // BATCH)
 
     return once
 
@@ -149,27 +155,29 @@ def bare(faces: Faces, threads: int) -> Pass:
 
 
 def used() -> float:
-    """Processor time of this process and its ended children, s."""
+    """Processor time of this process, its ended children, and those that work, s (Linux: clock_getcpuclockid(3))."""
     each = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(u.ru_utime + u.ru_stime for u in each)
+    at_work = [~child.pid << 3 | 2 for child in multiprocessing.active_children() if child.pid is not None]
+    return sum(u.ru_utime + u.ru_stime for u in each) + sum(map(time.clock_gettime, at_work))
 
 
 def timed(once: Pass, images: int) -> tuple[float, float]:
-    """images/s from the first batch to the last, by the clock; processor time of the whole pass, us an image.
-
-    The latter has in it what a pass costs once: processes, and what is read ahead and not taken.
-    """
-    spent, came = used(), []
+    """From the first batch to the last: images/s by the clock, and processor time of an image, us."""
+    came: list[float] = []
     for _ in once():
+        if not came:
+            start = used()
         came.append(time.perf_counter())
+        if len(came) == images // BATCH:
+            spent = used() - start
     assert len(came) == images // BATCH
-    return (images - BATCH) / (came[-1] - came[0]), (used() - spent) / images * 1e6
+    return (images - BATCH) / (came[-1] - came[0]), spent / (images - BATCH) * 1e6
 
 
 def parts(faces: Faces, images: int = 1280) -> dict[str, float]:
     """us an image of what the reader does with it, on one thread, the best of ten."""
     stored = ManifestImages(faces.root / "ours", keep_bytes=0)
-    reader, pixels = Reader(stored, BATCH, seed=0, threads=0), np.asarray(stored.pixels[:BATCH])
+    fill, pixels = Reader(stored, BATCH, seed=0).filler(), np.asarray(stored.pixels[:BATCH])
     encoded = [np.frombuffer(data, np.uint8) for data in faces.bytes[:images]]
     room, values = np.empty_like(pixels[0]), np.empty(pixels.shape, np.float32)
     rows, flipped, batches = np.arange(BATCH), np.arange(BATCH) % 2 == 0, range(len(encoded) // BATCH)
@@ -182,7 +190,7 @@ def parts(faces: Faces, images: int = 1280) -> dict[str, float]:
             for at in range(0, BATCH, AT_ONCE)
         ],
         "the reader, half of them mirrored": lambda: [
-            reader._read(rows + batch * BATCH, flipped, values) for batch in batches
+            fill.read(rows + batch * BATCH, flipped, values) for batch in batches
         ],
     }
     best: dict[str, float] = {}
@@ -202,6 +210,7 @@ def contenders(faces: Faces, workers: int) -> tuple[dict[str, Pass], list[str]]:
         BARE.format(1, ""): bare(faces, 1),
         BARE.format(workers, "s"): bare(faces, workers),
         "flip: facegan, stored": ours(faces, workers),
+        IN_PROCESSES.format("flip", workers): ours(faces, workers, processes=True),
         "flip: facegan, kept decoded": ours(faces, workers, keep_bytes=float("inf")),
         "flip: torchvision ImageFolder": lambda: loader(ImageFolder(str(faces.root / "folder"), FLIP), workers),
     }
@@ -211,6 +220,7 @@ def contenders(faces: Faces, workers: int) -> tuple[dict[str, Pass], list[str]]:
         except ImportError:
             missing.append(name)
     found["recipe: facegan, stored"] = ours(faces, workers, Augment())
+    found[IN_PROCESSES.format("recipe", workers)] = ours(faces, workers, Augment(), processes=True)
     found["recipe: plain Dataset"] = lambda: loader(plain, workers)
     return found, missing
 

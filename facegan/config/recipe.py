@@ -27,6 +27,9 @@ class Runtime(Frozen):
     batch_gpu: int = Field(
         0, ge=0, description="images of a generator's batch that a rank works on at once, to take less memory; 0: all"
     )
+    readers: int = Field(
+        0, ge=0, le=256, description="processes of each rank that augment a recognizer's batches ahead; 0: none"
+    )
     engine: AnyEngine = Field(
         default_factory=lambda: ENGINES.get("local")(), description="who works on the shards of synthesize"
     )

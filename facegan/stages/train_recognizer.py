@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from torch import nn
 from facegan import choice, licences, ranks
 from facegan.augment import Augmenter
 from facegan.checkpoint import Checkpoints, cut_curve, load_tensors, save_tensors
-from facegan.config import Runtime, TrainRecognizer, Trials
+from facegan.config import Augment, Runtime, TrainRecognizer, Trials
 from facegan.domain_mixup import Blend
 from facegan.embedder import Embedder, embed, to_input
 from facegan.errors import UserError
@@ -26,9 +28,12 @@ from facegan.launch import launch, runtimes_of
 from facegan.metrics import eer, pair_scores
 from facegan.mixing import Batches, Heads, groups_of
 from facegan.own_norm import by_source, of_real, parted
-from facegan.reader import ahead
+from facegan.processes import in_processes
+from facegan.reader import ahead, handed
 from facegan.seeds import subseed
+from facegan.shared import Shared
 from facegan.store import WORK, write_atomic
+from facegan.stored import StoredPixels
 from facegan.sync_norm import synchronised
 from facegan.training import Curve, check_finite, cosine_lr, device_of, reseed, threads_of
 
@@ -90,7 +95,8 @@ def train(
     train = ManifestImages(inputs["train"], keep_bytes=keep_bytes)
     val = ManifestImages(inputs["val"], split="val", keep_bytes=keep_bytes)
     size_px, channels = train.pixels.shape[1], train.pixels.shape[3]
-    row_group, augment = groups_of(train), Augmenter(options.augment)
+    row_group, readers = groups_of(train), context.runtime.readers
+    filler = partial(Filler, handed(train) if readers else train.pixels, options.augment, seed, mine)
     batches = Batches(row_group, options.use, options.steps, batch_size, seed)
 
     # Network, head and optimizer.
@@ -128,17 +134,13 @@ def train(
     every = max(1, options.steps // options.evaluations)
     net.train()
 
-    def augmented(number: int, rows: np.ndarray) -> tuple[int, np.ndarray, np.ndarray, Blend | None]:
-        nimg, blend = number * batch_size, batches.blend(number, rows)
-        pixels = augment(train.pixels[rows[mine]], subseed("augment", seed, nimg), before=mine.start)
-        if blend is not None:
-            drawn = subseed("augment", seed, nimg, "partners")
-            blend.into(pixels, mine, lambda photos, before: augment(train.pixels[photos], drawn, before))
-        return nimg, rows, pixels, blend
-
-    wanted = ((number, batches.rows(number)) for number in range(step, options.steps))
-    beside = 0 if device.type == "cpu" else 1  # on a GPU the next batch is made while it works
-    for nimg, rows, pixels, blend in ahead(augmented, wanted, beside):
+    wanted = steps_of(batches, range(step, options.steps), batch_size)
+    if readers:
+        made = in_processes(filler, wanted, (mine.stop - mine.start, *train.pixels.shape[1:]), np.uint8, readers)
+    else:
+        fill, beside = filler(), 0 if device.type == "cpu" else 1  # on a GPU the next batch is made while it works
+        made = ahead(lambda *one: (one, fill.made(*one)), wanted, beside)
+    for (nimg, rows, blend), pixels in made:
         reseed(seed, nimg + mine.start, device)
         lr = options.lr * cosine_lr(step, options.steps, options.warmup)
         for group in optimizer.param_groups:
@@ -179,6 +181,34 @@ def train(
     write_atomic(out / "embedder.json", json.dumps(spec).encode())
     summary = {"steps": step, "best_step": best["step"], "val_eer": best["val_eer"], "images_seen": step * batch_size}
     write_atomic(out / "summary.json", json.dumps(summary).encode())
+
+
+def steps_of(batches: Batches, steps: range, batch_size: int) -> Iterator[tuple[int, np.ndarray, Blend | None]]:
+    """Of each step: images seen before it, its rows, and the photos that are blended in."""
+    for step in steps:
+        rows = batches.rows(step)
+        yield step * batch_size, rows, batches.blend(step, rows)
+
+
+class Filler:
+    """Makes the images of batches, of which `mine` are a rank's."""
+
+    def __init__(self, pixels: np.ndarray | StoredPixels | Shared, augment: Augment, seed: int, mine: slice) -> None:
+        self.pixels = pixels.array if isinstance(pixels, Shared) else pixels
+        self.augment, self.seed, self.mine = Augmenter(augment), seed, mine
+
+    def __call__(self, out: np.ndarray, nimg: int, rows: np.ndarray, blend: Blend | None) -> None:
+        """What `made` gives, into `out`."""
+        out[:] = self.made(nimg, rows, blend)
+
+    def made(self, nimg: int, rows: np.ndarray, blend: Blend | None) -> np.ndarray:
+        """(n, H, W, C) uint8, augmented: of the batch with `rows`, before which so many images were seen."""
+        seed = subseed("augment", self.seed, nimg)
+        pixels = self.augment(self.pixels[rows[self.mine]], seed, before=self.mine.start)
+        if blend is not None:
+            drawn = subseed("augment", self.seed, nimg, "partners")
+            blend.into(pixels, self.mine, lambda photos, before: self.augment(self.pixels[photos], drawn, before))
+        return pixels
 
 
 class Classifier(nn.Module):
