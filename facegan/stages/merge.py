@@ -171,11 +171,9 @@ def find_duplicates(faces: Faces, rows: np.ndarray, correlation: float, block: i
     """
     _, places, image = np.unique(faces.image[rows], return_index=True, return_inverse=True)
     again = np.flatnonzero(places[image] != np.arange(len(rows)))
-    found = [
-        _pair(faces, rows[one], rows[other], "exact", 1.0)
-        for one, other in zip(places[image[again]], again, strict=True)
-    ]
-    del places, image, again
+    repeats = zip(rows[places[image[again]]], rows[again], strict=True)
+    found = [_pair(faces, one, other, "exact", 1.0) for one, other in repeats]
+    del places, image, again, repeats
     distinct = faces.first(rows)
     small = shrunk((to_pixels(item["image"]["bytes"]) for item in faces.rows(distinct, ["image"])), len(distinct))
     near = alike(small, correlation, block)
