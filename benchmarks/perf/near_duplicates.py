@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from facegan import lookalikes, manifest
+from facegan.hashing import Plan, plan
 from facegan.images import to_pixels
 from facegan.lookalikes import alike
 from facegan.thumbnails import BLOCK, SIDE, likeness, shrunk
@@ -82,9 +83,12 @@ def compared(small: np.ndarray, correlation: float) -> Iterator[tuple[int, int, 
 
 def line(name: str, small: np.ndarray, originals: np.ndarray, correlation: float, most: int) -> None:
     """Measure, and print a line."""
+    plans: list[Plan | None] = []
+    lookalikes.plan = lambda *of: plans.append(plan(*of)) or plans[-1]
     start = time.process_time()
     found = list(alike(small, correlation))
     searched_s = time.process_time() - start
+    tables = f"{plans[0].tables} of {plans[0].functions}" if plans[0] else "none"
     each, missed = "", 0
     if len(small) <= most:
         start = time.process_time()
@@ -97,7 +101,7 @@ def line(name: str, small: np.ndarray, originals: np.ndarray, correlation: float
     missed = max(missed, len(planted - {(i, j) for i, j, _ in found}))
     print(
         f"| {name} | {len(small):,} | {each} | {searched_s:.1f} | {searched_s / len(small) * 1e6:.0f} | "
-        f"{len(found):,} | {len(planted):,} | {missed} |",
+        f"{tables} | {len(found):,} | {len(planted):,} | {missed} |",
         flush=True,
     )
 
@@ -111,8 +115,9 @@ def main() -> None:
     parser.add_argument("--correlation", type=float, default=0.98)
     args = parser.parse_args()
     print(
-        "| thumbnails | number | each with each, s | search, s | us each | pairs | planted | missed |\n"
-        "|---|--:|--:|--:|--:|--:|--:|--:|"
+        "| thumbnails | number | each with each, s | search, s | us each | tables of functions | pairs | planted | "
+        "missed |\n"
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|"
     )
     small = None
     if args.manifest:
