@@ -15,10 +15,11 @@ from PIL import Image
 from facegan import manifest
 from facegan.errors import UserError
 from facegan.images import to_pixels
+from facegan.lookalikes import alike
 from facegan.remote.parts import RemotePart
 from facegan.reporting import contact
 from facegan.reporting.faces import some, spread
-from facegan.thumbnails import alike, shrunk
+from facegan.thumbnails import shrunk
 
 NEAR = 0.98  # correlation of 16 x 16 px thumbnails, as merge counts
 LISTED = 20
@@ -95,7 +96,7 @@ class _Tally:
             self.across += who != other
             if len(self.listed) < LISTED:
                 pair = {"identity": who, "image_id": image, "other_identity": other, "other_image_id": other_image}
-                self.listed.append({**pair, "correlation": round(min(value, 1.0), 4)})
+                self.listed.append({**pair, "correlation": value})
 
     def result(self) -> dict[str, Any]:
         """See `inspect`."""

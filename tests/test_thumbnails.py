@@ -1,19 +1,36 @@
-"""Near-duplicates: all that comparing each with each finds, with the same numbers, without doing so."""
+"""Near-duplicates: what comparing each with each finds, with the same numbers, without doing so."""
 
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 from drawn import draw_face
 
-from facegan import thumbnails
-from facegan.thumbnails import SIDE, alike, shrunk
+from facegan import lookalikes
+from facegan.hashing import Plan
+from facegan.lookalikes import CROWD, Search, alike
+from facegan.thumbnails import SIDE, likeness, shrunk, standard
 
 RNG = np.random.default_rng(0)
-ROUNDING = 1e-5  # of single precision
+ROUNDING = 1e-5 + 0.5e-4  # of single precision and to four decimals
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
+    """The plans by which a test's search hashes: none where it compares each with each."""
+    plans, plan = [], lookalikes.plan
+
+    def noted(count: int, reach: float, spread: np.ndarray) -> Plan | None:
+        made = plan(count, reach, spread)
+        plans.extend([made] if made else [])
+        return made
+
+    monkeypatch.setattr(lookalikes, "plan", noted)
+    return plans
 
 
 def noise(count: int) -> np.ndarray:
@@ -70,25 +87,81 @@ def test_finds_what_comparing_each_with_each_finds(made: Callable[[int], np.ndar
     assert (found[values > correlation + ROUNDING] > 0).all() and (values[found > 0] > correlation - ROUNDING).all()
 
 
-@pytest.mark.parametrize("block", [64, 700, 5000])
-def test_blocks_that_are_passed_over_change_no_bit(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
-    small = planted(smooth(1100))
+def compared(small: np.ndarray, correlation: float, block: int) -> list[tuple[int, int, float]]:
+    """What the products of all blocks give."""
+    starts = itertools.combinations_with_replacement(range(0, len(small), block), 2)
+    return [pair for start, other in starts for pair in lookalikes._compared(small, start, other, correlation, block)]
+
+
+@pytest.mark.parametrize(("made", "count", "block"), [(noise, 6000, 100), (smooth, 9000, 2048), (faces, 5000, 700)])
+def test_looking_by_hashing_gives_what_comparing_each_with_each_gives(
+    hashed: list[Plan], made: Callable[[int], np.ndarray], count: int, block: int
+) -> None:
+    small = planted(made(count))
     found = list(alike(small, 0.98, block))
-    searched = thumbnails._blocks(small, 0.98, block)
-    starts = range(0, len(small), block)
-    every = list(itertools.combinations_with_replacement(starts, 2))
-    assert len(searched) < len(every) or len(every) == 1
-    monkeypatch.setattr(thumbnails, "_blocks", lambda *_: every)
-    assert list(alike(small, 0.98, block)) == found and len(found) > 100  # in the same order, with the same numbers
+    assert len(hashed) == 1 and len(found) > 100
+    assert found == compared(small, 0.98, block)  # in the same order, with the same numbers
+
+
+def beside(small: np.ndarray, correlation: np.ndarray) -> np.ndarray:
+    """Thumbnails correlated so with those given, but for the rounding to whole numbers."""
+    unit = standard(small).astype(np.float64)
+    across = RNG.standard_normal(unit.shape)
+    across -= across.mean(axis=1, keepdims=True)
+    across -= unit * (unit * across).sum(axis=1, keepdims=True)
+    across /= np.linalg.norm(across, axis=1, keepdims=True)
+    turned = unit * correlation[:, None] + across * np.sqrt(1 - correlation[:, None] ** 2)
+    return np.asarray((127.5 + turned * 127 / np.abs(turned).max(axis=1, keepdims=True)).round().astype(np.uint8))
+
+
+@pytest.mark.parametrize("made", [noise, smooth])
+def test_thousands_of_pairs_up_to_the_limit_are_all_found(
+    hashed: list[Plan], made: Callable[[int], np.ndarray]
+) -> None:
+    small = made(6000)
+    near = beside(small, np.concatenate([np.full(3000, 0.9802), np.linspace(0.98, 1, 3000)]))
+    near[::2] = mirrored(near[::2])
+    order = RNG.permutation(12_000)
+    place = np.argsort(order)
+    stack = np.concatenate([small, near])[order]
+    found = {(i, j) for i, j, _ in alike(stack, 0.98)}
+    values = likeness(np.concatenate([small, near]), np.arange(6000), np.arange(6000, 12_000))
+    pairs = [tuple(sorted(p)) for p in np.column_stack([place[:6000], place[6000:]])[values >= 0.98].tolist()]
+    assert len(hashed) == 1 and len(pairs) > 5000 and np.ptp(values[:3000]) < 0.001
+    assert found == set(pairs)
 
 
 def test_copies_are_found_however_far_apart() -> None:
-    small = smooth(60_100)
-    small[60_000] = np.clip(small[3].astype(int) + 20, 0, 255)
-    small[60_050] = mirrored(small[7:8])[0]
-    assert [(i, j) for i, j, _ in alike(small, 0.995)] == [(3, 60_000), (7, 60_050)]
+    small = smooth(30_100)
+    small[30_000] = np.clip(small[3].astype(int) + 20, 0, 255)
+    small[30_050] = mirrored(small[7:8])[0]
+    assert [(i, j) for i, j, _ in alike(small, 0.995)] == [(3, 30_000), (7, 30_050)]
+
+
+def test_very_many_copies_cost_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lookalikes, "plan", lambda *_: Plan(1.2, 10, 60))  # else each would be compared with each
+    monkeypatch.setattr(lookalikes, "BIG", 500)
+    small = noise(10_000)
+    small[np.r_[3000:3600, 9000:9020]] = np.clip(small[0] + 5 * RNG.standard_normal((620, SIDE * SIDE)), 0, 255)
+    search = Search(small, 0.98, 1000)
+    kept = search.run()
+    assert search.held[3, 3] >= CROWD and len(kept) < 3 * CROWD
+    assert list(alike(small, 0.98, 1000)) == compared(small, 0.98, 1000)
+
+
+def test_memory_grows_by_bytes_a_thumbnail() -> None:
+    small = noise(20_000)
+    tracemalloc.start()
+    try:
+        assert list(alike(small, 0.98)) == []
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 60e6 + 300 * len(small), peak
 
 
 def test_of_nothing_there_is_nothing() -> None:
     assert shrunk([]).shape == (0, SIDE * SIDE) and list(alike(shrunk([]), 0.9)) == []
     assert list(alike(np.full((5000, SIDE * SIDE), 7, np.uint8), 0.5)) == []  # flat: no correlation
+    flat = np.repeat(RNG.integers(0, 256, (9000, 1), np.uint8), SIDE * SIDE, 1)
+    assert list(alike(np.concatenate([flat, noise(9000), flat]), 0.98)) == []
