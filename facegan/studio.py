@@ -118,7 +118,8 @@ class Studio:
     def variation(self, count: int, people: Sequence[int], weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Variation codes (count, z_dim): a photo of each of `people`, blended, turned towards photos of others.
 
-        Where there are axes: G's neutral code of these people + spread sum_k a_k sigma_k v_k, a ~ N(0, 1) within 2.
+        Where there are axes: G's neutral code of these people + spread sum_k a_k sigma_k v_k, a ~ N(0, 1) within 2; the
+        spread may grow from code to code.
         """
         if self.donors is None:
             return rng.standard_normal((count, self.G.z_dim)).astype(np.float32)
@@ -127,7 +128,9 @@ class Studio:
         options = self.options
         if self.axes is not None and options.principal:
             means = np.stack([self.donors[self.donor_person == person].mean(axis=0) for person in people])
-            amount = options.principal.spread * truncated_normal((count, len(self.axes)), rng)
+            first, last = options.principal.spread, options.principal.last_spread
+            spread = np.linspace(first, last or first, count)[:, None]
+            amount = spread * truncated_normal((count, len(self.axes)), rng)
             return (self.G.neutral(own, weights @ means) + amount @ self.axes).astype(np.float32)
         strangers = np.flatnonzero(~np.isin(self.donor_person, people))
         other = self.donors[rng.choice(strangers if len(strangers) else len(self.donors), count)]

@@ -376,6 +376,11 @@ def test_variation_is_drawn_along_axes() -> None:
     again, other = (studio.variation(9, (0,), np.ones(1), np.random.default_rng(seed)) for seed in (2, 3))
     assert np.array_equal(again, studio.variation(9, (0,), np.ones(1), np.random.default_rng(2)))
     assert not np.isin(again, other).any()
+    alike, growing = (played(principal=Principal(spread=0.5, last_spread=last), borrowed=0.9) for last in (None, 2.0))
+    alike.axes = growing.axes = studio.axes
+    one, grown = (s.variation(4, (0,), np.ones(1), np.random.default_rng(2)) for s in (alike, growing))
+    mean = studio.donors[:5].mean(axis=0)
+    assert np.allclose((grown - mean) / (one - mean), np.asarray([1, 2, 3, 4])[:, None], rtol=1e-4)
 
 
 def test_codes_are_packed_and_unpacked_exactly() -> None:

@@ -48,6 +48,9 @@ class Principal(Frozen):
 
     axes: int = Field(24, ge=1, le=1024, description="axes that are drawn along, those of the largest variance")
     spread: float = Field(1.0, gt=0, le=3, description="in standard deviations of real photos of one person")
+    last_spread: float | None = unset(
+        None, gt=0, le=3, description="of a person's last candidate, evenly from spread on; null: all have spread"
+    )
 
 
 class Synthesize(Frozen):
