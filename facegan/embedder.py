@@ -90,11 +90,17 @@ def with_mirror(embed: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarr
 
 def load_embedder(folder: Path, device: torch.device | str = "cpu") -> tuple[Embedder, dict[str, Any]]:
     """The embedder of a finished train_recognizer folder, in eval mode, and its `embedder.json`."""
+    spec = embedder_spec(folder)
+    return restored(spec, folder / "embedder.safetensors", device), spec
+
+
+def embedder_spec(folder: Path) -> dict[str, Any]:
+    """The `embedder.json` of a finished train_recognizer folder."""
     try:
-        spec = json.loads((folder / "embedder.json").read_bytes())
+        spec: dict[str, Any] = json.loads((folder / "embedder.json").read_bytes())
     except OSError as error:
         raise UserError(f"no recognizer in '{folder}'", fix="run train_recognizer first") from error
-    return restored(spec, folder / "embedder.safetensors", device), spec
+    return spec
 
 
 def restored(spec: dict[str, Any], weights: Path, device: torch.device | str = "cpu") -> Embedder:

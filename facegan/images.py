@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from facegan import manifest
+from facegan.shared import Shared
 from facegan.stored import StoredPixels, unreadable
 
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # `decode` has a bound of its own
@@ -117,6 +118,7 @@ class ManifestImages:
     """
 
     pixels: np.ndarray
+    shared: Shared | None = None  # what `pixels` is an array of, where processes were handed it
 
     def __init__(self, path: Path, split: str | None = None, keep_bytes: float = math.inf) -> None:
         columns = ["image_id", "identity", "label", "source", "group", "image.path", "height", "width"]

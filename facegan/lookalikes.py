@@ -12,7 +12,7 @@ from facegan.seeds import subseed
 from facegan.thumbnails import BLOCK, SIDE, folded, likeness, mirrored, standard
 
 DECIMALS = 4  # of correlations
-ROUNDING = 2e-6  # of a correlation that a product of blocks gives, at most
+ROUNDING = 2e-6  # of a correlation that a product of blocks gives: no more was seen
 SAMPLE = 1024  # thumbnails of which the search learns how far apart they are
 GROUP = 8  # tables made at once: 8 bytes a thumbnail each
 CHUNK = 2**16  # pairs looked at at once

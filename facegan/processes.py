@@ -67,7 +67,11 @@ class _Memory:
         self.size = int(np.prod(shape)) * self.dtype.itemsize
         room = -(-self.size // mmap.PAGESIZE) * mmap.PAGESIZE
         number = max(most, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // room)
-        self.shared = Shared((number, room), np.uint8)
+        try:
+            self.shared = Shared((number, room), np.uint8)
+        except OSError:  # address space is bounded (ulimit -v): enough for who holds a few arrays
+            number = 4 * most
+            self.shared = Shared((number, room), np.uint8)
         self._free, self._next = deque[int](), 0
 
     def at(self, place: int) -> np.ndarray:

@@ -137,9 +137,10 @@ def handed(images: ManifestImages) -> StoredPixels | Shared:
     """
     if isinstance(images.pixels, StoredPixels):
         return images.pixels
-    shared = Shared.copy_of(images.pixels)
-    images.pixels = shared.array
-    return shared
+    if images.shared is None or images.shared.array is not images.pixels:
+        images.shared = Shared.copy_of(images.pixels)
+        images.pixels = images.shared.array
+    return images.shared
 
 
 class Filler:

@@ -121,16 +121,17 @@ def digest(studio: Studio, inputs: dict[str, str], threads: int) -> str:
     """sha256 (hex) of all that shards depend on: where it is another, those of an earlier run are of no use."""
     found = hashlib.sha256()
     facts = {**inputs, "options": studio.options.model_dump(mode="json"), "device": str(studio.device)}
-    found.update(canonical({**facts, "threads": threads, "versions": versions()}).encode())
+    found.update(canonical({**facts, "threads": threads, "versions": versions(studio.options)}).encode())
     for name, value in sorted(basis(studio).items()):
         found.update(f"{name} {value.dtype} {value.shape}".encode())
         found.update(value.data)
     return found.hexdigest()
 
 
-def versions() -> dict[str, str]:
+def versions(options: Synthesize) -> dict[str, str]:
     """The packages that make the images, as they are in this process."""
-    return {name: version for name, version in package_versions().items() if name in PACKAGES}
+    wanted = PACKAGES + (options.refinement.packages if options.refinement else ())
+    return {name: version for name, version in package_versions().items() if name in wanted}
 
 
 def leave(studio: Studio, path: Path, inputs: dict[str, Path]) -> Job:
@@ -145,7 +146,7 @@ def leave(studio: Studio, path: Path, inputs: dict[str, Path]) -> Job:
         basis=str(path.absolute()),
         options=studio.options.model_dump_json(),
         device=str(studio.device),
-        versions=tuple(sorted(versions().items())),
+        versions=tuple(sorted(versions(studio.options).items())),
     )
 
 
@@ -155,7 +156,8 @@ def opened(job: Job) -> Studio:
 
     Raises UserError where this process does not see the files, has other versions, or lacks the device.
     """
-    host, ours = socket.gethostname(), versions()
+    options = Synthesize.model_validate_json(job.options)
+    host, ours = socket.gethostname(), versions(options)
     if other := [f"{name} {version}" for name, version in job.versions if ours.get(name) != version]:
         raise UserError(
             f"the worker on {host} does not have {', '.join(other)}: its images would have other bytes",
@@ -174,7 +176,6 @@ def opened(job: Job) -> Studio:
     with safe_open(job.basis, framework="np") as file:
         held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
     copy, person, image = held.pop("bounds").tolist()
-    options = Synthesize.model_validate_json(job.options)
     return Studio(
         G=G,
         guide=guide,

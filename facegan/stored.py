@@ -50,6 +50,7 @@ class StoredPixels:
             file.flush()
             self.ends = np.concatenate(ends)
             self.file = Shared((int(self.ends[-1]),), np.uint8, os.dup(file.fileno()))
+            self.file.array.flags.writeable = False
         first = self._slow(0).shape if len(self) else (0, 0, 1)
         self.shape = (len(self), *first)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -111,6 +112,13 @@ class Studio:
         images = [(encode_png(pixels[index]), latent) for index, latent in zip(kept, latents, strict=True)]
         return Shot(images, removed, centre if order.train is None else Shot().centre)
 
+    @cached_property
+    def light(self) -> np.ndarray:
+        """How light falls on the real photos, as `refinements._light.light` says: (N, 4) float32."""
+        from facegan.refinements._light import light
+
+        return light(torch.from_numpy(self.photos)).numpy()
+
     def centre_of(self, order: Order, embedding: np.ndarray) -> np.ndarray:
         """Where the guide sees a person (d,): a train person by the photos, a new one by the candidates (N, d)."""
         return robust_centre(embedding) if order.train is None else np.asarray(self.centres[order.train])
@@ -119,7 +127,7 @@ class Studio:
         """Variation codes (count, z_dim): a photo of each of `people`, blended, turned towards photos of others.
 
         Where there are axes: G's neutral code of these people + spread sum_k a_k sigma_k v_k, a ~ N(0, 1) within 2; the
-        spread may grow from code to code.
+        spread may change evenly from the first code to the last.
         """
         if self.donors is None:
             return rng.standard_normal((count, self.G.z_dim)).astype(np.float32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from facegan.gans.networks.io import load_generator, to_tensor
 from facegan.gans.networks.parts import Part
 from facegan.graph import GUIDE
 from facegan.images import ManifestImages
-from facegan.stages import train_gan
+from facegan.stages import synthesize, train_gan
 from facegan.stages.train_gan import train_step
 from facegan.studio import robust_centres
 
@@ -258,6 +259,27 @@ def test_from_faces_to_synthetic_people(faces: Path, lab: Lab) -> None:
     assert manifest.validate(made.path) == [] and {row["split"] for row in rows} == {"train"}
     G, _ = load_generator(lab.store.folder("train_gan", rows[0]["generator"]))
     assert G.config.needs_guide
+
+
+def test_licences_of_the_guide_reach_generator_and_rows(faces: Path, lab: Lab, tmp_path: Path) -> None:
+    """A guide that began with somebody else's weights teaches G: what comes of it says so."""
+    data = tiny(faces).model_dump(mode="json")
+    data["train_gan"]["gan"] |= BOTH
+    nodes = graph.build(Recipe.model_validate(data))
+    prepared, guide = lab.make(pick(nodes, "prepare")), lab.make(pick(nodes, "train_recognizer", "guide"))
+    other = tmp_path / "guide"
+    shutil.copytree(guide.path, other)
+    spec = json.loads((other / "embedder.json").read_text())
+    (other / "embedder.json").write_text(json.dumps(spec | {"licenses": [*spec["licenses"], "weights (c) them"]}))
+    context, generator = Context(RUNTIME), tmp_path / "generator"
+    generator.mkdir()
+    inputs = {"manifest": prepared.path, "guide": other}
+    options = Recipe.model_validate(data)
+    train_gan.run(options.train_gan, {}, inputs, generator, context)
+    assert "weights (c) them" in json.loads((generator / "generator.json").read_text())["licenses"]
+    out = tmp_path / "made"
+    synthesize.run(options.synthesize, {}, {**inputs, "generator": generator}, out, context)
+    assert {row["license"] for row in manifest.read(out).to_pylist()} == {"licence unknown AND weights (c) them"}
 
 
 def test_a_guide_that_is_not_there(people: Path, tmp_path: Path) -> None:

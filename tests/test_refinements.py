@@ -100,6 +100,22 @@ def test_few_candidates_are_no_error(kind: str, count: int) -> None:
     assert found.shape == (count, Z) and np.isfinite(found).all()
 
 
+def test_attributes_draw_no_more_at_once_than_is_asked_for() -> None:
+    given, seen = drawn(10), []
+    place = studio(batch_size=4)
+    plain = place.G.forward
+
+    def watched(w: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+        seen.append(len(w))
+        return plain(w, z)
+
+    place.G.forward = watched  # type: ignore[method-assign]
+    parts = Attributes().refined(place, ORDER, given, np.random.default_rng(5))
+    assert set(seen) == {4, 2}
+    whole = Attributes().refined(studio(batch_size=10), ORDER, given, np.random.default_rng(5))
+    assert np.allclose(parts, whole, atol=1e-5)
+
+
 def test_listing_the_family_imports_no_torch() -> None:
     code = "import sys; from facegan.refinements import REFINEMENTS; REFINEMENTS.load(); print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
@@ -128,10 +144,11 @@ def test_light_by_hand() -> None:
 
 
 def test_grey_of_one_and_of_three_channels() -> None:
-    assert grey(torch.tensor([-1.0, 0, 1]).view(1, 1, 1, 3))[0, 0].tolist() == [0, 127.5, 255]
+    assert grey(torch.tensor([-1.0, 0, 1, 1]).view(1, 1, 2, 2), 2)[0].tolist() == [[0, 127.5], [255, 255]]
+    assert grey(torch.tensor([-1.0, 0, 1, 1]).view(1, 1, 2, 2), 1).item() == pytest.approx(255 * 5 / 8)  # by area
     red = torch.full((1, 3, 1, 1), -1.0)
     red[:, 0] = 1
-    assert grey(red).item() == pytest.approx(0.299 * 255)
+    assert grey(red, 1).item() == pytest.approx(0.299 * 255)
 
 
 def test_attributes_bring_light_to_the_targets_and_keep_the_person() -> None:
@@ -142,7 +159,7 @@ def test_attributes_bring_light_to_the_targets_and_keep_the_person() -> None:
 
     def off(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         img = place.G(torch.zeros(len(z), 1), torch.from_numpy(z))
-        wrong = ((light(grey(img)) - targets[chosen]) / spread).square().sum(dim=1)
+        wrong = ((light(grey(img, 64)) - targets[chosen]) / spread).square().sum(dim=1)
         return wrong.numpy(), place.shoot(ORDER.code, z)[1] @ place.centres[0]
 
     moved = Attributes(steps=30, rate=0.3).refined(place, ORDER, given, np.random.default_rng(5))
@@ -217,3 +234,13 @@ def test_attributes_need_an_encoder(tmp_path: Path) -> None:
     data["synthesize"]["refinement"] = {"kind": "attributes"}
     with pytest.raises(ValidationError, match=r"synthesize\.refinement needs variation codes"):
         Recipe.model_validate(data)
+
+
+def test_variation_has_one_set_of_axes(tmp_path: Path) -> None:
+    both: dict[str, Any] = {"principal": {"axes": 3}, "refinement": {"kind": "attributes", "axes": 3}}
+    assert tiny(tmp_path, synthesize=both).synthesize.refinement == Attributes(axes=3)
+    both["refinement"] = {"kind": "boundary"}
+    tiny(tmp_path, synthesize=both)
+    both["refinement"] = {"kind": "attributes"}
+    with pytest.raises(ValidationError, match=r"refinement\.axes is 24, synthesize\.principal\.axes 3"):
+        tiny(tmp_path, synthesize=both)

@@ -21,7 +21,7 @@ import torch
 from drawn import RUNTIME, Lab, pick, tiny
 
 from facegan import graph, manifest
-from facegan.config import Recipe, Runtime
+from facegan.config import Recipe, Runtime, Synthesize
 from facegan.engines import ENGINES, Engine
 from facegan.engines.dask import Dask
 from facegan.engines.local import Local
@@ -329,9 +329,11 @@ def test_options_of_a_cluster(options: dict[str, str], said: str) -> None:
 
 
 def test_a_worker_that_is_not_like_the_stage(tmp_path: Path) -> None:
-    job = Job(str(tmp_path / "generator"), "guide", "basis", "{}", "cpu", tuple(versions().items()))
+    job = Job(str(tmp_path / "generator"), "guide", "basis", "{}", "cpu", tuple(versions(Synthesize()).items()))
     with pytest.raises(UserError, match=r"does not see .*generator") as error:
         opened(job)
     assert "--workdir" in error.value.fix
     with pytest.raises(UserError, match=r"does not have torch 0\.1: its images would have other bytes"):
         opened(replace(job, versions=(("torch", "0.1"),)))
+    machine = Synthesize.model_validate({"refinement": "boundary"})
+    assert set(versions(machine)) - set(versions(Synthesize())) == {"scikit-learn"}

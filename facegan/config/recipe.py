@@ -115,9 +115,14 @@ class Recipe(Frozen):
         seed = getattr(self.audit.judge, "seed", None)
         if seed in (self.guide_seed, *self.seeds):
             raise ValueError(f"audit.judge.seed {seed} is also guide_seed or one of seeds: the judge must be another")
-        refinement = self.synthesize.refinement
+        refinement, principal = self.synthesize.refinement, self.synthesize.principal
+        if refinement and principal and refinement.num_axes() not in (0, principal.axes):
+            raise ValueError(
+                f"synthesize.refinement.axes is {refinement.num_axes()}, synthesize.principal.axes {principal.axes}: "
+                "variation has one set of axes, give both the same number"
+            )
         for name, asked in (
-            ("principal", self.synthesize.principal is not None),
+            ("principal", principal is not None),
             ("refinement", refinement is not None and refinement.num_axes() > 0),
         ):
             if asked and not self.train_gan.gan.encodes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from facegan.frozen import Frozen
 from facegan.registry import Registry
@@ -19,6 +19,7 @@ class RefinementConfig(Frozen):
     """What every refinement has: a literal `kind` and `refined`."""
 
     kind: str
+    packages: ClassVar[tuple[str, ...]] = ()  # beside those that draw images, whose versions decide the codes
 
     def num_axes(self) -> int:
         """Along how many axes of variation, those of the largest variance, it moves; 0: it needs none."""

@@ -20,7 +20,8 @@ def light(img: torch.Tensor) -> torch.Tensor:
     return torch.stack([inner.mean(dim=(1, 2)), inner.flatten(1).std(dim=1), across, down], dim=1)
 
 
-def grey(img: torch.Tensor) -> torch.Tensor:
-    """NCHW float32 in -1..1 -> grey (N, H, W) float32 in 0..255."""
+def grey(img: torch.Tensor, side: int) -> torch.Tensor:
+    """NCHW float32 in -1..1 -> grey (N, side, side) float32 in 0..255, by area: contrast depends on the size."""
     weights = torch.tensor(LUMA if img.shape[1] == 3 else (1.0,), device=img.device)
-    return F.conv2d((img + 1) * 127.5, weights[None, :, None, None])[:, 0]
+    drawn = F.conv2d((img + 1) * 127.5, weights[None, :, None, None])
+    return (drawn if drawn.shape[2:] == (side, side) else F.interpolate(drawn, (side, side), mode="area"))[:, 0]

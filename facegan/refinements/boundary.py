@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -23,6 +23,7 @@ class Boundary(RefinementConfig):
     """
 
     kind: Literal["boundary"] = "boundary"
+    packages: ClassVar[tuple[str, ...]] = ("scikit-learn",)
     widen: float = Field(
         1.5, ge=1, le=5, title="Widen", description="times the candidates' own deviations from their mean code"
     )

@@ -43,7 +43,7 @@ def run(options: Synthesize, extra: dict[str, Any], inputs: dict[str, Path], out
     G, spec = load_generator(inputs["generator"], device)
     drawn = options.model_copy(update={"external": None})
     studio, thresholds = prepared(drawn, inputs, G, spec["identities"], device)
-    license_ = licences.inherited(licences.of(inputs["manifest"], "train"))
+    license_ = licences.inherited(licences.names([*licences.of(inputs["manifest"], "train"), *spec["licenses"]]))
     key = digest(studio, {name: path.name for name, path in inputs.items()}, threads)
     folder = out / WORK / "shards" / key
     with context.runtime.engine.open(context.say) as engine:
@@ -52,7 +52,7 @@ def run(options: Synthesize, extra: dict[str, Any], inputs: dict[str, Path], out
         if desk.stored:
             context.say(f"goes on from {len(desk.stored)} finished shards")
         casting = Casting(desk, studio, spec["identities"], inputs["generator"].name, context)
-        # Rows of the photos that the generator learned from pass on their licence.
+        # What the generator learned from, and the photos that lend variation, pass on their licence.
         rows: Iterator[dict[str, Any]] = ({**row, "license": license_} for row in casting.rows())
         requested = {
             "images of train people": len(spec["identities"]) * options.images_per_existing,
@@ -180,9 +180,7 @@ def among_many(bound: dict[str, Any], strangers: np.ndarray, centres: np.ndarray
 
 def axes_of(G: Generator, donors: np.ndarray | None, person: np.ndarray, options: Synthesize) -> np.ndarray | None:
     """What variation is drawn or moved along (axes, z_dim) float32, where it is."""
-    count = options.refinement.num_axes() if options.refinement is not None else 0
-    if options.principal is not None:
-        count = options.principal.axes
+    count = options.principal.axes if options.principal else options.refinement.num_axes() if options.refinement else 0
     if not count:
         return None
     assert donors is not None, "a recipe whose generator has no encoder is refused"

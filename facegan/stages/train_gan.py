@@ -17,6 +17,7 @@ from torch import nn
 from facegan import licences, ranks
 from facegan.checkpoint import Checkpoints, cut_curve, save_tensors
 from facegan.config import Runtime, Synthesize, TrainGan
+from facegan.embedder import embedder_spec
 from facegan.events import Context
 from facegan.gans import AdversarialConfig
 from facegan.gans.networks.base import Generator
@@ -89,6 +90,8 @@ def make(options: TrainGan, inputs: dict[str, Path], out: Path, context: Context
     save_tensors(out / "generator.safetensors", G.state_dict())
     spec: dict[str, Any] = {"gan": options.gan.model_dump(mode="json"), "identities": names, "channels": channels}
     spec["licenses"] = licences.of(inputs["manifest"], "train")
+    if options.gan.needs_guide:  # whose weights may have begun elsewhere
+        spec["licenses"] = licences.names([*spec["licenses"], *embedder_spec(inputs["guide"])["licenses"]])
     write_atomic(out / "generator.json", json.dumps({**spec, "size_px": size_px, "nimg": nimg}).encode())
 
 
