@@ -41,14 +41,17 @@ class Batch:
     img: torch.Tensor
 
 
-def ahead(make: Callable[..., T], arguments: Iterable[tuple[Any, ...]], threads: int) -> Generator[T]:
+def ahead(make: Callable[..., T], arguments: Iterable[tuple[Any, ...]], threads: int, at_once: int = 1) -> Generator[T]:
     """`make(*one)` for each of `arguments`, in order, made by so many threads before it is asked for; 0: when it is.
 
-    One more than there are threads is ready or under way: nobody waits for who asks. `arguments` are asked for in the
-    caller's thread.
+    One more than there are threads is ready or under way: nobody waits for who asks. Without threads `at_once` are made
+    one after another when the first of them is asked for: `make` then finds its code and tables in the caches, from
+    which what the caller does in between drives them. `arguments` are asked for in the caller's thread.
     """
     if not threads:
-        yield from itertools.starmap(make, arguments)
+        rest = iter(arguments)
+        while some := list(itertools.islice(rest, at_once)):
+            yield from [make(*one) for one in some]
         return
     waiting = deque[Future[T]]()
     with ThreadPoolExecutor(threads) as pool:

@@ -150,6 +150,19 @@ def test_what_is_made_ahead_comes_in_order(threads: int) -> None:
     assert [number for number, _ in made] == list(range(1, 9))
 
 
+def test_some_are_made_at_once_when_the_first_is_asked_for() -> None:
+    done: list[int] = []
+
+    def make(number: int) -> int:
+        done.append(number)
+        return number
+
+    made = ahead(make, ((number,) for number in range(7)), 0, at_once=3)
+    assert next(made) == 0 and done == [0, 1, 2]
+    assert [next(made), next(made)] == [1, 2] and done == [0, 1, 2]
+    assert list(made) == [3, 4, 5, 6] and done == list(range(7))
+
+
 def test_who_stops_asking_leaves_no_thread_behind() -> None:
     before = set(threading.enumerate())
     made = ahead(lambda number: number, ((number,) for number in itertools.count()), 2)

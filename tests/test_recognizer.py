@@ -201,7 +201,7 @@ def test_batches_made_ahead_are_the_same(
     """As on a GPU, with the next batch in a thread: the same bytes."""
     node = recognizer(recipe, steps=7, evaluations=3)
     inline = shared.make(node)
-    monkeypatch.setattr(train_recognizer, "ahead", lambda make, wanted, _: ahead(make, wanted, 1))
+    monkeypatch.setattr(train_recognizer, "ahead", lambda make, wanted, *_: ahead(make, wanted, 1))
     assert lab.make(node).output_digest() == inline.output_digest()
 
 

@@ -231,7 +231,7 @@ def rates(lab: Lab, steps: int, rounds: int, stages: list[str]) -> None:
             ours += found
             bare += beside
             whole.append(total)
-        fast, slow = statistics.median(bare), statistics.median(ours)
+        fast, slow = (statistics.median(together(each)) for each in (bare, ours))
         print(f"| {stage} | {batch / fast:.0f} | {batch / slow:.0f} | {fast / slow:.1%} "
               f"| {batch * steps / statistics.median(whole):.0f} | {1e3 * fast:.1f} |", flush=True)  # fmt: skip
     print("\n| part | ms, again and again | ms, after a step |\n|---|--:|--:|")
@@ -242,6 +242,11 @@ def rates(lab: Lab, steps: int, rounds: int, stages: list[str]) -> None:
             if step and lab.device.type == "cpu":
                 after = f"{1e3 * statistics.median(following(lab, part, step, steps)):.2f}"
             print(f"| {name} | {alone:.2f} | {after} |", flush=True)
+
+
+def together(each: list[float], number: int = 2 * train_recognizer.AT_ONCE) -> list[float]:
+    """The means of `number` steps that follow each other: some steps make the batches of those after them."""
+    return [statistics.mean(each[start : start + number]) for start in range(0, len(each) - number + 1, number)]
 
 
 def following(lab: Lab, part: Step, step: Step, times: int) -> list[float]:

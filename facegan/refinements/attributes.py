@@ -23,7 +23,7 @@ class Attributes(RefinementConfig):
 
     with a the four attributes of `light` and s_k their standard deviation among the train photos. The step with the
     least of it is kept. (AttrOP of Wu et al. 2024, "Vec2Face: Scaling Face Dataset Generation with Loosely Constrained
-    Vectors", section 3.3. There poses come from a network trained elsewhere; light needs no labels and no such one.)
+    Vectors". There poses come from a network trained elsewhere; light needs no labels and no such one.)
     """
 
     kind: Literal["attributes"] = "attributes"

@@ -37,6 +37,8 @@ from facegan.stored import StoredPixels
 from facegan.sync_norm import synchronised
 from facegan.training import Curve, check_finite, cosine_lr, device_of, reseed, threads_of
 
+AT_ONCE = 8  # batches that are augmented one after another where nobody does it beside the training
+
 
 def run(
     options: TrainRecognizer | Trials, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context
@@ -139,7 +141,7 @@ def train(
         made = in_processes(filler, wanted, (mine.stop - mine.start, *train.pixels.shape[1:]), np.uint8, readers)
     else:
         fill, beside = filler(), 0 if device.type == "cpu" else 1  # on a GPU the next batch is made while it works
-        made = ahead(lambda *one: (one, fill.made(*one)), wanted, beside)
+        made = ahead(lambda *one: (one, fill.made(*one)), wanted, beside, AT_ONCE)
     for (nimg, rows, blend), pixels in made:
         reseed(seed, nimg + mine.start, device)
         lr = options.lr * cosine_lr(step, options.steps, options.warmup)
