@@ -64,7 +64,7 @@ class Ada(Frozen):
 
 
 class Ramp(Frozen):
-    """From no condition to the whole one (Shahbazi et al. 2022, "Collapse by Conditioning", section 4): until
+    """From no condition to the whole one (Shahbazi et al. 2022, "Collapse by Conditioning"): until
     `start_kimg` the person plays no part, from `end_kimg` on the whole. In D it is the term of the person; in G the
     identity code, but in cvae_gan, whose G rebuilds photos and must know whose. Only in training: grids before the end
     show people by codes that G has not been shown whole."""
