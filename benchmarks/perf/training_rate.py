@@ -244,7 +244,7 @@ def rates(lab: Lab, steps: int, rounds: int, stages: list[str]) -> None:
             print(f"| {name} | {alone:.2f} | {after} |", flush=True)
 
 
-def together(each: list[float], number: int = 2 * train_recognizer.AT_ONCE) -> list[float]:
+def together(each: list[float], number: int = train_recognizer.AT_ONCE) -> list[float]:
     """The means of `number` steps that follow each other: some steps make the batches of those after them."""
     return [statistics.mean(each[start : start + number]) for start in range(0, len(each) - number + 1, number)]
 

@@ -37,7 +37,7 @@ from facegan.stored import StoredPixels
 from facegan.sync_norm import synchronised
 from facegan.training import Curve, check_finite, cosine_lr, device_of, reseed, threads_of
 
-AT_ONCE = 8  # batches that are augmented one after another where nobody does it beside the training
+AT_ONCE, AT_ONCE_BYTES = 16, 64e6  # batches that are augmented one after another where nobody does it beside training
 
 
 def run(
@@ -141,7 +141,8 @@ def train(
         made = in_processes(filler, wanted, (mine.stop - mine.start, *train.pixels.shape[1:]), np.uint8, readers)
     else:
         fill, beside = filler(), 0 if device.type == "cpu" else 1  # on a GPU the next batch is made while it works
-        made = ahead(lambda *one: (one, fill.made(*one)), wanted, beside, AT_ONCE)
+        some = min(AT_ONCE, max(1, int(AT_ONCE_BYTES // (math.prod(train.pixels.shape[1:]) * batch_size))))
+        made = ahead(lambda *one: (one, fill.made(*one)), wanted, beside, some)
     for (nimg, rows, blend), pixels in made:
         reseed(seed, nimg + mine.start, device)
         lr = options.lr * cosine_lr(step, options.steps, options.warmup)
