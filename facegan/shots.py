@@ -8,6 +8,7 @@ import socket
 import threading
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -130,8 +131,8 @@ def digest(studio: Studio, inputs: dict[str, str], threads: int) -> str:
 
 def versions(options: Synthesize) -> dict[str, str]:
     """The packages that make the images, as they are in this process."""
-    wanted = PACKAGES + (options.refinement.packages if options.refinement else ())
-    return {name: version for name, version in package_versions().items() if name in wanted}
+    found = {name: number for name, number in package_versions().items() if name in PACKAGES}
+    return found | {name: version(name) for name in (options.refinement.packages if options.refinement else ())}
 
 
 def leave(studio: Studio, path: Path, inputs: dict[str, Path]) -> Job:

@@ -29,7 +29,7 @@ WORK = "work"
 TEMPORARY = ".{}.tmp"  # a file that is being written
 PACKAGES = (
     *("facegan", "torch", "timm", "albumentations", "numpy", "pillow", "pyarrow"),
-    *("opencv-python-headless", "dlib", "dlib-bin", "scikit-learn"),
+    *("opencv-python-headless", "dlib", "dlib-bin"),
 )
 
 
