@@ -246,6 +246,7 @@ def rates(lab: Lab, steps: int, rounds: int, stages: list[str]) -> None:
 
 def together(each: list[float], number: int = train_recognizer.AT_ONCE) -> list[float]:
     """The means of `number` steps that follow each other: some steps make the batches of those after them."""
+    number = min(number, len(each))
     return [statistics.mean(each[start : start + number]) for start in range(0, len(each) - number + 1, number)]
 
 

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 @REFINEMENTS.register
 class Attributes(RefinementConfig):
-    """Each candidate gets a real photo of a train person as its target, and takes `steps` steps along the axes
-    in which photos of one person differ, down the gradient of
+    """Codes moved towards the light of a train photo, without leaving the person.
+
+    Each candidate gets a photo as its target, and takes `steps` steps along the axes in which photos of one person
+    differ, down the gradient of
 
         sum_k ((a_k(image) - a_k(photo)) / s_k)^2 + identity * (1 - cos(guide(image), centre of the person))
 

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 @REFINEMENTS.register
 class Boundary(RefinementConfig):
-    """The candidates are drawn and halved by their closeness to the person under the guide; a linear support vector
+    """Codes spread wider, on the person's side of a hyperplane.
+
+    The candidates are drawn and halved by their closeness to the person under the guide; a linear support vector
     machine parts the two halves of codes. Then their spread is widened, and whoever lies on the far side is mirrored
     to the near one. (Boutros et al. 2023, "ExFaceGAN: Exploring Identity Directions in GAN's Learned Latent Space for
     Synthetic Identity Generation": there the code holds person and variation, here it is the variation's.)
