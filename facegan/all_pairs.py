@@ -1,15 +1,17 @@
 """All pairs of a test set, small or large, with the same figures from both.
 
-A small set keeps one entry a pair (`metrics.PairScores`). From LARGE pairs on they lie sorted by score,
-8 bytes each, and a replicate's rates are worked out only where it needs them: the weight of the impostor
-pairs at or above a threshold is w' C w, with C the counts of those pairs by (person, person). Whole numbers
-throughout, so both ways give the same values but for the rounding of cosines.
+A small set keeps one entry a pair (`metrics.PairScores`). From LARGE pairs on the impostor pairs pass by, some at a
+time: figures depend on nothing but how many of them lie below each genuine score. For replicates they lie sorted by
+score, 8 bytes each, and rates are worked out only where they are needed: the weight of the impostor pairs at or above a
+threshold is w' C w, with C the counts of those pairs by (person, person). Whole numbers throughout, so both ways give
+the same values but for the rounding of cosines.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ LARGE = 1_000_000
 """From so many pairs (1,415 images) on a set counts as large."""
 
 _BLOCK = 2**22  # scores worked out at once
+_SORTED = 2**24  # impostor scores sorted at once
 _CHUNK = 2**20  # numbers in one working array of a replicate's search
 _EXACT = 2**24  # whole numbers up to here are exact in float32
 _DENSE = 8  # pairs x replicates per entry of the count matrix from which BLAS is faster than gathering
@@ -75,16 +78,17 @@ class SmallSet:
 
 
 class LargeSet:
-    """Pairs sorted by score: what SmallSet gives, in bounded memory.
+    """What SmallSet gives, in bounded memory.
 
-    P pairs of n people take 16 bytes a pair while they are sorted and 8 afterwards, the replicates 12 bytes an
-    entry of the n x n counts on top: 0.70 to 0.78 GB for 21 million pairs of 3,600 people. Raises ValueError
-    as metrics.pair_scores and metrics.eer, and for more than 65,535 people.
+    The figures take some 40 bytes a genuine pair and a few blocks of scores. The first replicates sort the impostor
+    pairs: 16 bytes a pair while they do and 8 afterwards, and 12 bytes an entry of the n x n counts of n people on top:
+    0.70 to 0.78 GB for 21 million pairs of 3,600 people. Raises ValueError as metrics.pair_scores and metrics.eer, and
+    for more than 65,535 people.
     """
 
     def __init__(self, embedding: ArrayLike, identity: ArrayLike, acquired: ArrayLike | None = None) -> None:
         self.embedding = np.asarray(embedding, dtype=np.float32)
-        rows = metrics.unit_rows(self.embedding)
+        self.rows = rows = metrics.unit_rows(self.embedding)
         self.person = metrics.person_codes(identity, len(rows))
         self.acquired = np.ones(len(rows), bool) if acquired is None else np.asarray(acquired, dtype=bool)
         self.images = np.bincount(self.person)
@@ -99,12 +103,22 @@ class LargeSet:
         there = self.acquired
         score, code = _sorted_pairs(rows, self.person, there, n, genuine=True)
         self.genuine, self.whose = score, (code // n).astype(np.int32)  # score rising, the person of each
-        self.impostor, self.couple = _sorted_pairs(rows, self.person, there, n, genuine=False)
         levels = np.unique(self.genuine)
         self.levels = levels  # FRR moves only here, so that these thresholds hold every corner of the curves
         self.rejected = np.append(0, np.searchsorted(self.genuine, levels, "right"))  # pairs <= level k at k + 1
-        ranks = [np.searchsorted(self.impostor, levels, side) for side in ("left", "right")]
-        self.at, self.above = (np.append(rank, self.n_impostor) for rank in ranks)  # first pair >= and > level k
+        at, above = np.zeros((2, len(levels)), np.int64)
+        self.lowest = float(self.genuine[0])  # of all scores
+        for score in _impostors(rows, self.person, there):
+            score.sort()
+            self.lowest = min(self.lowest, float(score[0]))
+            at += np.searchsorted(score, levels, "left")
+            above += np.searchsorted(score, levels, "right")
+        self.at, self.above = (np.append(rank, self.n_impostor) for rank in (at, above))  # first pair >= and > level k
+
+    @cached_property
+    def sorted_impostors(self) -> tuple[NDArray[np.float32], NDArray[np.uint32]]:
+        """Scores of the impostor pairs, rising, and the couple (first x n_people + second) of each."""
+        return _sorted_pairs(self.rows, self.person, self.acquired, self.n_people, genuine=False)
 
     def eer(self) -> float:
         """See metrics.eer."""
@@ -119,11 +133,13 @@ class LargeSet:
         """See metrics.tar_at_far."""
         if not metrics.resolvable(far, self.n_impostor).ok:
             return None
-        return float(np.mean(self.genuine >= metrics.threshold_at_far(self.impostor, far)))
+        # The lowest level that so few impostor pairs reach; at the end of `at` there are none.
+        few = self.n_impostor - self.at <= metrics.allowed_at_far(far, self.n_impostor)
+        return float((self.n_genuine - self.rejected[int(np.argmax(few))]) / self.n_genuine)
 
     def det_curve(self) -> OperatingCurve:
         """See metrics.det_curve; of the operating points only those at the genuine scores."""
-        thresholds = np.concatenate([[np.inf], self.levels[::-1], [min(self.impostor[0], self.genuine[0])]])
+        thresholds = np.concatenate([[np.inf], self.levels[::-1], [self.lowest]])
         far = np.concatenate([[0], 1 - self.at[-2::-1] / self.n_impostor, [1]])
         frr = np.concatenate([[1], self.rejected[-2::-1] / self.n_genuine, [0]])
         return metrics.thinned(OperatingCurve(thresholds, far, frr))
@@ -179,6 +195,28 @@ class LargeSet:
         return intervals.bootstrap_accuracy(within, metrics.accuracy_10fold(within, folds), weights)
 
 
+def _impostors(
+    rows: NDArray[np.float32], person: Ints, acquired: metrics.Bools
+) -> Iterator[NDArray[np.float32]]:  # fmt: skip
+    """Cosines of the impostor pairs, by the products that `_sorted_pairs` makes, some blocks of them at a time."""
+    size = max(1, _BLOCK // len(rows))
+    some: list[NDArray[np.float32]] = []
+    for start in range(0, len(rows) - 1, size):
+        block = np.arange(start, min(start + size, len(rows)))  # a copy: all rows with themselves round otherwise
+        score = (rows[block] @ rows.T)[:, start + 1 :]  # the others are earlier ones
+        np.clip(score, -1, 1, out=score)
+        score[~acquired[block]] = metrics.FAILED
+        score[:, ~acquired[start + 1 :]] = metrics.FAILED
+        other = person[block, None] != person[start + 1 :]
+        other[:, : len(score)] &= np.tri(len(score), dtype=bool).T[:, : other.shape[1]]  # each pair once
+        some.append(score[other])
+        if sum(map(len, some)) >= _SORTED:
+            yield np.concatenate(some)
+            some = []
+    if any(map(len, some)):
+        yield np.concatenate(some)
+
+
 def _sorted_pairs(
     rows: NDArray[np.float32], person: Ints, acquired: metrics.Bools, n_people: int, genuine: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.uint32]]:
@@ -230,7 +268,7 @@ class _Drawn:
 
     def between(self, low: int, high: int, rows: Ints) -> Doubles:
         """Weight of the impostor pairs of rank low .. high - 1 in the replicates `rows`: w' C w."""
-        n, couple = self.pairs.n_people, self.pairs.couple[low:high]
+        n, couple = self.pairs.n_people, self.pairs.sorted_impostors[1][low:high]
         if len(couple) * len(rows) > _DENSE * n * n:
             counts = np.bincount(couple, minlength=n * n).astype(self.flat.dtype).reshape(n, n)
             return np.asarray(((self.flat[rows] @ counts).astype(np.float64) * self.weights[rows]).sum(axis=1))

@@ -214,6 +214,11 @@ def resolvable(far: float, n_impostor: int) -> Resolution:
     return Resolution(ok, "" if ok else f"not resolvable with {n_impostor} impostor pairs")
 
 
+def allowed_at_far(far: float, n_impostor: int) -> int:
+    """How many of so many impostor pairs may be accepted at a share `far` of them."""
+    return int(np.floor(far * n_impostor + _ROUNDING))
+
+
 def threshold_at_far(impostor_scores: ArrayLike, far: float) -> float:
     """Lowest threshold at which at most a share `far` of the impostor scores is accepted (>=).
 
@@ -227,7 +232,7 @@ def threshold_at_far(impostor_scores: ArrayLike, far: float) -> float:
         raise ValueError(f"need a list of finite impostor scores, got shape {score.shape}: add people")
     if not 0 <= far < 1:
         raise ValueError(f"far must lie in [0, 1), got {far}: give a fraction such as 0.01")
-    allowed = int(np.floor(far * score.size + _ROUNDING))
+    allowed = allowed_at_far(far, score.size)
     one_too_many = np.partition(score, score.size - 1 - allowed)[score.size - 1 - allowed]
     return float(np.nextafter(one_too_many, np.asarray(np.inf, dtype=score.dtype)))
 

@@ -40,6 +40,26 @@ def test_large_sets_have_the_figures_of_small_ones(people: int, tied: bool) -> N
     assert_array_equal(mine.correct, theirs.correct)
 
 
+@pytest.mark.parametrize(("images", "at_once"), [(1, 1), (3, 100), (1000, 10**6)])
+@pytest.mark.parametrize("tied", [False, True])
+def test_impostors_pass_by_some_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, tied: bool, images: int, at_once: int
+) -> None:
+    """In blocks of so many images, so many sorted at once, some not acquired: ranks and rates as of one array."""
+    embedding, who = uneven(30, 8, tied)
+    there = np.random.default_rng(0).random(len(who)) < 0.8
+    monkeypatch.setattr(all_pairs, "_BLOCK", images * len(who))
+    monkeypatch.setattr(all_pairs, "_SORTED", at_once)
+    small, large = SmallSet(embedding, who, there), LargeSet(embedding, who, there)
+    impostors = large.sorted_impostors[0]
+    assert_allclose(impostors, np.sort(small.pairs.score[~small.pairs.genuine]), atol=1e-6)
+    ranks = [np.searchsorted(impostors, large.levels, side) for side in ("left", "right")]
+    assert_array_equal([large.at[:-1], large.above[:-1]], ranks)
+    assert large.lowest == metrics.FAILED
+    for far in FARS:
+        assert large.tar_at_far(far) == np.mean(large.genuine >= metrics.threshold_at_far(impostors, far))
+
+
 @pytest.mark.parametrize("dense", [False, True])
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("people", [9, 60])
@@ -127,11 +147,11 @@ def test_thousands_of_images() -> None:
 
 def weighed(large: LargeSet, drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """All scores, which are genuine, and what each weighs in one replicate."""
-    couple = large.couple.astype(np.int64)
+    score, couple = large.sorted_impostors[0], large.sorted_impostors[1].astype(np.int64)
     impostor = drawn[couple // large.n_people] * drawn[couple % large.n_people]
     genuine = np.repeat([True, False], [large.n_genuine, large.n_impostor])
     return (
-        np.concatenate([large.genuine, large.impostor]),
+        np.concatenate([large.genuine, score]),
         genuine,
         np.concatenate([drawn[large.whose], impostor]),
     )

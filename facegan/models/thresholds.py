@@ -38,7 +38,7 @@ def _pairs(faces: Faces) -> SmallSet | LargeSet:
 def _scores(pairs: SmallSet | LargeSet) -> tuple[np.ndarray, np.ndarray]:
     """Genuine and impostor scores."""
     if isinstance(pairs, LargeSet):
-        return pairs.genuine, pairs.impostor
+        return pairs.genuine, pairs.sorted_impostors[0]
     return pairs.pairs.score[pairs.pairs.genuine], pairs.pairs.score[~pairs.pairs.genuine]
 
 
