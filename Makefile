@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RECIPE ?= orl-quick
 
-.PHONY: run test test-integration check clean
+.PHONY: run test test-integration check fingerprints clean
 
 run: $(VENV)/installed
 	$(BIN)/facegan run $(RECIPE)
@@ -21,6 +21,10 @@ check: $(VENV)/installed-test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# Writes the pinned keys anew: only where a stage's outputs are meant to change, with a CHANGELOG line that names it.
+fingerprints: $(VENV)/installed-test
+	$(BIN)/python tests/test_fingerprints.py
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -1,0 +1,100 @@
+"""The keys of today, written down: whoever changes one makes everybody's finished stages anew, and has to mean it.
+
+`make fingerprints` writes the file anew; a CHANGELOG line then names the stages whose keys changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from facegan import shots, stages
+from facegan.config import Prepare, Synthesize
+from facegan.graph import build
+from facegan.recipe import load, shipped
+from facegan.stages import prepare
+
+PINNED = Path(__file__).parent / "fingerprints.txt"
+PACKAGES = {"facegan": "1", "torch": "2", "numpy": "3"}  # in the place of those that are installed
+
+
+def draw_lfw(root: Path) -> None:
+    """LFW's lists and folders below `root/data/lfw`, of which nothing is decoded: any bytes will do."""
+    folder = root / "data" / "lfw"
+    for number in range(8):
+        path = folder / "lfw" / f"P{number}" / f"P{number}_0001.jpg"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"photo %d" % number)
+    develop = "1\nP0\t1\t1\nP1\t1\tP2\t1\n"
+    test = "1\nP4\t1\t1\nP5\t1\tP6\t1\n"
+    for name, pairs in {"pairsDevTrain.txt": develop, "pairsDevTest.txt": test, "pairs.txt": test}.items():
+        (folder / name).write_text(pairs)
+
+
+@contextlib.contextmanager
+def fixed_versions() -> Iterator[None]:
+    """Package versions that are the same on every machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (prepare, shots):
+            patch.setattr(module, "package_versions", lambda: PACKAGES)
+        yield
+
+
+def keys() -> dict[str, str]:
+    """{recipe · node: fingerprint} of every shipped recipe, and the keys of the photo cache and of a shard."""
+    pinned = {}
+    for name in shipped():
+        for node in build(load(name)):
+            pinned[f"{name} · {node.title}"] = node.key
+    with fixed_versions():
+        aligned = {"kind": "landmarks"}
+        for name, changes in {"plain": {}, "aligned": {"align": {"detector": aligned}}}.items():
+            pinned[f"photo cache · {name}"] = prepare.decides(Prepare.model_validate(changes))
+        pinned["shard"] = shots.digest(synthesizer(), {"generator": "g", "guide": "h"}, threads=2)
+    return pinned
+
+
+def synthesizer() -> Any:
+    """What the digest of a shard looks at."""
+    return SimpleNamespace(
+        options=Synthesize(), device="cpu", donor_person=np.arange(3), photos=np.ones((3, 4), np.float32),
+        centres=np.ones((3, 2), np.float32), donors=np.ones((3, 5), np.float32), axes=None,
+        copy=0.5, person=0.25, image=0.125,
+    )  # fmt: skip
+
+
+def read() -> dict[str, str]:
+    """What is pinned."""
+    lines = PINNED.read_text(encoding="utf-8").splitlines()
+    return {title: key for title, _, key in (line.rpartition("  ") for line in lines)}
+
+
+def test_no_key_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw_lfw(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    now, then = keys(), read()
+    assert {stage for stage in stages.STAGES if any(f"· {stage}" in title for title in then)} == set(stages.STAGES)
+    changed = [title for title in then if now.get(title) != then[title]]
+    assert not changed, f"{len(changed)} of {len(then)} keys changed, first: {changed[:3]}"
+    assert now.keys() == then.keys(), f"not pinned yet: {sorted(now.keys() - then.keys())[:3]}"
+
+
+def main() -> None:
+    """Write the file anew."""
+    with tempfile.TemporaryDirectory() as root:
+        draw_lfw(Path(root))
+        os.chdir(root)
+        lines = [f"{title}  {key}" for title, key in keys().items()]
+    PINNED.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
