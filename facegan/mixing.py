@@ -12,10 +12,7 @@ from torch import nn
 from facegan import ranks
 from facegan.checkpoint import SHARDS, Checkpoints
 from facegan.config import TrainRecognizer, Use
-from facegan.domain_mixup import Blend, Partners
-from facegan.errors import UserError
 from facegan.heads._sharded import ShardedHead
-from facegan.identity_mixup import Targets
 from facegan.images import ManifestImages
 from facegan.manifest import NEW
 from facegan.seeds import subseed
@@ -33,38 +30,21 @@ def groups_of(train: ManifestImages) -> np.ndarray:
 class Batches:
     """The rows of each step; they depend on the step and the seed alone, so that a resume needs no state.
 
-    Steps with the same numbers of each group stand together as runs. `own_norm`: whether real and synthetic images are
-    to be normalised apart; not where all rows are of one source. A batch then has as many of each in every step. Raises
-    UserError where it would have a single one.
+    Steps with the same numbers of each group stand together as runs.
     """
 
     def __init__(self, group: np.ndarray, use: Use, steps: int, batch_size: int, seed: int) -> None:
         rows = [np.flatnonzero(group == place) for place in range(len(GROUPS))]
-        self.own_norm = use.own_norm and 0 < len(rows[0]) < len(group)
-        self.partners = None
-        if use.domain_mixup is not None and len(rows[0]) and len(rows[2]):
-            self.partners = Partners(group, use.domain_mixup, batch_size, seed)
         first = round(steps * use.pretrain)  # steps on synthetic rows alone
-        if use.existing is None and use.new is None and not first and not self.own_norm:
+        if use.existing is None and use.new is None and not first:
             self.pools = [(np.arange(len(group)), Sampler(len(group), seed))]
             self._runs([0], [[batch_size]])
             return
         self.pools = [(places, Sampler(len(places), subseed(n, seed))) for n, places in zip(GROUPS, rows, strict=True)]
         have = [len(places) for places in rows]
-        if use.new_at_end is not None and use.new is not None:
-            starts, new = straight_line(use.new, use.new_at_end, steps, batch_size)
-            self._runs(starts, [mixture(batch_size, have, [None, use.existing, n / batch_size]) for n in new])
-            return
         shares = [None, use.existing, use.new]
         mixed, alone = mixture(batch_size, have, shares), allot(batch_size, [0, *have[1:]], shares)
         self._runs([0, first], [alone if sum(alone) else mixed, mixed])
-        sides = {"real": mixed[0], "synthetic": sum(mixed[1:])}
-        self.own_norm = self.own_norm and min(sides.values()) > 0
-        if self.own_norm and (lonely := [source for source, count in sides.items() if count == 1]):
-            raise UserError(
-                f"use.own_norm: one {lonely[0]} image in a batch of {batch_size} has no mean and variance of its own",
-                fix="set a larger train_recognizer.batch_size, or other shares use.existing and use.new",
-            )
 
     def _runs(self, starts: list[int], counts: list[list[int]]) -> None:
         """From step `starts[r]` on a batch has `counts[r]` of each pool; before it `seen[r]` have been drawn."""
@@ -83,18 +63,6 @@ class Batches:
             if count
         ]
         return np.concatenate(found)
-
-    def blend(self, step: int, rows: np.ndarray) -> Blend | None:
-        """The photos that are blended into a step's `rows`; None where no step has any."""
-        return self.partners.of(step, rows) if self.partners else None
-
-
-def straight_line(begin: float, end: float, steps: int, size: int) -> tuple[list[int], list[int]]:
-    """(steps from which on, whole images of a batch of `size`): a share from `begin` in the first step to `end` in the
-    last (a curriculum, Bengio et al. 2009)."""
-    number = np.rint(size * np.linspace(begin, end, steps)).astype(np.int64)
-    starts = np.flatnonzero(np.diff(number, prepend=-1))
-    return starts.tolist(), number[starts].tolist()
 
 
 def mixture(size: int, rows: list[int], shares: list[float | None]) -> list[int]:
@@ -126,19 +94,11 @@ class Heads(nn.Module):
     """The classification loss: one head for all people or, with `own_head`, new people under a head of their own.
 
     A synthetic image can be told from a photo by its look. Under one head that tells new people from train people for
-    nothing; among themselves it tells them nothing. With `targets`, one head that has no class for new people: their
-    images are trained towards those of their parents (`facegan.identity_mixup`).
+    nothing; among themselves it tells them nothing.
     """
 
-    def __init__(
-        self, options: TrainRecognizer, label: np.ndarray, group: np.ndarray, targets: Targets | None = None
-    ) -> None:
+    def __init__(self, options: TrainRecognizer, label: np.ndarray, group: np.ndarray) -> None:
         super().__init__()
-        self.targets = targets
-        if targets:
-            self.heads = nn.ModuleList([options.head.build(targets.classes, options.embedding_dim)])
-            self.head_of, self.label = np.zeros(len(label), np.int64), label
-            return
         apart = (group == 2) & options.use.own_head
         if any(len(np.unique(label[side])) == 1 for side in (apart, ~apart)):
             apart[:] = False  # one person alone cannot be told from anybody
@@ -155,23 +115,13 @@ class Heads(nn.Module):
                 )
 
     def forward(
-        self,
-        embedding: torch.Tensor,
-        rows: np.ndarray,
-        part: slice = slice(None),
-        draw: int = 0,
-        blend: Blend | None = None,
+        self, embedding: torch.Tensor, rows: np.ndarray, part: slice = slice(None), draw: int = 0
     ) -> torch.Tensor:
-        """Mean cross-entropy of a batch's `rows`, each under its own head; with `blend` also under that of the photo.
+        """Mean cross-entropy of a batch's `rows`, each under its own head.
 
         `embedding` (N, embedding_dim) are those of `rows[part]`; the parts' losses add up to that of the batch. All
         ranks call the same heads, also those of whose people they have none. `draw` seeds the samples of sharded heads.
         """
-        if self.targets:
-            image, person, share = self.targets.of(self.label[rows[part]])
-            return weighted(self.heads[0], embedding, person, image, share) / len(rows)
-        if blend is not None:
-            return self._both(embedding, rows, part, blend) / len(rows)
         total, head_of = embedding.new_zeros(()), self.head_of[rows]
         label = torch.from_numpy(self.label[rows]).to(embedding.device)
         for place, head in enumerate(self.heads):
@@ -185,19 +135,6 @@ class Heads(nn.Module):
                     own = label[part][chosen]
                     total = total + F.cross_entropy(head(embedding[chosen], own), own, reduction="sum")
         return total / len(rows)
-
-    def _both(self, embedding: torch.Tensor, rows: np.ndarray, part: slice, blend: Blend) -> torch.Tensor:
-        """Summed over images and the people that they count as, each person under its own head."""
-        total, (start, stop, _) = embedding.new_zeros(()), part.indices(len(rows))
-        image, row, share = blend.asked(rows)
-        mine = (image >= start) & (image < stop)
-        for place, head in enumerate(self.heads):
-            if (under := self.head_of[row] == place).any():
-                asked = np.flatnonzero(under & mine)
-                chosen, of = np.unique(image[asked] - start, return_inverse=True)
-                some = embedding[torch.from_numpy(chosen).to(embedding.device)]
-                total = total + weighted(head, some, self.label[row[asked]], of, share[asked])
-        return total
 
     @property
     def sharded(self) -> list[ShardedHead]:
@@ -230,18 +167,6 @@ class Heads(nn.Module):
             centres = self.sharded[place].centres
             if start < centres.stop and stop > centres.start:
                 centres.load_block(start, checkpoints.load_shard(nimg, name))
-
-
-def weighted(
-    head: nn.Module, embedding: torch.Tensor, own: np.ndarray, image: np.ndarray, share: np.ndarray
-) -> torch.Tensor:
-    """Sum over t of share[t] x the cross-entropy of embedding image[t] with the margin on class own[t].
-
-    `embedding` (N, d); `own`, `image` and `share` (T,).
-    """
-    classes, of, shares = (torch.from_numpy(array).to(embedding.device) for array in (own, image, share))
-    logits = head(embedding, classes, of)
-    return (shares.to(logits.dtype) * F.cross_entropy(logits, classes, reduction="none")).sum()
 
 
 def shard_name(place: int, start: int) -> str:

@@ -12,6 +12,17 @@ from facegan.config import Recipe
 from facegan.errors import ConfigError
 
 _MISSING = object()
+REMOVED = {  # options that were tried and did not help, by what an error says of them
+    "use.identity_mixup": "use.identity_mixup",
+    "use.own_norm": "use.own_norm",
+    "use.domain_mixup": "use.domain_mixup",
+    "use.new_at_end": "use.new_at_end",
+    "synthesize.shares": "synthesize.shares",
+    "synthesize.principal": "synthesize.principal",
+    "synthesize.refinement": "synthesize.refinement",
+    "unknown kind 'langevin'": "identities langevin",
+}
+LAST_WITH_REMOVED = "941a319"
 
 
 def defaults() -> dict[str, Any]:
@@ -23,6 +34,9 @@ def explain(error: ValidationError, data: Any, what: str) -> ConfigError:
     """One line for each fault of `data`, which was to become a Recipe; `what` names it."""
     lines = [_line(dict(fault), data) for fault in error.errors(include_url=False)]
     text = lines[0] if len(lines) == 1 else "\n" + "\n".join(f"  - {line}" for line in lines)
+    if removed := [name for words, name in REMOVED.items() if words in text]:
+        fix = f"leave out {', '.join(removed)}: removed, since it did not help (docs/experiments/index.md has the "
+        return ConfigError(f"{what}: {text}", fix=f"{fix}trials); commit {LAST_WITH_REMOVED} was the last that had it")
     families = any(fault["type"].startswith("union_tag") for fault in error.errors(include_url=False))
     return ConfigError(f"{what}: {text}", fix="`facegan list` shows the members of every family" if families else "")
 

@@ -8,7 +8,6 @@ import socket
 import threading
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -113,8 +112,6 @@ def basis(studio: Studio) -> dict[str, np.ndarray]:
     }
     if studio.donors is not None:
         found["donors"] = studio.donors
-    if studio.axes is not None:
-        found["axes"] = studio.axes
     return {name: np.ascontiguousarray(value) for name, value in found.items()}
 
 
@@ -122,17 +119,16 @@ def digest(studio: Studio, inputs: dict[str, str], threads: int) -> str:
     """sha256 (hex) of all that shards depend on: where it is another, those of an earlier run are of no use."""
     found = hashlib.sha256()
     facts = {**inputs, "options": studio.options.model_dump(mode="json"), "device": str(studio.device)}
-    found.update(canonical({**facts, "threads": threads, "versions": versions(studio.options)}).encode())
+    found.update(canonical({**facts, "threads": threads, "versions": versions()}).encode())
     for name, value in sorted(basis(studio).items()):
         found.update(f"{name} {value.dtype} {value.shape}".encode())
         found.update(value.data)
     return found.hexdigest()
 
 
-def versions(options: Synthesize) -> dict[str, str]:
+def versions() -> dict[str, str]:
     """The packages that make the images, as they are in this process."""
-    found = {name: number for name, number in package_versions().items() if name in PACKAGES}
-    return found | {name: version(name) for name in (options.refinement.packages if options.refinement else ())}
+    return {name: number for name, number in package_versions().items() if name in PACKAGES}
 
 
 def leave(studio: Studio, path: Path, inputs: dict[str, Path]) -> Job:
@@ -147,7 +143,7 @@ def leave(studio: Studio, path: Path, inputs: dict[str, Path]) -> Job:
         basis=str(path.absolute()),
         options=studio.options.model_dump_json(),
         device=str(studio.device),
-        versions=tuple(sorted(versions(studio.options).items())),
+        versions=tuple(sorted(versions().items())),
     )
 
 
@@ -158,7 +154,7 @@ def opened(job: Job) -> Studio:
     Raises UserError where this process does not see the files, has other versions, or lacks the device.
     """
     options = Synthesize.model_validate_json(job.options)
-    host, ours = socket.gethostname(), versions(options)
+    host, ours = socket.gethostname(), versions()
     if other := [f"{name} {version}" for name, version in job.versions if ours.get(name) != version]:
         raise UserError(
             f"the worker on {host} does not have {', '.join(other)}: its images would have other bytes",
@@ -189,5 +185,4 @@ def opened(job: Job) -> Studio:
         copy=copy,
         person=person,
         image=image,
-        axes=held.get("axes"),
     )

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 import torch
-from scipy.special import ndtr, ndtri
 
 from facegan import leakage
 from facegan.config import Synthesize
@@ -67,7 +65,6 @@ class Studio:
     copy: float  # the similarity from which an image is a near-copy of a photo: see facegan.leakage
     person: float  # the cosine above which two people's centres are too close
     image: float  # an image no closer to its person than this has left it: strangers' photos are as close
-    axes: np.ndarray | None = None  # of variation (axes, z_dim), where it is drawn along them
 
     def take(self, order: Order, made: np.ndarray | None = None) -> Shot:
         """The best images of a person, by closeness to its centre: of a train person that of the real photos.
@@ -79,14 +76,12 @@ class Studio:
         candidates = round(wanted * options.oversample)
         rng = np.random.default_rng(order.seed)
         z = self.variation(candidates, order.parents, order.weights, rng)
-        if options.refinement is not None and candidates:
-            z = options.refinement.refined(self, order, z, rng)
         pixels, embedding = self.shoot(order.code, z)
         removed: list[tuple[str, int, int, str]] = []
         if order.train is None:
             who, surplus = "new", "images of new people"
             why = "more candidates than wanted: those least like the rest of their person under the guide"
-            centre = self.centre_of(order, embedding)
+            centre = robust_centre(embedding)
             if (self.centres @ centre).max() > self.person:
                 return Shot(centre=centre, near=True)
             if made is not None and (made @ centre).max(initial=-1.0) > self.person + SURELY:
@@ -96,7 +91,7 @@ class Studio:
         else:
             who, surplus = "train", "images of train people"
             why = "more candidates than wanted: those least like their person under the guide"
-            centre, origin = self.centre_of(order, embedding), [order.train]
+            centre, origin = np.asarray(self.centres[order.train]), [order.train]
         new = np.ones(candidates, bool)
         if origin:
             new = self.fresh(pixels, origin)
@@ -107,42 +102,20 @@ class Studio:
         removed.append((f"images that left their {who} person", fresh, left, f"cosine up to {self.image:.3f}"))
         kept = best(score, wanted, self.image)
         removed.append((f"surplus {surplus}", fresh - left, fresh - left - len(kept), why))
-        code, more = packed(order.code), {"shares": packed(order.weights)} if options.shares else {}
-        latents = [latent_json(code, packed(z[index]), index, options.batch_size, **more) for index in kept]
+        code = packed(order.code)
+        latents = [latent_json(code, packed(z[index]), index, options.batch_size) for index in kept]
         images = [(encode_png(pixels[index]), latent) for index, latent in zip(kept, latents, strict=True)]
         return Shot(images, removed, centre if order.train is None else Shot().centre)
 
-    @cached_property
-    def light(self) -> np.ndarray:
-        """How light falls on the real photos, as `refinements._light.light` says: (N, 4) float32."""
-        from facegan.refinements._light import light
-
-        return light(torch.from_numpy(self.photos)).numpy()
-
-    def centre_of(self, order: Order, embedding: np.ndarray) -> np.ndarray:
-        """Where the guide sees a person (d,): a train person by the photos, a new one by the candidates (N, d)."""
-        return robust_centre(embedding) if order.train is None else np.asarray(self.centres[order.train])
-
     def variation(self, count: int, people: Sequence[int], weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Variation codes (count, z_dim): a photo of each of `people`, blended, turned towards photos of others.
-
-        Where there are axes: G's neutral code of these people + spread sum_k a_k sigma_k v_k, a ~ N(0, 1) within 2; the
-        spread may change evenly from the first code to the last.
-        """
+        """Variation codes (count, z_dim): a photo of each of `people`, blended, turned towards photos of others."""
         if self.donors is None:
             return rng.standard_normal((count, self.G.z_dim)).astype(np.float32)
         photos = [rng.choice(np.flatnonzero(self.donor_person == person), count) for person in people]
         own = self.G.blend(np.stack([self.donors[photo] for photo in photos]), weights)
-        options = self.options
-        if self.axes is not None and options.principal:
-            means = np.stack([self.donors[self.donor_person == person].mean(axis=0) for person in people])
-            first, last = options.principal.spread, options.principal.last_spread
-            spread = np.linspace(first, last or first, count)[:, None]
-            amount = spread * truncated_normal((count, len(self.axes)), rng)
-            return (self.G.neutral(own, weights @ means) + amount @ self.axes).astype(np.float32)
         strangers = np.flatnonzero(~np.isin(self.donor_person, people))
         other = self.donors[rng.choice(strangers if len(strangers) else len(self.donors), count)]
-        return self.G.vary(own, other, options.borrowed, options.variation_noise, rng).astype(np.float32)
+        return self.G.vary(own, other, self.options.borrowed, self.options.variation_noise, rng).astype(np.float32)
 
     def shoot(self, code: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Images of one person (N, H, W, C) uint8 and the guide's embeddings of them (N, embedding_dim)."""
@@ -153,12 +126,6 @@ class Studio:
         """Which images (N,) bool are no near-copy of a photo of the people they descend from."""
         near, _ = leakage.closest(leakage.grey(pixels), self.photos[np.isin(self.donor_person, people)])
         return np.asarray(near < self.copy)
-
-
-def truncated_normal(shape: tuple[int, ...], rng: np.random.Generator, bound: float = 2.0) -> np.ndarray:
-    """Draws of N(0, 1) given that they lie within -bound .. bound, by the inverse of the distribution function."""
-    low, high = ndtr(-bound), ndtr(bound)
-    return np.asarray(ndtri(rng.uniform(low, high, shape)))
 
 
 def robust_centre(embedding: np.ndarray) -> np.ndarray:

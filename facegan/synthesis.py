@@ -39,10 +39,10 @@ def draw(G: Generator, w: np.ndarray, z: np.ndarray, batch_size: int) -> np.ndar
     return np.concatenate(drawn)
 
 
-def latent_json(w: Packed, z: Packed, index: int, batch_size: int, **more: Any) -> str:
-    """The `latent` column: both codes, `packed`, the place in the padded batch, and what else is given."""
+def latent_json(w: Packed, z: Packed, index: int, batch_size: int) -> str:
+    """The `latent` column: both codes, `packed` and the place in the padded batch."""
     place = {"index": int(index) % batch_size, "batch_size": batch_size}
-    return json.dumps({"w": w, "z": z, **place, **more})
+    return json.dumps({"w": w, "z": z, **place})
 
 
 def packed(code: np.ndarray) -> Packed:

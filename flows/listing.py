@@ -50,12 +50,6 @@ def _identities() -> dict[str, str]:
     return _members(IDENTITIES)
 
 
-def _refinements() -> dict[str, str]:
-    from facegan.refinements import REFINEMENTS
-
-    return _members(REFINEMENTS)
-
-
 def _judges() -> dict[str, str]:
     from facegan.judges import JUDGES
 
@@ -86,7 +80,6 @@ FAMILIES: dict[str, tuple[str, Callable[[], dict[str, str]] | None]] = {
     "detectors": ("prepare.align.detector.kind", _detectors),
     "gans": ("train_gan.gan.kind", _gans),
     "identities": ("synthesize.identities.kind", _identities),
-    "refinements": ("synthesize.refinement.kind", _refinements),
     "judges": ("audit.judge.kind", _judges),
     "heads": ("train_recognizer.head.kind", _heads),
     "backbones": ("train_recognizer.backbone", None),

@@ -26,7 +26,6 @@ from facegan.config import Recipe
         ({"train_recognizer": {"pretrained": True, "weights": "w.safetensors"}}, "exclude each other"),
         ({"benchmark": {"benchmarks": [{"kind": "verification"}, {"kind": "verification"}]}}, "measure the same"),
         ({"train_gan": {"nonsense": 1}}, "Extra inputs"),
-        ({"train_gan": {"gan": {"kind": "style"}}, "synthesize": {"principal": {}}}, "which 'style' cannot find"),
         (
             {"train_gan": {"kimg": 3, "gan": {"kind": "dcgan", "ramp": {"start_kimg": 1, "end_kimg": 4}}}},
             "end_kimg is 4, but the training ends at kimg=3",

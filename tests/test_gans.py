@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
-from sklearn.decomposition import PCA
 from torch import nn
 
 from facegan.errors import ConfigError
@@ -109,38 +108,6 @@ def test_a_mixed_and_turned_variation_code_is_one(kind: str) -> None:
     noisy = G.vary(own, other, 0.4, 0.1, np.random.default_rng(0))
     assert first.shape == own.shape and np.array_equal(first, again)
     assert np.abs(noisy - first).max() > 1e-3 and np.abs(first - own).max() > 1e-3
-
-
-def test_axes_of_variation_are_those_of_the_deviations_within_people() -> None:
-    """sigma_k v_k against scikit-learn's PCA of what is left without each person's mean."""
-    rng, person = np.random.default_rng(0), np.repeat([0, 2, 3], [4, 7, 9])  # nobody has the number 1
-    codes = 3 * rng.normal(size=(4, 6))[person] + rng.normal(size=(20, 6)) * [5, 4, 3, 2, 1, 0.5]
-    left = np.concatenate([codes[person == one] - codes[person == one].mean(axis=0) for one in (0, 2, 3)])
-    pca = PCA(n_components=4).fit(left)
-    found = Generator().axes(codes, person, 4)
-    length = np.linalg.norm(found, axis=1)
-    np.testing.assert_allclose(length, pca.singular_values_ / np.sqrt(20 - 3))
-    np.testing.assert_allclose(np.abs(np.einsum("kd,kd->k", found, pca.components_)), length)  # up to its sign
-    assert Generator().axes(codes, person, 99).shape == (6, 6)
-    np.testing.assert_array_equal(Generator().neutral(codes[:3], codes[5]), codes[[5, 5, 5]])
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_each_family_with_an_encoder_has_axes(kind: str) -> None:
-    G = config_of(kind).build_generator(3, 1, 16)
-    label, img = torch.arange(6) % 3, torch.randn(6, 1, 16, 16).tanh()
-    G.start(img, label)
-    with torch.no_grad():
-        z = G.encode(img, G.codes()[label])
-    if z is not None:
-        axes = G.axes(z.numpy(), label.numpy(), 2)
-        assert axes.shape[1] == G.z_dim and 2 <= len(axes) <= 4 and np.isfinite(axes).all()
-        neutral = G.neutral(z[:2].numpy(), z[label == 0].mean(dim=0).numpy())
-        assert neutral.shape == (2, G.z_dim)
-        with torch.no_grad():
-            w = G.codes()[[0, 0]]
-            still, moved = (G(w, torch.from_numpy(neutral + far * axes[0]).float()) for far in (0, 2))
-        assert float((still - moved).abs().max()) > 1e-3
 
 
 def test_learned_codes_keep_their_length() -> None:

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import Any
 
 import numpy as np
 import pytest
-from scipy.spatial.distance import cdist, pdist
 
 from facegan.config import Synthesize
 from facegan.identities import IDENTITIES, IdentitiesConfig
 from facegan.identities._proposal import Proposal
-from facegan.identities._repulsion import BLOCK, Dynamics, repulsion
 from facegan.identities.gaussian import Gaussian
-from facegan.identities.langevin import Langevin
 from facegan.identities.mixture import Mixture
 
 MEMBERS = sorted(IDENTITIES.load())
-SMALL: dict[str, dict[str, Any]] = {"langevin": {"population": 60, "steps": 20}}
 
 
 def sampler_of(kind: str) -> IdentitiesConfig:
-    sampler: IdentitiesConfig = IDENTITIES.get(kind)(**SMALL.get(kind, {}))
+    sampler: IdentitiesConfig = IDENTITIES.get(kind)()
     return sampler
 
 
@@ -121,7 +116,7 @@ def test_the_random_numbers_of_older_sets() -> None:
         draw = (rng.standard_normal((1, 6)) * (singular / np.sqrt(8)) * 0.7)[0]
         assert np.array_equal(proposal.code, (mean + draw @ axes).astype(np.float32))
     plain = Synthesize().model_dump(mode="json")
-    assert plain["identities"] == {"kind": "mixture", "parents": 8, "concentration": 10.0} and "principal" not in plain
+    assert plain["identities"] == {"kind": "mixture", "parents": 8, "concentration": 10.0}
 
 
 def test_a_mixture_lies_between_its_parents() -> None:
@@ -169,115 +164,3 @@ def test_distant_parents_are_drawn_from_those_least_like_the_others() -> None:
     for proposal in farthest:  # across, and then half way between on either side
         first, second, *rest = proposal.parents
         assert (second - first) % 8 == 4 and sorted((one - first) % 8 for one in rest) == [2, 6]
-
-
-# Langevin.
-
-
-def test_the_force_of_two_points_by_hand() -> None:
-    """(0, 0) and (3, 4) are 5 apart and reach 7: energy 2, a force of 2 along (-0.6, -0.8) and back."""
-    both = np.asarray([[0.0, 0.0], [3.0, 4.0]])
-    found = repulsion(both, np.empty((0, 2)), 7.0)
-    assert found.energy == pytest.approx(2)
-    np.testing.assert_allclose(found.force, [[-1.2, -1.6], [1.2, 1.6]])
-    assert found.count.tolist() == [1, 1]
-    held = repulsion(both[:1], both[1:], 7.0)  # from one who stays: the same, all of it
-    assert held.energy == pytest.approx(2) and held.count.tolist() == [1]
-    np.testing.assert_allclose(held.force, [[-1.2, -1.6]])
-    assert repulsion(both, np.empty((0, 2)), 4.9).energy == 0
-    same = repulsion(np.zeros((2, 2)), np.zeros((1, 2)), 1.0)
-    assert not same.force.any() and same.energy == pytest.approx(0.5 + 2 * 0.5)
-
-
-def test_forces_are_the_energys_slope() -> None:
-    rng = np.random.default_rng(0)
-    moving, fixed, h = rng.normal(size=(BLOCK + 9, 3)), rng.normal(size=(5, 3)), 1e-5
-    found = repulsion(moving, fixed, 1.1)
-    count = (cdist(moving, np.concatenate([moving, fixed])) < 1.1).sum(axis=1) - 1
-    assert np.array_equal(found.count, count)
-    for point, axis in ((0, 0), (7, 1), (BLOCK + 3, 2)):
-        there, back = moving.copy(), moving.copy()
-        there[point, axis] += h
-        back[point, axis] -= h
-        slope = (repulsion(there, fixed, 1.1).energy - repulsion(back, fixed, 1.1).energy) / (2 * h)
-        assert found.force[point, axis] == pytest.approx(-slope, abs=1e-5)
-
-
-def dynamics(codes: np.ndarray, nearest: float = 0.5, pull: float = 10.0) -> Dynamics:
-    return Dynamics.of(codes, some_centres(len(codes), 24), nearest, pull)
-
-
-def test_two_codes_go_just_as_far_as_they_reach() -> None:
-    """On a line, no people near, no pull: 1 apart with a reach of 3, one step puts them 3 apart."""
-    one = Dynamics(np.zeros(1), np.eye(1), np.asarray([[100.0]]), np.eye(1), 3.0, 0.0)
-    places = np.asarray([[4.0], [5.0]])
-    np.testing.assert_allclose(one.step(places, np.abs(places[:, 0])), [[3.0], [6.0]])
-    pulled = Dynamics(np.zeros(1), np.eye(1), np.asarray([[100.0]]), np.eye(1), 3.0, 6.0)
-    # Stiffness 1 / STEP = 2 for where the step led, 6 for the length before: (2 * 3 + 6 * 4) / 8, (2 * 6 + 6 * 5) / 8.
-    np.testing.assert_allclose(pulled.step(places, np.abs(places[:, 0])), [[3.75], [5.25]])
-
-
-@pytest.mark.parametrize(("people", "code_dim", "nearest"), [(20, 30, 0.1), (20, 30, 0.9), (60, 6, 0.5)])
-def test_energy_falls_without_noise(people: int, code_dim: int, nearest: float) -> None:
-    codes = some_codes(people, code_dim)
-    space = dynamics(codes, nearest)
-    places = space.places(stacked(propose(Mixture(parents=4), codes, 120)))
-    lengths = np.linalg.norm(places, axis=1)
-    energies = [space.energy(places, lengths)]
-    for _ in range(60):
-        places = space.step(places, lengths)
-        energies.append(space.energy(places, lengths))
-    assert (np.diff(energies) <= 1e-9 * energies[0]).all() and energies[-1] < 0.5 * energies[0]
-
-
-def test_the_guide_is_met_at_the_people_and_nothing_lengthened() -> None:
-    codes, centres = some_codes(12, 40), some_centres(12)
-    space = Dynamics.of(codes, centres, 0.5, 1.0)
-    np.testing.assert_allclose(space.codes(space.places(codes)), codes, atol=1e-5)
-    seen = pdist(space.people @ space.look)
-    np.testing.assert_allclose(seen / pdist(centres), seen[0] / pdist(centres)[0], rtol=1e-5)
-    assert np.linalg.norm(space.look, 2) == pytest.approx(1) and space.reach == pytest.approx(np.median(seen))
-
-
-def test_a_population_ends_farther_apart_than_it_began() -> None:
-    """Where there is room, nobody stays nearer than d0 to a train person or to one of the population."""
-    codes, centres = np.eye(40, dtype=np.float32), some_centres(40, 64)
-    start, count = Mixture(parents=8, concentration=10), 40
-    sampler = Langevin(start=start, population=count, steps=300, nearest=0.1)
-    space = Dynamics.of(codes, centres, 0.1, 10.0)
-
-    def nearest(proposals: list[Proposal]) -> tuple[float, float]:
-        seen = space.places(stacked(proposals)) @ space.look
-        return float(pdist(seen).min()), float(cdist(seen, space.people @ space.look).min())
-
-    begun, ended = (propose(kind, codes, count, centres=centres) for kind in (start, sampler))
-    assert max(nearest(begun)) < 0.7 * space.reach
-    assert min(nearest(ended)) > 0.99 * space.reach
-    np.testing.assert_allclose(stacked(ended).sum(axis=1), 1, atol=1e-4)  # still weights of people
-    lengths = [np.linalg.norm(stacked(found) - 1 / 40, axis=1) for found in (begun, ended)]
-    np.testing.assert_allclose(lengths[1], lengths[0], rtol=0.05)
-
-
-def test_parents_are_the_people_of_the_largest_weights() -> None:
-    codes = np.eye(12, dtype=np.float32)
-    for proposal in propose(Langevin(population=30, steps=40, nearest=0.9), codes, 60):
-        parents = list(proposal.parents)
-        assert 1 <= len(parents) <= 8 and (proposal.code[parents] > 0).all()
-        assert proposal.code[parents].min() >= np.delete(proposal.code, parents).max()
-        np.testing.assert_allclose(proposal.weights, proposal.code[parents] / proposal.code[parents].sum(), rtol=1e-6)
-    dense = some_codes(12, 20)
-    begun = propose(Mixture(parents=8, concentration=10), dense, 30)
-    ended = propose(Langevin(population=30, steps=40, nearest=0.9), dense, 30)
-    assert [one.parents for one in ended] == [one.parents for one in begun]
-
-
-@pytest.mark.parametrize("start", [Mixture(parents=3), Gaussian()])
-def test_without_steps_codes_stay_as_they_are_drawn(start: Mixture | Gaussian) -> None:
-    codes = some_codes(12, 20)
-    found = propose(Langevin(start=start, population=7, steps=0), codes, 20)
-    np.testing.assert_allclose(stacked(found), stacked(propose(start, codes, 20)), atol=1e-5)
-
-
-def test_a_start_is_named_by_its_kind_alone() -> None:
-    langevin = Synthesize.model_validate({"identities": {"kind": "langevin", "start": "gaussian"}}).identities
-    assert isinstance(langevin, Langevin) and langevin.start == Gaussian()

@@ -73,42 +73,11 @@ def rows_by_the_first_formula(use: Use, steps: int, size: int, seed: int, step: 
     return np.concatenate(found)
 
 
-@pytest.mark.parametrize(
-    "use", [Use(), Use(new=0.3), Use(existing=0.2, new=0.4, pretrain=0.35), Use(pretrain=0.5), Use(own_norm=True)]
-)
+@pytest.mark.parametrize("use", [Use(), Use(new=0.3), Use(existing=0.2, new=0.4, pretrain=0.35), Use(pretrain=0.5)])
 def test_rows_are_those_of_before(use: Use) -> None:
     batches = Batches(GROUP, use, 30, 9, seed=5)
-    if use.own_norm:  # drew by groups from the first on
-        use = Use(pretrain=1e-9)
     for step in (*range(30), 12, 3):
         assert np.array_equal(batches.rows(step), rows_by_the_first_formula(use, 30, 9, 5, step))
-
-
-@pytest.mark.parametrize(("new", "end"), [(0.0, 0.5), (0.75, 0.125), (0.3, 0.7)])
-def test_the_share_of_new_people_goes_in_a_straight_line(new: float, end: float) -> None:
-    steps, size = 401, 16
-    batches = Batches(GROUP, Use(existing=0.125, new=new, new_at_end=end), steps, size, seed=0)
-    drawn = [batches.rows(step) for step in range(steps)]
-    number = np.asarray([(GROUP[rows] == 2).sum() for rows in drawn])
-    assert all(len(rows) == size for rows in drawn) and len(set(np.diff(number))) == 2  # by at most one at a time
-    assert [number[0], number[-1]] == [round(size * new), round(size * end)]
-    assert abs(number[200] - size * (new + end) / 2) <= 0.5 and abs(number[100] - size * (0.75 * new + end / 4)) <= 0.5
-    assert {int((GROUP[rows] == 1).sum()) for rows in drawn} == {2}
-    times = np.bincount(np.concatenate(drawn), minlength=len(GROUP))
-    assert all(np.ptp(times[place == GROUP]) <= 1 for place in range(3))
-    again = Batches(GROUP, Use(existing=0.125, new=new, new_at_end=end), steps, size, seed=0)
-    assert all(np.array_equal(again.rows(step), drawn[step]) for step in (317, 23, 318))  # a resume needs no history
-
-
-def test_a_curriculum_over_a_million_steps_is_there_at_once() -> None:
-    batches = Batches(GROUP, Use(new=0.0, new_at_end=1.0), 1_000_001, 64, seed=0)
-    assert len(batches.starts) == 65 and (GROUP[batches.rows(1_000_000)] == 2).all()
-    assert (GROUP[batches.rows(500_000)] == 2).sum() == 32
-
-
-def test_a_curriculum_without_others_is_of_new_people_throughout() -> None:
-    batches = Batches(np.full(9, 2), Use(new=0.0, new_at_end=0.5), 9, 4, seed=0)
-    assert Counter(np.concatenate([batches.rows(step) for step in range(9)]).tolist()) == dict.fromkeys(range(9), 4)
 
 
 def test_an_arm_without_synthetic_rows_ignores_the_use() -> None:
@@ -147,12 +116,7 @@ def test_one_new_person_stays_with_the_rest() -> None:
     ("use", "match"),
     [
         ({"existing": 0.6, "new": 0.6}, r"use.existing \+ use.new must be at most 1"),
-        ({"existing": 0.6, "new": 0.2, "new_at_end": 0.6}, r"use.existing \+ use.new_at_end must be at most 1"),
-        ({"new_at_end": 0.6}, "set use.new as well"),
-        ({"new": 0.6, "new_at_end": 0.6}, "the same throughout: leave it out"),
-        ({"new": 0.2, "new_at_end": 0.6, "own_norm": True}, "leave out use.new_at_end"),
-        ({"new": 0.2, "new_at_end": 0.6, "pretrain": 0.1}, "two schedules"),
-        ({"new": 0.2, "new_at_end": 1.1}, "less than or equal to 1"),
+        ({"new": 1.1}, "less than or equal to 1"),
     ],
 )
 def test_shares_that_cannot_be_are_refused(use: dict[str, Any], match: str) -> None:

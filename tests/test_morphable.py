@@ -9,7 +9,6 @@ import pytest
 import torch
 from drawn import Lab, draw_face, tiny
 from safetensors.torch import load_file
-from sklearn.decomposition import PCA
 
 from facegan.gans.morphable import Morphable
 from facegan.gans.networks.io import load_generator
@@ -143,23 +142,6 @@ def test_codes_are_blended_and_varied(G: MorphableGenerator) -> None:
     assert noisy[:, 0, 5].std() == pytest.approx(0.4 * 0.25, rel=0.05)
     np.testing.assert_allclose(noisy[:, 2, 5] / G.config.light, noisy[:, 0, 5] / 0.4, rtol=1e-5)  # one amount for both
     assert (noisy[:, :2, 0] == 1).all() and (noisy[:, 1, 5] == 0).all()
-
-
-def test_axes_are_those_of_shape_and_of_light(G: MorphableGenerator) -> None:
-    """Weights of photos that draw sigma_k v_k: scikit-learn's PCA of displacements, and of the light of textures."""
-    count, person, most = PEOPLE * SHOTS, np.repeat(np.arange(PEOPLE), SHOTS), 4
-    axes = G.axes(np.zeros((count, 3 * count)), person, most).reshape(2, most, 3, count)
-    assert not axes[0, :, 1:].any() and not axes[1, :, :2].any()
-    _, texture, _, controls, _ = (part.numpy() for part in G._parts())
-    light = texture @ G.light.numpy().T
-    for weights, deviation, amount in ((axes[0, :, 0], controls, 1.0), (axes[1, :, 2], light, G.config.light)):
-        pca = PCA(n_components=most).fit(deviation)
-        drawn, length = weights @ deviation, amount * pca.singular_values_ / np.sqrt(count - PEOPLE)
-        np.testing.assert_allclose(np.linalg.norm(drawn, axis=1), length, rtol=1e-3)
-        np.testing.assert_allclose(np.abs(np.einsum("kd,kd->k", drawn, pca.components_)), length, rtol=1e-3)
-    own = unit(count, 1, 8).numpy()
-    neutral = G.neutral(own, own.mean(axis=0)).reshape(2, 3, count)
-    assert not neutral[:, [0, 2]].any() and np.array_equal(neutral[:, 1], own[:, count : 2 * count])
 
 
 def test_light_is_orthonormal_and_as_wide_as_asked(G: MorphableGenerator) -> None:

@@ -177,3 +177,19 @@ def test_every_mistake_is_said_at_once() -> None:
 def test_bad_files_are_said(tmp_path: Path, text: str, part: str) -> None:
     (tmp_path / "mine.yaml").write_bytes(text.encode(errors="surrogateescape"))
     assert part in wrong(str(tmp_path / "mine.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("set_", "name"),
+    [
+        ("train_recognizer.use.own_norm=true", "use.own_norm"),
+        ("synthesize.principal={axes: 3}", "synthesize.principal"),
+        ("synthesize.refinement=boundary", "synthesize.refinement"),
+        ("synthesize.identities.kind=langevin", "identities langevin"),
+        ("guide={use: {domain_mixup: 1}}", "use.domain_mixup"),
+    ],
+)
+def test_options_that_did_not_help_are_refused_by_name(set_: str, name: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        recipe.load("orl-tiny", [set_])
+    assert f"leave out {name}: removed" in error.value.fix and "941a319" in error.value.fix

@@ -5,7 +5,7 @@ fingerprint; everything else is.
 """
 
 from facegan.config.families import AnyBenchmark
-from facegan.config.generate import Audit, ExternalFaces, Principal, Synthesize, TrainGan
+from facegan.config.generate import Audit, ExternalFaces, Synthesize, TrainGan
 from facegan.config.judge import Benchmark, Comparison, Promotion, Report, Study, Variant
 from facegan.config.prepare import Align, Prepare, Split, SplitName
 from facegan.config.recipe import Recipe, Runtime
@@ -22,7 +22,6 @@ __all__ = [
     "ExternalFaces",
     "Merge",
     "Prepare",
-    "Principal",
     "Promotion",
     "Recipe",
     "Report",

@@ -13,7 +13,6 @@ from facegan.gans import GANS, GanConfig
 from facegan.heads import HEADS, HeadConfig
 from facegan.identities import IDENTITIES, IdentitiesConfig
 from facegan.judges import JUDGES, JudgeConfig
-from facegan.refinements import REFINEMENTS, RefinementConfig
 from facegan.sources import SOURCES, SourceConfig
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     AnyDetector = DetectorConfig
     AnyGan = GanConfig
     AnyIdentities = IdentitiesConfig
-    AnyRefinement = RefinementConfig
     AnyJudge = JudgeConfig
     AnyHead = HeadConfig
     AnyBenchmark = BenchmarkConfig
@@ -31,7 +29,6 @@ else:
     AnyDetector = DETECTORS.union()
     AnyGan = GANS.union()
     AnyIdentities = IDENTITIES.union()
-    AnyRefinement = REFINEMENTS.union()
     AnyJudge = JUDGES.union()
     AnyHead = HEADS.union()
     AnyBenchmark = BENCHMARKS.union()

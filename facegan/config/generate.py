@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from facegan.config.families import AnyGan, AnyIdentities, AnyJudge, AnyRefinement, AnySource
+from facegan.config.families import AnyGan, AnyIdentities, AnyJudge, AnySource
 from facegan.config.prepare import Align
 from facegan.frozen import Frozen, unset
 from facegan.gans import GANS, AdversarialConfig
@@ -43,16 +43,6 @@ class ExternalFaces(Frozen):
     align: Align | None = Field(None, description="find and align the face; null: they are aligned as the photos are")
 
 
-class Principal(Frozen):
-    """Variation drawn along the principal axes of what real photos of a person differ by."""
-
-    axes: int = Field(24, ge=1, le=1024, description="axes that are drawn along, those of the largest variance")
-    spread: float = Field(1.0, gt=0, le=3, description="in standard deviations of real photos of one person")
-    last_spread: float | None = unset(
-        None, gt=0, le=3, description="of a person's last candidate, evenly from spread on; null: all have spread"
-    )
-
-
 class Synthesize(Frozen):
     """New images of the training people and new people, filtered by the guide."""
 
@@ -69,18 +59,11 @@ class Synthesize(Frozen):
     variation_noise: float = Field(
         0.1, ge=0, le=3, description="noise added to a variation code, in standard deviations"
     )
-    principal: Principal | None = unset(
-        None, description="draw variation along principal axes; null: from photos (borrowed, variation_noise)"
-    )
-    refinement: AnyRefinement | None = unset(
-        None, description="what is done to the variation codes that were drawn; null: nothing"
-    )
     max_fmr: float = Field(
         0.01, gt=0, lt=0.5, description="false-match rate on val people that sets what counts as too close"
     )
     max_attempts: int = Field(5, ge=1, le=100, description="proposals for each new identity before giving up")
     batch_size: int = Field(64, ge=1, le=4096, description="images drawn at once")
-    shares: bool = unset(False, description="rows say how much of each parent is in them (for use.identity_mixup)")
     seed: int = Field(0, ge=0, description="of codes and people")
     external: ExternalFaces | None = unset(None, description="new people made elsewhere, beside those made here")
 

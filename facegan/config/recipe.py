@@ -115,26 +115,9 @@ class Recipe(Frozen):
         seed = getattr(self.audit.judge, "seed", None)
         if seed in (self.guide_seed, *self.seeds):
             raise ValueError(f"audit.judge.seed {seed} is also guide_seed or one of seeds: the judge must be another")
-        refinement, principal = self.synthesize.refinement, self.synthesize.principal
-        if refinement and principal and refinement.num_axes() not in (0, principal.axes):
-            raise ValueError(
-                f"synthesize.refinement.axes is {refinement.num_axes()}, synthesize.principal.axes {principal.axes}: "
-                "variation has one set of axes, give both the same number"
-            )
-        for name, asked in (
-            ("principal", principal is not None),
-            ("refinement", refinement is not None and refinement.num_axes() > 0),
-        ):
-            if asked and not self.train_gan.gan.encodes:
-                kind = self.train_gan.gan.kind
-                raise ValueError(
-                    f"synthesize.{name} needs variation codes of real photos, which '{kind}' cannot find: set it to "
-                    "null (variation is drawn from N(0, 1)), or train cvae_gan or morphable"
-                )
         self._check_overlay("guide", self.guide)
         for name, arm in self.arms.items():
             self._check_trials(name, arm)
-            self._check_shares(name, arm)
             existing = arm.existing and self.synthesize.images_per_existing > 0
             new = arm.new and (self.synthesize.new_identities > 0 or self.synthesize.external is not None)
             if not (arm.real or existing or new):
@@ -153,21 +136,6 @@ class Recipe(Frozen):
             )
         for trial, options in arm.trials.items():
             self._check_overlay(f"arms.{name}.trials.{trial}", options)
-
-    def _check_shares(self, name: str, arm: Arm) -> None:
-        if not arm.new or not any(self.recognizer(options).use.identity_mixup for options in arm.trials.values()):
-            return
-        if not self.synthesize.identities.mixes:
-            kind = self.synthesize.identities.kind
-            raise ValueError(
-                f"arm '{name}' uses identity_mixup, but new people by '{kind}' are no mixtures of their parents"
-            )
-        if self.synthesize.external is not None:
-            raise ValueError(
-                f"arm '{name}' uses identity_mixup, but nobody knows the shares of people in synthesize.external"
-            )
-        if not self.synthesize.shares:
-            raise ValueError(f"arm '{name}' uses identity_mixup: set synthesize.shares to true")
 
     def _check_overlay(self, where: str, options: dict[str, Any]) -> None:
         if "weights" in options:

@@ -75,64 +75,11 @@ class Use(Frozen):
     )
     own_head: bool = Field(False, description="new people are told apart among themselves alone")
     pretrain: float = Field(0.0, ge=0, lt=1, description="share of the steps, the first, on synthetic rows alone")
-    identity_mixup: bool = unset(
-        False, description="new people are no classes: their images are of their parents, each by its share"
-    )
-    own_norm: bool = unset(False, description="synthetic images have batch norms of their own in training")
-    new_at_end: float | None = unset(
-        None,
-        ge=0,
-        le=1,
-        description="share of each batch for images of new people in the last step, reached in a straight line from "
-        "use.new (of an arm with photos: without, shares are scaled up to fill the batch); None: the same throughout",
-    )
-    domain_mixup: float | None = unset(
-        None,
-        ge=0.05,  # below, hardly an image is blended: it is one or the other
-        le=10,
-        description="a photo is blended into each image of a new person, which then counts as both: the share that "
-        "stays is drawn from Beta(a, a) with this a; None: no",
-    )
 
     @model_validator(mode="after")
     def _fits(self) -> Use:
-        if self.identity_mixup and self.own_head:
-            raise ValueError("use.identity_mixup leaves no classes to use.own_head: set one of them to false")
-        if self.own_norm and self.pretrain:
-            raise ValueError("use.own_norm parts the images of a batch, use.pretrain has none to part: leave one out")
-        for name, share in (("new", self.new), ("new_at_end", self.new_at_end)):
-            if (self.existing or 0) + (share or 0) > 1:
-                raise ValueError(f"use.existing + use.{name} must be at most 1, got {self.existing} + {share}")
-        return self
-
-    @model_validator(mode="after")
-    def _blends(self) -> Use:
-        if self.domain_mixup is None:
-            return self
-        if self.new == 0 and not self.new_at_end:
-            raise ValueError("use.domain_mixup needs images of new people in the batch: raise use.new or leave it out")
-        if self.identity_mixup:
-            raise ValueError(
-                "use.domain_mixup needs classes for new people, use.identity_mixup has none: leave one out"
-            )
-        if self.own_norm:
-            raise ValueError("use.domain_mixup makes images of both sources, use.own_norm parts them: leave one out")
-        if self.pretrain:
-            raise ValueError("use.domain_mixup needs photos, use.pretrain begins without any: leave one out")
-        return self
-
-    @model_validator(mode="after")
-    def _leads_somewhere(self) -> Use:
-        if self.new_at_end is None:
-            return self
-        if self.new is None:
-            raise ValueError("use.new_at_end is where the share use.new leads to: set use.new as well")
-        if self.new_at_end == self.new:
-            raise ValueError("use.new_at_end is use.new, which is the same throughout: leave it out")
-        if self.own_norm:
-            raise ValueError("use.own_norm needs as many images of each source in every step: leave out use.new_at_end")
-        if self.pretrain:
-            raise ValueError("use.pretrain and use.new_at_end are two schedules: leave one out")
+        if (self.existing or 0) + (self.new or 0) > 1:
+            raise ValueError(f"use.existing + use.new must be at most 1, got {self.existing} + {self.new}")
         return self
 
 
@@ -171,16 +118,6 @@ class TrainRecognizer(Frozen):
     def _one_start(self) -> TrainRecognizer:
         if self.pretrained and self.weights:
             raise ValueError("pretrained and weights exclude each other")
-        return self
-
-    @model_validator(mode="after")
-    def _takes_use(self) -> TrainRecognizer:
-        if self.use.identity_mixup and self.sharded:
-            raise ValueError("use.identity_mixup needs the whole head in one place: leave out sharded")
-        if self.use.domain_mixup is not None and self.sharded:
-            raise ValueError("use.domain_mixup needs the whole head in one place: leave out sharded")
-        if self.use.own_norm and self.compile:
-            raise ValueError("use.own_norm changes what a layer does from batch to batch: set compile to false")
         return self
 
 

@@ -21,9 +21,5 @@ class HeadConfig(Frozen):
     def build(self, num_classes: int, embedding_dim: int) -> nn.Module:
         """The head as a module: forward(embedding (N, embedding_dim) float, not normalised; label (N,) int64)
         -> logits (N, num_classes) float, scaled and with the margin applied, ready for cross-entropy.
-
-        For `use.identity_mixup` and `use.domain_mixup` also forward(embedding; label (T,); image (T,) int64)
-        -> (T, num_classes): the logits of embedding image[t] with the margin on class label[t]; an image may be asked
-        about several times.
         """
         raise TypeError(f"{type(self).__name__} must define build()")

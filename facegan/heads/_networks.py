@@ -44,10 +44,9 @@ class CosineHead(nn.Module):
         self.weight = nn.Parameter(torch.empty(num_classes, embedding_dim))  # class centres, one a row
         nn.init.normal_(self.weight, std=embedding_dim**-0.5)  # rows of about unit length
 
-    def forward(self, embedding: Tensor, label: Tensor, image: Tensor | None = None) -> Tensor:
+    def forward(self, embedding: Tensor, label: Tensor) -> Tensor:
         """embedding (N, D) float, not normalised; label (N,) int64 -> scaled logits (N, C), float32.
 
-        With `image` (T,) int64, `label` (T,) are the classes asked about of those embeddings: logits (T, C).
         Computed in the weight's precision, autocast or not. An embedding shorter than 1e-3 counts as that
         long: its gradient stays bounded, and a zero embedding is at right angles to every centre.
         """
@@ -56,8 +55,6 @@ class CosineHead(nn.Module):
             norm = embedding.detach().norm(dim=1)
             self.observe(norm)
             cos = cosines(embedding, self.weight)
-            if image is not None:
-                cos, norm = cos[image], norm[image]
             own = self.margin(cos.gather(1, label[:, None]).squeeze(1), norm)  # N
             return self.s * cos.scatter(1, label[:, None], own[:, None])
 

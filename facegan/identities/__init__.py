@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from facegan.frozen import Frozen
 from facegan.registry import Registry
@@ -21,7 +21,6 @@ class IdentitiesConfig(Frozen):
     """What every sampler of identities has: a literal `kind` and `proposals`."""
 
     kind: str
-    mixes: ClassVar[bool] = False  # whether the weights of a proposal say how much of each parent is in it
 
     def proposals(self, codes: np.ndarray, centres: np.ndarray, rng: np.random.Generator) -> Iterator[Proposal]:
         """Proposed people without end, from one sequence of random numbers; none is worked out before it is asked for.

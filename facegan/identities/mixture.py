@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -26,7 +26,6 @@ class Mixture(IdentitiesConfig):
     """
 
     kind: Literal["mixture"] = "mixture"
-    mixes: ClassVar[bool] = True
     parents: int = Field(
         8, ge=2, le=20, title="Parents", description="training people in each mixture; all where there are fewer"
     )

@@ -92,25 +92,17 @@ def schedule(recipe: dict[str, Any], variant: Variant, arm: str) -> str:
         parts.append(f"{made['images_per_existing']} synthetic images of each train person{_share(use, 'existing')}")
     if of_arm["new"] and made["new_identities"]:
         as_who = " under a head of their own" if use.get("own_head") else ""
-        as_who = " as shares of their parents (identity mixup)" if use.get("identity_mixup") else as_who
         people = f"{made['new_identities']} new people with {made['images_per_new']} images each"
         parts.append(f"{people}{as_who}{_share(use, 'new')}")
     if of_arm["new"] and (external := made.get("external")):
         everyone = f"{external['identities']} people" if external.get("identities") else "all people"
         share = "" if made["new_identities"] else _share(use, "new")
         parts.append(f"{everyone} of the external source{share}")
-    if parts and use.get("own_norm"):
-        parts[-1] += "; batch norms of their own for synthetic images"
-    new = of_arm["new"] and (made["new_identities"] or made.get("external"))
-    if new and of_arm["real"] and use.get("domain_mixup"):
-        parts[-1] += "; photos blended into images of new people (domain mixup)"
     return f"That is: {' and '.join(parts)}; {options['steps']} steps." if parts else ""
 
 
 def _share(use: dict[str, Any], group: str) -> str:
-    share, end = use.get(group), use.get("new_at_end") if group == "new" else None
-    if share is not None and end is not None:
-        return f", {words.percent(share)} of the first batch and evenly on to {words.percent(end)} of the last"
+    share = use.get(group)
     return "" if share is None else f", {words.percent(share)} of each batch"
 
 

@@ -106,7 +106,6 @@ def prepared(
         copy=copy,
         person=thresholds["person"]["value"],
         image=thresholds["image"]["value"],
-        axes=axes_of(G, donors, person, options),
     )
     return studio, thresholds
 
@@ -176,15 +175,6 @@ def among_many(bound: dict[str, Any], strangers: np.ndarray, centres: np.ndarray
         return bound
     how = f"half of {len(strangers)} val people are as close to one of {len(centres)} train people"
     return {"value": nearest, "how": f"{how}; among fewer it would be {bound['value']:.3f}, {bound['how']}"}
-
-
-def axes_of(G: Generator, donors: np.ndarray | None, person: np.ndarray, options: Synthesize) -> np.ndarray | None:
-    """What variation is drawn or moved along (axes, z_dim) float32, where it is."""
-    count = options.principal.axes if options.principal else options.refinement.num_axes() if options.refinement else 0
-    if not count:
-        return None
-    assert donors is not None, "a recipe whose generator has no encoder is refused"
-    return G.axes(donors, person, count).astype(np.float32)
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from collections.abc import Iterator
@@ -17,17 +18,14 @@ from facegan import choice, licences, ranks
 from facegan.augment import Augmenter
 from facegan.checkpoint import Checkpoints, cut_curve, load_tensors, save_tensors
 from facegan.config import Augment, Runtime, TrainRecognizer, Trials
-from facegan.domain_mixup import Blend
 from facegan.embedder import Embedder, embed, to_input
 from facegan.errors import UserError
 from facegan.events import Context
 from facegan.heads._sharded import ShardedHead
-from facegan.identity_mixup import targets_of
 from facegan.images import KEEP_BYTES, ManifestImages
 from facegan.launch import launch, runtimes_of
 from facegan.metrics import eer, pair_scores
 from facegan.mixing import Batches, Heads, groups_of
-from facegan.own_norm import by_source, of_real, parted
 from facegan.processes import in_processes
 from facegan.reader import ahead, handed
 from facegan.seeds import subseed
@@ -106,17 +104,14 @@ def train(
     net = Embedder(options, channels, size_px)
     if options.weights:
         start_from(net, Path(options.weights).expanduser())
-    if batches.own_norm:
-        net = parted(net)
     net = synchronised(net, device).to(device).to(memory_format=torch.channels_last)
-    targets = targets_of(inputs["train"], train) if options.use.identity_mixup else None
-    head = Heads(options, train.label, row_group, targets).to(device)
+    head = Heads(options, train.label, row_group).to(device)
     optimizer = torch.optim.AdamW(decay_groups(net, head, options), lr=options.lr, foreach=True)
     parts: dict[str, Any] = {"net": net, "head": head, "optimizer": optimizer}
 
     # Resume.
     checkpoints, step, best = Checkpoints(out / WORK), 0, {"step": 0, "val_eer": math.inf}
-    best_net = of_real(net)
+    best_net = copy.deepcopy(net.state_dict())
     curve = Curve(out / "curve.jsonl")
     if (latest := ranks.first_alone(checkpoints.load_latest)) is not None:
         step, state = latest[0] // batch_size, latest[1]
@@ -143,13 +138,12 @@ def train(
         fill, beside = filler(), 0 if device.type == "cpu" else 1  # on a GPU the next batch is made while it works
         some = min(AT_ONCE, max(1, int(AT_ONCE_BYTES // (math.prod(train.pixels.shape[1:]) * batch_size))))
         made = ahead(lambda *one: (one, fill.made(*one)), wanted, beside, some)
-    for (nimg, rows, blend), pixels in made:
+    for (nimg, rows), pixels in made:
         reseed(seed, nimg + mine.start, device)
         lr = options.lr * cosine_lr(step, options.steps, options.warmup)
         for group in optimizer.param_groups:
             group["lr"] = lr
-        synthetic = row_group[rows[mine]] > 0 if batches.own_norm else None
-        loss = loss_of(to_input(pixels, device), rows, mine, subseed("sample", seed, nimg), synthetic, blend)
+        loss = loss_of(to_input(pixels, device), rows, mine, subseed("sample", seed, nimg))
         optimizer.zero_grad(set_to_none=True)
         (loss * ranks.world_size()).backward()  # ranks take the mean of their gradients, but their losses add up
         optimizer.step()
@@ -163,7 +157,7 @@ def train(
             net.train()
             if values["val_eer"] < best["val_eer"]:
                 best = {"step": step, "val_eer": values["val_eer"]}
-                best_net = of_real(net)
+                best_net = copy.deepcopy(net.state_dict())
         context.progress(step, options.steps, "steps", **values)
         check_finite(step * batch_size, values)
         if first:
@@ -186,11 +180,10 @@ def train(
     write_atomic(out / "summary.json", json.dumps(summary).encode())
 
 
-def steps_of(batches: Batches, steps: range, batch_size: int) -> Iterator[tuple[int, np.ndarray, Blend | None]]:
-    """Of each step: images seen before it, its rows, and the photos that are blended in."""
+def steps_of(batches: Batches, steps: range, batch_size: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Of each step: images seen before it, and its rows."""
     for step in steps:
-        rows = batches.rows(step)
-        yield step * batch_size, rows, batches.blend(step, rows)
+        yield step * batch_size, batches.rows(step)
 
 
 class Filler:
@@ -200,25 +193,18 @@ class Filler:
         self.pixels = pixels.array if isinstance(pixels, Shared) else pixels
         self.augment, self.seed, self.mine = Augmenter(augment), seed, mine
 
-    def __call__(self, out: np.ndarray, nimg: int, rows: np.ndarray, blend: Blend | None) -> None:
+    def __call__(self, out: np.ndarray, nimg: int, rows: np.ndarray) -> None:
         """What `made` gives, into `out`."""
-        out[:] = self.made(nimg, rows, blend)
+        out[:] = self.made(nimg, rows)
 
-    def made(self, nimg: int, rows: np.ndarray, blend: Blend | None) -> np.ndarray:
+    def made(self, nimg: int, rows: np.ndarray) -> np.ndarray:
         """(n, H, W, C) uint8, augmented: of the batch with `rows`, before which so many images were seen."""
         seed = subseed("augment", self.seed, nimg)
-        pixels = self.augment(self.pixels[rows[self.mine]], seed, before=self.mine.start)
-        if blend is not None:
-            drawn = subseed("augment", self.seed, nimg, "partners")
-            blend.into(pixels, self.mine, lambda photos, before: self.augment(self.pixels[photos], drawn, before))
-        return pixels
+        return self.augment(self.pixels[rows[self.mine]], seed, before=self.mine.start)
 
 
 class Classifier(nn.Module):
-    """Embedder and heads as one: images (N, C, H, W) of `rows[part]` -> their share of the batch's loss.
-
-    `synthetic` (N,) bool: those that are normalised apart; None: all together. `blend`: photos blended in.
-    """
+    """Embedder and heads as one: images (N, C, H, W) of `rows[part]` -> their share of the batch's loss."""
 
     def __init__(self, options: TrainRecognizer, net: nn.Module, head: Heads) -> None:
         super().__init__()
@@ -226,18 +212,10 @@ class Classifier(nn.Module):
         self.net: nn.Module = torch.compile(net) if options.compile else net  # type: ignore[assignment]
         self.head = head
 
-    def forward(
-        self,
-        img: torch.Tensor,
-        rows: np.ndarray,
-        part: slice,
-        draw: int,
-        synthetic: np.ndarray | None = None,
-        blend: Blend | None = None,
-    ) -> torch.Tensor:
+    def forward(self, img: torch.Tensor, rows: np.ndarray, part: slice, draw: int) -> torch.Tensor:
         with torch.autocast(img.device.type, torch.bfloat16, enabled=self.in_bfloat16):
-            embedding = self.net(img) if synthetic is None else by_source(self.net, img, synthetic)
-        loss: torch.Tensor = self.head(embedding.float(), rows, part, draw, blend)
+            embedding = self.net(img)
+        loss: torch.Tensor = self.head(embedding.float(), rows, part, draw)
         return loss
 
 

@@ -81,24 +81,6 @@ class Generator(nn.Module):
         turned = np.sqrt(1 - borrowed**2) * own + borrowed * other
         return turned + noise * rng.standard_normal(own.shape)
 
-    def axes(self, codes: np.ndarray, person: np.ndarray, most: int) -> np.ndarray:
-        """What photos of one person differ by: variation codes (at most `most`, z_dim), the largest first.
-
-        `codes` (N, z_dim) are of photos of `person` (N,), two of somebody at least. Row k is sigma_k v_k: v_k a
-        principal axis of the deviations from each person's mean, sigma_k the standard deviation along it.
-        """
-        deviation = codes - person_means(codes, person)[person]
-        _, singular, axes = np.linalg.svd(deviation, full_matrices=False)
-        found: np.ndarray = (singular[:, None] * axes / np.sqrt(freedom(person)))[:most]
-        return found
-
-    def neutral(self, own: np.ndarray, mean: np.ndarray) -> np.ndarray:
-        """Variation codes (N, z_dim) from which axes lead away: the mean (z_dim,) of a person's photos.
-
-        `own` (N, z_dim) are photos of the person, for what is lost in a mean.
-        """
-        return np.broadcast_to(mean, own.shape)
-
     def step(self, real_img: torch.Tensor, label: torch.Tensor, part: Part = WHOLE) -> Step:
         """What G does with a part of a batch; `real_img` and `label` are the whole batch's.
 
@@ -112,18 +94,6 @@ class Generator(nn.Module):
         """`forward` of rows of a batch, w times `conditioned`; for families that draw more than z in training."""
         img: torch.Tensor = self(w * self.conditioned, z)
         return img
-
-
-def person_means(codes: np.ndarray, person: np.ndarray) -> np.ndarray:
-    """The mean code of each person 0 .. max(person): (N, d) and (N,) -> (people, d)."""
-    total = np.zeros((int(person.max()) + 1, codes.shape[1]), codes.dtype)
-    np.add.at(total, person, codes)
-    return np.asarray(total / np.maximum(np.bincount(person), 1)[:, None], codes.dtype)
-
-
-def freedom(person: np.ndarray) -> int:
-    """Degrees of freedom of the deviations of photos of `person` (N,) from their people's means; at least 1."""
-    return max(1, len(person) - len(np.unique(person)))
 
 
 def grid(size_px: int) -> tuple[int, int]:

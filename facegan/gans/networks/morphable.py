@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from facegan.gans.networks.base import Generator, freedom
+from facegan.gans.networks.base import Generator
 from facegan.gans.networks.registration import GRID, dense, inverse, register, warp
 
 if TYPE_CHECKING:
@@ -119,27 +119,6 @@ class MorphableGenerator(Generator):
         varied[:, :count] += borrowed * amount * other[:, :count]
         varied[:, 2 * count :] += self.config.light * amount * other[:, count : 2 * count]
         return varied
-
-    def axes(self, codes: np.ndarray, person: np.ndarray, most: int) -> np.ndarray:
-        """Of shape, and of light (as much of it as `light` says), apart: twice as many as in other families.
-
-        Weights u_k / sqrt(degrees of freedom) of photos are sigma_k v_k, with u_k the left singular vector.
-        """
-        _, _, _, *deviations = (part.cpu().numpy() for part in self._parts())
-        of, rows = self.person.cpu().numpy(), []
-        for third, amount, deviation in zip((0, 2), (1.0, self.config.light), deviations, strict=True):
-            weights, singular, _ = np.linalg.svd(deviation, full_matrices=False)
-            kept = weights.T[:most][singular[:most] > 1e-5 * singular[0]]
-            found = np.zeros((len(kept), self.z_dim), np.float32)
-            found[:, third * len(of) : (third + 1) * len(of)] = amount * kept / np.sqrt(freedom(of))
-            rows.append(found)
-        return np.concatenate(rows)
-
-    def neutral(self, own: np.ndarray, mean: np.ndarray) -> np.ndarray:
-        """The person's mean shape, with the texture of its photos: the mean of several is a blur."""
-        found = own.copy()
-        found[:, : len(self.person)] = 0
-        return found
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         for name in ("texture", "controls", "person", "light"):  # their number is known from the file alone
