@@ -25,10 +25,10 @@ OLD, LOOSE, STOPPED, UNREADABLE = (
 
 @dataclass
 class Garbage:
-    """What may go, in the order to remove it: `targets`; lock files that nobody needs: `locks`; what stays, counted."""
+    """What may go, in the order to remove it: `targets`; files of locks that nobody needs: `lock_files`; what stays, counted."""
 
     targets: list[Target] = field(default_factory=list)
-    locks: list[Path] = field(default_factory=list)
+    lock_files: list[Path] = field(default_factory=list)
     kept: int = 0
     kept_bytes: int = 0
     young: int = 0
@@ -64,7 +64,7 @@ def find(workdir: Path, keep: int, days: float) -> Garbage:
         made, unfinished = lock.with_suffix(""), lock.with_suffix(".incomplete")
         needed = any(path.exists() and path not in gone for path in (made, unfinished))
         if not needed and locking.free(lock):
-            found.locks.append(lock)
+            found.lock_files.append(lock)
     return found
 
 
@@ -150,6 +150,6 @@ def collect(found: Garbage, on_removed: Callable[[Target], None] = lambda _: Non
         if target.what == "report":
             unlink_latest(target.path.parent)
         on_removed(target)
-    for lock in found.locks:
+    for lock in found.lock_files:
         lock.unlink(missing_ok=True)
     return freed
