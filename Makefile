@@ -21,6 +21,7 @@ check: $(VENV)/installed-test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 # Writes the pinned keys anew: only where a stage's outputs are meant to change, with a CHANGELOG line that names it.
 fingerprints: $(VENV)/installed-test

@@ -2,7 +2,7 @@
 
 Needs a zip or folder of LFW that was aligned to the 112 px template (NAME/NAME_0001.jpg), and facegan[align]:
 
-    python benchmarks/alignment.py LFW.zip --template    # the numbers in facegan/detectors/dlib.py
+    python benchmarks/alignment.py LFW.zip --template    # the numbers in facegan/data/detectors/dlib.py
     python benchmarks/alignment.py LFW.zip --quality     # sharpness of crops as they are, and blurred
     python benchmarks/alignment.py FOLDER --photos       # un-aligned photos, PERSON/NAME: where eyes come to lie
     python benchmarks/alignment.py LFW.zip               # crops are turned, scaled and moved, then aligned again
@@ -20,14 +20,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-from facegan.alignment import TEMPLATE_PX, Aligner, moved, template_at, umeyama, warp
-from facegan.config import Align
-from facegan.detectors import ARCFACE
-from facegan.detectors.dlib import Dlib
-from facegan.images import BadFace, decode, to_eight_bits
-from facegan.quality import sharpness
-from facegan.sources.folder import Folder
-from facegan.sources.lfw import Lfw
+from facegan.data.detectors import ARCFACE
+from facegan.data.detectors.dlib import Dlib
+from facegan.data.images import BadFace, decode, to_eight_bits
+from facegan.data.options import Align
+from facegan.data.preparation.alignment import TEMPLATE_PX, Aligner, moved, template_at, umeyama, warp
+from facegan.data.preparation.quality import sharpness
+from facegan.data.sources.folder import Folder
+from facegan.data.sources.lfw import Lfw
 
 EVERY, CANVAS_PX = 13, 480
 

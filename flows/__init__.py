@@ -2,7 +2,7 @@
 
 import os
 
-from facegan.workers import QUIET
+from facegan.runtime.processes import QUIET
 
 for _name, _value in QUIET.items():  # before prefect and albumentations are imported
     os.environ.setdefault(_name, _value)

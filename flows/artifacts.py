@@ -22,16 +22,17 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.logging import get_logger, get_run_logger
 
-from facegan.config import Recipe
-from facegan.events import Event
-from facegan.graph import Node
-from facegan.store import Artifact
-from flows import tables
-from flows.answer import arms_table, read_results, sentence
-from flows.screen import Meter, span
+from facegan.console import tables
+from facegan.console.screen import Meter
+from facegan.core.units import span
+from facegan.pipeline.graph import Node
+from facegan.recipe.recipe import Recipe
+from facegan.reporting.summary import arms_table, read_results, sentence
+from facegan.runtime.context import Event
+from facegan.store.local import Artifact
 
 if TYPE_CHECKING:
-    from facegan.models.promoting import Decision
+    from facegan.promotion.promote import Decision
 
 INTERVAL_S = 5.0
 PATIENCE_S = 2.0  # what is over sooner needs no bar: a study has hundreds of stages
@@ -42,7 +43,7 @@ CELL_CHARS = 200
 
 
 class RunArtifact:
-    """A Watcher that shows how far the whole run is: stages done, those that work now, time left."""
+    """A RunObserver that shows how far the whole run is: stages done, those that work now, time left."""
 
     def __init__(self) -> None:
         self._name, self._total = "", 0
@@ -53,7 +54,7 @@ class RunArtifact:
         self._artifact: Any = None  # a UUID
 
     def planned(self, recipe: Recipe, count: int) -> None:
-        """See Watcher."""
+        """See RunObserver."""
         self._name, self._total = recipe.name, count
         guarded(self._create)
 
@@ -61,16 +62,16 @@ class RunArtifact:
         self._artifact = create_progress_artifact(0.0, slug(f"{self._name}-stages"), self.text())
 
     def started(self, item: Node) -> None:
-        """See Watcher."""
+        """See RunObserver."""
         with self._lock:
             self._running.append(item.title)
             self._tell()
 
     def event(self, event: Event) -> None:
-        """See Watcher: what happens within a stage, the stage's own artifacts show."""
+        """See RunObserver: what happens within a stage, the stage's own artifacts show."""
 
     def finished(self, item: Node, artifact: Artifact) -> None:
-        """See Watcher."""
+        """See RunObserver."""
         with self._lock:
             self._running = [title for title in self._running if title != item.title]
             self._ran += artifact.state != "cached"

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 
 from facegan import __version__
-from facegan.errors import ConfigError, UserError
-from facegan.form import read
-from facegan.store import commit
-from flows.retraining import check
+from facegan.core.errors import ConfigError, UserError
+from facegan.core.versions import commit
+from facegan.recipe.form import read
+from flows.promotion import check
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -33,7 +33,7 @@ Collision = Literal["ENQUEUE", "CANCEL_NEW"]
 class Deployment:
     """A recipe that a server offers: when it starts by itself, and what happens while it is still at work.
 
-    `form` is what the run form shows at first: the recipe that it extends, and what is changed (facegan/form.py).
+    `form` is what the run form shows at first: the recipe that it extends, and what is changed (recipe/form.py).
     `cron` is in UTC (None: only when asked); an inactive schedule waits to be switched on in the page. Of one
     deployment at most `limit` runs work side by side; one more waits (ENQUEUE) or is dropped (CANCEL_NEW). With the
     tag `watch` it also starts when its source has changed; with `promote` it ends with `facegan promote`.
@@ -183,7 +183,7 @@ def make_pool(client: SyncPrefectClient, workdir: Path, limit: int) -> None:
     from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
     from prefect.exceptions import ObjectNotFound
 
-    command = shlex.join([sys.executable, "-P", "-m", "flows.flow_run"])
+    command = shlex.join([sys.executable, "-P", "-m", "flows.service.flow_run"])
     job = {"command": command, "working_dir": str(workdir), "stream_output": True}
     template = {"job_configuration": job, "variables": {"type": "object", "properties": {}}}
     text = f"Runs of facegan on this machine, in {workdir}"

@@ -3,7 +3,6 @@
 Annotations are objects here, not text: Prefect carries the flow to a process that has not the names of this module.
 """
 
-from functools import partial
 from typing import Annotated, Any
 
 from prefect import Task, flow, task
@@ -12,17 +11,16 @@ from prefect.states import Cancelled, Completed, State
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import BeforeValidator, WithJsonSchema
 
-from facegan import form
-from facegan.config import Recipe
-from facegan.graph import GUIDE, JUDGE
+from facegan.pipeline.graph import GUIDE, JUDGE
+from facegan.pipeline.publish import Finished
+from facegan.recipe import form
+from facegan.recipe.recipe import Recipe
+from facegan.runtime.processes import AGAIN, WorkerKilled
 from facegan.stages import STAGES
-from facegan.store import Artifact
-from facegan.workers import AGAIN, WorkerKilled
-from flows import retraining
-from flows.answer import Finished
-from flows.steps import RETRIES, Step, Steps
+from facegan.store.local import Artifact
+from flows import promotion
+from flows.tasks import RETRIES, RunTasks, StageTask, tasks_of
 
-Made = Artifact | State[Artifact]
 ALL = "all"  # for a form that cannot say None
 
 
@@ -50,82 +48,42 @@ def can_help(task: Task[..., Any], run: Any, state: State[Any]) -> bool:
     return False
 
 
+def run_stage(stage: StageTask, inputs: list[Artifact]) -> Artifact | State[Artifact]:
+    """The artifact of one node of the graph."""
+    return stage.run(inputs)
+
+
 # The store is the only cache: it knows the content of files, which Prefect's keys do not.
-stage = partial(
-    task,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-    retries=RETRIES,
-    retry_delay_seconds=1,
-    retry_condition_fn=can_help,
-    task_run_name="{step}",
-)
-
-
-@stage
-def prepare(step: Step, inputs: list[Artifact]) -> Made:
-    """Raw faces to a manifest, split by identity."""
-    return step.run(inputs)
-
-
-@stage
-def train_gan(step: Step, inputs: list[Artifact]) -> Made:
-    """An identity-conditional generator from the train people alone."""
-    return step.run(inputs)
-
-
-@stage
-def synthesize(step: Step, inputs: list[Artifact]) -> Made:
-    """New images of the training people and new people, filtered by the guide."""
-    return step.run(inputs)
-
-
-@stage
-def audit(step: Step, inputs: list[Artifact]) -> Made:
-    """The synthetic set under a judge: its card, and the leakage gate."""
-    return step.run(inputs)
-
-
-@stage
-def merge(step: Step, inputs: list[Artifact]) -> Made:
-    """One manifest for each arm."""
-    return step.run(inputs)
-
-
-@stage
-def train_recognizer(step: Step, inputs: list[Artifact]) -> Made:
-    """One recognizer for each arm, trial and seed."""
-    return step.run(inputs)
-
-
-@stage
-def select(step: Step, inputs: list[Artifact]) -> Made:
-    """The trial of an arm that is best on val people."""
-    return step.run(inputs)
-
-
-@stage
-def benchmark(step: Step, inputs: list[Artifact]) -> Made:
-    """Each recognizer on the test people."""
-    return step.run(inputs)
-
-
-@stage
-def report(step: Step, inputs: list[Artifact]) -> Made:
-    """The page that a person reads."""
-    return step.run(inputs)
-
-
-@stage
-def study(step: Step, inputs: list[Artifact]) -> Made:
-    """What all variants and splits of a study say together."""
-    return step.run(inputs)
+STAGE_TASKS = {
+    name: task(
+        name=name,
+        description=description,
+        cache_policy=NO_CACHE,
+        persist_result=False,
+        retries=RETRIES,
+        retry_delay_seconds=1,
+        retry_condition_fn=can_help,
+        task_run_name="{stage}",
+    )(run_stage)
+    for name, description in {
+        "prepare": "Raw faces to a manifest, split by identity.",
+        "train_gan": "An identity-conditional generator from the train people alone.",
+        "synthesize": "New images of the training people and new people, filtered by the guide.",
+        "audit": "The synthetic set under a judge: its card, and the leakage gate.",
+        "merge": "One manifest for each arm.",
+        "train_recognizer": "One recognizer for each arm, trial and seed.",
+        "select": "The trial of an arm that is best on val people.",
+        "benchmark": "Each recognizer on the test people.",
+        "report": "The page that a person reads.",
+        "study": "What all variants and splits of a study say together.",
+    }.items()
+}
 
 
 @task(name="promote", task_run_name="promote", cache_policy=NO_CACHE, persist_result=False)
-def promote_best(steps: Steps) -> State[None]:
+def promote_best(tasks: RunTasks) -> State[None]:
     """The best recognizer of the comparison's arm against the current model: Promoted, Refused or Kept, and why."""
-    return retraining.judge(steps)
+    return promotion.judge(tasks)
 
 
 @flow(
@@ -147,28 +105,28 @@ def pipeline(
     """
     last = None if until == ALL else until
     if promote:
-        retraining.check(recipe, last)
-    with Steps(recipe, workdir, last) as steps:
-        steps.start(prepare)
-        steps.start(merge, GUIDE)  # the guide, which filters, learns from real faces alone
-        steps.start(train_recognizer, GUIDE)
-        steps.start(train_gan)
-        steps.start(synthesize)
-        steps.start(merge, JUDGE)  # and so does the judge, which no arm waits for
-        steps.start(train_recognizer, JUDGE)
-        steps.start(audit)
-        steps.start(merge)
-        steps.start(train_recognizer)
-        steps.start(select)
-        steps.start(train_recognizer)  # what was chosen, with the seeds that tried nothing
-        steps.start(benchmark)
-        steps.start(report)
-        steps.start(study)
-        artifacts = steps.results()
-        if steps.cancelled:
+        promotion.check(recipe, last)
+    with tasks_of(recipe, workdir, last) as tasks:
+        tasks.start(STAGE_TASKS["prepare"])
+        tasks.start(STAGE_TASKS["merge"], GUIDE)  # the guide, which filters, learns from real faces alone
+        tasks.start(STAGE_TASKS["train_recognizer"], GUIDE)
+        tasks.start(STAGE_TASKS["train_gan"])
+        tasks.start(STAGE_TASKS["synthesize"])
+        tasks.start(STAGE_TASKS["merge"], JUDGE)  # and so does the judge, which no arm waits for
+        tasks.start(STAGE_TASKS["train_recognizer"], JUDGE)
+        tasks.start(STAGE_TASKS["audit"])
+        tasks.start(STAGE_TASKS["merge"])
+        tasks.start(STAGE_TASKS["train_recognizer"])
+        tasks.start(STAGE_TASKS["select"])
+        tasks.start(STAGE_TASKS["train_recognizer"])  # what was chosen, with the seeds that tried nothing
+        tasks.start(STAGE_TASKS["benchmark"])
+        tasks.start(STAGE_TASKS["report"])
+        tasks.start(STAGE_TASKS["study"])
+        artifacts = tasks.results()
+        if tasks.cancelled:
             return Cancelled(message=f"Somebody cancelled it: {AGAIN}.")
-        finished = steps.finish(artifacts)
+        finished = tasks.finish(artifacts)
         if not promote:
             return finished
-        decided = promote_best(steps)
+        decided = promote_best(tasks)
         return Completed(message=decided.message, data=finished)

@@ -18,7 +18,7 @@ import pytest
 import torch
 from drawn import Lab, draw_folder, tiny
 
-from facegan.config import Recipe
+from facegan.recipe.recipe import Recipe
 
 torch.set_num_threads(1)
 

@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from facegan import graph
-from facegan.config import Recipe, Runtime
-from facegan.events import Event
-from facegan.gans import GANS
-from facegan.graph import Node
-from facegan.images import encode_png
-from facegan.seeds import subseed
-from facegan.store import Artifact, Store
+from facegan.core.seeds import subseed
+from facegan.data.images import encode_png
+from facegan.generation.gans import GANS
+from facegan.pipeline import execute, graph
+from facegan.pipeline.graph import Node
+from facegan.recipe.recipe import Recipe
+from facegan.runtime.context import Event
+from facegan.runtime.options import Runtime
+from facegan.store.local import Artifact, Store
 
 RUNTIME = Runtime(device="cpu", jobs=1, threads=1, log_interval_s=1e-9)
 SIZE_PX = 32
@@ -152,7 +153,7 @@ class Lab:
         for needed in item.needs.values():
             if needed.key not in self.done:
                 self.make(needed)
-        artifact = graph.execute(item, self.store, self.done, self.runtime, on_event or self.events.append)
+        artifact = execute.execute(item, self.store, self.done, self.runtime, on_event or self.events.append)
         self.done[item.key] = artifact
         return artifact
 

@@ -10,18 +10,20 @@ import torch
 from drawn import BACKBONE_ARGS, RUNTIME, Lab, pick
 from safetensors.torch import load_file
 
-from facegan import graph, launch
-from facegan.config import Recipe, TrainRecognizer
-from facegan.events import Context, OnEvent, silent
-from facegan.stages import train_recognizer
-from facegan.store import WORK
+from facegan.pipeline import graph
+from facegan.recipe.recipe import Recipe
+from facegan.recognition import training
+from facegan.recognition.options import TrainRecognizer
+from facegan.runtime.context import Context, OnEvent, silent
+from facegan.store.local import WORK
+from facegan.training import launch
 
 VIT = {"backbone": "test_vit", "backbone_args": {"patch_size": 8}}  # layer norm but for the embedding layer
 
 
 def in_float64(*arguments: Any) -> None:
     """train_recognizer with all its numbers in double precision."""
-    in_double(train_recognizer.train, *arguments)
+    in_double(training.train, *arguments)
 
 
 def in_double(work: Callable[..., None], *arguments: Any) -> None:
@@ -47,7 +49,7 @@ def trained(
     device: str = "cpu", double: bool = True,
 ) -> dict[str, torch.Tensor]:  # fmt: skip
     """The tensors of the embedder that so many ranks make in `out`, gone on with where it was begun."""
-    work, runtime = in_float64 if double else train_recognizer.train, RUNTIME.model_copy(update={"device": device})
+    work, runtime = in_float64 if double else training.train, RUNTIME.model_copy(update={"device": device})
     arguments = (chosen, {"seed": 0}, inputs, out)
     (out / WORK).mkdir(parents=True, exist_ok=True)
     if ranks == 1:

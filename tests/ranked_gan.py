@@ -9,12 +9,13 @@ import torch
 from drawn import RUNTIME, Lab
 from ranked import in_double
 
-from facegan import launch
-from facegan.checkpoint import Checkpoints
-from facegan.config import Recipe, TrainGan
-from facegan.events import Context, OnEvent, silent
+from facegan.generation.options import TrainGan
+from facegan.recipe.recipe import Recipe
+from facegan.runtime.context import Context, OnEvent, silent
 from facegan.stages import train_gan
-from facegan.store import WORK
+from facegan.store.local import WORK
+from facegan.training import launch
+from facegan.training.checkpoints import Checkpoints
 
 SMALL = {"channels": 8, "max_channels": 16, "code_dim": 8, "z_dim": 4}
 PENALISED = {"r1_gamma": 0.5, "r1_interval": 3}

@@ -17,18 +17,21 @@ from drawn import RUNTIME, draw_face, tiny
 from numpy.typing import NDArray
 from PIL import Image
 
-from facegan import graph, manifest, rejected
-from facegan.alignment import NO_FACE, Aligner, choose, moved, scale_of, template_at, umeyama, warp
-from facegan.config import Align, Prepare, Recipe
-from facegan.detectors import ARCFACE, DETECTORS, Face
-from facegan.detectors.dlib import restored, shrunk
-from facegan.detectors.landmarks import Landmarks
-from facegan.errors import ConfigError, UserError
-from facegan.events import Context
-from facegan.images import BadFace, to_pixels
-from facegan.recipe import load
-from facegan.sources import SourceImage
-from facegan.sources.folder import Folder
+from facegan.core.errors import ConfigError, UserError
+from facegan.data import manifest
+from facegan.data.detectors import ARCFACE, DETECTORS, Face
+from facegan.data.detectors.dlib import restored, shrunk
+from facegan.data.detectors.landmarks import Landmarks
+from facegan.data.images import BadFace, to_pixels
+from facegan.data.options import Align, Prepare
+from facegan.data.preparation import quarantine
+from facegan.data.preparation.alignment import NO_FACE, Aligner, choose, moved, scale_of, template_at, umeyama, warp
+from facegan.data.sources import SourceImage
+from facegan.data.sources.folder import Folder
+from facegan.pipeline import graph
+from facegan.recipe.load import load
+from facegan.recipe.recipe import Recipe
+from facegan.runtime.context import Context
 from facegan.stages import prepare
 
 TEMPLATE = np.array(ARCFACE)
@@ -332,7 +335,9 @@ def test_prepare_aligns_and_says_what_it_left_out(photos: Path, tmp_path: Path) 
     assert {r["reason"] for r in left_out} == {NO_FACE} and len(left_out) == 8
     faces = json.loads((made / "summary.json").read_text())["faces"]
     assert faces["counts"] == {"usable": 32, NO_FACE: 8} and "source" in faces["detector"]
-    assert len(rejected.read(made)) == 8 and all(r["jpeg"].startswith(b"\xff\xd8") for r in rejected.read(made))
+    assert len(quarantine.read_rejected(made)) == 8 and all(
+        r["jpeg"].startswith(b"\xff\xd8") for r in quarantine.read_rejected(made)
+    )
     again = prepared(photos, tmp_path / "b" / "made", align=ALIGN, size_px=64)
     for name in ("manifest/part-00000.parquet", "rejected.parquet", "summary.json", "quarantine.parquet"):
         assert (made / name).read_bytes() == (again / name).read_bytes()
@@ -345,7 +350,7 @@ def test_landmarks_follow_a_photo_that_is_not_aligned(photos: Path, tmp_path: Pa
     given = [np.array(photo_of(3, shot, 1.5, 10 * shot)[1]).reshape(5, 2) for shot in range(4)]
     wanted = [((places - (10, 0) + 0.5) * 64 / 300 - 0.5).ravel() for places in given]
     assert min(np.abs(np.array(row["landmarks"]) - places).max() for places in wanted) < 0.5
-    assert "faces" not in json.loads((made / "summary.json").read_text()) and not rejected.read(made)
+    assert "faces" not in json.loads((made / "summary.json").read_text()) and not quarantine.read_rejected(made)
 
 
 def test_min_quality_leaves_the_worst_out(photos: Path, tmp_path: Path) -> None:
@@ -395,7 +400,7 @@ def test_dlib_finds_and_aligns_real_faces() -> None:
     import io
     import zipfile
 
-    from facegan.detectors.dlib import Dlib
+    from facegan.data.detectors.dlib import Dlib
 
     aligner = Aligner(Align(detector=Dlib(), min_face_px=0))
     with zipfile.ZipFile(CELEBRITIES) as archive:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from facegan import all_pairs, intervals, metrics
-from facegan.all_pairs import LargeSet, SmallSet
-from facegan.benchmarks.verification import Verification
-from facegan.faces import faces
+from facegan.evaluation.embedded_faces import faces
+from facegan.evaluation.protocols.verification import Verification
+from facegan.metrics import all_pairs, intervals, verification
+from facegan.metrics.all_pairs import LargeSet, SmallSet
 
 FARS = (0.3, 0.1, 0.01)
 
@@ -55,9 +55,9 @@ def test_impostors_pass_by_some_at_a_time(
     assert_allclose(impostors, np.sort(small.pairs.score[~small.pairs.genuine]), atol=1e-6)
     ranks = [np.searchsorted(impostors, large.levels, side) for side in ("left", "right")]
     assert_array_equal([large.at[:-1], large.above[:-1]], ranks)
-    assert large.lowest == metrics.FAILED
+    assert large.lowest == verification.FAILED
     for far in FARS:
-        assert large.tar_at_far(far) == np.mean(large.genuine >= metrics.threshold_at_far(impostors, far))
+        assert large.tar_at_far(far) == np.mean(large.genuine >= verification.threshold_at_far(impostors, far))
 
 
 @pytest.mark.parametrize("dense", [False, True])
@@ -140,7 +140,7 @@ def test_thousands_of_images() -> None:
     assert isinstance(large, LargeSet) and large.n_impostor + large.n_genuine == 2200 * 2199 // 2
     weights = intervals.person_weights(1000, 60, seed=0)
     values = large.bootstrap_eer(weights)
-    exact = [metrics.eer(*weighed(large, drawn)) for drawn in weights[:2]]
+    exact = [verification.eer(*weighed(large, drawn)) for drawn in weights[:2]]
     assert_allclose(values[:2], exact, atol=1e-12)
     assert abs(values.mean() - large.eer()) < 0.2 * values.std() + 0.003 and values.std() > 0
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facegan.config import Recipe
-from facegan.graph import build
-from facegan.store import Artifact
+from facegan.pipeline.graph import build
+from facegan.recipe.recipe import Recipe
+from facegan.store.local import Artifact
 from flows import artifacts
 from flows.artifacts import CELL_CHARS, PICTURE_BYTES, PICTURE_PX, TABLE_ROWS, data_uri, slug, small
 

@@ -14,16 +14,20 @@ from drawn import RUNTIME, Lab, draw_face, draw_folder, pick, tiny
 from PIL import Image
 from scipy.linalg import eigh
 
-from facegan import graph, manifest
-from facegan.config import Audit, Recipe
-from facegan.errors import UserError
-from facegan.events import Context
-from facegan.images import ManifestImages, encode_png
-from facegan.judges import JUDGES, Embed, JudgeConfig, judges_half
-from facegan.leakage import LEAKS
-from facegan.metrics import unit_rows
-from facegan.reporting.audited import collect
-from facegan.set_card import SETS
+from facegan.core.errors import UserError
+from facegan.core.types import Embed
+from facegan.data import manifest
+from facegan.data.dataset import ManifestImages
+from facegan.data.images import encode_png
+from facegan.evaluation.judges import JUDGES, JudgeConfig, judges_half
+from facegan.evaluation.options import Audit
+from facegan.evaluation.set_card import SETS
+from facegan.metrics.leakage import LEAKS
+from facegan.metrics.verification import unit_rows
+from facegan.pipeline import graph
+from facegan.recipe.recipe import Recipe
+from facegan.reporting.audit import collect
+from facegan.runtime.context import Context
 from facegan.stages import audit
 
 PEOPLE, SHOTS = 20, 5

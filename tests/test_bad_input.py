@@ -23,11 +23,11 @@ import pytest
 from drawn import draw_face, draw_folder
 from PIL import Image
 
-from facegan import manifest
-from facegan.errors import UserError
-from facegan.images import BadImage, decode
-from facegan.importing import import_
-from facegan.sources import SOURCES, SourceConfig
+from facegan.core.errors import UserError
+from facegan.data import manifest
+from facegan.data.images import BadImage, decode
+from facegan.data.import_faces import import_
+from facegan.data.sources import SOURCES, SourceConfig
 
 
 def saved(image: Image.Image, kind: str, **options: Any) -> bytes:

@@ -14,16 +14,19 @@ import pytest
 from drawn import RUNTIME, Lab, draw_face, pick, tiny
 from safetensors.numpy import load_file
 
-from facegan import graph, manifest
-from facegan.benchmarks import BENCHMARKS, BenchmarkConfig, BenchmarkResult
-from facegan.config import Benchmark, Recipe
-from facegan.errors import UserError
-from facegan.events import Context
-from facegan.faces import Faces, faces
-from facegan.images import ManifestImages, encode_png
-from facegan.metrics import eer, pair_scores
-from facegan.pairs import PairList
+from facegan.core.errors import UserError
+from facegan.data import manifest
+from facegan.data.dataset import ManifestImages
+from facegan.data.images import encode_png
+from facegan.data.pair_lists import PairList
+from facegan.evaluation.embedded_faces import Faces, faces
+from facegan.evaluation.options import Benchmark
+from facegan.evaluation.protocols import BENCHMARKS, BenchmarkConfig, BenchmarkResult
+from facegan.metrics.verification import eer, pair_scores
+from facegan.pipeline import graph
+from facegan.recipe.recipe import Recipe
 from facegan.reporting import runs
+from facegan.runtime.context import Context
 from facegan.stages import benchmark
 from facegan.stages.benchmark import gate
 

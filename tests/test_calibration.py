@@ -15,7 +15,8 @@ import designs
 import false_gain
 from designs import Case, Design, Parts
 
-from facegan.config import Prepare, Recipe
+from facegan.data.options import Prepare
+from facegan.recipe.recipe import Recipe
 
 
 def test_a_better_arm_is_found_and_an_equal_one_is_not() -> None:

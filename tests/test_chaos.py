@@ -1,4 +1,4 @@
-"""Three strikes of `benchmarks/chaos.py` (which makes twenty): in the end all is as though nothing had happened."""
+"""Three strikes of `benchmarks/reliability/chaos.py`, which makes twenty: in the end nothing shows of them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from drawn import Lab, tiny
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks" / "reliability"))
 
 import chaos
 
-from facegan import graph
+from facegan.pipeline import graph
 
 pytestmark = [
     pytest.mark.slow,

@@ -18,8 +18,9 @@ import pytest
 import torch
 from torch import nn
 
-from facegan.checkpoint import Checkpoints, cut_curve, load_tensors, save_tensors
-from facegan.errors import UserError
+from facegan.core.errors import UserError
+from facegan.training.checkpoints import Checkpoints, load_tensors, save_tensors
+from facegan.training.loop import cut_curve
 
 
 def state(value: float) -> dict[str, Any]:
@@ -173,7 +174,7 @@ def test_safetensors_are_the_same_bytes_in_every_process(tmp_path: Path) -> None
 import sys
 from pathlib import Path
 import torch
-from facegan.checkpoint import save_tensors
+from facegan.training.checkpoints import save_tensors
 tensors = {name: torch.arange(6.0).reshape(2, 3) for name in {"b", "a", "conv.weight", "zz", "norm.bias"}}
 save_tensors(Path(sys.argv[1]), tensors, "about")
 """

@@ -19,13 +19,16 @@ from drawn import RUNTIME
 from test_workers import group, wait_until_gone
 from typer.testing import CliRunner, Result
 
-from facegan import __version__, graph
-from facegan.recipe import load
-from facegan.store import Artifact, Store
-from flows import answer, planning
-from flows.cli import main
-from flows.screen import Meter, span
-from flows.steps import Steps  # noqa: F401 - flows import each other without a circle
+from facegan import __version__
+from facegan.cli.main import main
+from facegan.console.screen import Meter
+from facegan.core.units import span
+from facegan.pipeline import execute, graph, plan, publish
+from facegan.recipe.load import load
+from facegan.reporting.summary import arms_table, sentence
+from facegan.store.local import Artifact, Store
+from facegan.store.workdir import open_store, store_of
+from flows.tasks import RunTasks  # noqa: F401 - flows import each other without a circle
 
 Invoke = Callable[..., Result]
 
@@ -50,13 +53,13 @@ def prepared(drawn_recipe: Path, tmp_path: Path) -> tuple[Path, Path, Artifact]:
     """The recipe, a working directory in which its first stage has run, and what that stage made."""
     item = graph.build(load(str(drawn_recipe)))[0]
     workdir = tmp_path / "work"
-    return drawn_recipe, workdir, graph.execute(item, answer.open_store(workdir), {}, RUNTIME)
+    return drawn_recipe, workdir, execute.execute(item, open_store(workdir), {}, RUNTIME)
 
 
 def imported_by(*arguments: object) -> set[str]:
     """The heavy packages that a command imports, in a process of its own."""
     code = (
-        "import sys; from flows.cli import main\n"
+        "import sys; from facegan.cli.main import main\n"
         "try: main(sys.argv[1:], standalone_mode=False)\n"
         "finally: print('IMPORTED', *({'torch', 'prefect', 'timm', 'sklearn', 'pandas'} & set(sys.modules)))"
     )
@@ -120,7 +123,7 @@ def test_a_folder_that_is_not_there_exits_with_1(invoke: Invoke, tmp_path: Path)
 
 
 def test_what_nobody_foresaw_shows_a_traceback(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("facegan.recipe.load", lambda *_: 1 / 0)
+    monkeypatch.setattr("facegan.recipe.load.load", lambda *_: 1 / 0)
     result = invoke("plan")
     assert result.exit_code == 1
     assert "please report it" in result.stderr
@@ -142,7 +145,7 @@ def test_list_backbones_takes_a_filter(invoke: Invoke) -> None:
 
 def states(recipe: Path, workdir: Path, *sets: str) -> dict[str, tuple[str, str]]:
     nodes = graph.upto(graph.build(load(str(recipe), sets)), "train_gan")
-    return {one.item.stage: (one.state, one.why) for one in planning.plan(nodes, answer.store_of(workdir))}
+    return {one.item.stage: (one.state, one.why) for one in plan.plan(nodes, store_of(workdir))}
 
 
 def test_plan_tells_states_and_why(prepared: tuple[Path, Path, Artifact]) -> None:
@@ -164,17 +167,17 @@ def test_what_is_trained_as_chosen_is_expected_to_be_like_a_trial(drawn_recipe: 
     tried = next(node for node in nodes if node.trial == "turned")
     longer = graph.build(load(str(drawn_recipe), ("train_recognizer.steps=99", "seeds=[1]")))
     known = [tried, next(node for node in longer if node.stage == "train_recognizer" and node.arm == chosen.arm)]
-    records = [{"config": node.config, "flat": planning._flat(node.config)} for node in known]
+    records = [{"config": node.config, "flat": plan._flat(node.config)} for node in known]
     assert known[1].seed == chosen.seed != tried.seed, "the same seed does not make it more alike than its options do"
     for newest_first in (records, records[::-1]):
-        near, changes = planning.nearest(chosen, newest_first)
+        near, changes = plan.nearest(chosen, newest_first)
         assert near is not None and near["config"] == tried.config and changes == []
 
 
 def test_plan_sees_unfinished_work(prepared: tuple[Path, Path, Artifact]) -> None:
     recipe, workdir, _ = prepared
     gan = graph.upto(graph.build(load(str(recipe))), "train_gan")[-1]
-    work = answer.store_of(workdir).folder("train_gan", f"{gan.key}.incomplete") / "work"
+    work = store_of(workdir).folder("train_gan", f"{gan.key}.incomplete") / "work"
     work.mkdir(parents=True)
     (work / "checkpoint-000000000320.pt").touch()
     assert states(recipe, workdir)["train_gan"] == ("partly done", "goes on from its last checkpoint")
@@ -195,8 +198,8 @@ def test_plan_prints_and_changes_nothing(invoke: Invoke, prepared: tuple[Path, P
 
 def test_time_to_expect_counts_stages_side_by_side(drawn_recipe: Path) -> None:
     nodes = graph.build(load(str(drawn_recipe)))
-    plans = [planning.Planned(item, "to run", "", 1.0, 0) for item in nodes]
-    one, two = planning.expected_s(plans, 1), planning.expected_s(plans, 2)
+    plans = [plan.Planned(item, "to run", "", 1.0, 0) for item in nodes]
+    one, two = plan.expected_s(plans, 1), plan.expected_s(plans, 2)
     assert one == (28.0, 0)  # the merges of the guide, the judge and the arm `real` are the same work
     assert 13 < two[0] < 20
 
@@ -237,38 +240,38 @@ def fake_report(store: Store, key: str, delta: float) -> Artifact:
     }
     for name, text in files.items():
         (folder / name).write_text(text)
-    from facegan.store import file_sha256
+    from facegan.core.digests import file_sha256
 
     outputs = {name: {"sha256": file_sha256(folder / name), "bytes": 1} for name in files}
     return Artifact("report", key, folder, "ran", 1.0, record={"outputs": outputs})
 
 
 def test_the_report_is_handed_out_repaired_and_pointed_to(tmp_path: Path) -> None:
-    recipe, store = load("orl-tiny"), answer.open_store(tmp_path)
+    recipe, store = load("orl-tiny"), open_store(tmp_path)
     ran: list[dict[str, Any]] = [{"stage": "report", "state": "ran"}]
     cached: list[dict[str, Any]] = [{"stage": "report", "state": "cached"}]
     one, two = fake_report(store, "a" * 64, 0.1), fake_report(store, "b" * 64, 0.2)
-    page, result = answer.export(recipe, one, ran, tmp_path)
+    page, result = publish.export(recipe, one, ran, tmp_path)
     latest = tmp_path / "reports" / "orl-tiny" / "latest"
     assert page == tmp_path / "reports" / "orl-tiny" / ("a" * 64) / "index.html"
     assert os.readlink(latest) == "a" * 64
     assert json.loads((latest / "results.json").read_text()) == result
     assert result["report"] == str(page)
-    assert answer.sentence(page.parent) == "It helped (a _lot_): gain."
-    assert answer.arms_table(result) == (["metric", "real"], [["eer", "0.100 (0.050 to 0.200)"]])
+    assert sentence(page.parent) == "It helped (a _lot_): gain."
+    assert arms_table(result) == (["metric", "real"], [["eer", "0.100 (0.050 to 0.200)"]])
 
-    answer.export(recipe, one, cached, tmp_path)  # a run that computed nothing keeps who ran what
+    publish.export(recipe, one, cached, tmp_path)  # a run that computed nothing keeps who ran what
     assert json.loads((latest / "results.json").read_text())["stages"] == ran
     page.write_text("changed")
-    answer.export(recipe, one, cached, tmp_path)
+    publish.export(recipe, one, cached, tmp_path)
     assert page.read_text() == "<html>"
-    answer.export(recipe, two, ran, tmp_path)
+    publish.export(recipe, two, ran, tmp_path)
     assert os.readlink(latest) == "b" * 64
     assert {p.name for p in latest.parent.iterdir()} == {"a" * 64, "b" * 64, "latest"}
 
 
 def test_meter_tells_rate_and_time_left() -> None:
-    from facegan.events import Event
+    from facegan.runtime.context import Event
 
     meter = Meter(0.0)
     assert meter.text() == ""
@@ -287,7 +290,7 @@ def test_durations_for_people() -> None:
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 def test_sigterm_ends_a_run_and_all_that_it_started(drawn_recipe: Path, tmp_path: Path) -> None:
     """A real run with its temporary server; what was done stays done, and no word of a traceback."""
-    command = [sys.executable, "-m", "flows.cli", "run", str(drawn_recipe), "--until", "train_gan"]
+    command = [sys.executable, "-m", "facegan", "run", str(drawn_recipe), "--until", "train_gan"]
     command += ["--set", "train_gan.kimg=500", "--workdir", str(tmp_path / "work")]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     environment |= {"HOME": str(tmp_path / "home"), "PYTHONUNBUFFERED": "1"}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from facegan.config import Recipe
+from facegan.recipe.recipe import Recipe
 
 
 @pytest.mark.parametrize(

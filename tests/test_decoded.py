@@ -6,7 +6,7 @@ import multiprocessing
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
-from facegan.decoded import Decoded, Outcome
+from facegan.data.preparation.photo_cache import Decoded, Outcome
 
 ROUNDS = 150
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from facegan import form
-from facegan.config import Recipe
-from facegan.errors import ConfigError
-from facegan.recipe import load
+from facegan.core.errors import ConfigError
+from facegan.recipe import form
+from facegan.recipe.load import load
+from facegan.recipe.recipe import Recipe
 from flows.deployments import as_prefect_yaml, deployment, shipped
-from flows.up import Options
+from flows.service.supervisor import Options
 
 ROOT = Path(__file__).parent.parent
 
@@ -53,7 +53,7 @@ def test_only_postgres_is_a_database(url: str, tmp_path: Path) -> None:
 
 def test_a_deployment_without_a_server_says_so(tmp_path: Path) -> None:
     clean = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
-    whole = [sys.executable, "-m", "flows.cli", "deploy", "--workdir", str(tmp_path)]
+    whole = [sys.executable, "-m", "facegan", "deploy", "--workdir", str(tmp_path)]
     done = subprocess.run(whole, capture_output=True, text=True, timeout=60, env=clean)
     assert done.returncode == 1 and "start `facegan up` there" in done.stderr
     assert list(tmp_path.iterdir()) == []

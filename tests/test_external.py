@@ -18,13 +18,14 @@ from safetensors.torch import save_file
 from test_judges import INSTALLED, flatten_network
 from typer.testing import CliRunner
 
-from facegan import graph, manifest
-from facegan.config import Recipe
-from facegan.errors import ConfigError, UserError
-from facegan.external import Asked, Entry, embed_all, external
-from facegan.images import encode_png
-from facegan.metrics import unit_rows
-from flows.cli import main
+from facegan.cli.main import main
+from facegan.core.errors import ConfigError, UserError
+from facegan.data import manifest
+from facegan.data.images import encode_png
+from facegan.evaluation.embedders import Asked, Entry, embed_all, external
+from facegan.metrics.verification import unit_rows
+from facegan.pipeline import graph
+from facegan.recipe.recipe import Recipe
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), np.uint8)
 MODULE = "import numpy as np\ndef rows(pixels):\n    return pixels.reshape(len(pixels), -1).astype(float)\nn = 1\n"
@@ -81,7 +82,7 @@ def test_a_file_here_stands_in_for_no_module(here: Path) -> None:
     """Only what is named is imported: torch.py and timm.py in the current directory are not."""
     for name in ("torch", "timm", "yaml", "onnx", "numpy"):
         (here / f"{name}.py").write_text("open('imported', 'w')")
-    code = "from facegan.external import *; external('theirs_x:rows', Asked()); import timm, yaml"
+    code = "from facegan.evaluation.embedders import *; external('theirs_x:rows', Asked()); import timm, yaml"
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert not (here / "imported").exists()

@@ -11,22 +11,24 @@ from typing import Any
 import pytest
 from drawn import Lab, draw_face, pick, tiny
 
-from facegan import forgetting, graph, manifest
-from facegan.config import Recipe
-from facegan.errors import ConfigError, UserError
-from facegan.exporting import export
-from facegan.forgotten import Forgotten
-from facegan.images import encode_png
-from facegan.recipe import load
-from facegan.reporting.faces import collect
-from facegan.reporting.pooled import Variant
-from facegan.reporting.study_words import schedule
-from facegan.sources.csv import Csv
-from facegan.sources.folder import Folder
-from facegan.sources.manifest import Manifest
-from facegan.stages import synthesize
-from facegan.store import Artifact
-from facegan.synthesis import regenerate
+from facegan.core.errors import ConfigError, UserError
+from facegan.data import manifest
+from facegan.data.export_faces import export
+from facegan.data.images import encode_png
+from facegan.data.sources.csv import Csv
+from facegan.data.sources.folder import Folder
+from facegan.data.sources.manifest import Manifest
+from facegan.data.suppression import Forgotten
+from facegan.erasure import lineage
+from facegan.generation import thresholds
+from facegan.generation.draw import regenerate
+from facegan.pipeline import graph
+from facegan.recipe.load import load
+from facegan.recipe.recipe import Recipe
+from facegan.reporting.galleries import collect
+from facegan.reporting.study.pooled import Variant
+from facegan.reporting.study.words import schedule
+from facegan.store.local import Artifact
 
 PEOPLE, SHOTS = 5, 4
 
@@ -62,10 +64,10 @@ def made(
     """A stage with given bounds, which an untrained guide cannot give."""
     given = bounds(image, person)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(synthesize, "calibrate", lambda *_: given)
-        patch.setattr(synthesize, "between", lambda strangers, *_: strangers)
-        patch.setattr(synthesize, "among_many", lambda bound, *_: bound)
-        patch.setattr(synthesize, "copy_limit", lambda *_: copy)
+        patch.setattr(thresholds, "calibrate", lambda *_: given)
+        patch.setattr(thresholds, "between", lambda strangers, *_: strangers)
+        patch.setattr(thresholds, "among_many", lambda bound, *_: bound)
+        patch.setattr(thresholds, "copy_limit", lambda *_: copy)
         return lab.stage(recipe, stage)
 
 
@@ -219,12 +221,12 @@ def test_who_lent_the_generator_a_face_takes_its_people_along(faces: Path, tmp_p
     second = made(lab, tiny(faces, prepare={"split": {"seed": 5}}, synthesize=theirs))  # by other train people
     assert {row["generator"] for row in rows_of(second)} == {first.record["inputs"]["generator"]["fingerprint"]}
     generator = lab.store.folder("train_gan", rows_of(second)[0]["generator"])
-    found = forgetting._erased(forgetting.Found({"nobody/at-all"}), list(forgetting.folders_of(lab.store.root)))
+    found = lineage._erased(lineage.Found({"nobody/at-all"}), list(lineage.folders_of(lab.store.root)))
     assert second.path not in [target.path for target in found]
     record = json.loads((generator / "record.json").read_bytes())
     record["config"]["named"] = "nobody/at-all"
     (generator / "record.json").write_text(json.dumps(record))
-    found = forgetting._erased(forgetting.Found({"nobody/at-all"}), list(forgetting.folders_of(lab.store.root)))
+    found = lineage._erased(lineage.Found({"nobody/at-all"}), list(lineage.folders_of(lab.store.root)))
     assert second.path in [target.path for target in found]
 
 
@@ -232,16 +234,16 @@ def test_they_are_forgotten_under_either_name(faces: Path, elsewhere: Path, tmp_
     lab = Lab(tmp_path / "data" / "store")
     artifact = made(lab, with_external(faces, elsewhere))
     for name in ("folder/e1", "synthetic/external/folder/e1"):
-        found = forgetting.find({name}, tmp_path, [])
+        found = lineage.find({name}, tmp_path, [])
         assert artifact.path in [target.path for target in found.targets] and found.names == {name}
         without = Forgotten().add(found.spelled, tmp_path / name.replace("/", "-"))
         recipe = with_external(faces, elsewhere)
         again = Lab(tmp_path / name.replace("/", "-"))
         with pytest.MonkeyPatch.context() as patch:
             for what, bound in (("calibrate", bounds()), ("copy_limit", 2.0)):
-                patch.setattr(synthesize, what, lambda *_, bound=bound: bound)
-            patch.setattr(synthesize, "between", lambda strangers, *_: strangers)
-            patch.setattr(synthesize, "among_many", lambda bound, *_: bound)
+                patch.setattr(thresholds, what, lambda *_, bound=bound: bound)
+            patch.setattr(thresholds, "between", lambda strangers, *_: strangers)
+            patch.setattr(thresholds, "among_many", lambda bound, *_: bound)
             left = rows_of(again.make(pick(graph.build(recipe, without), "synthesize")))
         assert {row["identity"] for row in left} == {f"synthetic/external/folder/e{n}" for n in range(PEOPLE) if n != 1}
 

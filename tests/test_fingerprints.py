@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from facegan import shots, stages
-from facegan.config import Prepare, Synthesize
-from facegan.graph import build
-from facegan.recipe import load, shipped
+from facegan import stages
+from facegan.data.options import Prepare
+from facegan.generation import shard_worker
+from facegan.generation.options import Synthesize
+from facegan.pipeline.graph import build
+from facegan.recipe.load import load, shipped
 from facegan.stages import prepare
 
 PINNED = Path(__file__).parent / "fingerprints.txt"
@@ -43,7 +45,7 @@ def draw_lfw(root: Path) -> None:
 def fixed_versions() -> Iterator[None]:
     """Package versions that are the same on every machine."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (prepare, shots):
+        for module in (prepare, shard_worker):
             patch.setattr(module, "package_versions", lambda: PACKAGES)
         yield
 
@@ -58,7 +60,7 @@ def keys() -> dict[str, str]:
         aligned = {"kind": "landmarks"}
         for name, changes in {"plain": {}, "aligned": {"align": {"detector": aligned}}}.items():
             pinned[f"photo cache · {name}"] = prepare.decides(Prepare.model_validate(changes))
-        pinned["shard"] = shots.digest(synthesizer(), {"generator": "g", "guide": "h"}, threads=2)
+        pinned["shard"] = shard_worker.digest(synthesizer(), {"generator": "g", "guide": "h"}, threads=2)
     return pinned
 
 

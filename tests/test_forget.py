@@ -17,14 +17,16 @@ import pytest
 from drawn import Lab, draw_folder, tiny
 from typer.testing import CliRunner, Result
 
-from facegan import graph, manifest
-from facegan.config import Recipe
-from facegan.errors import UserError
-from facegan.forgotten import LIST, Forgotten
-from facegan.sources import SOURCES
-from facegan.store import Store
-from flows import answer, transfer
-from flows.cli import main
+from facegan.cli.commands import import_export
+from facegan.cli.main import main
+from facegan.core.errors import UserError
+from facegan.data import manifest
+from facegan.data.sources import SOURCES
+from facegan.data.suppression import LIST, Forgotten
+from facegan.pipeline import graph, publish
+from facegan.recipe.recipe import Recipe
+from facegan.store.local import Store
+from facegan.store.workdir import store_of
 
 WHO, KEPT = "p02", "p03"
 
@@ -173,7 +175,7 @@ def test_a_stopped_erasure_goes_on(spoiled: tuple[Path, Path], monkeypatch: pyte
             raise OSError(5, "the disk is gone")
         real(path, *rest, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("facegan.erasing.shutil.rmtree", fails_later)
+    monkeypatch.setattr("facegan.erasure.erase.shutil.rmtree", fails_later)
     assert facegan(workdir, "forget", WHO, "--yes").exit_code == 1
     monkeypatch.undo()
     assert facegan(workdir, "forget", f"folder/{WHO}", "--yes").exit_code == 0
@@ -196,7 +198,7 @@ def test_of_a_whole_run_nothing_is_left(faces: Path, tmp_path: Path) -> None:
     lab = Lab(workdir / "data" / "store")
     nodes = graph.build(recipe)
     last = lab.make(nodes[-1])
-    answer.export(recipe, last, answer.stage_rows(nodes, [lab.done[item.key] for item in nodes]), workdir)
+    publish.export(recipe, last, publish.stage_rows(nodes, [lab.done[item.key] for item in nodes]), workdir)
     synthetic = next(artifact.path for artifact in lab.done.values() if artifact.stage == "synthesize")
     assert facegan(workdir, "export", synthetic, "--format", "parquet", "--out", workdir / "p").exit_code == 0
     names = manifest.read(synthetic, ["identity"])["identity"].to_pylist()
@@ -226,14 +228,14 @@ def test_it_notices_an_import_and_an_export_under_way(
 ) -> None:
     """Their folder is there only when they end: erasing meanwhile would not list it."""
     faces, workdir = spoiled
-    work = {"import": transfer.import_, "export": transfer.export}[command]
+    work = {"import": import_export.import_, "export": import_export.export}[command]
     meanwhile: list[Result] = []
 
     def under_way(*arguments: Any, **options: Any) -> Any:
         meanwhile.append(facegan(workdir, "forget", WHO, "--yes"))
         return work(*arguments, **options)
 
-    monkeypatch.setattr(transfer, "import_" if command == "import" else "export", under_way)
+    monkeypatch.setattr(import_export, "import_" if command == "import" else "export", under_way)
     words = [faces] if command == "import" else [workdir / "imported", "--format", "folder"]
     assert facegan(workdir, command, *words, "--out", tmp_path / "late").exit_code == 0
     (told,) = meanwhile
@@ -245,8 +247,8 @@ def test_it_notices_an_import_and_an_export_under_way(
 def test_an_import_waits_for_it_and_then_knows_whom_to_leave_out(spoiled: tuple[Path, Path], tmp_path: Path) -> None:
     faces, workdir = spoiled
     with ThreadPoolExecutor(1) as pool:
-        with answer.store_of(workdir).alone():
-            begun = pool.submit(transfer.bring_in, [str(faces)], tmp_path / "late", {}, workdir)
+        with store_of(workdir).alone():
+            begun = pool.submit(import_export.bring_in, [str(faces)], tmp_path / "late", {}, workdir)
             time.sleep(0.3)
             assert not begun.done()
             Forgotten.read(workdir).add([f"folder/{WHO}"], workdir)

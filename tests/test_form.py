@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from facegan.config import Recipe
-from facegan.errors import ConfigError
-from facegan.form import read, schema
-from facegan.gans import GANS
-from facegan.graph import build
-from facegan.recipe import load, shipped
-from facegan.sources import SOURCES
+from facegan.core.errors import ConfigError
+from facegan.data.sources import SOURCES
+from facegan.generation.gans import GANS
+from facegan.pipeline.graph import build
+from facegan.recipe.form import read, schema
+from facegan.recipe.load import load, shipped
+from facegan.recipe.recipe import Recipe
 
 VALIDATOR = Draft202012Validator(schema())
 

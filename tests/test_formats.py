@@ -18,15 +18,15 @@ import pyarrow.parquet as pq
 import pytest
 from drawn import SIZE_PX, Lab, tiny
 
-from facegan import manifest
-from facegan.config import Prepare
-from facegan.errors import UserError
-from facegan.importing import import_
-from facegan.sources import SOURCES, SourceConfig, SourceImage, _pickled, guess
-from facegan.sources import csv as csv_source
-from facegan.sources._facts import from_base64, in_base64
-from facegan.sources.insightface_bin import read_pairs
-from facegan.store import Artifact
+from facegan.core.errors import UserError
+from facegan.data import manifest
+from facegan.data.import_faces import import_
+from facegan.data.options import Prepare
+from facegan.data.sources import SOURCES, SourceConfig, SourceImage, _pickled, guess
+from facegan.data.sources import csv as csv_source
+from facegan.data.sources._facts import from_base64, in_base64
+from facegan.data.sources.insightface_bin import read_pairs
+from facegan.store.local import Artifact
 
 Write = Callable[[Path, Path], dict[str, Any]]
 
@@ -191,7 +191,7 @@ def test_landmarks_go_where_prepare_puts_the_face(lab: Lab, tmp_path: Path) -> N
     assert np.allclose(x, (np.array(points[::2]) - 30) * SIZE_PX / 100) and np.allclose(
         y, np.array(points[1::2]) * SIZE_PX / 100
     )
-    from facegan.images import to_pixels
+    from facegan.data.images import to_pixels
 
     small = to_pixels(row["image"]["bytes"])[:, :, 0].astype(int)
     dark = np.argwhere(small < 150)

@@ -14,15 +14,21 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from facegan.errors import ConfigError
-from facegan.gans import GANS, Ada, AdversarialConfig, GanConfig, Ramp
-from facegan.gans.networks.base import Generator
-from facegan.gans.networks.dcgan import grid
-from facegan.gans.networks.io import to_tensor
-from facegan.gans.networks.objective import Adaptive, d_loss, diffaugment, g_loss, gradient_penalty, r1_penalty
-from facegan.gans.networks.style import MinibatchStddev, ModulatedConv
-from facegan.stages.train_gan import train_step
-from facegan.training import update_ema
+from facegan.core.errors import ConfigError
+from facegan.generation.gans import GANS, Ada, AdversarialConfig, GanConfig, Ramp
+from facegan.generation.gans.networks.base import Generator, grid
+from facegan.generation.gans.networks.objective import (
+    Adaptive,
+    d_loss,
+    diffaugment,
+    g_loss,
+    gradient_penalty,
+    r1_penalty,
+)
+from facegan.generation.gans.networks.style import MinibatchStddev, ModulatedConv
+from facegan.generation.training import train_step
+from facegan.training.loop import update_ema
+from facegan.training.tensors import to_tensor
 
 KINDS = sorted(GANS.load())
 ADVERSARIAL = [kind for kind in KINDS if issubclass(GANS.get(kind), AdversarialConfig)]
@@ -75,7 +81,7 @@ def adam(net: nn.Module, config: AdversarialConfig, lr: float) -> torch.optim.Op
 
 
 def test_listing_imports_no_torch() -> None:
-    code = "import sys; from facegan.gans import GANS; GANS.load(); assert 'torch' not in sys.modules"
+    code = "import sys; from facegan.generation.gans import GANS; GANS.load(); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -14,9 +14,9 @@ import pytest
 from filelock import FileLock
 from typer.testing import CliRunner, Result
 
-from facegan import garbage
-from facegan.store import Artifact, Store
-from flows.cli import main
+from facegan.cli.main import main
+from facegan.erasure import garbage
+from facegan.store.local import Artifact, Store
 
 OLD_S = time.time() - 30 * garbage.DAY_S
 
@@ -141,7 +141,7 @@ def test_nothing_goes_while_a_run_is_at_work(tmp_path: Path, made: dict[str, Art
     code = f"""
         import sys
         from pathlib import Path
-        from facegan.store import Store
+        from facegan.store.local import Store
         with Store(Path({str(tmp_path / "data" / "store")!r})).in_use():
             print("held", flush=True)
             sys.stdin.read()

@@ -17,22 +17,24 @@ from sklearn.decomposition import PCA
 from test_train_gan import ADVERSARIAL, SMALL, Stop, gan_node, stop_at
 from torch import nn
 
-from facegan import graph, manifest
-from facegan.config import Recipe, TrainGan
-from facegan.embedder import embed, load_embedder
-from facegan.errors import UserError
-from facegan.events import Context
-from facegan.gans import GANS, AdversarialConfig, IdentityTerm
-from facegan.gans.cvae_gan import CvaeGan
-from facegan.gans.networks.cvae_gan import CvaeGenerator
-from facegan.gans.networks.guided import Guide, IdentityLoss, principal_codes
-from facegan.gans.networks.io import load_generator, to_tensor
-from facegan.gans.networks.parts import Part
-from facegan.graph import GUIDE
-from facegan.images import ManifestImages
+from facegan.core.errors import UserError
+from facegan.data import manifest
+from facegan.data.dataset import ManifestImages
+from facegan.generation.gans import GANS, AdversarialConfig, IdentityTerm
+from facegan.generation.gans.cvae_gan import CvaeGan
+from facegan.generation.gans.networks.guided import Guide, IdentityLoss, principal_codes
+from facegan.generation.gans.networks.microbatches import Part
+from facegan.generation.gans.networks.saved import load_generator
+from facegan.generation.options import TrainGan
+from facegan.generation.training import train_step
+from facegan.metrics.set_statistics import robust_centres
+from facegan.pipeline import graph
+from facegan.pipeline.graph import GUIDE
+from facegan.recipe.recipe import Recipe
+from facegan.recognition.embedder import embed, load_embedder
+from facegan.runtime.context import Context
 from facegan.stages import synthesize, train_gan
-from facegan.stages.train_gan import train_step
-from facegan.studio import robust_centres
+from facegan.training.tensors import to_tensor
 
 BOTH: dict[str, Any] = {"identity": {"weight": 0.5}, "codes": "guide"}
 DEVICE = torch.device("cpu")
@@ -175,7 +177,7 @@ def test_people_axes_are_least_squares(code_dim: int) -> None:
     torch.manual_seed(0)
     label = torch.arange(27) % 9
     img = torch.randn(27, 1, 16, 16).tanh()
-    G = CvaeGenerator(CvaeGan(code_dim=code_dim, codes="guide"), 10, 1, 16)  # the last one has no photo here
+    G = CvaeGan(code_dim=code_dim, codes="guide").build_generator(10, 1, 16)  # the last one has no photo here
     centres = np.random.default_rng(1).normal(size=(10, 32)).astype(np.float32)
     Guide(nn.Identity(), centres).give_codes(G)  # type: ignore[arg-type]
     G.start(img, label)
@@ -257,8 +259,8 @@ def test_from_faces_to_synthetic_people(faces: Path, lab: Lab) -> None:
     made = lab.stage(recipe, "synthesize")
     rows = manifest.read(made.path).to_pylist()
     assert manifest.validate(made.path) == [] and {row["split"] for row in rows} == {"train"}
-    G, _ = load_generator(lab.store.folder("train_gan", rows[0]["generator"]))
-    assert G.config.needs_guide
+    _, spec = load_generator(lab.store.folder("train_gan", rows[0]["generator"]))
+    assert spec["gan"]["codes"] == "guide" and spec["gan"]["identity"]
 
 
 def test_licences_of_the_guide_reach_generator_and_rows(faces: Path, lab: Lab, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from facegan.hashing import MISS, WORDS, Functions, Plan, Sketch, Tables, plan, seen, stays
+from facegan.data.duplicates.lsh import MISS, WORDS, Functions, Plan, Sketch, Tables, plan, seen, stays
 
 RNG = np.random.default_rng(0)
 DIMS = 8

@@ -16,9 +16,9 @@ from pytorch_metric_learning.losses import ArcFaceLoss, CosFaceLoss, NormalizedS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from facegan.errors import UserError
-from facegan.heads import HEADS
-from facegan.heads._networks import angle_of
+from facegan.core.errors import UserError
+from facegan.recognition.heads import HEADS
+from facegan.recognition.heads.networks.margins import angle_of
 
 KINDS = list(HEADS.load())
 CLASSES, DIM = 7, 5
@@ -282,7 +282,10 @@ def test_unknown_kind_names_the_valid_ones() -> None:
 
 
 def test_listing_the_family_imports_no_torch() -> None:
-    code = "import sys; from facegan.heads import HEADS; print(*HEADS.load()); assert 'torch' not in sys.modules"
+    code = (
+        "import sys; from facegan.recognition.heads import HEADS; print(*HEADS.load()); "
+        "assert 'torch' not in sys.modules"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert out.returncode == 0, out.stderr
     assert out.stdout.split() == KINDS

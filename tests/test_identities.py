@@ -7,11 +7,11 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from facegan.config import Synthesize
-from facegan.identities import IDENTITIES, IdentitiesConfig
-from facegan.identities._proposal import Proposal
-from facegan.identities.gaussian import Gaussian
-from facegan.identities.mixture import Mixture
+from facegan.generation.identities import IDENTITIES, IdentitiesConfig
+from facegan.generation.identities.gaussian import Gaussian
+from facegan.generation.identities.mixture import Mixture
+from facegan.generation.identities.proposal import Proposal
+from facegan.generation.options import Synthesize
 
 MEMBERS = sorted(IDENTITIES.load())
 

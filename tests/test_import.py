@@ -19,12 +19,12 @@ from drawn import Lab, draw_face, draw_lfw, tiny
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from facegan import exporting, manifest
-from facegan.errors import UserError
-from facegan.exporting import FORMATS, escape, export
-from facegan.importing import import_
-from facegan.sources import SOURCES, SourceConfig
-from flows.cli import main
+from facegan.cli.main import main
+from facegan.core.errors import UserError
+from facegan.data import export_faces, manifest
+from facegan.data.export_faces import FORMATS, escape, export
+from facegan.data.import_faces import import_
+from facegan.data.sources import SOURCES, SourceConfig
 
 NAMES = [
     "Ann_Lee",
@@ -196,8 +196,8 @@ def test_hugging_face_shows_an_export(odd: Path, tmp_path: Path) -> None:
 def test_large_exports_are_cut_into_files(
     odd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setattr(exporting, "SHARD_BYTES", 5_000)
-    monkeypatch.setattr(exporting, "GROUP_BYTES", 2_000)
+    monkeypatch.setattr(export_faces, "SHARD_BYTES", 5_000)
+    monkeypatch.setattr(export_faces, "GROUP_BYTES", 2_000)
     export(odd, kind, tmp_path / "there")
     assert len(list((tmp_path / "there").iterdir())) > 3
     import_([source(kind, tmp_path / "there")], tmp_path / "back")

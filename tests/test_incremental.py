@@ -13,22 +13,24 @@ import pytest
 from drawn import Lab, draw_face, draw_folder, pick, tiny
 from PIL import Image
 
-from facegan import decoded, graph, manifest, photos
-from facegan.images import encode_png
-from facegan.store import Artifact
+from facegan.data import manifest
+from facegan.data.images import encode_png
+from facegan.data.preparation import photo, photo_cache
+from facegan.pipeline import graph
+from facegan.store.local import Artifact
 
 
 @pytest.fixture
 def count(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The sizes of the photos that prepare decodes."""
     seen: list[int] = []
-    decode = photos.decode
+    decode = photo.decode
 
     def counted(data: bytes, *options: Any) -> Image.Image:
         seen.append(len(data))
         return decode(data, *options)
 
-    monkeypatch.setattr(photos, "decode", counted)
+    monkeypatch.setattr(photo, "decode", counted)
     return seen
 
 
@@ -74,8 +76,8 @@ def test_a_run_that_was_killed_goes_on(
 ) -> None:
     more = tiny(grown(faces, tmp_path / "more"))
     fresh = Lab(tmp_path / "fresh").stage(more, "prepare")
-    monkeypatch.setattr(decoded, "ROWS", 10)
-    counted = photos.decode
+    monkeypatch.setattr(photo_cache, "ROWS", 10)
+    counted = photo.decode
 
     def killed(*arguments: Any) -> Image.Image:
         if len(count) == when:
@@ -84,7 +86,7 @@ def test_a_run_that_was_killed_goes_on(
 
     count.clear()
     with monkeypatch.context() as patch:
-        patch.setattr(photos, "decode", killed)
+        patch.setattr(photo, "decode", killed)
         with pytest.raises(KeyboardInterrupt):
             lab.stage(more, "prepare")
     count.clear()
@@ -94,7 +96,7 @@ def test_a_run_that_was_killed_goes_on(
 
 def test_what_was_changed_is_not_used(lab: Lab, faces: Path, tmp_path: Path, count: list[int]) -> None:
     lab.stage(tiny(faces), "prepare")
-    (path,) = (lab.store.root / decoded.FOLDER).glob("*/*.parquet")
+    (path,) = (lab.store.root / photo_cache.FOLDER).glob("*/*.parquet")
     assert path.parent.stat().st_mode & 0o077 == 0
     table = pq.read_table(path)
     pq.write_table(table.set_column(1, "png", pa.array(table["png"].to_pylist()[::-1])), path)

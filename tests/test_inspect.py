@@ -20,17 +20,17 @@ from drawn import RUNTIME, draw_face, draw_folder, tiny
 from PIL import Image
 from typer.testing import CliRunner
 
-from facegan import manifest
-from facegan.aligning import align
-from facegan.config import Align
-from facegan.detectors.landmarks import Landmarks
-from facegan.events import Context
-from facegan.images import encode_png
-from facegan.inspection import inspect
-from facegan.quality import exposure, measure, pose, sharpness
-from facegan.reporting import prepared
+from facegan.cli.main import main
+from facegan.data import manifest
+from facegan.data.align_photos import align
+from facegan.data.detectors.landmarks import Landmarks
+from facegan.data.images import encode_png
+from facegan.data.inspect_manifest import inspect
+from facegan.data.options import Align
+from facegan.data.preparation.quality import exposure, measure, pose, sharpness
+from facegan.reporting import prepare as prepared
+from facegan.runtime.context import Context
 from facegan.stages import prepare
-from flows.cli import main
 
 Invoke = Callable[..., Result]
 
@@ -131,7 +131,7 @@ def test_align_writes_a_folder_that_can_be_read_again(tmp_path: Path, invoke: In
 
 
 def test_aligned_names_stay_apart(tmp_path: Path) -> None:
-    from facegan.aligning import _free
+    from facegan.data.align_photos import _free
 
     taken: set[str] = set()
     names = [_free(name, taken) for name in ("p/1.jpg", "p/1.bmp", "p/1.x.jpg", "q/1.jpg")]

@@ -9,8 +9,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import t as student
 
-from facegan import intervals, metrics
-from facegan.metrics import PairScores, pair_scores
+from facegan.metrics import identification, intervals, verification
+from facegan.metrics.verification import PairScores, pair_scores
 
 PEOPLE = 8
 
@@ -62,11 +62,11 @@ def test_person_weights_are_draws_with_replacement() -> None:
 def test_bootstrap_eer_is_the_weighted_eer(decimals: int) -> None:
     pairs = make_pairs(decimals)
     weights = intervals.person_weights(PEOPLE, 40, seed=0)
-    expected = [metrics.eer(pairs.score, pairs.genuine, weight_of_pairs(pairs, w)) for w in weights]
+    expected = [verification.eer(pairs.score, pairs.genuine, weight_of_pairs(pairs, w)) for w in weights]
     assert_allclose(intervals.bootstrap_eer(pairs, weights), expected, atol=1e-12)
     assert len(set(expected)) > 20
     ones = np.ones((1, PEOPLE), dtype=np.int32)
-    assert intervals.bootstrap_eer(pairs, ones)[0] == pytest.approx(metrics.eer(pairs.score, pairs.genuine))
+    assert intervals.bootstrap_eer(pairs, ones)[0] == pytest.approx(verification.eer(pairs.score, pairs.genuine))
 
 
 @tables
@@ -80,7 +80,7 @@ def test_bootstrap_tar_is_that_of_repeated_pairs(decimals: int, far: float) -> N
     for w in weights:
         repeats = weight_of_pairs(pairs, w)
         score, genuine = np.repeat(pairs.score, repeats), np.repeat(pairs.genuine, repeats)
-        expected.append(np.mean(score[genuine] >= metrics.threshold_at_far(score[~genuine], far)))
+        expected.append(np.mean(score[genuine] >= verification.threshold_at_far(score[~genuine], far)))
     assert_allclose(intervals.bootstrap_tar_at_far(pairs, far, weights), expected, atol=1e-12)
 
 
@@ -93,11 +93,11 @@ def test_bootstrap_is_the_same_bits_on_either_path(monkeypatch: pytest.MonkeyPat
 
 def test_bootstrap_rank_and_accuracy() -> None:
     embedding, who = faces(PEOPLE, spread=1.2)
-    ranks, pairs = metrics.search_ranks(embedding, who), pair_scores(embedding, who)
+    ranks, pairs = identification.search_ranks(embedding, who), pair_scores(embedding, who)
     weights = intervals.person_weights(PEOPLE, 50, seed=0)
     expected = [np.average(ranks.rank <= 2, weights=w[ranks.person]) for w in weights]
     assert_allclose(intervals.bootstrap_rank_k(ranks, weights, 2), expected)
-    found = metrics.accuracy_10fold(pairs)
+    found = verification.accuracy_10fold(pairs)
     values = intervals.bootstrap_accuracy(pairs, found, weights)
     at = found.pair
     judged = PairScores(pairs.score[at], pairs.genuine[at], pairs.first[at], pairs.second[at])
@@ -120,7 +120,7 @@ def test_replicates_without_impostor_or_genuine_pairs_are_nan() -> None:
     empty = [True, True, False, False]
     assert_array_equal(np.isnan(intervals.bootstrap_eer(pairs, weights)), empty)
     assert_array_equal(np.isnan(intervals.bootstrap_tar_at_far(pairs, 0.1, weights)), empty)
-    ranks = metrics.search_ranks(embedding[:5], who[:5])
+    ranks = identification.search_ranks(embedding[:5], who[:5])
     assert_array_equal(np.isnan(intervals.bootstrap_rank_k(ranks, weights)), [False, True, False, False])
 
 

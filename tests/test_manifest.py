@@ -17,9 +17,10 @@ import pytest
 from drawn import draw_face
 from PIL import Image
 
-from facegan import manifest
-from facegan.errors import UserError
-from facegan.images import ManifestImages, encode_png
+from facegan.core.errors import UserError
+from facegan.data import manifest
+from facegan.data.dataset import ManifestImages
+from facegan.data.images import encode_png
 
 
 def real(person: int, shot: int, split: str = "train", **columns: Any) -> dict[str, Any]:

@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 from drawn import RUNTIME, draw_face
 
-from facegan import manifest
-from facegan.config import Arm, Merge
-from facegan.errors import UserError
-from facegan.events import Context
-from facegan.images import encode_png
+from facegan.core.errors import UserError
+from facegan.data import manifest
+from facegan.data.images import encode_png
+from facegan.recognition.options import Arm, Merge
+from facegan.runtime.context import Context
 from facegan.stages import merge
 from facegan.stages.merge import Faces, find_duplicates
 

@@ -10,8 +10,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.metrics import roc_curve
 
-from facegan import metrics
-from facegan.metrics import PairScores, pair_scores
+from facegan.metrics import identification, verification
+from facegan.metrics.verification import PairScores, pair_scores
 
 
 def faces(people: int = 8, images: int = 5, spread: float = 0.7, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -58,7 +58,7 @@ def test_pairs_refuse_what_is_not_an_embedding() -> None:
 def test_operating_curve_is_that_of_scikit_learn(seed: int, weighted: bool) -> None:
     score, genuine, weight = tied_scores(seed)
     given = weight if weighted else None
-    curve = metrics.operating_curve(score, genuine, given)
+    curve = verification.operating_curve(score, genuine, given)
     fpr, tpr, thresholds = roc_curve(genuine, score, sample_weight=given, drop_intermediate=False)
     same = np.isin(curve.thresholds, thresholds)  # scikit-learn leaves out pairs without a weight
     assert weighted or same.all()
@@ -69,23 +69,23 @@ def test_operating_curve_is_that_of_scikit_learn(seed: int, weighted: bool) -> N
 
 def test_eer_by_hand() -> None:
     genuine = np.array([True] * 4 + [False] * 4)
-    assert metrics.eer([9, 8, 7, 6, 4, 3, 2, 1], genuine) == 0
-    assert metrics.eer([4, 3, 2, 1, 9, 8, 7, 6], genuine) == 1
-    assert metrics.eer([9, 8, 7, 3, 6, 2, 1, 0], genuine) == 0.25  # one of four on the wrong side, either way
-    assert metrics.eer([1] * 8, genuine) == 0.5  # all tied: the line from (0, 1) to (1, 0)
+    assert verification.eer([9, 8, 7, 6, 4, 3, 2, 1], genuine) == 0
+    assert verification.eer([4, 3, 2, 1, 9, 8, 7, 6], genuine) == 1
+    assert verification.eer([9, 8, 7, 3, 6, 2, 1, 0], genuine) == 0.25  # one of four on the wrong side, either way
+    assert verification.eer([1] * 8, genuine) == 0.5  # all tied: the line from (0, 1) to (1, 0)
     # three genuine, two impostors: FAR jumps from 0 to 1/2 where FRR stands at 1/3
-    assert metrics.eer([5, 4, 1, 3, 0], np.array([1, 1, 1, 0, 0])) == pytest.approx(1 / 3)
+    assert verification.eer([5, 4, 1, 3, 0], np.array([1, 1, 1, 0, 0])) == pytest.approx(1 / 3)
     # tie of one genuine and one impostor: from (0, 2/3) to (1/2, 1/3) the rates cross at 2/5
-    assert metrics.eer([5, 3, 2, 3, 0], np.array([1, 1, 1, 0, 0])) == pytest.approx(0.4)
+    assert verification.eer([5, 3, 2, 3, 0], np.array([1, 1, 1, 0, 0])) == pytest.approx(0.4)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_integer_weights_are_repeated_pairs(seed: int) -> None:
     score, genuine, weight = tied_scores(seed)
-    repeated = metrics.eer(np.repeat(score, weight), np.repeat(genuine, weight))
-    assert metrics.eer(score, genuine, weight) == pytest.approx(repeated, abs=1e-12)
-    assert metrics.eer(score, genuine, np.ones(300)) == metrics.eer(score, genuine)
-    assert metrics.eer(score, genuine, 2.5 * weight) == pytest.approx(repeated, abs=1e-12)
+    repeated = verification.eer(np.repeat(score, weight), np.repeat(genuine, weight))
+    assert verification.eer(score, genuine, weight) == pytest.approx(repeated, abs=1e-12)
+    assert verification.eer(score, genuine, np.ones(300)) == verification.eer(score, genuine)
+    assert verification.eer(score, genuine, 2.5 * weight) == pytest.approx(repeated, abs=1e-12)
 
 
 def test_curve_refuses_what_has_no_meaning() -> None:
@@ -97,30 +97,30 @@ def test_curve_refuses_what_has_no_meaning() -> None:
         ([1, 2], [False, False], None, "no genuine pair"),
     ):
         with pytest.raises(ValueError, match=message):
-            metrics.operating_curve(score, genuine, weight)
+            verification.operating_curve(score, genuine, weight)
 
 
 def test_far_below_resolution_has_no_value() -> None:
-    assert metrics.resolvable(0.01, 1000) == (True, "")
-    assert metrics.resolvable(0.01, 999) == (False, "not resolvable with 999 impostor pairs")
-    assert metrics.resolvable(0.001, 10_000).ok  # 0.001 * 10000 is 10 whatever the rounding
+    assert verification.resolvable(0.01, 1000) == (True, "")
+    assert verification.resolvable(0.01, 999) == (False, "not resolvable with 999 impostor pairs")
+    assert verification.resolvable(0.001, 10_000).ok  # 0.001 * 10000 is 10 whatever the rounding
     score = np.arange(1000.0)
     genuine = score % 2 == 0
-    assert metrics.tar_at_far(score, genuine, 0.019) is None
-    assert metrics.tar_at_far(score, genuine, 0.02) is not None
+    assert verification.tar_at_far(score, genuine, 0.019) is None
+    assert verification.tar_at_far(score, genuine, 0.02) is not None
     with pytest.raises(ValueError, match="between 0 and 1"):
-        metrics.resolvable(0, 100)
+        verification.resolvable(0, 100)
 
 
 def test_tar_at_largest_far_not_above_the_target() -> None:
     score = np.concatenate([np.arange(100.0), [99.5, 97.5, 88.5, 0.5]])
     genuine = np.arange(104) >= 100
-    assert metrics.tar_at_far(score, genuine, 0.10) == 0.5  # ten impostors pass: 90 .. 99, and not 89
-    assert metrics.tar_at_far(score, genuine, 0.1099) == 0.5
-    assert metrics.tar_at_far(score, genuine, 0.11) == 0.75
+    assert verification.tar_at_far(score, genuine, 0.10) == 0.5  # ten impostors pass: 90 .. 99, and not 89
+    assert verification.tar_at_far(score, genuine, 0.1099) == 0.5
+    assert verification.tar_at_far(score, genuine, 0.11) == 0.75
     score[80:95] = 89  # a tie moves as one: now FAR is 5 % or 20 %
-    assert metrics.tar_at_far(score, genuine, 0.19) == 0.5
-    assert metrics.tar_at_far(score, genuine, 0.20) == 0.75
+    assert verification.tar_at_far(score, genuine, 0.19) == 0.5
+    assert verification.tar_at_far(score, genuine, 0.20) == 0.75
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -128,66 +128,66 @@ def test_threshold_keeps_to_its_far(dtype: type) -> None:
     rng = np.random.default_rng(0)
     score: np.ndarray = np.round(rng.random(997), 2).astype(dtype)
     for far in (0, 0.001, 0.05, 0.29, 0.5, 0.99):
-        threshold = metrics.threshold_at_far(score, far)
+        threshold = verification.threshold_at_far(score, far)
         assert np.mean(score >= threshold) <= far
         lower = score[score < threshold].max()  # the next that there is lets too many in
         assert np.mean(score >= lower) > far
-    assert np.sum(np.arange(100.0) >= metrics.threshold_at_far(np.arange(100.0), 0.29)) == 29
+    assert np.sum(np.arange(100.0) >= verification.threshold_at_far(np.arange(100.0), 0.29)) == 29
     with pytest.raises(ValueError, match="finite impostor scores"):
-        metrics.threshold_at_far([], 0.1)
+        verification.threshold_at_far([], 0.1)
 
 
 def test_det_is_thinned_and_keeps_its_ends() -> None:
     pairs = pair_scores(*faces(20, 6))
-    whole = metrics.operating_curve(pairs.score, pairs.genuine)
-    curve = metrics.det_curve(pairs.score, pairs.genuine)
+    whole = verification.operating_curve(pairs.score, pairs.genuine)
+    curve = verification.det_curve(pairs.score, pairs.genuine)
     assert 100 < curve.far.size <= 500 < whole.far.size
     assert (curve.far[0], curve.frr[0], curve.far[-1], curve.frr[-1]) == (0, 1, 1, 0)
     assert (np.diff(curve.far) >= 0).all() and (np.diff(curve.frr) <= 0).all()
     assert set(zip(curve.far, curve.frr, strict=True)) <= set(zip(whole.far, whole.frr, strict=True))
-    assert metrics.det_curve(pairs.score[:50], pairs.genuine[:50]).far.size == 51
-    assert metrics.det_curve(pairs.score, pairs.genuine, max_points=2).far.size == 2
+    assert verification.det_curve(pairs.score[:50], pairs.genuine[:50]).far.size == 51
+    assert verification.det_curve(pairs.score, pairs.genuine, max_points=2).far.size == 2
 
 
 @pytest.mark.parametrize(("people", "expected"), [(4, 2), (14, 7), (20, 10), (33, 10)])
 def test_folds_share_no_person(people: int, expected: int) -> None:
     pairs = pair_scores(*faces(people, 3))
-    found = metrics.accuracy_10fold(pairs)
+    found = verification.accuracy_10fold(pairs)
     assert found.n_folds == expected and found.n_pairs == len(found.pair) == len(set(found.pair))
-    of_fold = metrics.person_folds(pairs)
+    of_fold = verification.person_folds(pairs)
     first, second = of_fold[pairs.first[found.pair]], of_fold[pairs.second[found.pair]]
     assert_array_equal(first, second)
     assert_array_equal(first, found.fold)
     for k in range(expected):
         assert np.mean(pairs.genuine[found.pair][found.fold == k]) == 0.5
-    again = metrics.accuracy_10fold(pairs)
+    again = verification.accuracy_10fold(pairs)
     assert_array_equal(found.pair, again.pair)
     assert found.mean == again.mean != 0.5
-    assert not np.array_equal(found.pair, metrics.accuracy_10fold(pairs, seed=1).pair)
+    assert not np.array_equal(found.pair, verification.accuracy_10fold(pairs, seed=1).pair)
 
 
 def test_folds_with_single_images_and_too_few_people() -> None:
     embedding, who = faces(6, 3)
     keep = np.flatnonzero((who < 3) | (np.arange(18) % 3 == 0))  # three people with three, three with one
-    found = metrics.accuracy_10fold(pair_scores(embedding[keep], who[keep]))
+    found = verification.accuracy_10fold(pair_scores(embedding[keep], who[keep]))
     assert found.n_folds == 3 and np.bincount(found.fold).min() >= 2
     with pytest.raises(ValueError, match="folds need four people"):
-        metrics.accuracy_10fold(pair_scores(*faces(3, 3)))
+        verification.accuracy_10fold(pair_scores(*faces(3, 3)))
 
 
 def test_accuracy_of_the_perfect_and_of_the_blind() -> None:
     who = np.repeat(np.arange(10), 4)
-    assert metrics.accuracy_10fold(pair_scores(np.eye(10)[who], who)).mean == 1
-    assert metrics.accuracy_10fold(pair_scores(np.ones((40, 3)), who)).mean == 0.5
+    assert verification.accuracy_10fold(pair_scores(np.eye(10)[who], who)).mean == 1
+    assert verification.accuracy_10fold(pair_scores(np.ones((40, 3)), who)).mean == 0.5
     noise = np.random.default_rng(0).normal(size=(40, 8))
-    assert abs(metrics.accuracy_10fold(pair_scores(noise, who)).mean - 0.5) < 0.12
+    assert abs(verification.accuracy_10fold(pair_scores(noise, who)).mean - 0.5) < 0.12
 
 
 def test_fold_threshold_comes_from_the_other_folds() -> None:
     pairs = pair_scores(*faces(4, 3, spread=0.05))
-    of_fold = metrics.person_folds(pairs)
+    of_fold = verification.person_folds(pairs)
     shifted = np.where(of_fold[pairs.first] == 0, pairs.score + 5, pairs.score).astype(np.float32)
-    found = metrics.accuracy_10fold(PairScores(shifted, pairs.genuine, pairs.first, pairs.second))
+    found = verification.accuracy_10fold(PairScores(shifted, pairs.genuine, pairs.first, pairs.second))
     # each fold is separable, yet with the other's threshold all of its pairs fall on one side
     assert found.mean == 0.5 and found.std_error == 0
 
@@ -195,39 +195,39 @@ def test_fold_threshold_comes_from_the_other_folds() -> None:
 def test_ranks_by_hand() -> None:
     angle = np.radians([0, 10, 20, 90, 40, 200])  # two people of two and three images, one single
     embedding = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    ranks = metrics.search_ranks(embedding, [0, 0, 0, 1, 1, 2])
+    ranks = identification.search_ranks(embedding, [0, 0, 0, 1, 1, 2])
     # rotation 0 enrols 0, 90, 200: probes 10 -> 1, 20 -> 1, 40 -> 2
     # rotation 1 enrols 10, 40, 200: probes 0 -> 1, 20 -> 1, 90 -> 1
     # rotation 2 enrols 20, 90, 200: probes 0 -> 1, 10 -> 1, 40 -> 2
     assert_array_equal(ranks.rank, [1, 1, 2, 1, 1, 1, 1, 1, 2])
     assert_array_equal(ranks.person, [0, 0, 1, 0, 0, 1, 0, 0, 1])
-    assert_allclose(metrics.cmc(ranks), [7 / 9, 1, 1])
-    assert metrics.rank_k(ranks) == 7 / 9 and metrics.rank_k(ranks, 2) == 1
-    assert len(metrics.search_ranks(embedding, [0, 0, 0, 1, 1, 2], rotations=1).rank) == 3
+    assert_allclose(identification.cmc(ranks), [7 / 9, 1, 1])
+    assert identification.rank_k(ranks) == 7 / 9 and identification.rank_k(ranks, 2) == 1
+    assert len(identification.search_ranks(embedding, [0, 0, 0, 1, 1, 2], rotations=1).rank) == 3
 
 
 def test_ranks_are_those_of_a_loop() -> None:
     embedding, who = faces(7, 4, spread=1.2)
     shuffled = np.random.default_rng(1).permutation(len(who))[:23]  # unequal numbers of images, any order
     embedding, who = embedding[shuffled], who[shuffled]
-    unit = metrics.unit_rows(embedding)
+    unit = verification.unit_rows(embedding)
     expected = []
     for r in range(int(np.bincount(who).max())):
         gallery = {p: np.flatnonzero(who == p)[r % np.sum(who == p)] for p in np.unique(who)}
         for probe in np.setdiff1d(np.arange(23), list(gallery.values())):
             mates = {p: unit[probe] @ unit[g] for p, g in gallery.items()}
             expected.append(1 + sum(s >= mates[who[probe]] for p, s in mates.items() if p != who[probe]))
-    assert_array_equal(metrics.search_ranks(embedding, who).rank, expected)
-    assert metrics.cmc(metrics.search_ranks(embedding, who))[-1] == 1
+    assert_array_equal(identification.search_ranks(embedding, who).rank, expected)
+    assert identification.cmc(identification.search_ranks(embedding, who))[-1] == 1
 
 
 def test_ties_count_against_a_search() -> None:
-    assert metrics.rank_k(metrics.search_ranks(np.ones((6, 2)), [0, 0, 1, 1, 2, 2])) == 0
+    assert identification.rank_k(identification.search_ranks(np.ones((6, 2)), [0, 0, 1, 1, 2, 2])) == 0
     for identity in ([0, 0], [0, 1]):
         with pytest.raises(ValueError, match="two people and one with two images"):
-            metrics.search_ranks(np.ones((2, 2)), identity)
+            identification.search_ranks(np.ones((2, 2)), identity)
 
 
 def test_metrics_import_no_torch() -> None:
-    code = "import sys; import facegan.metrics; sys.exit('torch' in sys.modules or 'scipy' in sys.modules)"
+    code = "import sys; import facegan.metrics.verification; sys.exit('torch' in sys.modules or 'scipy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

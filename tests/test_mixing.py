@@ -10,10 +10,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from facegan.config import TrainRecognizer, Use
-from facegan.mixing import Batches, Heads, allot
-from facegan.seeds import subseed
-from facegan.training import Sampler
+from facegan.core.seeds import subseed
+from facegan.recognition.batches import Batches, allot
+from facegan.recognition.classifier import Heads
+from facegan.recognition.options import TrainRecognizer, Use
+from facegan.training.loop import Sampler
 
 GROUP = np.repeat([0, 1, 2], [12, 6, 20])
 

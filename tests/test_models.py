@@ -20,23 +20,28 @@ from drawn import BACKBONE_ARGS, Lab, draw_folder, merged, pick, tiny
 from test_cli import imported_by
 from typer.testing import CliRunner, Result
 
-from facegan import choice, graph
-from facegan.benchmarks import BENCHMARKS
-from facegan.config import Promotion, Recipe, TrainRecognizer
-from facegan.embedder import Embedder, load_embedder
-from facegan.embedder import embed as embed_by_torch
-from facegan.errors import ConfigError, UserError
-from facegan.faces import Faces, faces
-from facegan.images import ManifestImages, decode, encode_png, to_square
-from facegan.models import challenger as challenging
-from facegan.models import onnx_file, promoting
-from facegan.models.judging import Judgement, Scale, judge
-from facegan.models.promoting import Decision, promote
-from facegan.models.registry import HISTORY, LOOKS, Models
-from facegan.models.thresholds import operating_points
-from facegan.sources import SOURCES
-from facegan.splits import held_back, splits_of
-from flows.cli import main
+from facegan.cli.main import main
+from facegan.core.errors import ConfigError, UserError
+from facegan.data.dataset import ManifestImages
+from facegan.data.images import decode, encode_png, to_square
+from facegan.data.preparation.splits import held_back, splits_of
+from facegan.data.sources import SOURCES
+from facegan.evaluation.embedded_faces import Faces, faces
+from facegan.evaluation.protocols import BENCHMARKS
+from facegan.pipeline import graph
+from facegan.promotion import challenger as challenging
+from facegan.promotion import onnx_export
+from facegan.promotion import promote as promote_module
+from facegan.promotion.gates import Judgement, Scale, judge
+from facegan.promotion.promote import Decision, promote
+from facegan.promotion.registry import HISTORY, LOOKS, Models
+from facegan.promotion.thresholds import operating_points
+from facegan.recipe.comparison import Promotion
+from facegan.recipe.recipe import Recipe
+from facegan.recognition import trial_choice
+from facegan.recognition.embedder import Embedder, load_embedder
+from facegan.recognition.embedder import embed as embed_by_torch
+from facegan.recognition.options import TrainRecognizer
 
 SCALE = Scale(n_boot=200)
 USED = [BENCHMARKS.get(kind)() for kind in ("verification", "identification")]
@@ -304,7 +309,7 @@ def test_of_trials_the_chosen_one_is_promoted_whichever_seed_is_best(
     folders = {node.title: lab.make(node).path for node in wanted}
     decision = promote(recipe, tmp_path)
     lineage = Models(tmp_path).spec(decision.version)["lineage"]
-    assert lineage["trial"] == choice.trial(folders["select · real"])
+    assert lineage["trial"] == trial_choice.trial(folders["select · real"])
     eers = {
         title: json.loads((folder / "summary.json").read_bytes())["val_eer"]
         for title, folder in folders.items()
@@ -350,9 +355,9 @@ def test_a_promotion_that_is_killed_leaves_the_old_model_and_can_be_given_again(
 ) -> None:
     recipe, models = variant(made[0], 6, promotion={"not_worse_by": 1.0}), Models(workdir)
     shutil.rmtree(models.folder("v2"))
-    for name in ("judge", "write_people", "card.text", "Models.decide"):
+    for name in ("judge", "write_people", "model_card.text", "Models.decide"):
         with monkeypatch.context() as patch:
-            patch.setattr(f"facegan.models.promoting.{name}", kill)
+            patch.setattr(f"facegan.promotion.promote.{name}", kill)
             dies(lambda: promote(recipe, workdir), name)
         assert models.current() == "v1" and len(models.history()) == 2, name
     assert models.versions() == ["v1", "v3"], "whole, but nothing was decided"
@@ -431,8 +436,8 @@ def test_an_unfinished_run_and_a_failed_audit(
     nodes = graph.build(variant(made[0], 4))
     done = Lab(workdir / "data" / "store").make(pick(nodes, "train_recognizer", "real", 0))
     (tmp_path / "gate.json").write_text(json.dumps({"judge": "j", "faults": [{"what": "2 near-copies"}]}))
-    mine = promoting.Challenger(variant(made[0], 4), "real", None, nodes[0], 0.1, {nodes[0].key: done}, tmp_path)
-    (gate,) = promoting._leakage(mine)
+    mine = promote_module.Challenger(variant(made[0], 4), "real", None, nodes[0], 0.1, {nodes[0].key: done}, tmp_path)
+    (gate,) = promote_module._leakage(mine)
     assert gate.outcome == "failed" and gate.blocks and gate.why == "2 near-copies"
 
 
@@ -546,7 +551,7 @@ def test_onnx_equals_torch_on_real_faces_in_any_batch(tmp_path: Path) -> None:
     torch.manual_seed(3)
     net = Embedder(TrainRecognizer(backbone_args=BACKBONE_ARGS, embedding_dim=16), 1, 48).eval().requires_grad_(False)
     for mirror in (False, True):
-        said = onnx_file.write(tmp_path / "m.onnx", net, mirror, real)
+        said = onnx_export.write(tmp_path / "m.onnx", net, mirror, real)
         assert said["opset"] == 18 and said["largest_difference"] <= 1e-4 and said["faces"] == 10
         session = runtime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
         flipped = embed_by_torch(net, real, 10) + embed_by_torch(net, np.ascontiguousarray(real[:, :, ::-1]), 10)
@@ -556,13 +561,13 @@ def test_onnx_equals_torch_on_real_faces_in_any_batch(tmp_path: Path) -> None:
             (got,) = session.run(None, {"image": image})
             assert np.abs(got - expected[:size]).max() <= 1e-4
     net.norm.weight.fill_(float("nan"))
-    assert "differ" in onnx_file.write(tmp_path / "nan.onnx", net, False, real)["missing"]
+    assert "differ" in onnx_export.write(tmp_path / "nan.onnx", net, False, real)["missing"]
     assert not (tmp_path / "nan.onnx").exists()
 
 
 def test_without_onnx_it_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx_file, "NEEDED", ("json", "no_such_package_here"))
-    said = onnx_file.write(tmp_path / "m.onnx", Embedder.__new__(Embedder), False, np.zeros((1, 32, 32, 1), np.uint8))
+    monkeypatch.setattr(onnx_export, "NEEDED", ("json", "no_such_package_here"))
+    said = onnx_export.write(tmp_path / "m.onnx", Embedder.__new__(Embedder), False, np.zeros((1, 32, 32, 1), np.uint8))
     assert "no_such_package_here not installed" in said["missing"] and list(tmp_path.iterdir()) == []
 
 

@@ -10,17 +10,17 @@ import torch
 from drawn import Lab, draw_face, tiny
 from safetensors.torch import load_file
 
-from facegan.gans.morphable import Morphable
-from facegan.gans.networks.io import load_generator
-from facegan.gans.networks.morphable import MorphableGenerator
-from facegan.gans.networks.registration import GRID, dense, inverse, warp
+from facegan.generation.gans.morphable import Morphable
+from facegan.generation.gans.networks.morphable import MorphableGenerator
+from facegan.generation.gans.networks.registration import GRID, dense, inverse, warp
+from facegan.generation.gans.networks.saved import load_generator
 
 PEOPLE, SHOTS, SIDE = 4, 3, 32
 
 
 def solved(img: torch.Tensor, label: torch.Tensor, **options: float) -> MorphableGenerator:
     torch.manual_seed(0)
-    G = MorphableGenerator(Morphable.model_validate(options), int(label.max()) + 1, *img.shape[1:3])
+    G = Morphable.model_validate(options).build_generator(int(label.max()) + 1, *img.shape[1:3])
     G.start(img, label)
     return G
 
@@ -87,7 +87,7 @@ def profile(G: MorphableGenerator, z: torch.Tensor, person: int = 0) -> np.ndarr
 
 def test_a_feature_moves_and_does_not_fade() -> None:
     """A faint blob at 20 and a strong one at 28 make one at 24, of the strength between and as narrow."""
-    G = MorphableGenerator(Morphable(), 1, 1, 48)
+    G = Morphable().build_generator(1, 1, 48)
     controls = torch.zeros(2, 2, GRID, GRID)
     controls[0, 0], controls[1, 0] = -4 / 24, 4 / 24  # four pixels to the left, and to the right
     texture = torch.stack([blob(24, 0.6), blob(24, 0.9)]).add(1).mul(127.5).round().to(torch.uint8)
@@ -113,7 +113,7 @@ def test_registered_features_move() -> None:
 def test_equation_by_hand() -> None:
     """Two people of two photos, no displacement: the sum of means and deviations that the docstring gives."""
     rng = torch.Generator().manual_seed(0)
-    G = MorphableGenerator(Morphable(light_dim=1), 2, 1, 4)
+    G = Morphable(light_dim=1).build_generator(2, 1, 4)
     texture = torch.randint(90, 166, (4, 1, 4, 4), generator=rng, dtype=torch.uint8)
     light = torch.nn.functional.normalize(torch.randn(1, 16, generator=rng))
     state = {"texture": texture, "controls": torch.zeros(4, 2, GRID, GRID), "light": light}
@@ -136,18 +136,20 @@ def test_codes_are_blended_and_varied(G: MorphableGenerator) -> None:
     np.testing.assert_allclose(G.blend(np.stack([one, two])[:, None], np.asarray([0.6, 0.8])), [0.6 * one + 0.8 * two])
     varied = G.vary(one[None], two[None], 0.4, 0.0, rng)[0].reshape(3, count)
     expected = np.zeros((3, count))
-    expected[:2, 0], expected[0, 5], expected[2, 5] = 1, 0.4, G.config.light
+    expected[:2, 0], expected[0, 5], expected[2, 5] = 1, 0.4, G.borrowed_light
     np.testing.assert_allclose(varied, expected, rtol=1e-6)
     noisy = G.vary(np.tile(one, (4000, 1)), np.tile(two, (4000, 1)), 0.4, 0.25, rng).reshape(4000, 3, count)
     assert noisy[:, 0, 5].std() == pytest.approx(0.4 * 0.25, rel=0.05)
-    np.testing.assert_allclose(noisy[:, 2, 5] / G.config.light, noisy[:, 0, 5] / 0.4, rtol=1e-5)  # one amount for both
+    np.testing.assert_allclose(
+        noisy[:, 2, 5] / G.borrowed_light, noisy[:, 0, 5] / 0.4, rtol=1e-5
+    )  # one amount for both
     assert (noisy[:, :2, 0] == 1).all() and (noisy[:, 1, 5] == 0).all()
 
 
 def test_light_is_orthonormal_and_as_wide_as_asked(G: MorphableGenerator) -> None:
     torch.testing.assert_close(G.light @ G.light.T, torch.eye(5), rtol=0, atol=1e-4)
     other = unit(PEOPLE * SHOTS, 1).numpy()
-    dark = MorphableGenerator(Morphable(light=0.0), PEOPLE, 1, SIDE)
+    dark = Morphable(light=0.0).build_generator(PEOPLE, 1, SIDE)
     dark.load_state_dict(G.state_dict())
     assert not dark.vary(0 * other, other, 0.0, 0.0, np.random.default_rng(0)).any()
 
@@ -166,7 +168,7 @@ def test_it_is_read_from_its_file(faces: Path, shared: Lab) -> None:
     assert all(torch.equal(value, stored[name]) for name, value in G.state_dict().items())
     assert G.z_dim == 60 and G.codes().shape == (4, 4) and not list(G.parameters())
     w, z = G.codes()[G.person[[3, 9]]], unit(20, 3, 9)
-    again = G.config.build_generator(4, 1, 32)
+    again = Morphable().build_generator(4, 1, 32)
     again.load_state_dict(G.state_dict())
     assert torch.equal(again(w, z), G(w, z))
     again.load_state_dict(G.state_dict())  # over what was derived before

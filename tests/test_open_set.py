@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from facegan import intervals, metrics
-from facegan.benchmarks.open_set import OpenSet
-from facegan.faces import faces
-from facegan.open_set import open_searches, unknown_people
+from facegan.evaluation.embedded_faces import faces
+from facegan.evaluation.protocols.open_set import OpenSet
+from facegan.metrics import intervals, verification
+from facegan.metrics.identification import open_searches, unknown_people
 
 
 def test_searches_by_hand() -> None:
@@ -23,12 +23,12 @@ def test_searches_by_hand() -> None:
     assert_allclose(found.pairs.score, cosines, atol=1e-6)
     assert_array_equal(found.pairs.genuine, [True, True, False, False])
     assert (found.n_enrolled, found.n_unknown, found.unknown_images) == (2, 1, 2)
-    assert metrics.operating_curve(found.pairs.score, found.pairs.genuine).far.tolist() == [0, 0.5, 0.5, 1, 1]
+    assert verification.operating_curve(found.pairs.score, found.pairs.genuine).far.tolist() == [0, 0.5, 0.5, 1, 1]
     twice = open_searches(rows, person, np.array([False, False, True]), there)
     assert twice.pairs.n_genuine == 4 and twice.pairs.n_impostor == 4
     # then 10 and 50 are enrolled: 0 finds 10, but 90 finds 50; nobody finds what was not acquired
     lost = open_searches(rows, person, np.array([False, False, True]), np.arange(6) != 2, rotations=1)
-    assert_allclose(lost.pairs.score, [cosines[0], metrics.FAILED, cosines[2], np.cos(np.radians(95))], atol=1e-6)
+    assert_allclose(lost.pairs.score, [cosines[0], verification.FAILED, cosines[2], np.cos(np.radians(95))], atol=1e-6)
 
 
 def drawn(seed: int = 0, people: int = 30, each: int = 5) -> tuple[np.ndarray, np.ndarray]:
@@ -42,7 +42,7 @@ def test_rates_are_those_of_a_loop() -> None:
     found = faces(rows, [f"d/{p:02d}" for p in who])
     benchmark = OpenSet(fpir=(0.2, 0.5), rotations=2, seed=3)
     unknown = unknown_people(np.unique(found.identity), 0.5, 3)
-    unit = metrics.unit_rows(rows)
+    unit = verification.unit_rows(rows)
     right, wrong = [], []
     for r in range(2):
         gallery = {p: np.flatnonzero(who == p)[r] for p in range(30) if not unknown[p]}
@@ -89,7 +89,7 @@ def test_replicates_weigh_who_is_searched_for() -> None:
     for drawn_, value in zip(weights, values, strict=True):
         times = drawn_[pairs.first]
         score, genuine = np.repeat(pairs.score, times), np.repeat(pairs.genuine, times)
-        assert value == pytest.approx(metrics.tar_at_far(score, genuine, 0.3))
+        assert value == pytest.approx(verification.tar_at_far(score, genuine, 0.3))
 
 
 def test_templates_by_hand() -> None:

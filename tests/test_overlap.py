@@ -19,18 +19,20 @@ from pydantic import ValidationError
 from scipy.stats import chi2
 from typer.testing import CliRunner
 
-from facegan import graph, manifest, overlap, spelling
-from facegan.config import Prepare
-from facegan.errors import ConfigError, UserError
-from facegan.events import Context
-from facegan.forgotten import Forgotten
-from facegan.images import decode, encode_png, to_square
-from facegan.importing import import_
-from facegan.overlap import find, tail
-from facegan.sources import SOURCES
-from facegan.sources.orl import Orl
+from facegan.cli.main import main
+from facegan.core.errors import ConfigError, UserError
+from facegan.data import manifest
+from facegan.data.duplicates import same_person, spelling
+from facegan.data.duplicates.same_person import find, tail
+from facegan.data.images import decode, encode_png, to_square
+from facegan.data.import_faces import import_
+from facegan.data.options import Prepare
+from facegan.data.sources import SOURCES
+from facegan.data.sources.orl import Orl
+from facegan.data.suppression import Forgotten
+from facegan.pipeline import graph
+from facegan.runtime.context import Context
 from facegan.stages import prepare
-from flows.cli import main
 
 
 def invoke(*words: object) -> Result:
@@ -119,7 +121,7 @@ def test_one_photo_with_the_wrong_name_is_found_and_named() -> None:
 def test_blocks_change_nothing_and_the_values_are_those_written_out(monkeypatch: pytest.MonkeyPatch) -> None:
     rows, names = random_people(5, people=30)
     whole = find(rows, names, most=400)
-    monkeypatch.setattr(overlap, "_BLOCK", 7)
+    monkeypatch.setattr(same_person, "_BLOCK", 7)
     assert [(p.one, p.other) for p in find(rows, names, most=400)[:30]] == [(p.one, p.other) for p in whole[:30]]
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     less = unit - np.mean([unit[names == name].mean(axis=0) for name in sorted(set(names))], axis=0)
@@ -249,7 +251,7 @@ def test_the_command_shows_both_and_writes_lists_for_a_recipe(made: Path, tmp_pa
 
 
 def test_groups_that_share_a_name_are_joined() -> None:
-    from flows.overlapping import lists
+    from facegan.cli.commands.overlap import lists
 
     pairs: list[tuple[str, str, bool]] = [("a", "b", True), ("c", "d", True), ("d", "a", True), ("e", "f", False)]
     found: list[dict[str, Any]] = [{"one": one, "other": other, "marked": marked} for one, other, marked in pairs]

@@ -13,12 +13,13 @@ from drawn import draw_face
 from numpy.testing import assert_array_equal
 from sklearn.metrics import roc_curve
 
-from facegan import metrics
-from facegan.benchmarks.pairs import Pairs
-from facegan.errors import UserError
-from facegan.faces import Faces, faces
-from facegan.pairs import PairList, lfw_lines, read_pairs, score_pairs
-from facegan.sources.lfw import Lfw
+from facegan.core.errors import UserError
+from facegan.data.pair_lists import PairList, read_pairs
+from facegan.data.sources.lfw import Lfw, lfw_lines
+from facegan.evaluation.embedded_faces import Faces, faces
+from facegan.evaluation.pair_scores import score_pairs
+from facegan.evaluation.protocols.pairs import Pairs
+from facegan.metrics import verification
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 LFW = pytest.mark.skipif(not (SHARED / "lfw_aligned112.zip").is_file(), reason="LFW is not beside the project")
@@ -129,7 +130,7 @@ def test_a_list_without_folds_is_dealt_in_blocks(tmp_path: Path) -> None:
     result = Pairs(file=str(tmp_path / "x.bin")).run(named)
     fold = np.repeat(np.arange(10), 4).astype(np.int32)
     pairs = score_pairs(read_pairs(tmp_path / "x.bin"), named, False, "it").pairs
-    expected = metrics.accuracy_of_folds(pairs, np.arange(40), fold)
+    expected = verification.accuracy_of_folds(pairs, np.arange(40), fold)
     assert result.curves["pairs/folds"]["accuracy"] == expected.of_fold.tolist()
     assert "10 blocks of a list without folds" in result.metrics[0].note
 
@@ -162,8 +163,8 @@ def test_failed_images_count_as_errors() -> None:
     scored = score_pairs(PairList(first, second, np.arange(9) < 4), named, False, "it")
     assert (scored.images, scored.failed, scored.listed) == (8, 2, 9)
     pairs = scored.pairs
-    assert_array_equal(pairs.score == metrics.FAILED, [False] * 3 + [True] + [False] * 3 + [True, True])
-    compared = metrics.compared(pairs)
+    assert_array_equal(pairs.score == verification.FAILED, [False] * 3 + [True] + [False] * 3 + [True, True])
+    compared = verification.compared(pairs)
     for threshold in (0.9, 0.4, -0.5):
         frr = np.mean(pairs.score[pairs.genuine] < threshold)
         fnmr, fta = np.mean(compared.score[compared.genuine] < threshold), 1 / 4
@@ -171,8 +172,8 @@ def test_failed_images_count_as_errors() -> None:
         far = np.mean(pairs.score[~pairs.genuine] >= threshold)
         assert far == pytest.approx(np.mean(compared.score[~compared.genuine] >= threshold) * (1 - 2 / 5))
     fold = np.array([0, 1, 0, 1, 0, 1, 0, 1, 1], np.int32)
-    accuracy = metrics.accuracy_of_folds(pairs, np.arange(9), fold)
-    assert not accuracy.correct[pairs.score == metrics.FAILED].any() and accuracy.correct[:2].all()
+    accuracy = verification.accuracy_of_folds(pairs, np.arange(9), fold)
+    assert not accuracy.correct[pairs.score == verification.FAILED].any() and accuracy.correct[:2].all()
 
 
 def test_where_most_fail_there_is_no_equal_error_rate(tmp_path: Path) -> None:
@@ -213,7 +214,7 @@ def test_replicates_weigh_the_people_of_the_pairs(listed: Path) -> None:
     for b in range(20):
         one, two = own[b][pairs.first], own[b][pairs.second]
         weight = np.where(pairs.genuine, one, one * two)
-        assert drawn["pairs/eer"][b] == pytest.approx(metrics.eer(pairs.score, pairs.genuine, weight), abs=1e-12)
+        assert drawn["pairs/eer"][b] == pytest.approx(verification.eer(pairs.score, pairs.genuine, weight), abs=1e-12)
     assert_array_equal(drawn["pairs/fnmr@fmr=0.4"], 1 - drawn["pairs/tar@far=0.4"])
 
 

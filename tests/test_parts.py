@@ -17,13 +17,15 @@ from drawn import RUNTIME, Lab
 from ranked_gan import ADAPTIVE, PENALISED, apart, gan_options, gan_trained, leaves, people_of
 from torch import nn
 
-from facegan.config import Recipe, TrainGan
-from facegan.errors import UserError
-from facegan.events import Context
-from facegan.gans.networks.cvae_gan import borrowers
-from facegan.gans.networks.parts import WHOLE, Part, parts_of
-from facegan.gans.networks.style import MinibatchStddev
+from facegan.core.errors import UserError
+from facegan.generation.gans.networks.cvae_gan import borrowers
+from facegan.generation.gans.networks.microbatches import WHOLE, Part, parts_of
+from facegan.generation.gans.networks.style import MinibatchStddev
+from facegan.generation.options import TrainGan
+from facegan.recipe.recipe import Recipe
+from facegan.runtime.context import Context
 from facegan.stages import train_gan
+from facegan.training.checkpoints import Checkpoints
 
 PLAIN = nn.Linear(1, 1)
 
@@ -143,7 +145,7 @@ def test_bfloat16(recipe: Recipe, shared: Lab, tmp_path: Path, kind: str, loss: 
     assert lines[0] != lines[1]
     for single, low in zip(*lines, strict=True):
         assert single == pytest.approx(low, rel=0.05, abs=0.05)
-    state = train_gan.Checkpoints(out / "work").load_latest()
+    state = Checkpoints(out / "work").load_latest()
     assert state and all(value.dtype != torch.bfloat16 for _, value in leaves("", state[1]))
 
 

@@ -17,12 +17,12 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from facegan import manifest
-from facegan.config import Recipe
-from facegan.graph import GUIDE, JUDGE, build
-from facegan.recipe import load
-from facegan.store import Store
-from flows.server import prefect_server
+from facegan.data import manifest
+from facegan.pipeline.graph import GUIDE, JUDGE, build
+from facegan.recipe.load import load
+from facegan.recipe.recipe import Recipe
+from facegan.store.local import Store
+from flows.service.server import prefect_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
 RECIPE = "orl-tiny"
@@ -37,7 +37,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 def command(workdir: Path, *arguments: str) -> list[str]:
     """`facegan run` of the tiny recipe in a workdir."""
-    return [sys.executable, "-m", "flows.cli", "run", RECIPE, "--workdir", str(workdir), *arguments]
+    return [sys.executable, "-m", "facegan", "run", RECIPE, "--workdir", str(workdir), *arguments]
 
 
 def run(workdir: Path, *arguments: str) -> dict[str, Any]:
@@ -213,7 +213,7 @@ def test_regenerate_gives_the_stored_bytes(finished: tuple[Path, dict[str, Any]]
     row = random.choice(rows)
     out = tmp_path / "face.png"
     arguments = ["regenerate", str(folder), row["image_id"], "--out", str(out)]
-    done = subprocess.run([sys.executable, "-m", "flows.cli", *arguments], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-m", "facegan", *arguments], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert out.read_bytes() == row["image"]["bytes"]
 
@@ -266,7 +266,17 @@ def test_a_study_runs_and_is_then_all_hits(faces: Path, tmp_path: Path) -> None:
     }
     path = tmp_path / "study.yaml"
     path.write_text(json.dumps(recipe))
-    whole = [sys.executable, "-m", "flows.cli", "run", str(path), "--workdir", str(tmp_path / "work"), "--json", "-"]
+    whole = [
+        sys.executable,
+        "-m",
+        "facegan",
+        "run",
+        str(path),
+        "--workdir",
+        str(tmp_path / "work"),
+        "--json",
+        "-",
+    ]
     first, second = (subprocess.run(whole, capture_output=True, text=True, timeout=200) for _ in range(2))
     assert first.returncode == 0, first.stderr[-3000:]
     told, again = json.loads(first.stdout), json.loads(second.stdout)

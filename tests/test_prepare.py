@@ -20,13 +20,16 @@ import pytest
 from drawn import Lab, draw_face, draw_folder, pick, tiny
 from PIL import Image, features
 
-from facegan import graph, manifest
-from facegan.config import Prepare, Recipe, Split
-from facegan.errors import UserError
-from facegan.images import BadImage, ManifestImages, decode, to_pixels, to_square
-from facegan.sources.orl import Orl
-from facegan.splits import assign, quotas, splits_of
-from facegan.store import Artifact
+from facegan.core.errors import UserError
+from facegan.data import manifest
+from facegan.data.dataset import ManifestImages
+from facegan.data.images import BadImage, decode, to_pixels, to_square
+from facegan.data.options import Prepare, Split
+from facegan.data.preparation.splits import assign, quotas, splits_of
+from facegan.data.sources.orl import Orl
+from facegan.pipeline import graph
+from facegan.recipe.recipe import Recipe
+from facegan.store.local import Artifact
 
 
 def prepared(lab: Lab, root: Path, **options: Any) -> Artifact:

@@ -21,15 +21,16 @@ import numpy as np
 import pytest
 from drawn import draw_face
 
-from facegan import manifest
-from facegan.config import Augment
-from facegan.errors import Remote, UserError
-from facegan.images import ManifestImages, encode_png
-from facegan.processes import _Memory, in_processes
-from facegan.reader import Reader
-from facegan.shared import Shared
-from facegan.stored import StoredPixels
-from facegan.workers import WorkerKilled
+from facegan.core.errors import Remote, UserError
+from facegan.data import manifest
+from facegan.data.dataset import ManifestImages
+from facegan.data.encoded_images import StoredPixels
+from facegan.data.images import encode_png
+from facegan.recognition.loader import Reader
+from facegan.recognition.options import Augment
+from facegan.runtime.array_workers import _Memory, in_processes
+from facegan.runtime.processes import WorkerKilled
+from facegan.runtime.shared_array import Shared
 
 SIZE, IMAGES = 24, 30
 SHAPE = (3, 4)
@@ -228,9 +229,9 @@ SCRIPT = """
 import itertools, multiprocessing, sys, time
 import numpy as np
 import jobs
-from facegan import processes, workers
-workers.PRELOAD.clear()  # nothing here needs torch
-made = processes.in_processes(jobs.filler, zip(itertools.count()), (1000,), np.float32, 2)
+from facegan.runtime import array_workers, processes
+processes.PRELOAD.clear()  # nothing here needs torch
+made = array_workers.in_processes(jobs.filler, zip(itertools.count()), (1000,), np.float32, 2)
 next(made)
 print(*[child.pid for child in multiprocessing.active_children()], flush=True)
 """

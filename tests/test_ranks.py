@@ -10,10 +10,11 @@ import pytest
 from drawn import RUNTIME, Lab
 from ranked import distance, options, rows_of, trained
 
-from facegan.augment import Augmenter
-from facegan.config import Augment, Recipe
-from facegan.errors import UserError
-from facegan.events import Context
+from facegan.core.errors import UserError
+from facegan.recipe.recipe import Recipe
+from facegan.recognition.augment import Augmenter
+from facegan.recognition.options import Augment
+from facegan.runtime.context import Context
 from facegan.stages import train_recognizer
 
 

@@ -16,16 +16,16 @@ import torch
 from drawn import draw_face
 from PIL import Image
 
-from facegan import manifest
-from facegan.augment import Augmenter
-from facegan.config import Augment
-from facegan.embedder import to_input
-from facegan.errors import UserError
-from facegan.images import ManifestImages
-from facegan.reader import AT_ONCE, Reader, ahead
-from facegan.seeds import subseed
-from facegan.stored import is_color_jpeg
-from facegan.training import Sampler
+from facegan.core.errors import UserError
+from facegan.core.seeds import subseed
+from facegan.data import manifest
+from facegan.data.dataset import ManifestImages
+from facegan.data.encoded_images import is_color_jpeg
+from facegan.recognition.augment import Augmenter
+from facegan.recognition.loader import AT_ONCE, Reader, ahead
+from facegan.recognition.options import Augment
+from facegan.training.loop import Sampler
+from facegan.training.tensors import to_input
 
 PEOPLE, SHOTS, SIZE = 5, 6, 24
 

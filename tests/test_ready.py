@@ -16,17 +16,18 @@ from safetensors.numpy import save_file
 from test_judges import flatten_network
 from typer.testing import CliRunner
 
-from facegan import graph, ready
-from facegan.config import Runtime, TrainGan
-from facegan.engines.dask import Dask
-from facegan.errors import UserError
-from facegan.gans import GANS
-from facegan.graph import Node
-from facegan.judges.onnx import Onnx
-from facegan.store import Store
-from facegan.training import device_of
-from facegan.workers import resolve
-from flows.cli import main
+from facegan.cli.main import main
+from facegan.core.errors import UserError
+from facegan.evaluation.judges.onnx import Onnx
+from facegan.generation.gans import GANS
+from facegan.generation.options import TrainGan
+from facegan.pipeline import graph, preflight
+from facegan.pipeline.graph import Node
+from facegan.pipeline.workers import resolve
+from facegan.runtime.devices import device_of
+from facegan.runtime.engines.dask import Dask
+from facegan.runtime.options import Runtime
+from facegan.store.local import Store
 
 CPU = Runtime(device="cpu")
 
@@ -65,13 +66,13 @@ def test_what_is_stored_needs_nothing_more(faces: Path, tmp_path: Path, monkeypa
     monkeypatch.setitem(sys.modules, "distributed", None)
     cluster, whole, store = CPU.model_copy(update={"engine": Dask()}), nodes(faces), Store(tmp_path)
     with pytest.raises(UserError, match="needs the package distributed"):
-        ready.check(whole, cluster)
+        preflight.check(whole, cluster)
     made = pick(whole, "synthesize")
     store.folder(made.stage, made.key).mkdir(parents=True)
     (store.folder(made.stage, made.key) / "record.json").write_text("{}")
     left = graph.unmade([*whole, *whole], store)
     assert [item.key for item in left] == list(dict.fromkeys(item.key for item in whole if item is not made))
-    ready.check(left, cluster)
+    preflight.check(left, cluster)
 
 
 @pytest.mark.parametrize(
@@ -90,14 +91,14 @@ def test_the_extras_of_a_recipe(
     Path("net.onnx").write_bytes(b"")
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UserError, match=f"needs the package {package}") as error:
-        ready.check(nodes(faces, **changes), CPU)
+        preflight.check(nodes(faces, **changes), CPU)
     assert "pip install 'facegan[" in error.value.fix
-    ready.check(nodes(faces), CPU)
+    preflight.check(nodes(faces), CPU)
 
 
 def test_a_scheduler_that_does_not_answer(faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed")
-    monkeypatch.setattr("facegan.engines.dask.CONNECT_S", 1.0)
+    monkeypatch.setattr("facegan.runtime.engines.dask.CONNECT_S", 1.0)
     runtime = CPU.model_copy(update={"engine": Dask(address="tcp://127.0.0.1:9")})
     whole = nodes(faces)
     with pytest.raises(UserError, match="no Dask scheduler answers") as error:
@@ -123,8 +124,8 @@ def test_a_judge_that_cannot_be_run(tmp_path: Path) -> None:
 def test_what_works_is_let_through(faces: Path, kind: str) -> None:
     gan = TrainGan(gan=GANS.get(kind)(), batch_size=8)
     whole = graph.build(tiny(faces).model_copy(update={"train_gan": gan}))
-    ready.check(whole, CPU)
-    ready.try_out(whole, CPU.model_copy(update={"nproc_per_node": 2}))
+    preflight.check(whole, CPU)
+    preflight.try_out(whole, CPU.model_copy(update={"nproc_per_node": 2}))
 
 
 @pytest.mark.parametrize(
@@ -140,14 +141,14 @@ def test_what_works_is_let_through(faces: Path, kind: str) -> None:
 )
 def test_networks_that_cannot_be_had(faces: Path, changes: dict[str, Any], runtime: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=said):
-        ready.try_out(nodes(faces, **changes), CPU.model_copy(update=runtime))
+        preflight.try_out(nodes(faces, **changes), CPU.model_copy(update=runtime))
 
 
 def test_weights_that_do_not_fit(faces: Path, tmp_path: Path) -> None:
     save_file({"other": np.zeros(3, np.float32)}, tmp_path / "other.safetensors")
     weights = {"weights": str(tmp_path / "other.safetensors"), "backbone_args": BACKBONE_ARGS}
     with pytest.raises(UserError, match="fit less than half"):
-        ready.try_out(nodes(faces, train_recognizer=weights), CPU)
+        preflight.try_out(nodes(faces, train_recognizer=weights), CPU)
 
 
 def test_gpus_that_are_not_there(faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,11 +160,11 @@ def test_gpus_that_are_not_there(faces: Path, monkeypatch: pytest.MonkeyPatch) -
     whole = nodes(faces)
     for ranks, device in ((3, "auto"), (2, "cuda:0")):
         with pytest.raises(UserError, match=f"nproc_per_node is {ranks}, with device '{device}"):
-            ready.try_out(whole, Runtime(device=device, nproc_per_node=ranks))
-    ready.try_out(whole, Runtime(device="cuda", nproc_per_node=2))
-    ready.try_out(graph.upto(whole, "prepare"), Runtime(device="cuda", nproc_per_node=3))  # trains nothing
+            preflight.try_out(whole, Runtime(device=device, nproc_per_node=ranks))
+    preflight.try_out(whole, Runtime(device="cuda", nproc_per_node=2))
+    preflight.try_out(graph.upto(whole, "prepare"), Runtime(device="cuda", nproc_per_node=3))  # trains nothing
 
 
 def test_images_are_those_of_the_recipe(faces: Path) -> None:
     whole = nodes(faces, prepare={"color": "rgb"})
-    assert {ready._images(item) for item in whole if item.stage.startswith("train_")} == {(3, SIZE_PX)}
+    assert {preflight._images(item) for item in whole if item.stage.startswith("train_")} == {(3, SIZE_PX)}

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from facegan import recipe
-from facegan.errors import ConfigError
+from facegan.core.errors import ConfigError
+from facegan.recipe import load
 
 
 def wrong(name: str = "orl-tiny", *sets: str) -> str:
     with pytest.raises(ConfigError) as caught:
-        recipe.load(name, sets)
+        load.load(name, sets)
     assert caught.value.exit_code == 2
     return str(caught.value)
 
@@ -22,21 +22,21 @@ def write(folder: Path, text: str, name: str = "mine.yaml") -> str:
     return str(folder / name)
 
 
-@pytest.mark.parametrize("name", recipe.shipped())
+@pytest.mark.parametrize("name", load.shipped())
 def test_shipped_recipes_load_under_their_name_and_say_what_they_are(name: str) -> None:
-    loaded = recipe.load(name)
+    loaded = load.load(name)
     assert loaded.name == name
-    assert recipe.descriptions()[name] == loaded.description != ""
+    assert load.descriptions()[name] == loaded.description != ""
 
 
 def test_a_recipe_survives_a_round_trip() -> None:
-    loaded = recipe.load("orl-tiny")
+    loaded = load.load("orl-tiny")
     assert type(loaded).model_validate(loaded.model_dump(mode="json")) == loaded
 
 
 def test_a_file_is_named_after_itself_and_keeps_what_it_extends(tmp_path: Path) -> None:
     path = write(tmp_path, "extends: orl-tiny\ntrain_gan: {kimg: 1.5}\n", "my faces.yaml")
-    loaded, base = recipe.load(path), recipe.load("orl-tiny")
+    loaded, base = load.load(path), load.load("orl-tiny")
     assert loaded.name == "my-faces"
     assert loaded.train_gan.kimg == 1.5
     assert loaded.train_gan.gan == base.train_gan.gan
@@ -45,7 +45,7 @@ def test_a_file_is_named_after_itself_and_keeps_what_it_extends(tmp_path: Path) 
 
 def test_extends_finds_a_file_beside_the_file(tmp_path: Path) -> None:
     write(tmp_path, "extends: orl-tiny\nname: base\nseeds: [4, 5]\n", "base.yaml")
-    loaded = recipe.load(write(tmp_path, "extends: base.yaml\nname: top\n"))
+    loaded = load.load(write(tmp_path, "extends: base.yaml\nname: top\n"))
     assert (loaded.name, loaded.seeds) == ("top", (4, 5))
 
 
@@ -56,50 +56,50 @@ def test_extending_in_a_circle_is_said(tmp_path: Path) -> None:
 
 def test_another_kind_in_a_file_starts_from_that_kinds_defaults(tmp_path: Path) -> None:
     text = "extends: orl-tiny\ntrain_gan: {gan: {kind: dcgan}}\n"
-    loaded = recipe.load(write(tmp_path, text))
+    loaded = load.load(write(tmp_path, text))
     assert loaded.train_gan.gan == type(loaded.train_gan.gan)()
-    same = recipe.load(write(tmp_path, "extends: orl-tiny\ntrain_gan: {gan: {kind: cvae_gan}}\n"))
-    assert same.train_gan.gan == recipe.load("orl-tiny").train_gan.gan
+    same = load.load(write(tmp_path, "extends: orl-tiny\ntrain_gan: {gan: {kind: cvae_gan}}\n"))
+    assert same.train_gan.gan == load.load("orl-tiny").train_gan.gan
 
 
 def test_null_takes_a_mapping_away_and_an_empty_stage_changes_nothing(tmp_path: Path) -> None:
     text = "extends: orl-tiny\nmerge:\narms: {synthetic: null, real: {}, real+synthetic: {new: true}}\n"
     write(tmp_path, "arms: {real: {}, real+synthetic: {existing: true}, synthetic: {real: false, new: true}}", "b.yaml")
-    loaded = recipe.load(write(tmp_path, text.replace("orl-tiny", "b.yaml")))
+    loaded = load.load(write(tmp_path, text.replace("orl-tiny", "b.yaml")))
     assert list(loaded.arms) == ["real", "real+synthetic"]
     assert loaded.arms["real+synthetic"].existing
     assert loaded.arms["real+synthetic"].new
 
 
 def test_null_takes_a_study_away(tmp_path: Path) -> None:
-    assert recipe.load(write(tmp_path, "extends: orl-study\nname: one\nstudy: null\n")).study is None
-    assert recipe.load(write(tmp_path, "extends: orl-tiny\nname: one\nstudy: null\n")).study is None
+    assert load.load(write(tmp_path, "extends: orl-study\nname: one\nstudy: null\n")).study is None
+    assert load.load(write(tmp_path, "extends: orl-tiny\nname: one\nstudy: null\n")).study is None
 
 
 def test_a_file_with_arms_of_its_own_replaces_the_default_arms(tmp_path: Path) -> None:
     text = "arms: {a: {}, b: {new: true}}\ncomparison: {baseline: a, arm: b}\n"
-    assert list(recipe.load(write(tmp_path, text)).arms) == ["a", "b"]
+    assert list(load.load(write(tmp_path, text)).arms) == ["a", "b"]
 
 
 def test_set_changes_one_option() -> None:
-    loaded = recipe.load("orl-tiny", ["train_gan.kimg=3", "arms.synthetic.existing=false", "seeds=[7]"])
+    loaded = load.load("orl-tiny", ["train_gan.kimg=3", "arms.synthetic.existing=false", "seeds=[7]"])
     assert loaded.train_gan.kimg == 3
-    assert loaded.train_gan.gan == recipe.load("orl-tiny").train_gan.gan
+    assert loaded.train_gan.gan == load.load("orl-tiny").train_gan.gan
     assert not loaded.arms["synthetic"].existing
     assert loaded.seeds == (7,)
 
 
 def test_setting_a_kind_resets_its_siblings_in_whatever_order() -> None:
     sets = ["train_gan.gan.channels=16", "train_gan.gan.kind=dcgan"]
-    one, other = recipe.load("orl-tiny", sets), recipe.load("orl-tiny", sets[::-1])
+    one, other = load.load("orl-tiny", sets), load.load("orl-tiny", sets[::-1])
     assert one == other
     assert one.train_gan.gan == type(one.train_gan.gan)(channels=16)
-    reset = recipe.load("orl-tiny", ["train_gan.gan.kind=cvae_gan"]).train_gan.gan
+    reset = load.load("orl-tiny", ["train_gan.gan.kind=cvae_gan"]).train_gan.gan
     assert reset == type(reset)()
 
 
 def test_set_reaches_into_lists() -> None:
-    loaded = recipe.load("orl-tiny", ["benchmark.benchmarks.1.rotations=3", "seeds.0=9"])
+    loaded = load.load("orl-tiny", ["benchmark.benchmarks.1.rotations=3", "seeds.0=9"])
     assert [b.model_dump().get("rotations") for b in loaded.benchmark.benchmarks] == [None, 3]
     assert loaded.seeds[0] == 9
     assert "list of 2, got '5'" in wrong("orl-tiny", "benchmark.benchmarks.5.rotations=3")
@@ -108,14 +108,14 @@ def test_set_reaches_into_lists() -> None:
 @pytest.mark.parametrize("text", ["2e-3", "2E-3", "2.0e-3", "0.002", "+2e-3"])
 def test_numbers_with_an_exponent_are_numbers(text: str) -> None:
     sets = [f"train_recognizer.lr={text}", f"train_recognizer.backbone_args.drop_rate={text}"]
-    loaded = recipe.load("orl-tiny", sets)
+    loaded = load.load("orl-tiny", sets)
     assert loaded.train_recognizer.lr == loaded.train_recognizer.backbone_args["drop_rate"] == 0.002
 
 
 def test_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     sets = ["prepare.source={kind: folder, root: faces}", "train_recognizer.weights=w.safetensors"]
-    loaded = recipe.load("orl-tiny", sets)
+    loaded = load.load("orl-tiny", sets)
     assert getattr(loaded.prepare.source, "root") == str(tmp_path / "faces")  # noqa: B009
     assert loaded.train_recognizer.weights == str(tmp_path / "w.safetensors")
 
@@ -191,5 +191,5 @@ def test_bad_files_are_said(tmp_path: Path, text: str, part: str) -> None:
 )
 def test_options_that_did_not_help_are_refused_by_name(set_: str, name: str) -> None:
     with pytest.raises(ConfigError) as error:
-        recipe.load("orl-tiny", [set_])
+        load.load("orl-tiny", [set_])
     assert f"leave out {name}: removed" in error.value.fix and "941a319" in error.value.fix

@@ -15,20 +15,23 @@ import torch
 from drawn import BACKBONE_ARGS, RUNTIME, Lab, draw_folder, merged, pick, tiny
 from safetensors.torch import load_file, save_file
 
-from facegan import graph, manifest, mixing
-from facegan.augment import Augmenter
-from facegan.checkpoint import Checkpoints
-from facegan.config import Augment, Recipe, TrainRecognizer
-from facegan.embedder import Embedder, embed, load_embedder
-from facegan.errors import UserError
-from facegan.events import Context, Event
-from facegan.graph import Node
-from facegan.images import ManifestImages
-from facegan.metrics import eer, pair_scores
-from facegan.reader import ahead
+from facegan.core.errors import UserError
+from facegan.data import manifest
+from facegan.data.dataset import ManifestImages
+from facegan.metrics.verification import eer, pair_scores
+from facegan.pipeline import graph
+from facegan.pipeline.graph import Node
+from facegan.recipe.recipe import Recipe
+from facegan.recognition import batches, loader, training
+from facegan.recognition.augment import Augmenter
+from facegan.recognition.embedder import Embedder, embed, load_embedder
+from facegan.recognition.loader import ahead
+from facegan.recognition.options import Augment, TrainRecognizer
+from facegan.runtime.context import Context, Event
 from facegan.stages import train_recognizer
-from facegan.store import WORK, Artifact
-from facegan.training import Sampler
+from facegan.store.local import WORK, Artifact
+from facegan.training.checkpoints import Checkpoints
+from facegan.training.loop import Sampler
 
 
 def recognizer(recipe: Recipe, **changes: Any) -> Node:
@@ -114,7 +117,7 @@ def test_weights_of_the_best_and_not_of_the_last_step(
         seen.append({name: value.clone() for name, value in net.state_dict().items()})
         return next(script)
 
-    monkeypatch.setattr(train_recognizer, "val_eer", scripted)
+    monkeypatch.setattr(training, "val_eer", scripted)
     artifact = lab.make(recognizer(recipe, evaluations=6))
     kept = load_file(artifact.path / "embedder.safetensors")
     assert summary(artifact)["best_step"] == 2 and len(seen) == 6  # the first of the best
@@ -135,8 +138,8 @@ def test_each_step_has_rows_and_chance_of_its_own(recipe: Recipe, lab: Lab, monk
             places.append((nimg, size))
             return super().batch(nimg, size)
 
-    monkeypatch.setattr(train_recognizer, "Augmenter", Watched)
-    monkeypatch.setattr(mixing, "Sampler", Placed)
+    monkeypatch.setattr(loader, "Augmenter", Watched)
+    monkeypatch.setattr(batches, "Sampler", Placed)
     lab.make(recognizer(recipe))
     assert places == [(nimg, 8) for nimg in range(0, 48, 8)]
     assert len(set(chances)) == len(chances) == 6
@@ -201,7 +204,7 @@ def test_batches_made_ahead_are_the_same(
     """As on a GPU, with the next batch in a thread: the same bytes."""
     node = recognizer(recipe, steps=7, evaluations=3)
     inline = shared.make(node)
-    monkeypatch.setattr(train_recognizer, "ahead", lambda make, wanted, *_: ahead(make, wanted, 1))
+    monkeypatch.setattr(training, "ahead", lambda make, wanted, *_: ahead(make, wanted, 1))
     assert lab.make(node).output_digest() == inline.output_digest()
 
 
@@ -212,7 +215,7 @@ def test_batches_made_by_processes_are_the_same(
     """Also where images are not kept decoded, and the training goes on after a stop."""
     node = recognizer(recipe, steps=7, evaluations=3)
     inline = shared.make(node)
-    monkeypatch.setattr(train_recognizer, "KEEP_BYTES", keep_bytes)
+    monkeypatch.setattr(training, "KEEP_BYTES", keep_bytes)
     lab.runtime = lab.runtime.model_copy(update={"readers": 2})
     with pytest.raises(Stop):
         lab.make(node, stop_at(5))

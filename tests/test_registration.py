@@ -8,7 +8,17 @@ import torch
 import torch.nn.functional as F
 from drawn import draw_face
 
-from facegan.gans.networks.registration import GRID, blur, dense, inverse, mirrored, register, resample, unit_grid, warp
+from facegan.generation.gans.networks.registration import (
+    GRID,
+    blur,
+    dense,
+    inverse,
+    mirrored,
+    register,
+    resample,
+    unit_grid,
+    warp,
+)
 
 
 def faces(people: int, shots: int, size_px: int) -> torch.Tensor:

@@ -18,16 +18,19 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 from sklearn.metrics import roc_curve
 
-from facegan import manifest
-from facegan.benchmarks import BENCHMARKS, score
-from facegan.config import Align, Prepare, Recipe, Report, Runtime
-from facegan.errors import UserError
-from facegan.events import Context
-from facegan.faces import faces
-from facegan.images import encode_png
-from facegan.rejected import Rejected, thumbnail
+from facegan.core.errors import UserError
+from facegan.data import manifest
+from facegan.data.images import encode_png
+from facegan.data.options import Align, Prepare
+from facegan.data.preparation.quarantine import Rejected, thumbnail
+from facegan.evaluation.embedded_faces import faces
+from facegan.evaluation.protocols import BENCHMARKS, score
+from facegan.recipe.comparison import Report
+from facegan.recipe.recipe import Recipe
 from facegan.reporting import page, results, words
 from facegan.reporting.results import Findings
+from facegan.runtime.context import Context
+from facegan.runtime.options import Runtime
 from facegan.stages import report
 
 EVIL = 'x/<script>alert("1")</script>|`[a](b)'

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from drawn import Lab, tiny
 
-from facegan import graph
-from facegan.config import Recipe, Runtime
-from facegan.errors import UserError
-from facegan.store import Store
-from flows.room import BYTES_A_VALUE, LITTLE, check_room
+from facegan.core.errors import UserError
+from facegan.pipeline import graph
+from facegan.pipeline.disk import BYTES_A_VALUE, LITTLE, check_room
+from facegan.recipe.recipe import Recipe
+from facegan.runtime.options import Runtime
+from facegan.store.local import Store
 
 RUNTIME = Runtime(jobs=1)
 Usage = namedtuple("Usage", "total used free")
@@ -22,7 +23,7 @@ Usage = namedtuple("Usage", "total used free")
 def free(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Bytes free on a disk that is as large as the test wants."""
     found = [10**12]
-    monkeypatch.setattr("flows.room.shutil.disk_usage", lambda _: Usage(10**12, 0, found[0]))
+    monkeypatch.setattr("facegan.pipeline.disk.shutil.disk_usage", lambda _: Usage(10**12, 0, found[0]))
     return found
 
 

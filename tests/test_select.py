@@ -13,14 +13,17 @@ import torch
 from drawn import RUNTIME, Lab, pick, tiny
 from safetensors.numpy import load_file
 
-from facegan import choice, graph, manifest
-from facegan.config import Recipe
-from facegan.embedder import embed, load_embedder
-from facegan.errors import UserError
-from facegan.events import Context
-from facegan.frozen import Frozen
-from facegan.images import ManifestImages, encode_png
+from facegan.core.errors import UserError
+from facegan.core.options import Frozen
+from facegan.data import manifest
+from facegan.data.dataset import ManifestImages
+from facegan.data.images import encode_png
+from facegan.pipeline import graph
+from facegan.recipe.recipe import Recipe
+from facegan.recognition import trial_choice
+from facegan.recognition.embedder import embed, load_embedder
 from facegan.reporting import sections
+from facegan.runtime.context import Context
 from facegan.stages import select
 
 CPU = torch.device("cpu")
@@ -44,7 +47,7 @@ def chosen(root: Path, values: dict[str, list[float]]) -> dict[str, Any]:
             (folder / "summary.json").write_text(json.dumps({"val_eer": value}))
     extra = {"trials": list(values), "seeds": list(range(len(of_seeds)))}
     select.run(Frozen(), extra, inputs, root, Context(RUNTIME))
-    return choice.read(root)
+    return trial_choice.read(root)
 
 
 def test_the_least_mean_over_seeds_is_chosen(tmp_path: Path) -> None:
@@ -134,7 +137,7 @@ def test_few_seeds_may_try_and_the_others_train_what_was_chosen(shared: Lab, fac
     shared.make(few[-1])
     folders = {name: shared.done[needed.key].path for name, needed in few[-1].needs.items()}
     for arm in ("real", "other"):
-        trial = choice.trial(folders[f"select:{arm}"])
+        trial = trial_choice.trial(folders[f"select:{arm}"])
         assert len(sections.choice(folders, arm)["val_eer"][trial]["per_seed"]) == 1
         alone = next(n for n in every if (n.stage, n.arm, n.trial, n.seed) == ("train_recognizer", arm, trial, 1))
         kept = sections.recognizer(folders, arm, 1)

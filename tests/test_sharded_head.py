@@ -19,17 +19,19 @@ from test_heads import CLASSES, DIM, KINDS, hard_batch, make
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from facegan import ranks
-from facegan.checkpoint import SHARDS, Checkpoints
-from facegan.config import Recipe, Sharded, TrainRecognizer, Use
-from facegan.errors import UserError
-from facegan.events import Context, Event
-from facegan.heads import HEADS, HeadConfig, _centres
-from facegan.heads._centres import Centres, normal_rows
-from facegan.heads._networks import CosineHead
-from facegan.heads._sharded import ShardedHead, random_bits
-from facegan.mixing import Heads
+from facegan.core.errors import UserError
+from facegan.recipe.recipe import Recipe
+from facegan.recognition.classifier import Heads
+from facegan.recognition.heads import HEADS, HeadConfig
+from facegan.recognition.heads.networks import centres as centres_module
+from facegan.recognition.heads.networks.centres import Centres, normal_rows
+from facegan.recognition.heads.networks.margins import CosineHead
+from facegan.recognition.heads.networks.sharded import ShardedHead, random_bits
+from facegan.recognition.options import Sharded, TrainRecognizer, Use
+from facegan.runtime.context import Context, Event
 from facegan.stages import train_recognizer
+from facegan.training import ranks
+from facegan.training.checkpoints import SHARDS, Checkpoints
 
 
 class Stop(Exception):
@@ -151,7 +153,7 @@ def test_random_bits_are_those_of_splitmix64() -> None:
 def test_first_rows_are_those_of_the_whole(
     monkeypatch: pytest.MonkeyPatch, count: int, width: int, dtype: torch.dtype
 ) -> None:
-    monkeypatch.setattr(_centres, "BLOCK", 32)
+    monkeypatch.setattr(centres_module, "BLOCK", 32)
     torch.set_default_dtype(dtype)
     try:
         torch.manual_seed(3)
@@ -168,7 +170,7 @@ def test_first_rows_are_those_of_the_whole(
 
 @pytest.mark.parametrize("all_rows", [True, False])
 def test_each_row_is_trained_as_adamw_would_it_alone(monkeypatch: pytest.MonkeyPatch, all_rows: bool) -> None:
-    monkeypatch.setattr(_centres, "BLOCK", 4)
+    monkeypatch.setattr(centres_module, "BLOCK", 4)
     torch.manual_seed(0)
     centres = Centres(11, 3, 1.0).double()
     alone = [nn.Parameter(row.clone()) for row in centres.value]

@@ -20,20 +20,22 @@ import pytest
 import torch
 from drawn import RUNTIME, Lab, pick, tiny
 
-from facegan import graph, manifest
-from facegan.config import Recipe, Runtime
-from facegan.engines import ENGINES, Engine
-from facegan.engines.dask import Dask
-from facegan.engines.local import Local
-from facegan.errors import UserError
-from facegan.events import Event
-from facegan.gans.networks.io import load_generator
-from facegan.graph import Node
-from facegan.shards import Desk, Span, ahead
-from facegan.shots import Job, digest, leave, opened, pack, shoot, unpack, versions, whole
-from facegan.stages.synthesize import prepared
-from facegan.store import WORK, Artifact, Store
-from facegan.studio import Order, Shot, Studio
+from facegan.core.errors import UserError
+from facegan.data import manifest
+from facegan.generation.gans.networks.saved import load_generator
+from facegan.generation.shard_worker import Job, digest, leave, opened, pack, shoot, unpack, versions, whole
+from facegan.generation.synthesizer import Order, Shot, Studio
+from facegan.generation.thresholds import prepared
+from facegan.pipeline import execute, graph
+from facegan.pipeline.graph import Node
+from facegan.recipe.recipe import Recipe
+from facegan.runtime.context import Event
+from facegan.runtime.engines import ENGINES, Engine
+from facegan.runtime.engines.dask import Dask
+from facegan.runtime.engines.local import Local
+from facegan.runtime.options import Runtime
+from facegan.runtime.shards import Desk, Span, ahead
+from facegan.store.local import WORK, Artifact, Store
 
 # Spans, handed out and taken in.
 
@@ -154,7 +156,7 @@ def again(
     node: Node, shared: Lab, root: Path, runtime: Runtime, on_event: Callable[[Event], None] = lambda _: None
 ) -> Artifact:
     """The stage once more, in a store of its own."""
-    return graph.execute(node, Store(root), shared.done, runtime, on_event)
+    return execute.execute(node, Store(root), shared.done, runtime, on_event)
 
 
 @pytest.mark.parametrize("size", [1, 9, 14, 10_000])
@@ -230,7 +232,7 @@ def test_images_of_who_is_turned_down_are_not_kept(
         bytes_of.append(sum(len(png) for shots in shards for shot in shots for png, _ in shot.images))
         drop(path, **options)
 
-    monkeypatch.setattr("facegan.store.shutil.rmtree", look)
+    monkeypatch.setattr("facegan.store.local.shutil.rmtree", look)
     found = again(node, shared, tmp_path, runtime)
     assert found.record["outputs"] == made.record["outputs"]
     rows = manifest.read(found.path, ["image", "identity"]).to_pylist()
@@ -242,7 +244,7 @@ def test_shards_of_other_options_are_not_gone_on_from(
 ) -> None:
     """A folder of one fingerprint, in which other packages began."""
     with monkeypatch.context() as patch:
-        patch.setattr("facegan.shots.package_versions", lambda: {"torch": "0.1"})
+        patch.setattr("facegan.generation.shard_worker.package_versions", lambda: {"torch": "0.1"})
         patch.setattr(Studio, "take", fail_at(5))
         with pytest.raises(RuntimeError, match="at 5"):
             again(node, shared, tmp_path, RUNTIME.model_copy(update={"shard_images": 1}))
@@ -289,7 +291,7 @@ def test_each_engine_is_in_no_fingerprint(recipe: Recipe, kind: str) -> None:
 
 def test_no_cluster_is_imported_unasked() -> None:
     code = (
-        "import sys, facegan.stages.synthesize, facegan.preloaded, flows.pipeline; "
+        "import sys, facegan.stages.synthesize, facegan.pipeline.preload, flows.pipeline; "
         "print('distributed' in sys.modules, flush=True)"  # who preloads ends without tidying up
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
@@ -298,7 +300,7 @@ def test_no_cluster_is_imported_unasked() -> None:
 
 def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed")
-    monkeypatch.setattr("facegan.engines.dask.CONNECT_S", 1.0)
+    monkeypatch.setattr("facegan.runtime.engines.dask.CONNECT_S", 1.0)
     said = r"no Dask scheduler answers at tcp://127\.0\.0\.1:9: "
     with pytest.raises(UserError, match=said) as error, Dask(address="tcp://127.0.0.1:9").open(print):
         pass

@@ -13,11 +13,11 @@ from drawn import draw_lfw
 from PIL import Image
 from pydantic import ValidationError
 
-from facegan.errors import UserError
-from facegan.importing import import_
-from facegan.sources import SOURCES, SourceConfig
-from facegan.sources.folder import Folder
-from facegan.sources.orl import Orl
+from facegan.core.errors import UserError
+from facegan.data.import_faces import import_
+from facegan.data.sources import SOURCES, SourceConfig
+from facegan.data.sources.folder import Folder
+from facegan.data.sources.orl import Orl
 
 
 def folder(root: Path, **options: str) -> Folder:
@@ -115,7 +115,7 @@ def test_fingerprint_with_a_file_that_cannot_be_read(
     tmp_path: Path, faces: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Root reads everything, so the refusal is played; prepare puts the file into the quarantine."""
-    import facegan.sources as module
+    import facegan.data.sources as module
 
     first = folder(faces).fingerprint()
 

@@ -18,26 +18,18 @@ import pytest
 import torch
 from drawn import RUNTIME, Lab, pick
 
-from facegan import graph
-from facegan.checkpoint import Checkpoints
-from facegan.config import Recipe
-from facegan.errors import UserError
-from facegan.store import (
-    WORK,
-    Artifact,
-    Store,
-    canonical,
-    digest,
-    file_sha256,
-    fingerprint,
-    verify,
-    write_atomic,
-)
+from facegan.core.digests import canonical, digest, file_sha256
+from facegan.core.errors import UserError
+from facegan.core.files import write_atomic
+from facegan.pipeline import graph
+from facegan.recipe.recipe import Recipe
+from facegan.store.local import WORK, Artifact, Store, fingerprint, verify
+from facegan.training.checkpoints import Checkpoints
 
 CHILD = """
 import os, sys, time
 from pathlib import Path
-from facegan.store import Store, WORK
+from facegan.store.local import Store, WORK
 mode, root, mark = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
 def work(out):
     seen = (out / WORK / "half").exists()
@@ -148,7 +140,7 @@ def test_which_keys_of_a_recipe_change(recipe: Recipe, faces: Path, tmp_path: Pa
 
 
 def test_the_record_is_written_last_and_says_it_all(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    import facegan.store as module
+    import facegan.store.local as module
 
     seen: list[list[str]] = []
 
@@ -324,7 +316,7 @@ def test_a_file_that_a_killed_writer_had_begun_is_no_output(
         raise KeyboardInterrupt
 
     def dies(out: Path) -> None:
-        monkeypatch.setattr("facegan.store.os.replace", killed)
+        monkeypatch.setattr("facegan.store.local.os.replace", killed)
         monkeypatch.setattr(Path, "unlink", killed)
         write_atomic(out / torn, b"half")
 
@@ -408,8 +400,8 @@ def test_a_file_size_limit_leaves_the_file_before(tmp_path: Path) -> None:
     code = """
 import resource, signal, sys
 from pathlib import Path
-from facegan.errors import UserError
-from facegan.store import write_atomic
+from facegan.core.errors import UserError
+from facegan.core.files import write_atomic
 path = Path(sys.argv[1]) / "file"
 write_atomic(path, b"before")
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -15,17 +15,22 @@ from drawn import RUNTIME, tiny
 from pydantic import ValidationError
 from safetensors.numpy import save_file
 
-from facegan import choice, graph, intervals
-from facegan.benchmarks import score
-from facegan.config import Recipe, Report
-from facegan.errors import ConfigError
-from facegan.events import Context
-from facegan.faces import faces
-from facegan.metrics import search_ranks
-from facegan.recipe import cells, load
-from facegan.reporting import efficiency, pooled, results, study_words
-from facegan.reporting.efficiency import reach
-from facegan.reporting.pooled import Pooled
+from facegan.core.errors import ConfigError
+from facegan.evaluation.embedded_faces import faces
+from facegan.evaluation.protocols import score
+from facegan.metrics import intervals
+from facegan.metrics.identification import search_ranks
+from facegan.pipeline import graph
+from facegan.recipe.comparison import Report
+from facegan.recipe.load import cells, load
+from facegan.recipe.recipe import Recipe
+from facegan.recognition import trial_choice
+from facegan.reporting import results
+from facegan.reporting.study import efficiency, pooled
+from facegan.reporting.study import words as study_words
+from facegan.reporting.study.efficiency import reach
+from facegan.reporting.study.pooled import Pooled
+from facegan.runtime.context import Context
 from facegan.stages import study
 
 PEOPLE, EACH, TESTED, BOOT = 13, 4, 7, 200
@@ -241,7 +246,7 @@ def test_each_arm_is_told_what_its_own_val_people_chose(tmp_path: Path) -> None:
         for arm, trial in zip(("real", "other"), picked, strict=True):
             own[f"select:{arm}"] = tmp_path / f"{split}{arm}"
             own[f"select:{arm}"].mkdir()
-            choice.write(own[f"select:{arm}"], trial, {})
+            trial_choice.write(own[f"select:{arm}"], trial, {})
         cells.append(own)
     found = pooled._chosen({"arms": {"real": {}, "other": {}, "plain": {}}}, cells)
     assert found == {"real": {"a": 2, "b": 1}, "other": {"a": 1, "b": 2}, "plain": {}}

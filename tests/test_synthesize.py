@@ -17,25 +17,32 @@ import pytest
 import torch
 from drawn import RUNTIME, Lab, draw_face, pick, tiny, with_gan
 
-from facegan import graph, leakage, manifest
-from facegan.casting import Casting
-from facegan.config import Recipe, Runtime, Synthesize
-from facegan.engines.local import Local
-from facegan.errors import UserError
-from facegan.events import Context
-from facegan.gans import GANS
-from facegan.gans.networks.base import Generator
-from facegan.gans.networks.io import load_generator
-from facegan.identities._proposal import Proposal
-from facegan.identities.mixture import Mixture
-from facegan.seeds import subseed
-from facegan.shards import Desk
-from facegan.shots import shoot, whole
+from facegan.core.errors import UserError
+from facegan.core.seeds import subseed
+from facegan.data import manifest
+from facegan.data.latents import latent_json, packed, unpacked
+from facegan.generation import thresholds
+from facegan.generation.draw import draw, redraw, regenerate
+from facegan.generation.gans import GANS
+from facegan.generation.gans.networks.base import Generator
+from facegan.generation.gans.networks.saved import load_generator
+from facegan.generation.identities.mixture import Mixture
+from facegan.generation.identities.proposal import Proposal
+from facegan.generation.options import Synthesize
+from facegan.generation.people import Casting
+from facegan.generation.shard_worker import shoot, whole
+from facegan.generation.synthesizer import Order, Studio
+from facegan.generation.thresholds import among_many, between, calibrate
+from facegan.metrics import leakage
+from facegan.metrics.set_statistics import robust_centre
+from facegan.pipeline import graph
+from facegan.recipe.recipe import Recipe
+from facegan.runtime.context import Context
+from facegan.runtime.engines.local import Local
+from facegan.runtime.options import Runtime
+from facegan.runtime.shards import Desk
 from facegan.stages import synthesize
-from facegan.stages.synthesize import among_many, between, calibrate
-from facegan.store import Artifact, Store
-from facegan.studio import Order, Studio, robust_centre
-from facegan.synthesis import draw, latent_json, packed, redraw, regenerate, unpacked
+from facegan.store.local import Artifact, Store
 
 KINDS = sorted(GANS.load())
 
@@ -382,10 +389,10 @@ def test_codes_are_packed_and_unpacked_exactly() -> None:
 def generously(lab: Lab, recipe: Recipe, stage: str, arm: str | None = None) -> Artifact:
     """A stage of a recipe in which every candidate passes the filters, however little G has learned."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(synthesize, "calibrate", lambda *_: limits())
-        patch.setattr(synthesize, "between", lambda strangers, *_: strangers)
-        patch.setattr(synthesize, "among_many", lambda bound, *_: bound)
-        patch.setattr(synthesize, "copy_limit", lambda *_: 2.0)
+        patch.setattr(thresholds, "calibrate", lambda *_: limits())
+        patch.setattr(thresholds, "between", lambda strangers, *_: strangers)
+        patch.setattr(thresholds, "among_many", lambda bound, *_: bound)
+        patch.setattr(thresholds, "copy_limit", lambda *_: 2.0)
         return lab.stage(recipe, stage, arm)
 
 
@@ -514,8 +521,8 @@ def test_what_cannot_be_made_again(made: Artifact, recipe: Recipe, shared: Lab, 
 def test_impossible_thresholds_are_reported(
     faces: Path, shared: Lab, lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(synthesize, "calibrate", lambda *_: limits(person=-1.0))
-    monkeypatch.setattr(synthesize, "among_many", lambda bound, *_: bound)
+    monkeypatch.setattr(thresholds, "calibrate", lambda *_: limits(person=-1.0))
+    monkeypatch.setattr(thresholds, "among_many", lambda bound, *_: bound)
     node = pick(graph.build(tiny(faces, synthesize={"max_attempts": 2})), "synthesize")
     artifact = lab.make(node)
     report = report_of(artifact)

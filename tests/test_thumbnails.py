@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from drawn import draw_face
 
-from facegan import lookalikes
-from facegan.hashing import Plan
-from facegan.lookalikes import CROWD, Search, alike
-from facegan.thumbnails import SIDE, likeness, shrunk, standard
+from facegan.data.duplicates import near_duplicates
+from facegan.data.duplicates.lsh import Plan
+from facegan.data.duplicates.near_duplicates import CROWD, Search, alike
+from facegan.data.duplicates.thumbnails import SIDE, likeness, shrunk, standard
 
 RNG = np.random.default_rng(0)
 ROUNDING = 1e-5 + 0.5e-4  # of single precision and to four decimals
@@ -22,14 +22,14 @@ ROUNDING = 1e-5 + 0.5e-4  # of single precision and to four decimals
 @pytest.fixture
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
     """The plans by which a test's search hashes: none where it compares each with each."""
-    plans, plan = [], lookalikes.plan
+    plans, plan = [], near_duplicates.plan
 
     def noted(count: int, reach: float, spread: np.ndarray) -> Plan | None:
         made = plan(count, reach, spread)
         plans.extend([made] if made else [])
         return made
 
-    monkeypatch.setattr(lookalikes, "plan", noted)
+    monkeypatch.setattr(near_duplicates, "plan", noted)
     return plans
 
 
@@ -90,7 +90,9 @@ def test_finds_what_comparing_each_with_each_finds(made: Callable[[int], np.ndar
 def compared(small: np.ndarray, correlation: float, block: int) -> list[tuple[int, int, float]]:
     """What the products of all blocks give."""
     starts = itertools.combinations_with_replacement(range(0, len(small), block), 2)
-    return [pair for start, other in starts for pair in lookalikes._compared(small, start, other, correlation, block)]
+    return [
+        pair for start, other in starts for pair in near_duplicates._compared(small, start, other, correlation, block)
+    ]
 
 
 @pytest.mark.parametrize(("made", "count", "block"), [(noise, 6000, 100), (smooth, 9000, 2048), (faces, 5000, 700)])
@@ -139,8 +141,8 @@ def test_copies_are_found_however_far_apart() -> None:
 
 
 def test_very_many_copies_cost_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lookalikes, "plan", lambda *_: Plan(1.2, 10, 60))  # else each would be compared with each
-    monkeypatch.setattr(lookalikes, "BIG", 500)
+    monkeypatch.setattr(near_duplicates, "plan", lambda *_: Plan(1.2, 10, 60))  # else each would be compared with each
+    monkeypatch.setattr(near_duplicates, "BIG", 500)
     small = noise(10_000)
     small[np.r_[3000:3600, 9000:9020]] = np.clip(small[0] + 5 * RNG.standard_normal((620, SIDE * SIDE)), 0, 255)
     search = Search(small, 0.98, 1000)

@@ -14,18 +14,20 @@ import torch
 from drawn import RUNTIME, Lab, draw_folder, pick, tiny
 from PIL import Image
 
-from facegan import graph, manifest
-from facegan.checkpoint import Checkpoints
-from facegan.config import Recipe
-from facegan.errors import UserError
-from facegan.events import Context, Event
-from facegan.gans import GANS, AdversarialConfig
-from facegan.gans.networks.io import load_generator, to_tensor
-from facegan.graph import Node
-from facegan.images import ManifestImages
+from facegan.core.errors import UserError
+from facegan.data import manifest
+from facegan.data.dataset import ManifestImages
+from facegan.generation.gans import GANS, AdversarialConfig
+from facegan.generation.gans.networks.saved import load_generator
+from facegan.generation.training import crossed
+from facegan.pipeline import graph
+from facegan.pipeline.graph import Node
+from facegan.recipe.recipe import Recipe
+from facegan.runtime.context import Context, Event
 from facegan.stages import train_gan
-from facegan.stages.train_gan import crossed
-from facegan.store import WORK, Artifact
+from facegan.store.local import WORK, Artifact
+from facegan.training.checkpoints import Checkpoints
+from facegan.training.tensors import to_tensor
 
 ADVERSARIAL = [kind for kind, member in GANS.load().items() if issubclass(member, AdversarialConfig)]
 SMALL = {"channels": 8, "max_channels": 16, "code_dim": 8, "z_dim": 4}

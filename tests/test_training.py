@@ -12,21 +12,11 @@ import pytest
 import torch
 from torch import nn
 
-from facegan.config import Runtime
-from facegan.errors import UserError
-from facegan.seeds import subseed
-from facegan.training import (
-    Curve,
-    Sampler,
-    check_finite,
-    cosine_lr,
-    device_of,
-    numpy_draws,
-    reseed,
-    step_size,
-    threads_of,
-    update_ema,
-)
+from facegan.core.errors import UserError
+from facegan.core.seeds import subseed
+from facegan.runtime.devices import device_of, threads_of
+from facegan.runtime.options import Runtime
+from facegan.training.loop import Curve, Sampler, check_finite, cosine_lr, numpy_draws, reseed, step_size, update_ema
 
 
 @pytest.mark.parametrize(("length", "size"), [(10, 3), (7, 7), (5, 12), (1, 4), (33, 8)])

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from drawn import Lab, draw_face, draw_folder, tiny
 
-from facegan.config import Split
-from facegan.errors import ConfigError, UserError
-from facegan.forgotten import Forgotten
-from facegan.images import encode_png
-from facegan.sources.folder import Folder
-from facegan.splits import assign, splits_of
-from facegan.watch import Change, Watch
-from flows.retraining import check
+from facegan.core.errors import ConfigError, UserError
+from facegan.data.images import encode_png
+from facegan.data.options import Split
+from facegan.data.preparation.splits import assign, splits_of
+from facegan.data.source_changes import Change, Watch
+from facegan.data.sources.folder import Folder
+from facegan.data.suppression import Forgotten
+from flows.promotion import check
 
 QUIET_S = 10.0
 

@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 
-from facegan.workers import Stopped, _Turns
+from facegan.pipeline.workers import _Turns
+from facegan.runtime.processes import Stopped
 
 JOBS = """
 import os, sys, time
-from facegan.errors import UserError
+from facegan.core.errors import UserError
 
 class Odd(Exception):
     def __init__(self, a, b):
@@ -66,10 +67,10 @@ def kept(on_event):  # bytes that stay with the process of 64 MB that it had and
 START = """
 import json, os, signal, sys, threading, time
 import jobs
-from facegan import workers
-from facegan.config import Runtime
+from facegan.runtime import processes
+from facegan.runtime.options import Runtime
 
-workers.PRELOAD.clear()  # nothing here needs torch
+processes.PRELOAD.clear()  # nothing here needs torch
 
 def failure(function):
     try:
@@ -122,7 +123,7 @@ def test_results_and_events_come_back_and_standard_output_stays_clean(tmp_path: 
         tmp_path,
         """
         events = []
-        with workers.Workers(Runtime()) as pool:
+        with processes.ChildProcesses(Runtime()) as pool:
             result = pool.call("x", jobs.double, (21,), events.append)
         print(json.dumps([result, events, "torch" in sys.modules, sys.modules["__main__"].__file__[-9:]]))
         """,
@@ -135,7 +136,7 @@ def test_a_worker_keeps_the_memory_that_it_frees(tmp_path: Path) -> None:
     kept = said(
         tmp_path,
         """
-        with workers.Workers(Runtime()) as pool:
+        with processes.ChildProcesses(Runtime()) as pool:
             print(json.dumps(pool.call("x", jobs.kept, (), print)))
         """,
     )
@@ -147,7 +148,7 @@ def test_errors_cross_the_border(tmp_path: Path) -> None:
         tmp_path,
         """
         names = ["user_error", "bug", "odd", "leave", "memory"]
-        with workers.Workers(Runtime()) as pool:
+        with processes.ChildProcesses(Runtime()) as pool:
             print(json.dumps({name: failure(getattr(jobs, name)) for name in names}))
         """,
     )
@@ -166,14 +167,14 @@ def test_a_killed_worker_is_said_and_the_next_one_works(tmp_path: Path) -> None:
         tmp_path,
         """
         kill = lambda pid: os.kill(pid, signal.SIGKILL)
-        with workers.Workers(Runtime()) as pool:
+        with processes.ChildProcesses(Runtime()) as pool:
             try:
                 pool.call("stage x", jobs.pid_then_sleep, (), kill)
-            except workers.WorkerKilled as error:
+            except processes.WorkerKilled as error:
                 print(json.dumps([str(error), pool.call("x", jobs.double, (2,), lambda e: None)]))
         """,
     )
-    assert found[0].startswith("the process of stage stage x was killed (signal 9), perhaps because memory")
+    assert found[0].startswith("the process of stage x was killed (signal 9), perhaps because memory")
     assert "run the same command again" in found[0]
     assert found[1] == 4
 
@@ -186,9 +187,9 @@ def test_stop_ends_all_who_work(tmp_path: Path) -> None:
         def work():
             try:
                 pool.call("x", jobs.pid_then_sleep, (), lambda pid: started.release())
-            except workers.Stopped as error:
+            except processes.Stopped as error:
                 errors.append(type(error).__name__)
-        with workers.Workers(Runtime()) as pool:
+        with processes.ChildProcesses(Runtime()) as pool:
             threads = [threading.Thread(target=work) for _ in range(2)]
             for thread in threads: thread.start()
             for thread in threads: started.acquire()
@@ -207,7 +208,7 @@ def test_no_worker_outlives_its_parent(tmp_path: Path, how: signal.Signals, job:
     process = script(
         tmp_path,
         f"""
-        with workers.Workers(Runtime()) as pool:
+        with processes.ChildProcesses(Runtime()) as pool:
             pool.call("x", jobs.{job}, (), lambda pid: print(pid, flush=True))
         """,
     )

@@ -22,11 +22,13 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from facegan import manifest
-from facegan.config import Prepare, Runtime, Split, TrainRecognizer
-from facegan.embedder import embed, load_embedder
-from facegan.events import Context
-from facegan.images import ManifestImages
+from facegan.data import manifest
+from facegan.data.dataset import ManifestImages
+from facegan.data.options import Prepare, Split
+from facegan.recognition.embedder import embed, load_embedder
+from facegan.recognition.options import TrainRecognizer
+from facegan.runtime.context import Context
+from facegan.runtime.options import Runtime
 from facegan.stages import prepare, train_recognizer
 
 ARMS = ("real", "real+copies")

@@ -14,7 +14,7 @@ from interval_coverage import Doubles, People, World, identities, measure
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from facegan import intervals
+from facegan.metrics import intervals
 
 
 @dataclass(frozen=True)

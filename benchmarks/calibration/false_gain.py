@@ -8,7 +8,7 @@ interval_coverage.py, scored) and `parts` (normal parts of the EER itself: see d
 
 - `14 x 3`, `14 x 5`: one split with 14 test people, three or five seeds;
 - `pooled`: five splits of 40 people into 20 train, 6 val and 14 test, five seeds in each, averaged. The splits
-  take the seeds' place in facegan.intervals, and people are drawn from all who are tested somewhere;
+  take the seeds' place in facegan.metrics.intervals, and people are drawn from all who are tested somewhere;
 - `300 x 5`: one split with 300 test people who have two images each.
 
 Either the arms are copies of each other, or (`useless`) the second arm is another kind of training that sees
@@ -42,7 +42,7 @@ from designs import DESIGNS, Case, Parts, Scores, overlap_half, study, study_int
 from interval_coverage import LARGE, Doubles, World, measure, truth
 from scipy.stats import beta
 
-from facegan import intervals
+from facegan.metrics import intervals
 
 GAINS = (0.2, 0.3)  # true relative falls of the EER whose discovery is counted
 LEVEL = 0.1  # true EER in the model `parts`

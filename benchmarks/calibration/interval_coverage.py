@@ -1,4 +1,4 @@
-"""How often do the intervals of facegan.intervals hold the truth, and how often is a `gain` false?
+"""How often do the intervals of facegan.metrics.intervals hold the truth, and how often is a `gain` false?
 
 Simulated recognizers whose true difference is known: people are points on a 16-dimensional normal cloud,
 images lie around them with a spread of their own for each person (hard and easy people), and an arm changes
@@ -35,7 +35,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from facegan import intervals, metrics
+from facegan.metrics import identification, intervals, verification
 
 Doubles = NDArray[np.float64]
 DIM, IMAGES = 16, 10
@@ -115,19 +115,19 @@ def measure(
     """Value of the metric on the data and on each replicate (none where weights is None)."""
     none = np.empty(0)
     if metric == "rank-1":
-        ranks = metrics.search_ranks(embedding, identity)
-        return metrics.rank_k(ranks), none if weights is None else intervals.bootstrap_rank_k(ranks, weights)
-    pairs = metrics.pair_scores(embedding, identity)
+        ranks = identification.search_ranks(embedding, identity)
+        return identification.rank_k(ranks), none if weights is None else intervals.bootstrap_rank_k(ranks, weights)
+    pairs = verification.pair_scores(embedding, identity)
     if metric == "eer":
-        value = metrics.eer(pairs.score, pairs.genuine)
+        value = verification.eer(pairs.score, pairs.genuine)
         return value, none if weights is None else intervals.bootstrap_eer(pairs, weights)
     if metric == "accuracy":
-        found = metrics.accuracy_10fold(pairs)
+        found = verification.accuracy_10fold(pairs)
         return found.mean, none if weights is None else intervals.bootstrap_accuracy(pairs, found, weights)
     far = float(metric.removeprefix("tar@far="))
-    tar = metrics.tar_at_far(pairs.score, pairs.genuine, far)
+    tar = verification.tar_at_far(pairs.score, pairs.genuine, far)
     if tar is None:
-        raise ValueError(f"{metric}: {metrics.resolvable(far, pairs.n_impostor).reason}: choose a larger FAR")
+        raise ValueError(f"{metric}: {verification.resolvable(far, pairs.n_impostor).reason}: choose a larger FAR")
     return tar, none if weights is None else intervals.bootstrap_tar_at_far(pairs, far, weights)
 
 

@@ -24,14 +24,16 @@ from typing import Any
 
 import numpy as np
 
-from facegan import card, graph
-from facegan.config import Audit, Runtime
-from facegan.embedder import embed, load_embedder
-from facegan.images import ManifestImages
-from facegan.recipe import load
-from facegan.set_card import Faces
-from facegan.stages import audit
-from facegan.store import Artifact, Store
+from facegan.data.dataset import ManifestImages
+from facegan.evaluation import leakage_gate
+from facegan.evaluation.options import Audit
+from facegan.evaluation.set_card import Faces
+from facegan.metrics import set_statistics
+from facegan.pipeline import execute, graph
+from facegan.recipe.load import load
+from facegan.recognition.embedder import embed, load_embedder
+from facegan.runtime.options import Runtime
+from facegan.store.local import Artifact, Store
 
 RUNTIME = Runtime(device="cpu", jobs=1, threads=1)
 PHOTOS = 7
@@ -49,7 +51,7 @@ class Made:
         chosen = next(node for node in self.nodes if node.stage == stage and arm in (None, node.arm))
         for node in self.nodes:
             if node.key in {chosen.key, *_needed(chosen)} and node.key not in self.done:
-                self.done[node.key] = graph.execute(node, self.store, self.done, RUNTIME)
+                self.done[node.key] = execute.execute(node, self.store, self.done, RUNTIME)
         return self.done[chosen.key].path
 
 
@@ -82,9 +84,9 @@ def answers(recognizer: Path, sets: dict[str, ManifestImages]) -> dict[str, Any]
     net, _ = load_embedder(recognizer, "cpu")
     seen = {name: Faces(images, embed(net, images.pixels, 64), *images.codes()) for name, images in sets.items()}
     train, val, existing = seen["train"], seen["val"], seen["existing"]
-    limits = card.thresholds(val.embedding, val.person, Audit().max_fmr)
+    limits = set_statistics.thresholds(val.embedding, val.person, Audit().max_fmr)
     found: dict[str, Any] = {}
-    gate: Callable[[Faces], dict[str, Any]] = lambda faces: audit.new_people(  # noqa: E731
+    gate: Callable[[Faces], dict[str, Any]] = lambda faces: leakage_gate.new_people(  # noqa: E731
         faces, existing, val, train, limits, Audit()
     )
     for name in ("new", "val", "test", "fresh"):

@@ -1,4 +1,4 @@
-"""How often do the intervals of a study (facegan.reporting.pooled) hold the truth, and how often is a `gain` false?
+"""How often do intervals of a study (facegan.reporting.study.pooled) hold the truth, how often is a `gain` false?
 
 Simulated studies without any true difference. A split tests a part of the people at random; its difference is the
 mean over them of an effect of the person (the same in every split), of the person in this split, and of the split
@@ -14,7 +14,7 @@ import argparse
 
 import numpy as np
 
-from facegan import intervals
+from facegan.metrics import intervals
 
 WORLDS = {"people": (1, 0.3, 0.05), "all alike": (1, 1, 0.3), "splits": (0.3, 0.3, 1), "people in a split": (0.1, 1, 0)}
 """Standard deviations of the effects of a person, of a person in a split, of a split."""

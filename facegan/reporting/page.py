@@ -10,13 +10,13 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from facegan.reporting import faces, sections, words
-from facegan.reporting.audited import Audited
-from facegan.reporting.faces import Gallery
+from facegan.reporting import galleries, sections, words
+from facegan.reporting.audit import Audited
 from facegan.reporting.figures import ARMS, Drawn
+from facegan.reporting.galleries import Gallery
 from facegan.reporting.results import NO_GAIN, Findings, Measure
 
-TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
+TEMPLATES = Path(__file__).resolve().parent / "templates"
 STRIP_PX = (640, 104)
 
 
@@ -183,7 +183,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.filters |= {"uri": faces.data_uri, "face": faces.uri, "md": markdown_safe, "fenced": fenced}
+    made.filters |= {"uri": galleries.data_uri, "face": galleries.uri, "md": markdown_safe, "fenced": fenced}
     return made
 
 

@@ -17,12 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from facegan import intervals
-from facegan.benchmarks import BENCHMARKS, BenchmarkConfig
-from facegan.errors import UserError
+from facegan.core.errors import UserError
+from facegan.core.files import write_atomic
+from facegan.evaluation.protocols import BENCHMARKS, BenchmarkConfig
+from facegan.metrics import intervals
 from facegan.reporting import runs as scored
 from facegan.reporting.runs import Curves, Doubles, Run
-from facegan.store import write_atomic
 
 NO_GAIN = "no gain shown"
 

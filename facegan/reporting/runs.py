@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from facegan.errors import UserError
-from facegan.faces import Faces
+from facegan.core.errors import UserError
+from facegan.evaluation.embedded_faces import Faces
 
 Doubles = NDArray[np.float64]
 Series = tuple[Doubles, Doubles]

@@ -9,8 +9,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from facegan.choice import read as read_choice
-from facegan.reporting.faces import natural
+from facegan.core.units import size
+from facegan.data.contact_sheet import natural
+from facegan.recognition.trial_choice import read as read_choice
 from facegan.reporting.words import number
 
 LISTED = 20
@@ -201,12 +202,3 @@ def lineage(inputs: dict[str, Path]) -> dict[str, Any]:
         )
     listed = [f"{name} {', '.join(sorted(versions))}" for name, versions in sorted(packages.items())]
     return {"stages": stages, "packages": listed}
-
-
-def size(count: float) -> str:
-    """Bytes for people."""
-    for unit in ("bytes", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} GB"

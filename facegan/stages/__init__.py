@@ -3,7 +3,7 @@
 `options` is the stage's frozen config, `extra` what the graph adds to it (arm, seed), `inputs` the folders
 of earlier stages by name, `out` the folder to write to, whose `work/` is kept for a resume and then dropped. A module
 may have `try_out(options, channels, size_px, runtime)`, asked before a run whether such images and ranks can be worked
-on (`facegan.ready`).
+on (`facegan.pipeline.preflight`).
 """
 
 from __future__ import annotations

@@ -12,19 +12,20 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
-from facegan import choice, manifest
-from facegan.benchmarks import score
-from facegan.checkpoint import save_tensors
-from facegan.config import Benchmark
-from facegan.embedder import MIRRORED, embed, load_embedder, with_mirror
-from facegan.errors import UserError
-from facegan.events import Context
-from facegan.faces import Faces, faces
-from facegan.images import ManifestImages
-from facegan.judges import Embed
-from facegan.splits import held_back
-from facegan.store import write_atomic
-from facegan.training import device_of, threads_of
+from facegan.core.errors import UserError
+from facegan.core.files import write_atomic
+from facegan.core.types import Embed
+from facegan.data import manifest
+from facegan.data.dataset import ManifestImages
+from facegan.data.preparation.splits import held_back
+from facegan.evaluation.embedded_faces import Faces, faces
+from facegan.evaluation.options import Benchmark
+from facegan.evaluation.protocols import score
+from facegan.recognition import trial_choice
+from facegan.recognition.embedder import MIRRORED, embed, load_embedder, with_mirror
+from facegan.runtime.context import Context
+from facegan.runtime.devices import device_of, threads_of
+from facegan.training.checkpoints import save_tensors
 
 
 def run(options: Benchmark, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
@@ -92,7 +93,7 @@ def judged(inputs: dict[str, Path]) -> Path:
     """The folder of the recognizer to judge: the only one, or that of the trial which val people chose."""
     if "select" not in inputs:
         return inputs["recognizer"]
-    return inputs[f"recognizer:{choice.trial(inputs['select'])}"]
+    return inputs[f"recognizer:{trial_choice.trial(inputs['select'])}"]
 
 
 def gate(train: Path, test: Path) -> None:

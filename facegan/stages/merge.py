@@ -13,16 +13,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from facegan import licences, manifest
-from facegan.config import Arm, Merge
-from facegan.errors import UserError
-from facegan.events import Context
-from facegan.images import names_of, to_pixels
-from facegan.judges import judges_half
-from facegan.lookalikes import alike
-from facegan.seeds import subseed
-from facegan.store import write_atomic
-from facegan.thumbnails import BLOCK, shrunk
+from facegan.core.errors import UserError
+from facegan.core.files import write_atomic
+from facegan.core.seeds import subseed
+from facegan.data import licences, manifest
+from facegan.data.dataset import names_of
+from facegan.data.duplicates.near_duplicates import alike
+from facegan.data.duplicates.thumbnails import BLOCK, shrunk
+from facegan.data.images import to_pixels
+from facegan.evaluation.judges import judges_half
+from facegan.recognition.options import Arm, Merge
+from facegan.runtime.context import Context
 
 DUPLICATES = pa.schema(
     [

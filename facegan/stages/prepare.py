@@ -9,18 +9,20 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from facegan import manifest, quarantine, rejected
-from facegan.alignment import Aligner
-from facegan.config import Prepare, SplitName
-from facegan.decoded import Decoded, photo_key
-from facegan.errors import UserError
-from facegan.events import Context
-from facegan.photos import become, check_unchanged
-from facegan.same_people import LEFT_OUT, decided
-from facegan.sources import SourceImage
-from facegan.splits import assign, thin
+from facegan.core.digests import digest
+from facegan.core.errors import UserError
+from facegan.core.files import write_atomic
+from facegan.core.versions import package_versions
+from facegan.data import manifest
+from facegan.data.options import Prepare, SplitName
+from facegan.data.preparation import quarantine
+from facegan.data.preparation.alignment import Aligner
+from facegan.data.preparation.photo import become, check_unchanged
+from facegan.data.preparation.photo_cache import Decoded, photo_key
+from facegan.data.preparation.splits import LEFT_OUT, assign, decided, thin
+from facegan.data.sources import SourceImage
+from facegan.runtime.context import Context
 from facegan.stages import VERSIONS
-from facegan.store import digest, package_versions, write_atomic
 
 LATER = {
     *("source", "split", "min_images", "train_images", "val_images", "train_identities"),
@@ -46,7 +48,7 @@ def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: P
     listed = list(options.source.rows())
     sources, left_out = decided(options, listed)
     bad += [{"file": item.relative, "identity": item.identity, "reason": LEFT_OUT} for item in left_out]
-    shown = rejected.Rejected()
+    shown = quarantine.Rejected()
     digests: dict[str, str] = {}
     readable = list(_read(sources, options, bad, shown, digests, context))
     check_unchanged(options.source, listed, digests, context.raw.get("source"), out)
@@ -97,7 +99,7 @@ def _read(
     sources: list[SourceImage],
     options: Prepare,
     bad: list[dict[str, str]],
-    shown: rejected.Rejected,
+    shown: quarantine.Rejected,
     digests: dict[str, str],
     context: Context,
 ) -> Iterator[dict[str, Any]]:

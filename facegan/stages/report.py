@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from facegan.config import Report
-from facegan.events import Context
-from facegan.reporting import audited, faces, figures, page, prepared, results, runs, sections
+from facegan.core.files import write_atomic
+from facegan.recipe.comparison import Report
+from facegan.reporting import audit, figures, galleries, page, prepare, results, runs, sections
 from facegan.reporting.figures import Drawn
 from facegan.reporting.results import Findings
-from facegan.store import write_atomic
+from facegan.runtime.context import Context
 
 
 def run(options: Report, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
@@ -29,24 +29,24 @@ def run(options: Report, extra: dict[str, Any], inputs: dict[str, Path], out: Pa
     gallery = None
     if "synthesize" in inputs:
         shown, each = options.identities_shown if options.show_faces else 0, options.faces_per_identity
-        gallery = faces.collect(inputs["prepare"], inputs["synthesize"], shown, each)
+        gallery = galleries.collect(inputs["prepare"], inputs["synthesize"], shown, each)
     seen = None
     if "audit" in inputs:
         each = options.faces_per_identity if options.show_faces else 0
-        seen = audited.collect(inputs["prepare"], inputs["synthesize"], inputs["audit"], each)
+        seen = audit.collect(inputs["prepare"], inputs["synthesize"], inputs["audit"], each)
     samples = _samples(inputs) if options.show_faces else None
     drawn = _figures(recipe, inputs, findings)
     files = {name: figure.png for name, figure in drawn.items()}
     if gallery is not None:
         sheets = {"faces-existing": gallery.existing, "faces-new": gallery.new}
-        files |= {name: faces.sheet(people) for name, people in sheets.items() if people}
+        files |= {name: galleries.sheet(people) for name, people in sheets.items() if people}
     if seen is not None:
-        files |= {name: faces.sheet(audited.beside(people)) for name, _, people in seen.galleries}
+        files |= {name: galleries.sheet(audit.beside(people)) for name, _, people in seen.galleries}
     if samples is not None:
         files["samples"] = samples
     for name, data in files.items():
         write_atomic(out / "figures" / f"{name}.png", data)
-    photos = prepared.collect(inputs["prepare"], options.show_faces)
+    photos = prepare.collect(inputs["prepare"], options.show_faces)
     material = page.Material(drawn, gallery, samples, photos, seen)
     values = page.context(recipe, inputs, findings, material)
     html, markdown = page.pages(values)

@@ -7,14 +7,14 @@ import math
 from pathlib import Path
 from typing import Any
 
-from facegan import choice
-from facegan.errors import UserError
-from facegan.events import Context
-from facegan.frozen import Frozen
+from facegan.core.errors import UserError
+from facegan.core.options import Frozen
+from facegan.recognition import trial_choice
+from facegan.runtime.context import Context
 
 
 def run(options: Frozen, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
-    """Write `choice.json` (`facegan.choice`): the trial, and the EER of each on val people, in [0, 1].
+    """Write `choice.json` (`facegan.recognition.trial_choice`): the trial, and the EER of each on val people.
 
     `inputs` are the recognizers, `<trial>:<seed>`; `extra` lists `trials` and `seeds`. The least mean over the
     seeds wins, the first of equals; a trial that diverged (its EER is no number; null in the file) cannot.
@@ -31,5 +31,5 @@ def run(options: Frozen, extra: dict[str, Any], inputs: dict[str, Path], out: Pa
     if not trained:
         raise UserError("no trial of this arm could be trained: all diverged", fix="lower train_recognizer.lr")
     trial = min(trained, key=trained.__getitem__)
-    choice.write(out, trial, found)
+    trial_choice.write(out, trial, found)
     context.say(f"'{trial}' of {len(found)} trials, with an EER of {trained[trial]:.3f} on val people")

@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from facegan.config import Report, Study
-from facegan.events import Context
-from facegan.reporting import efficiency, page, pooled, study_figures, study_page
-from facegan.store import write_atomic
+from facegan.core.files import write_atomic
+from facegan.recipe.comparison import Report, Study
+from facegan.reporting import page
+from facegan.reporting.study import efficiency, pooled
+from facegan.reporting.study import figures as study_figures
+from facegan.reporting.study import page as study_page
+from facegan.runtime.context import Context
 
 
 def run(options: Report, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:

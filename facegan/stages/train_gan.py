@@ -2,47 +2,28 @@
 
 from __future__ import annotations
 
-import copy
 import json
-from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
-from torch import nn
 
-from facegan import licences, ranks
-from facegan.checkpoint import Checkpoints, cut_curve, save_tensors
-from facegan.config import Runtime, Synthesize, TrainGan
-from facegan.embedder import embedder_spec
-from facegan.events import Context
-from facegan.gans import AdversarialConfig
-from facegan.gans.networks.base import Generator
-from facegan.gans.networks.guided import Guide, IdentityLoss
-from facegan.gans.networks.io import to_pixels, to_tensor
-from facegan.gans.networks.objective import Adaptive, d_loss, diffaugment, g_loss, gradient_penalty, r1_penalty
-from facegan.gans.networks.parts import WHOLE, Moment, Part, parts_of
-from facegan.images import KEEP_BYTES, ManifestImages
-from facegan.launch import launch, runtimes_of
-from facegan.seeds import subseed
-from facegan.store import WORK, write_atomic
-from facegan.sync_norm import synchronised
-from facegan.training import (
-    Curve,
-    Sampler,
-    check_finite,
-    device_of,
-    numpy_draws,
-    reseed,
-    step_size,
-    threads_of,
-    update_ema,
-)
-
-GRID_PEOPLE, GRID_VARIATIONS = 8, 6
+from facegan.core.files import write_atomic
+from facegan.core.seeds import subseed
+from facegan.data import licences
+from facegan.data.dataset import KEEP_BYTES, ManifestImages
+from facegan.generation.gans import AdversarialConfig
+from facegan.generation.gans.networks.guided import Guide
+from facegan.generation.gans.networks.microbatches import parts_of
+from facegan.generation.options import TrainGan
+from facegan.generation.training import begin, draw, train
+from facegan.recognition.embedder import embedder_spec
+from facegan.runtime.context import Context
+from facegan.runtime.devices import device_of, threads_of
+from facegan.runtime.options import Runtime
+from facegan.training import ranks
+from facegan.training.checkpoints import save_tensors
+from facegan.training.launch import launch, runtimes_of
 
 
 def run(options: TrainGan, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
@@ -93,206 +74,3 @@ def make(options: TrainGan, inputs: dict[str, Path], out: Path, context: Context
     if options.gan.needs_guide:  # whose weights may have begun elsewhere
         spec["licenses"] = licences.names([*spec["licenses"], *embedder_spec(inputs["guide"])["licenses"]])
     write_atomic(out / "generator.json", json.dumps({**spec, "size_px": size_px, "nimg": nimg}).encode())
-
-
-def begin(G: Generator, images: ManifestImages, codes: np.ndarray, device: torch.device) -> int:
-    """Let G begin from the photos, or from as many as it takes; how many those are."""
-    some = np.linspace(0, len(images) - 1, min(len(images), G.start_images)).astype(int)
-    G.start(to_tensor(images.pixels[some]).to(device), torch.from_numpy(codes[some]).to(device))
-    return len(some)
-
-
-def train(
-    options: TrainGan, gan: AdversarialConfig, G: Generator, images: ManifestImages, codes: np.ndarray,
-    guide: Guide | None, out: Path, context: Context,
-) -> tuple[int, Generator]:  # fmt: skip
-    """G against a discriminator, from its beginning or its last checkpoint; the images seen, and G_ema."""
-    # Networks and optimizers.
-    if guide is not None and gan.codes == "guide":
-        guide.give_codes(G)
-    device, sampler, first = G.codes().device, Sampler(len(images), options.seed), ranks.rank() == 0
-    D = gan.build_discriminator(G.num_identities, images.pixels.shape[3], images.pixels.shape[1]).to(device)
-    for net in (G, D):
-        synchronised(net, device, twice=True)
-        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # an eighth faster on a CPU
-    G_ema = copy.deepcopy(G).requires_grad_(False).eval()
-    opt_g = torch.optim.Adam(G.parameters(), gan.lr_g, (gan.beta1, gan.beta2), foreach=True)
-    opt_d = torch.optim.Adam(D.parameters(), gan.lr_d, (gan.beta1, gan.beta2), foreach=True)
-    whole: dict[str, Any] = {"G": G, "D": D, "G_ema": G_ema, "opt_g": opt_g, "opt_d": opt_d}
-    ada = Adaptive() if gan.ada else None
-    if ada:
-        whole["ada"] = ada
-    parts = parts_of(G, D, options.batch_size, context.runtime.batch_gpu)
-    identity = IdentityLoss(gan.identity, guide) if guide is not None and gan.identity is not None else None
-
-    # Resume.
-    checkpoints, nimg, total = Checkpoints(out / WORK), 0, step_size(options.kimg, options.batch_size)
-    curve = Curve(out / "curve.jsonl")
-    if (latest := ranks.first_alone(checkpoints.load_latest)) is not None:
-        nimg, state = latest
-        for name, one in whole.items():
-            one.load_state_dict(state[name])
-        context.say(f"goes on from {nimg / 1000:g} of {total / 1000:g} kimg")
-    elif first:
-        begin(G, images, codes, device)
-        G_ema.load_state_dict(G.state_dict())
-    if first:
-        cut_curve(curve.path, nimg)
-    ranks.same_everywhere(G, D, G_ema)
-
-    # Train.
-    beta = 0.5 ** (options.batch_size / max(gan.ema_kimg * 1000, 1e-8))
-    while nimg < total:
-        reseed(options.seed, nimg, device)
-        rows = sampler.batch(nimg, options.batch_size)
-        mirrored = numpy_draws(options.seed, nimg).random(len(rows)) < 0.5 if options.flip else None
-        real_img = to_tensor(images.pixels[rows], mirrored).to(device)
-        label = torch.from_numpy(codes[rows]).to(device)
-        step = nimg // options.batch_size
-        if gan.ramp:
-            for net in (G, D):
-                net.conditioned = gan.ramp.at(nimg)  # type: ignore[assignment] # a plain number
-        values = train_step(
-            gan, G, D, opt_g, opt_d, real_img, label, step, parts, options.precision, identity, ada
-        )  # fmt: skip
-        update_ema(G_ema, G, beta)
-        nimg += options.batch_size
-
-        # Tell, draw, save.
-        context.progress(nimg / 1000, total / 1000, "kimg", **values)
-        check_finite(nimg, values)
-        if not first:
-            continue
-        curve.add(nimg, values)
-        if crossed(nimg, options.batch_size, options.snapshot_kimg) or nimg >= total:
-            draw(out, nimg, G_ema, images, codes, context)
-        if crossed(nimg, options.batch_size, options.checkpoint_kimg) and nimg < total:
-            checkpoints.save(nimg, {name: one.state_dict() for name, one in whole.items()})
-    return nimg, G_ema
-
-
-def draw(out: Path, nimg: int, G: Generator, images: ManifestImages, codes: np.ndarray, context: Context) -> None:
-    """The sample grid as a snapshot, shown."""
-    path = out / "snapshots" / f"kimg-{nimg / 1000:09.3f}.png"
-    draw_grid(path, G, images, codes)
-    context.image(
-        path, f"samples at {nimg / 1000:.1f} kimg: a real photo, then the same person with borrowed variation"
-    )
-
-
-def train_step(
-    gan: AdversarialConfig, G: Generator, D: nn.Module, opt_g: torch.optim.Optimizer, opt_d: torch.optim.Optimizer,
-    real_img: torch.Tensor, label: torch.Tensor, step: int, parts: Sequence[Part] = (WHOLE,),
-    precision: str = "float32", identity: IdentityLoss | None = None, ada: Adaptive | None = None,
-) -> dict[str, float]:  # fmt: skip
-    """One step of D and one of G on the same fake images; returns the values of every loss term.
-
-    `real_img` and `label` are the whole batch's. This rank works on its `parts` of it, one after the other, and the
-    gradients of all parts and ranks add up. Each part finds D as the others do and draws what the whole batch would.
-    `ada` is told how sure D was; its values are the p of this step and the mean sign.
-    """
-    p = ada.p if ada else 1.0
-    several, policy, device = len(parts) > 1, gan.diffaugment, real_img.device
-    autocast = partial(torch.autocast, device.type, torch.bfloat16, enabled=precision == "bfloat16")
-    values: dict[str, torch.Tensor] = {}
-    logits: list[dict[str, torch.Tensor]] = []
-
-    def judge(img: torch.Tensor, label: torch.Tensor, part: Part) -> torch.Tensor:
-        seen = diffaugment(img.float(), policy, part, p)
-        with autocast():
-            judged: torch.Tensor = D(seen, label)
-        return judged.float()
-
-    def backward(terms: dict[str, torch.Tensor]) -> None:
-        torch.stack(list(terms.values())).sum().backward()
-        add(values, terms)
-
-    # D: its loss on real and fake, and the penalties.
-    opt_d.zero_grad(set_to_none=True)
-    start = Moment(device, D.buffers() if several else ())
-    for part in parts:
-        if several:
-            start.restore()
-        with autocast(), torch.set_grad_enabled(not several):
-            made = G.step(real_img, label, part)
-        real, fake = part.take(real_img), made.fake_img.detach().float()
-        real_logits = judge(real, part.take(label), part)
-        gen_logits = judge(fake, made.fake_label, made.fakes)
-        terms = {"d": d_loss(gan.loss, real_logits, gen_logits, part, made.fakes)}
-        if gan.loss == "wasserstein":
-            beside = real_img[made.fakes.rows]
-            terms["gp"] = gradient_penalty(D, beside, fake, made.fake_label, gan.gp_lambda, made.fakes)
-        if gan.r1_gamma > 0 and step % gan.r1_interval == 0:  # scaled up for the steps that leave it out
-            terms["r1"] = r1_penalty(D, real, part.take(label), gan.r1_gamma, part) * gan.r1_interval
-        backward(terms)
-        logits.append({"real_logits": part.mean(real_logits), "gen_logits": made.fakes.mean(gen_logits)})
-        if ada:
-            logits[-1]["signs"] = real_logits.sign().sum()
-    ranks.sum_gradients(D)
-    opt_d.step()
-
-    # G: the adversarial term through the D just improved, and the terms of its own.
-    D.requires_grad_(False)
-    opt_g.zero_grad(set_to_none=True)
-    middle = Moment(device, D.buffers() if several else ())
-    for part in parts:
-        if several:  # the same images again: the graphs of all parts would take the memory of the whole batch
-            start.restore()
-            with autocast():
-                made = G.step(real_img, label, part)
-            middle.restore()
-        adversarial = g_loss(gan.loss, judge(made.fake_img, made.fake_label, made.fakes), made.fakes)
-        if identity is not None:
-            with autocast():
-                made.terms["identity"] = identity(made.fake_img, made.fake_label, made.fakes)
-        backward({"g": adversarial * getattr(gan, "adversarial", 1.0), **made.terms})
-    ranks.sum_gradients(G)
-    opt_g.step()
-    D.requires_grad_(True)
-
-    for terms in logits:
-        add(values, terms)
-    told = dict(zip(values, ranks.total(torch.stack(list(values.values()))).tolist(), strict=True))
-    if ada and gan.ada:
-        signs = told.pop("signs")
-        told |= {"ada_p": p, "ada_r": signs / len(label)}
-        ada.see(gan.ada, signs, len(label))
-    return told
-
-
-def add(values: dict[str, torch.Tensor], terms: dict[str, torch.Tensor]) -> None:
-    """Add a part's terms to those of the parts before it; no gradient passes."""
-    for name, term in terms.items():
-        values[name] = values[name] + term.detach() if name in values else term.detach()
-
-
-def crossed(nimg: int, batch_size: int, every_kimg: float) -> bool:
-    """Whether the batch that ended at `nimg` passed a multiple of `every_kimg` thousand images."""
-    every = every_kimg * 1000
-    return int(nimg // every) > int((nimg - batch_size) // every)
-
-
-@torch.no_grad()
-def draw_grid(path: Path, G: Generator, images: ManifestImages, codes: np.ndarray) -> None:
-    """A fixed-latent grid: one person a row, led by a real photo; each column borrows one variation code.
-
-    Where G has an encoder, the code is that of the person's own photo, turned towards the column's photo.
-    """
-    device = G.codes().device
-    people = min(GRID_PEOPLE, G.num_identities)
-    firsts = np.asarray([np.flatnonzero(codes == person)[0] for person in range(people)])
-    shown = np.concatenate([firsts, np.linspace(0, len(images) - 1, GRID_VARIATIONS).astype(int)])
-    w = G.codes()
-    z = G.encode(to_tensor(images.pixels[shown]).to(device), w[torch.from_numpy(codes[shown]).to(device)])
-    rng = np.random.default_rng(0)
-    if z is None:
-        varied = np.tile(rng.standard_normal((GRID_VARIATIONS, G.z_dim)), (people, 1))
-    else:  # as synthesize borrows by default
-        own, other = z[:people].cpu().numpy(), z[people:].cpu().numpy()
-        own, other = np.repeat(own, GRID_VARIATIONS, axis=0), np.tile(other, (people, 1))
-        varied = G.vary(own, other, Synthesize().borrowed, 0.0, rng)
-    img = G(w[:people].repeat_interleave(GRID_VARIATIONS, 0), torch.from_numpy(varied).float().to(device))
-    fakes = to_pixels(img).reshape(people, GRID_VARIATIONS, *images.pixels.shape[1:])
-    rows = [np.concatenate([real, *row], axis=1) for real, row in zip(images.pixels[firsts], fakes, strict=True)]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.concatenate(rows).squeeze()).save(path)

@@ -2,40 +2,19 @@
 
 from __future__ import annotations
 
-import copy
-import json
-import math
-from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from torch import nn
-
-from facegan import choice, licences, ranks
-from facegan.augment import Augmenter
-from facegan.checkpoint import Checkpoints, cut_curve, load_tensors, save_tensors
-from facegan.config import Augment, Runtime, TrainRecognizer, Trials
-from facegan.embedder import Embedder, embed, to_input
-from facegan.errors import UserError
-from facegan.events import Context
-from facegan.heads._sharded import ShardedHead
-from facegan.images import KEEP_BYTES, ManifestImages
-from facegan.launch import launch, runtimes_of
-from facegan.metrics import eer, pair_scores
-from facegan.mixing import Batches, Heads, groups_of
-from facegan.processes import in_processes
-from facegan.reader import ahead, handed
-from facegan.seeds import subseed
-from facegan.shared import Shared
-from facegan.store import WORK, write_atomic
-from facegan.stored import StoredPixels
-from facegan.sync_norm import synchronised
-from facegan.training import Curve, check_finite, cosine_lr, device_of, reseed, threads_of
-
-AT_ONCE, AT_ONCE_BYTES = 16, 64e6  # batches that are augmented one after another where nobody does it beside training
+from facegan.core.errors import UserError
+from facegan.recognition import trial_choice
+from facegan.recognition.embedder import Embedder
+from facegan.recognition.heads.networks.sharded import ShardedHead
+from facegan.recognition.options import TrainRecognizer, Trials
+from facegan.recognition.training import start_from, train
+from facegan.runtime.context import Context
+from facegan.runtime.options import Runtime
+from facegan.training import ranks
+from facegan.training.launch import launch, runtimes_of
 
 
 def run(
@@ -50,7 +29,7 @@ def run(
     torchrun), each of its ranks calls this with the same arguments but for the device.
     """
     if isinstance(options, Trials):
-        options = options.trials[choice.trial(inputs["select"])]
+        options = options.trials[trial_choice.trial(inputs["select"])]
     size = max(context.runtime.nproc_per_node, ranks.world_size())
     _check_share(options, size)
     if size > ranks.world_size():
@@ -81,174 +60,3 @@ def _check_share(options: TrainRecognizer, size: int) -> None:
             f"{size} ranks share batches of {options.batch_size}: some would have no image",
             fix="set a smaller runtime.nproc_per_node or a larger train_recognizer.batch_size",
         )
-
-
-def train(
-    options: TrainRecognizer, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context
-) -> None:
-    """What `run` says, in this process: as the only one or as one of several ranks, of whom rank 0 writes."""
-    # Data.
-    torch.set_num_threads(threads_of(context.runtime))
-    device, seed, batch_size = device_of(context.runtime), int(extra["seed"]), options.batch_size
-    mine, first = ranks.part(batch_size), ranks.rank() == 0
-    keep_bytes = KEEP_BYTES / ranks.world_size()
-    train = ManifestImages(inputs["train"], keep_bytes=keep_bytes)
-    val = ManifestImages(inputs["val"], split="val", keep_bytes=keep_bytes)
-    size_px, channels = train.pixels.shape[1], train.pixels.shape[3]
-    row_group, readers = groups_of(train), context.runtime.readers
-    filler = partial(Filler, handed(train) if readers else train.pixels, options.augment, seed, mine)
-    batches = Batches(row_group, options.use, options.steps, batch_size, seed)
-
-    # Network, head and optimizer.
-    torch.manual_seed(subseed("recognizer", seed))
-    net = Embedder(options, channels, size_px)
-    if options.weights:
-        start_from(net, Path(options.weights).expanduser())
-    net = synchronised(net, device).to(device).to(memory_format=torch.channels_last)
-    head = Heads(options, train.label, row_group).to(device)
-    optimizer = torch.optim.AdamW(decay_groups(net, head, options), lr=options.lr, foreach=True)
-    parts: dict[str, Any] = {"net": net, "head": head, "optimizer": optimizer}
-
-    # Resume.
-    checkpoints, step, best = Checkpoints(out / WORK), 0, {"step": 0, "val_eer": math.inf}
-    best_net = copy.deepcopy(net.state_dict())
-    curve = Curve(out / "curve.jsonl")
-    if (latest := ranks.first_alone(checkpoints.load_latest)) is not None:
-        step, state = latest[0] // batch_size, latest[1]
-        for name, part in parts.items():
-            part.load_state_dict(state[name])
-        head.load_shards(checkpoints, latest[0], state)
-        best, best_net = state["best"], state["best_net"]
-        context.say(f"goes on from step {step} of {options.steps}")
-    if first:
-        cut_curve(curve.path, step * batch_size)
-
-    # Train.
-    if options.sharded:  # no rank's centres are a copy of another's
-        loss_of: nn.Module = Classifier(options, ranks.parallel(net, device), head)
-    else:
-        loss_of = ranks.parallel(Classifier(options, net, head), device)
-    every = max(1, options.steps // options.evaluations)
-    net.train()
-
-    wanted = steps_of(batches, range(step, options.steps), batch_size)
-    if readers:
-        made = in_processes(filler, wanted, (mine.stop - mine.start, *train.pixels.shape[1:]), np.uint8, readers)
-    else:
-        fill, beside = filler(), 0 if device.type == "cpu" else 1  # on a GPU the next batch is made while it works
-        some = min(AT_ONCE, max(1, int(AT_ONCE_BYTES // (math.prod(train.pixels.shape[1:]) * batch_size))))
-        made = ahead(lambda *one: (one, fill.made(*one)), wanted, beside, some)
-    for (nimg, rows), pixels in made:
-        reseed(seed, nimg + mine.start, device)
-        lr = options.lr * cosine_lr(step, options.steps, options.warmup)
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        loss = loss_of(to_input(pixels, device), rows, mine, subseed("sample", seed, nimg))
-        optimizer.zero_grad(set_to_none=True)
-        (loss * ranks.world_size()).backward()  # ranks take the mean of their gradients, but their losses add up
-        optimizer.step()
-        head.update(lr, options.weight_decay)
-        step += 1
-
-        # Tell, score val people, save.
-        values = {"loss": ranks.total(loss).item()}
-        if step % every == 0 or step == options.steps:
-            values["val_eer"] = val_eer(net, val, device)
-            net.train()
-            if values["val_eer"] < best["val_eer"]:
-                best = {"step": step, "val_eer": values["val_eer"]}
-                best_net = copy.deepcopy(net.state_dict())
-        context.progress(step, options.steps, "steps", **values)
-        check_finite(step * batch_size, values)
-        if first:
-            curve.add(step * batch_size, values)
-        if step % every == 0 and step < options.steps:
-            shards = head.save_shards(checkpoints, step * batch_size)
-            if first:
-                state = {name: part.state_dict() for name, part in parts.items()}
-                checkpoints.save(step * batch_size, {**state, "best": best, "best_net": best_net, **shards})
-
-    # Hand over: with the licences of all that the weights have learned from.
-    if not first:
-        return
-    save_tensors(out / "embedder.safetensors", best_net)
-    spec = {"options": options.model_dump(mode="json", exclude={"weights"}), "channels": channels, "size_px": size_px}
-    given = [f"{licences.UNKNOWN} (weights it started from)"] if options.weights or options.pretrained else []
-    spec["licenses"] = licences.of(inputs["train"]) + given
-    write_atomic(out / "embedder.json", json.dumps(spec).encode())
-    summary = {"steps": step, "best_step": best["step"], "val_eer": best["val_eer"], "images_seen": step * batch_size}
-    write_atomic(out / "summary.json", json.dumps(summary).encode())
-
-
-def steps_of(batches: Batches, steps: range, batch_size: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Of each step: images seen before it, and its rows."""
-    for step in steps:
-        yield step * batch_size, batches.rows(step)
-
-
-class Filler:
-    """Makes the images of batches, of which `mine` are a rank's."""
-
-    def __init__(self, pixels: np.ndarray | StoredPixels | Shared, augment: Augment, seed: int, mine: slice) -> None:
-        self.pixels = pixels.array if isinstance(pixels, Shared) else pixels
-        self.augment, self.seed, self.mine = Augmenter(augment), seed, mine
-
-    def __call__(self, out: np.ndarray, nimg: int, rows: np.ndarray) -> None:
-        """What `made` gives, into `out`."""
-        out[:] = self.made(nimg, rows)
-
-    def made(self, nimg: int, rows: np.ndarray) -> np.ndarray:
-        """(n, H, W, C) uint8, augmented: of the batch with `rows`, before which so many images were seen."""
-        seed = subseed("augment", self.seed, nimg)
-        return self.augment(self.pixels[rows[self.mine]], seed, before=self.mine.start)
-
-
-class Classifier(nn.Module):
-    """Embedder and heads as one: images (N, C, H, W) of `rows[part]` -> their share of the batch's loss."""
-
-    def __init__(self, options: TrainRecognizer, net: nn.Module, head: Heads) -> None:
-        super().__init__()
-        self.in_bfloat16 = options.precision == "bfloat16"
-        self.net: nn.Module = torch.compile(net) if options.compile else net  # type: ignore[assignment]
-        self.head = head
-
-    def forward(self, img: torch.Tensor, rows: np.ndarray, part: slice, draw: int) -> torch.Tensor:
-        with torch.autocast(img.device.type, torch.bfloat16, enabled=self.in_bfloat16):
-            embedding = self.net(img)
-        loss: torch.Tensor = self.head(embedding.float(), rows, part, draw)
-        return loss
-
-
-def val_eer(net: nn.Module, val: ManifestImages, device: torch.device, batch_size: int = 64) -> float:
-    """Equal error rate over all pairs of val images; NaN where the net has diverged. Ranks share the embedding."""
-    mine = ranks.part(math.ceil(len(val) / batch_size))  # whole batches, so that the bits do not depend on the ranks
-    images = val.pixels[mine.start * batch_size : mine.stop * batch_size]
-    embedding = ranks.concatenated(embed(net, images, batch_size, device) if len(images) else np.empty(0))
-    if not np.isfinite(embedding).all():
-        return math.nan
-    pairs = pair_scores(embedding, val.codes()[1])
-    return eer(pairs.score, pairs.genuine)
-
-
-def decay_groups(net: nn.Module, head: nn.Module, options: TrainRecognizer) -> list[dict[str, Any]]:
-    """Weight decay for matrices and kernels, none for biases and norms."""
-    parameters = [p for p in [*net.parameters(), *head.parameters()] if p.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": options.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-
-
-def start_from(net: Embedder, path: Path) -> None:
-    """Load a user's own weights: an embedder's file, or a bare backbone's. Raises UserError when none fit."""
-    given = load_tensors(path)
-    for part in (net, net.backbone):
-        wanted = part.state_dict()
-        fitting = {k: v for k, v in given.items() if k in wanted and wanted[k].shape == v.shape}
-        if len(fitting) >= 0.5 * len(wanted):
-            part.load_state_dict({**wanted, **fitting})
-            return
-    raise UserError(
-        f"the weights in {path} fit less than half of backbone and embedding layer",
-        fix="choose the backbone (and backbone_args) that they were trained with",
-    )

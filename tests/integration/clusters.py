@@ -45,7 +45,12 @@ class Cluster:
         local = ["--no-nanny", "--nthreads", "1", "--local-directory", str(self.folder), "--death-timeout", "30"]
         for name in sorted(workers.keys() - set(self.workers)):
             self._arguments[name] = workers[name]
-            preload = ["--preload", "facegan.shots", "--name", name]  # registered when it has imported what it needs
+            preload = [
+                "--preload",
+                "facegan.generation.shard_worker",
+                "--name",
+                name,
+            ]  # registered when it has imported what it needs
             self._start(name, self.address, *local, *preload, *workers[name])
         with self.client() as client:
             until = time.monotonic() + 120

@@ -25,7 +25,7 @@ expect.set_options(timeout=30_000)
 @contextlib.contextmanager
 def up(workdir: Path) -> Iterator[str]:
     """Server, worker and deployments in `workdir`, on a free port of loopback; yields the address of the pages."""
-    command = [sys.executable, "-m", "flows.cli", "up", "--workdir", str(workdir), "--port", "0"]
+    command = [sys.executable, "-m", "facegan", "up", "--workdir", str(workdir), "--port", "0"]
     env = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT")}
     log = workdir / "up.log"
     with open(log, "w") as out:

@@ -20,13 +20,13 @@ from ranked import VIT, distance, options, rows_of, trained
 from safetensors.torch import load_file
 from test_workers import wait_until_gone
 
-from facegan import launch
-from facegan.checkpoint import Checkpoints
-from facegan.config import Recipe
-from facegan.errors import UserError
-from facegan.events import Event
-from facegan.store import WORK
-from facegan.workers import WorkerKilled
+from facegan.core.errors import UserError
+from facegan.recipe.recipe import Recipe
+from facegan.runtime.context import Event
+from facegan.runtime.processes import WorkerKilled
+from facegan.store.local import WORK
+from facegan.training import launch
+from facegan.training.checkpoints import Checkpoints
 
 pytestmark = pytest.mark.integration
 TESTS = Path(__file__).parent.parent
@@ -39,7 +39,7 @@ from pathlib import Path
 
 import torch.distributed as dist
 from drawn import RUNTIME
-from facegan.events import Context
+from facegan.runtime.context import Context
 from ranked import in_float64, options
 
 dist.init_process_group("gloo")

@@ -26,13 +26,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from drawn import RUNTIME, Lab, pick, tiny
 
-from facegan import graph
-from facegan.config import Recipe, Runtime
-from facegan.engines.dask import Dask
-from facegan.errors import UserError
-from facegan.events import Event
-from facegan.graph import Node
-from facegan.store import Artifact, Store
+from facegan.core.errors import UserError
+from facegan.pipeline import execute, graph
+from facegan.pipeline.graph import Node
+from facegan.recipe.recipe import Recipe
+from facegan.runtime.context import Event
+from facegan.runtime.engines.dask import Dask
+from facegan.runtime.options import Runtime
+from facegan.store.local import Artifact, Store
 
 pytestmark = pytest.mark.integration
 TESTS = Path(__file__).parent.parent
@@ -93,7 +94,7 @@ def run(
     node: Node, shared: Lab, root: Path, runtime: Runtime, on_event: Callable[[Event], None] = lambda _: None
 ) -> Artifact:
     """The stage, in a store of its own."""
-    return graph.execute(node, Store(root), shared.done, runtime, on_event)
+    return execute.execute(node, Store(root), shared.done, runtime, on_event)
 
 
 @contextmanager
@@ -131,7 +132,17 @@ def command(whole: Recipe, address: str, workdir: Path) -> subprocess.CompletedP
     """`facegan run` up to merge, with shards for the cluster at `address`."""
     recipe = workdir / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(whole.model_dump(mode="json", exclude_none=True)))
-    words = [sys.executable, "-m", "flows.cli", "run", str(recipe), "--until", "merge", "--workdir", str(workdir)]
+    words = [
+        sys.executable,
+        "-m",
+        "facegan",
+        "run",
+        str(recipe),
+        "--until",
+        "merge",
+        "--workdir",
+        str(workdir),
+    ]
     chosen = ["runtime.engine.kind=dask", f"runtime.engine.address={address}", f"runtime.shard_images={SHARD}"]
     sets = [word for each in chosen for word in ("--set", each)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS.parent), os.environ.get("PYTHONPATH", "")])}
@@ -235,7 +246,7 @@ def test_the_cluster_goes_away(
     started = time.monotonic()
     hang = threading.Timer(1, cluster.hold, ["scheduler"])
     with monkeypatch.context() as patch, pytest.raises(UserError, match="did not come back from 3 workers"):
-        patch.setattr("facegan.engines.dask.CONNECT_S", 3.0)
+        patch.setattr("facegan.runtime.engines.dask.CONNECT_S", 3.0)
         with struck(cluster, lambda _: hang.start()):
             run(node, shared, tmp_path, on(cluster, timeout_s=3))
     assert time.monotonic() - started < 90
@@ -258,7 +269,7 @@ def test_encrypted(tmp_path: Path) -> None:
             engine.submit("x", binascii.hexlify, b"1")
             assert engine.next() == ("x", b"31")
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("facegan.engines.dask.CONNECT_S", 3.0)
+            patch.setattr("facegan.runtime.engines.dask.CONNECT_S", 3.0)
             plain = cluster.address.replace("tls", "tcp")
             for config in (Dask(address=cluster.address, **others), Dask(address=plain)):
                 with pytest.raises(UserError, match="no Dask scheduler answers"), config.open(print):

@@ -17,12 +17,13 @@ from drawn import RUNTIME, Lab
 from ranked_gan import ADAPTIVE, PENALISED, apart, gan_options, gan_trained, people_of
 from test_ddp import Stop, environment, signalled, stop
 
-from facegan import launch
-from facegan.config import Recipe, TrainGan
-from facegan.errors import UserError
-from facegan.events import Context, Event
+from facegan.core.errors import UserError
+from facegan.generation.options import TrainGan
+from facegan.recipe.recipe import Recipe
+from facegan.runtime.context import Context, Event
+from facegan.runtime.processes import WorkerKilled
 from facegan.stages import train_gan
-from facegan.workers import WorkerKilled
+from facegan.training import launch
 
 pytestmark = pytest.mark.integration
 
@@ -36,8 +37,8 @@ from pathlib import Path
 
 import torch.distributed as dist
 from drawn import RUNTIME
-from facegan.config import TrainGan
-from facegan.events import Context
+from facegan.generation.options import TrainGan
+from facegan.runtime.context import Context
 from facegan.stages import train_gan
 from ranked import in_double
 

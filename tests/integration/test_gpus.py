@@ -14,8 +14,8 @@ from drawn import RUNTIME, Lab, tiny
 from ranked import VIT, distance, options, rows_of, trained
 from ranked_gan import PENALISED, apart, gan_options, gan_trained, people_of
 
-from facegan import graph, ready
-from facegan.config import Recipe
+from facegan.pipeline import graph, preflight
+from facegan.recipe.recipe import Recipe
 
 GPUS = torch.cuda.device_count() if torch.cuda.is_available() else 0
 one_gpu = pytest.mark.skipif(GPUS < 1, reason="no GPU is here")
@@ -54,7 +54,7 @@ def test_a_whole_recipe_on_a_gpu(faces: Path, tmp_path: Path) -> None:
     runtime = RUNTIME.model_copy(update={"device": "cuda"})
     lab = Lab(tmp_path / "store", runtime)
     recipe = tiny(faces, train_gan={"precision": "bfloat16"}, audit={"enforce": False})
-    ready.try_out(graph.build(recipe), runtime)
+    preflight.try_out(graph.build(recipe), runtime)
     report = lab.stage(recipe, "report")
     assert (report.path / "index.html").is_file()
     assert {artifact.record["device"] for artifact in lab.done.values()} == {"cuda"}

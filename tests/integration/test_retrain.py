@@ -17,9 +17,9 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun
 from upkeep import Up, wait_for
 
-from facegan.models.registry import Models
-from facegan.watch import QUIET_S
-from flows.watching import AUTOMATION, EVENT, POLL_S
+from facegan.data.source_changes import QUIET_S
+from facegan.promotion.registry import Models
+from flows.service.source_watch import AUTOMATION, EVENT, POLL_S
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 PEOPLE = 40
@@ -38,7 +38,7 @@ def recipe_file(path: Path, faces: Path) -> Path:
 def facegan(*arguments: str | Path) -> str:
     """What a command prints."""
     done = subprocess.run(
-        [sys.executable, "-m", "flows.cli", *map(str, arguments)], capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "facegan", *map(str, arguments)], capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -89,7 +89,7 @@ def test_new_faces_start_a_run_that_promotes_and_nothing_new_starts_none(tmp_pat
             time.sleep(LONGEST_S)
             assert len(runs(client)) == len(events(client)) == 1
 
-            server, watch = up.child("flows.server"), up.child("flows.watching")
+            server, watch = up.child("flows.service.server"), up.child("flows.service.source_watch")
             assert server and watch
             os.kill(watch, signal.SIGKILL)
             os.kill(server, signal.SIGKILL)

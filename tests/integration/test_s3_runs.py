@@ -16,13 +16,13 @@ import yaml
 from drawn import Lab, draw_folder, tiny
 from s3 import NAME, SETTINGS, Proxy, Server, running
 
-from facegan import graph
-from facegan.errors import UserError
-from facegan.forgotten import Forgotten
-from facegan.recipe import load
-from facegan.store import digest
-from flows.collecting import collect_garbage
-from flows.erasing import forget_person
+from facegan.cli.commands.forget import forget_person
+from facegan.cli.commands.gc import collect_garbage
+from facegan.core.digests import digest
+from facegan.core.errors import UserError
+from facegan.data.suppression import Forgotten
+from facegan.pipeline import graph
+from facegan.recipe.load import load
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 URL = f"s3://{NAME}/runs"
@@ -41,7 +41,7 @@ class World:
 
     def facegan(self, *arguments: str | Path, endpoint: str | None = None) -> subprocess.CompletedProcess[str]:
         env = {**os.environ, **SETTINGS, "AWS_ENDPOINT_URL": endpoint or self.server.url}
-        command = [sys.executable, "-m", "flows.cli", *map(str, arguments)]
+        command = [sys.executable, "-m", "facegan", *map(str, arguments)]
         return subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
 
     def run(self, workdir: str, *more: str, endpoint: str | None = None) -> list[dict[str, Any]]:
@@ -113,7 +113,7 @@ def test_what_was_made_on_s3_is_promoted_inspected_and_drawn_again(world: World)
     made = next(stage["path"] for stage in stages if stage["stage"] == "synthesize")
     looked = world.facegan("inspect", made, "--validate")
     assert looked.returncode == 0, looked.stderr
-    from facegan import manifest
+    from facegan.data import manifest
 
     os.environ.update(SETTINGS, AWS_ENDPOINT_URL=world.server.url)
     image_id = manifest.read(Path(made), ["image_id"])["image_id"][0].as_py()

@@ -22,16 +22,18 @@ import s3fs
 from s3 import NAME, SETTINGS, Proxy, Server, running
 from upkeep import wait_for
 
-from facegan import manifest
-from facegan.errors import UserError
-from facegan.images import ManifestImages, encode_png
-from facegan.remote import lease, parts
-from facegan.remote.bucket import Bucket, Unreachable
-from facegan.remote.store import RemoteStore, around
-from facegan.sources import guess
-from facegan.store import WORK, Artifact, file_sha256, fingerprint
-from flows.benchmarking import given
-from flows.transfer import source
+from facegan.cli.commands.benchmark import given
+from facegan.cli.commands.import_export import source
+from facegan.core.digests import file_sha256
+from facegan.core.errors import UserError
+from facegan.data import manifest
+from facegan.data.dataset import ManifestImages
+from facegan.data.images import encode_png
+from facegan.data.sources import guess
+from facegan.store import lease, manifest_parts
+from facegan.store.bucket import Bucket, Unreachable
+from facegan.store.local import WORK, Artifact, fingerprint
+from facegan.store.object_storage import RemoteStore, around
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 URL = f"s3://{NAME}/some/stages"
@@ -41,9 +43,9 @@ BASE = f"some/stages/stage/{KEY}"
 CHILD = """
 import sys, time
 from pathlib import Path
-from facegan.remote import lease
-from facegan.remote.store import RemoteStore
-from facegan.store import WORK
+from facegan.store import lease
+from facegan.store.object_storage import RemoteStore
+from facegan.store.local import WORK
 mode, workdir, mark = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
 lease.LEASE_S, lease.BEAT_S, lease.POLL_S = float(sys.argv[4]), 0.3, 0.1
 def work(out):
@@ -147,7 +149,7 @@ def test_another_machine_finds_what_one_has_made_and_keeps_no_manifest(server: S
         folder = store.fetch(artifact)
         assert folder.name == KEY and (folder / "data.bin").read_bytes() == b"made"
         assert (folder / "sub" / "more.bin").read_bytes() == b"mademade"
-        assert not (folder / manifest.FOLDER).exists()
+        assert not (folder / manifest_parts.FOLDER).exists()
         assert manifest.read(folder, ["identity"])["identity"].to_pylist()[:3] == ["d/p0", "d/p1", "d/p2"]
     assert not list(tmp_path.rglob("part-*.parquet")) and not list(tmp_path.rglob("*.incomplete"))
 
@@ -185,7 +187,7 @@ def test_a_commit_that_dies_after_its_record_is_tidied_up_by_the_next_run(
         patched.setattr(store, "_keep", dies)
         make(store)
     left = store.unfinished("stage", KEY)
-    assert (left / manifest.FOLDER).exists()
+    assert (left / manifest_parts.FOLDER).exists()
     with store._turn("stage", KEY, print):
         assert store.lookup("stage", KEY, {})[0] and left.exists()  # who holds the lock may be using it
     hit = store.lookup("stage", KEY, {})[0] if by == "lookup" else make(store, before=never)
@@ -203,8 +205,8 @@ def test_a_part_that_was_bad_from_the_beginning_goes_with_its_record(server: Ser
     store = store_in(tmp_path)
 
     def work(out: Path) -> None:
-        (out / manifest.FOLDER).mkdir()
-        (out / manifest.FOLDER / "part-00000.parquet").write_bytes(b"no Parquet, but what the record says")
+        (out / manifest_parts.FOLDER).mkdir()
+        (out / manifest_parts.FOLDER / "part-00000.parquet").write_bytes(b"no Parquet, but what the record says")
 
     made = store.produce("stage", 1, {"a": 1}, {}, {}, work, dict)
     with pytest.raises(UserError, match="cannot be read") as error:
@@ -452,7 +454,7 @@ def test_columns_travel_and_not_the_images(server: Server, proxy: Proxy, tmp_pat
     store = store_in(tmp_path)
     work = lambda out: manifest.write(out, rows(400, 64), "stage", {}) and None  # noqa: E731
     made = store.fetch(store.produce("stage", 1, {"a": 1}, {}, {}, work, dict))
-    size = sum(part.size for part in parts.pointed(made))
+    size = sum(part.size for part in manifest_parts.pointed(made))
     before = proxy.received
     manifest.read(made, ["identity", "split"])
     assert 0 < proxy.received - before < size / 8
@@ -465,7 +467,7 @@ def test_the_cache_of_parts_spares_the_network_and_keeps_to_its_bound(
     server: Server, proxy: Proxy, tmp_path: Path
 ) -> None:
     made = make(store_in(tmp_path))
-    part = parts.pointed(store_in(tmp_path).fetch(made))[0]
+    part = manifest_parts.pointed(store_in(tmp_path).fetch(made))[0]
     size = part.size
     store = store_in(tmp_path, cache_bytes=size + 1)
     folder = store.fetch(made)
@@ -484,7 +486,7 @@ def test_the_cache_of_parts_spares_the_network_and_keeps_to_its_bound(
     manifest.read(folder)
     assert list(tmp_path.rglob("cache/*/parts/*.parquet")) == [kept]  # the older one made room
     larger = store_in(tmp_path, cache_bytes=size - 1).fetch(made)
-    assert parts.pointed(larger)[0].cache_bytes == 0  # a manifest that does not fit would push itself out
+    assert manifest_parts.pointed(larger)[0].cache_bytes == 0  # a manifest that does not fit would push itself out
 
 
 def test_no_credentials_and_no_bucket_are_said(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,9 +13,9 @@ from ranked import VIT, distance, options, rows_of, trained
 from test_ddp import Stop, at, stop
 from test_heads import KINDS
 
-from facegan.checkpoint import SHARDS, Checkpoints
-from facegan.config import Recipe
-from facegan.store import WORK
+from facegan.recipe.recipe import Recipe
+from facegan.store.local import WORK
+from facegan.training.checkpoints import SHARDS, Checkpoints
 
 pytestmark = pytest.mark.integration
 MIXED = {"existing": 0.3, "new": 0.3, "own_head": True, "pretrain": 0.2}  # two heads, of whose people a rank has none

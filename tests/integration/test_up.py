@@ -20,8 +20,8 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.states import Cancelling
 from upkeep import PATIENCE_S, Up, below, left, wait_for
 
-from flows.watching import AUTOMATION
-from flows.worker import ZOMBIES
+from flows.service.source_watch import AUTOMATION
+from flows.service.worker import ZOMBIES
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
@@ -127,7 +127,7 @@ def test_a_form_that_cannot_work_fails_in_seconds(up: Up, faces: Path, change: d
 def test_facegan_run_shows_on_the_server_that_is_up_and_a_second_up_says_where_it_is(up: Up, faces: Path) -> None:
     recipe = up.workdir.parent / "own.json"
     recipe.write_text(json.dumps({**short(faces), "name": "by-hand"}))
-    whole = [sys.executable, "-m", "flows.cli"]
+    whole = [sys.executable, "-m", "facegan"]
     done = subprocess.run(
         [*whole, "run", str(recipe), "--until", "prepare", "--workdir", str(up.workdir), "--log-json"],
         capture_output=True,
@@ -171,18 +171,18 @@ def test_cancel_and_kill_9_of_each_part_end_the_run_and_leave_no_process(tmp_pat
         at_work(up, client, run)
         client.set_flow_run_state(run.id, Cancelling())
         assert ended(client, run).state_name == "Cancelled"
-        wait_for(lambda: up.child("flows.flow_run") is None, "the end of the cancelled run's process")
+        wait_for(lambda: up.child("flows.service.flow_run") is None, "the end of the cancelled run's process")
 
         run = begin(client, long(faces))
         running(client, run)
-        server, worker = up.child("flows.server"), up.child("flows.worker")
+        server, worker = up.child("flows.service.server"), up.child("flows.service.worker")
         assert server and worker
         os.kill(server, signal.SIGKILL)  # the run does not mind
-        wait_for(lambda: up.child("flows.server") not in (None, server), "another server")
+        wait_for(lambda: up.child("flows.service.server") not in (None, server), "another server")
         assert client.read_flow_run(run.id).state_name == "Running"
         os.kill(worker, signal.SIGKILL)
         assert ended(client, run).state_name == "Crashed"
-        wait_for(lambda: up.child("flows.worker") not in (None, worker), "another worker")
+        wait_for(lambda: up.child("flows.service.worker") not in (None, worker), "another worker")
 
         run = begin(client, long(faces))
         running(client, run)

@@ -65,7 +65,7 @@ class Up:
         clean |= {"http_proxy": "http://127.0.0.1:9", "no_proxy": ""}  # for the world outside; nobody listens there
         with open(self.log, "wb") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "flows.cli", "up", "--workdir", str(workdir), "--port", "0", *arguments],
+                [sys.executable, "-m", "facegan", "up", "--workdir", str(workdir), "--port", "0", *arguments],
                 env={**clean, **(env or {})},
                 stdout=out,
                 stderr=out,

@@ -1,0 +1,42 @@
+"""`facegan gc`: shows what no recent report and no promoted model needs; removes it on --yes."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from facegan.cli.commands.forget import table
+from facegan.core.errors import ConfigError
+from facegan.core.units import size
+from facegan.erasure.garbage import collect, find
+from facegan.store.object_storage import remotes
+from facegan.store.workdir import store_of
+
+
+def collect_garbage(workdir: Path, keep: int, days: float, yes: bool) -> list[str]:
+    """Show or remove; return the lines to print. Raises UserError where a run is at work and `yes` is given."""
+    store = store_of(workdir)
+    if not store.root.is_dir():
+        raise ConfigError(f"'{workdir}' has no data/store: no run wrote there", fix="give --workdir")
+    with store.alone() if yes else contextlib.nullcontext():
+        found = find(workdir, keep, days)
+        lines = table(found.targets)
+        total = sum(target.size_bytes for target in found.targets)
+        freed = collect(found) if yes else 0
+    lines += [f"{url} was not looked at: other machines may need what lies there" for url in remotes(workdir).values()]
+    lines.append(f"{found.kept} folders of the store stay, {size(found.kept_bytes)}: {_why(keep, days, found.young)}")
+    if yes:
+        return [
+            *lines,
+            f"freed {size(freed)}: {len(found.targets)} folders and {len(found.lock_files)} lock files removed",
+        ]
+    if not found.targets and not found.lock_files:
+        return [*lines, "there is nothing to remove"]
+    locks = f" and {len(found.lock_files)} lock files" if found.lock_files else ""
+    return [*lines, f"nothing was changed: the same command with --yes frees {size(total)}{locks}"]
+
+
+def _why(keep: int, days: float, young: int) -> str:
+    more = f"; {young} of them belong to no report but are younger than {days:g} days" if young else ""
+    last = "the last report" if keep == 1 else f"the last {keep} reports"
+    return f"{last} of each recipe, promoted models and what they were made from{more}"

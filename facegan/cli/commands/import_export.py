@@ -1,0 +1,113 @@
+"""`facegan import` and `facegan export`: what the command line says becomes sources and paths, with progress."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from facegan.console.screen import LINE_EVERY_S, console
+from facegan.core.errors import ConfigError
+from facegan.core.units import span
+from facegan.data.export_faces import export
+from facegan.data.import_faces import Imported, import_
+from facegan.data.sources import SOURCES, OwnFaces, SourceConfig, guess
+from facegan.data.suppression import Forgotten, remember
+from facegan.store.workdir import store_of
+
+
+def source(word: str, options: dict[str, Any]) -> SourceConfig:
+    """The source of PATH, KIND:PATH or KIND, with those of the options that it has; raises ConfigError."""
+    kind, colon, place = word.partition(":")
+    if colon and kind in SOURCES.load():
+        root: str | None = place
+    elif not Path(word).expanduser().exists() and word in SOURCES.load():
+        kind, root = word, None
+    else:
+        kind, root = guess(Path(word).expanduser()), word
+    member = SOURCES.get(kind)
+    given = {name: value for name, value in options.items() if name in member.model_fields and value is not None}
+    try:
+        return member.model_validate({"kind": kind, **given, **({"root": root} if root is not None else {})})  # type: ignore[no-any-return]
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(
+            f"{kind}: {'.'.join(map(str, first['loc']))}: {first['msg']}", fix="mend that option"
+        ) from None
+
+
+def bring_in(words: Sequence[str], out: Path, options: dict[str, Any], workdir: Path) -> list[str]:
+    """Import the sources, less who was erased; return the lines to print. Raises UserError as `import_`."""
+    sources = [source(word, options) for word in words]
+    for name, value in options.items():
+        if value is not None and not any(name in type(item).model_fields for item in sources):
+            kinds = ", ".join(kind for kind, member in SOURCES.load().items() if name in member.model_fields)
+            raise ConfigError(f"no source here takes --{name.replace('_', '-')}", fix=f"these kinds do: {kinds}")
+    names = Counter(item.dataset for item in sources if isinstance(item, OwnFaces))
+    name, count = names.most_common(1)[0] if names else ("", 0)
+    if count > 1 and options.get("dataset") is None:
+        raise ConfigError(
+            f"{count} sources would both call their people '{name}/...': equal names would become one person",
+            fix="import them one by one, each with a --dataset of its own, and then the manifests together; or, where "
+            f"equal names are the same person, say so with --dataset {name}",
+        )
+    with _at_work(workdir):
+        said = _Progress("read")
+        forgotten = Forgotten.read(workdir)
+        remember(workdir, out)
+        done = import_(
+            [forgotten.without(item) for item in sources], out, progress=lambda now: said.at(now.images + len(now.bad))
+        )
+        return _lines(done, out, said.seconds())
+
+
+def _at_work(workdir: Path) -> contextlib.AbstractContextManager[None]:
+    """Nobody is forgotten meanwhile, where the working directory has a store to forget people in."""
+    store = store_of(workdir.expanduser())
+    return store.in_use(console().print) if store.root.is_dir() else contextlib.nullcontext()
+
+
+def _lines(done: Imported, out: Path, seconds: float) -> list[str]:
+    rate = (done.images + len(done.bad)) / max(seconds, 1e-6)
+    lines = [
+        f"{out}: {done.images:,} images of {len(done.people):,} people in {span(seconds)} ({rate:,.0f} images/s), "
+        + (f"{done.encoded:,} of them encoded as PNG" if done.encoded else "none encoded anew"),
+        "licences: " + ", ".join(f"{name} ({count:,})" for name, count in sorted(done.licenses.items())),
+    ]
+    if done.bad:
+        lines.append(f"{len(done.bad):,} in the quarantine ({out / 'quarantine.parquet'}):")
+        lines += [f"  {n:,} x {reason}" for reason, n in Counter(item["reason"] for item in done.bad).most_common(5)]
+    return lines
+
+
+def take_out(source: Path, kind: str, out: Path, workdir: Path) -> list[str]:
+    """Export a manifest; return the lines to print. Raises UserError as `export`."""
+    with _at_work(workdir):
+        said = _Progress("written")
+        remember(workdir, out)
+        count = export(source, kind, out, said.at)
+        return [f"{out}: {count:,} images as {kind} in {span(said.seconds())}"]
+
+
+class _Progress:
+    """A line on standard error every ten seconds."""
+
+    def __init__(self, verb: str) -> None:
+        self._verb, self._started = verb, time.monotonic()
+        self._next = self._started + LINE_EVERY_S
+
+    def seconds(self) -> float:
+        """Since the start."""
+        return time.monotonic() - self._started
+
+    def at(self, count: int) -> None:
+        """So many images are done."""
+        if (now := time.monotonic()) >= self._next:
+            self._next = now + LINE_EVERY_S
+            rate = count / (now - self._started)
+            console().print(f"{count:,} images {self._verb} ({rate:,.0f} images/s)")

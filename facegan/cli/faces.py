@@ -1,0 +1,171 @@
+"""Faces in, looked at, and out: import, fetch, export, align, inspect, overlap, forget."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from facegan.cli.app import (
+    BatchOpt,
+    BgrOpt,
+    DeviceOpt,
+    InputMeanOpt,
+    InputScaleOpt,
+    InputSideOpt,
+    KnownOpt,
+    WeightsOpt,
+    WorkdirOpt,
+    main,
+    said,
+)
+
+
+@main.command("import")
+@said
+def import_(
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="SOURCE...", help="a path, or KIND:PATH with a kind of `facegan list sources`"),
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="where the manifest goes")],
+    dataset: Annotated[str | None, typer.Option("--dataset", help="first part of identity names")] = None,
+    license_: Annotated[str | None, typer.Option("--license", help="kept with every row that names no other")] = None,
+    identity_column: Annotated[str | None, typer.Option("--identity-column", help="holds the person")] = None,
+    image_column: Annotated[str | None, typer.Option("--image-column", help="holds the image or its path")] = None,
+    images: Annotated[str | None, typer.Option("--images", metavar="DIR", help="where paths in a table start")] = None,
+    workdir: KnownOpt = Path("."),
+) -> None:
+    """Bring faces of any form into one manifest; no JPEG or PNG is encoded anew."""
+    from facegan.cli.commands.import_export import bring_in
+
+    options = {"dataset": dataset, "license": license_, "identity_column": identity_column}
+    for line in bring_in(sources, out, {**options, "image_column": image_column, "images": images}, workdir):
+        typer.echo(line)
+
+
+@main.command()
+@said
+def fetch(
+    name: Annotated[str, typer.Argument(metavar="lfw", help="Labeled Faces in the Wild, 13,233 photos")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="where its files go: needs 500 MB")],
+) -> None:
+    """Download LFW with its checksums, by scikit-learn's fetcher; no other command downloads faces."""
+    from facegan.cli.commands.fetch import fetch
+
+    for line in fetch(name, out):
+        typer.echo(line)
+
+
+@main.command()
+@said
+def export(
+    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="an import's or a stage's folder")],
+    format_: Annotated[str, typer.Option("--format", help="folder, webdataset or parquet")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="where the files go")],
+    workdir: KnownOpt = Path("."),
+) -> None:
+    """Write a manifest's images for other tools; the bytes are the stored ones."""
+    from facegan.cli.commands.import_export import take_out
+
+    for line in take_out(manifest, format_, out, workdir):
+        typer.echo(line)
+
+
+@main.command()
+@said
+def align(
+    photos: Annotated[Path, typer.Argument(metavar="FOLDER_OR_ZIP", help="one directory for each person")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="where the faces go: empty or not there yet")],
+    size_px: Annotated[int, typer.Option("--size", metavar="PX", min=16, max=512, help="side of a face")] = 112,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="OPTION=YAML", help="of prepare.align: faces=skip, detector.kind=... (repeatable)"
+        ),
+    ] = None,
+) -> None:
+    """Find, align and crop the faces in photos: a folder of people, a contact sheet, what was left out."""
+    from facegan.cli.commands.inspect import align_photos
+
+    for line in align_photos(photos, out, size_px, sets or []):
+        typer.echo(line)
+
+
+@main.command()
+@said
+def inspect(
+    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="a stage's folder or its manifest/")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="a page and a contact sheet go there")
+    ] = None,
+    validate: Annotated[
+        bool, typer.Option("--validate", help="check hashes, splits and labels; exit 1 on faults")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="the same as JSON")] = False,
+) -> None:
+    """Show what a manifest holds: people, sizes, duplicates, quality, licences, quarantine."""
+    from facegan.cli.commands.inspect import inspect_manifest
+
+    lines, sound = inspect_manifest(manifest, out, validate, json)
+    for line in lines:
+        typer.echo(line)
+    if not sound:
+        raise typer.Exit(1)
+
+
+@main.command()
+@said
+def overlap(
+    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="an import's or a stage's folder")],
+    embedder: Annotated[
+        str,
+        typer.Option(
+            metavar="EMBEDDER", help="dlib, FILE.onnx, timm:NAME, package.module:callable, or a recognizer's folder"
+        ),
+    ] = "dlib",
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="a page with both people's photos, and lists, go there")
+    ] = None,
+    most: Annotated[int, typer.Option(metavar="N", min=1, help="pairs to list, and those spelled alike")] = 50,
+    false_alarms: Annotated[
+        float, typer.Option(metavar="N", min=0, help="mark where fewer pairs of two people are to be expected")
+    ] = 0.1,
+    decided: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="a recipe whose prepare.same_people ... need no more look")
+    ] = None,
+    size_px: InputSideOpt = None,
+    mean: InputMeanOpt = None,
+    scale: InputScaleOpt = None,
+    bgr: BgrOpt = False,
+    weights: WeightsOpt = None,
+    batch_size: BatchOpt = 64,
+    device: DeviceOpt = "auto",
+) -> None:
+    """Find people who may stand under two names, by looks and spelling, with the false alarms to expect."""
+    from facegan.cli.commands import overlap
+    from facegan.evaluation.embedders import Asked
+
+    options = overlap.Options(most, false_alarms, decided, batch_size, device)
+    asked = Asked(size_px, mean, scale, bgr, weights)
+    for line in overlap.run(manifest, embedder, asked, options, out):
+        typer.echo(line)
+
+
+@main.command()
+@said
+def forget(
+    identity: Annotated[str, typer.Argument(metavar="IDENTITY", help="dataset/name, as in a manifest")],
+    workdir: WorkdirOpt = Path("."),
+    also: Annotated[
+        list[Path] | None,
+        typer.Option("--also", metavar="PATH", help="an import or export made with another --workdir (repeatable)"),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="erase; without it, only show")] = False,
+) -> None:
+    """Erase a person: photos, and all synthetic faces, checkpoints and reports that descend from them."""
+    from facegan.cli.commands.forget import forget_person
+
+    for line in forget_person(identity, workdir.expanduser().absolute(), also or [], yes):
+        typer.echo(line)

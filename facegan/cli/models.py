@@ -1,0 +1,169 @@
+"""Recognizers judged and used: benchmark, promote, models, rollback, embed, verify."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from facegan.cli.app import (
+    AlignOpt,
+    BatchOpt,
+    BgrOpt,
+    DeviceOpt,
+    InputMeanOpt,
+    InputScaleOpt,
+    InputSideOpt,
+    JsonOpt,
+    ModelOpt,
+    RecipeArg,
+    SetOpt,
+    WeightsOpt,
+    WorkdirOpt,
+    main,
+    said,
+)
+
+
+@main.command()
+@said
+def benchmark(
+    embedder: Annotated[
+        str,
+        typer.Option(
+            metavar="EMBEDDER", help="FILE.onnx, timm:NAME, package.module:callable, dlib, or a recognizer's folder"
+        ),
+    ],
+    data: Annotated[str, typer.Option(metavar="DATA", help="a manifest, a folder of people's folders, or a zip")],
+    pairs: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="a list of pairs: LFW's text, .csv, .parquet")
+    ] = None,
+    benchmarks: Annotated[
+        list[str] | None, typer.Option("--benchmark", metavar="KIND", help="or {kind: KIND, ...} (repeatable)")
+    ] = None,
+    split: Annotated[str | None, typer.Option(metavar="SPLIT", help="of a manifest: train, val or test alone")] = None,
+    flip: Annotated[bool, typer.Option("--flip", help="add the embedding of the mirror image")] = False,
+    templates: Annotated[bool, typer.Option("--templates", help="mean over each identity and group")] = False,
+    size_px: InputSideOpt = None,
+    mean: InputMeanOpt = None,
+    scale: InputScaleOpt = None,
+    bgr: BgrOpt = False,
+    weights: WeightsOpt = None,
+    batch_size: BatchOpt = 64,
+    device: DeviceOpt = "auto",
+    json: JsonOpt = None,
+) -> None:
+    """Score any embedder on faces, by the code that scores the recognizers of a run."""
+    from facegan.cli import app
+    from facegan.cli.commands import benchmark
+    from facegan.evaluation.embedders import Asked
+
+    if json is not None:
+        app.check_writable(json)
+    asked = Asked(size_px, mean, scale, bgr, weights)
+    options = benchmark.Options(pairs, tuple(benchmarks or ()), split, flip, templates, batch_size, device)
+    benchmark.run(embedder, data, asked, options, json)
+
+
+@main.command()
+@said
+def promote(
+    recipe: RecipeArg = "orl-quick",
+    sets: SetOpt = None,
+    arm: Annotated[str | None, typer.Option(metavar="ARM", help="whose recognizer; the comparison's arm")] = None,
+    force: Annotated[
+        str | None, typer.Option(metavar="REASON", help="whatever the gates say; the reason is put down")
+    ] = None,
+    workdir: WorkdirOpt = Path("."),
+    json: JsonOpt = None,
+) -> None:
+    """Judge a finished run's best recognizer against the current model; it takes its place if the gates hold.
+
+    Exit status 1 where it is refused: it is then kept beside, with the reason.
+    """
+    from facegan.cli import app
+    from facegan.cli.commands import promote
+    from facegan.recipe.load import load
+
+    if json is not None:
+        app.check_writable(json)
+    if not promote.promote(load(recipe, sets or []), workdir.expanduser().absolute(), arm, force, json):
+        raise typer.Exit(1)
+
+
+@main.command("models")
+@said
+def models_(workdir: WorkdirOpt = Path("."), json: JsonOpt = None) -> None:
+    """List the promoted and refused models: state, date, figures, why."""
+    from facegan.cli.commands import promote
+
+    promote.show(workdir.expanduser().absolute(), json)
+
+
+@main.command()
+@said
+def rollback(
+    version: Annotated[
+        str | None, typer.Argument(metavar="[VERSION]", help="the current one before this, if none")
+    ] = None,
+    workdir: WorkdirOpt = Path("."),
+) -> None:
+    """Make an earlier model current again."""
+    from facegan.cli.commands import promote
+
+    for line in promote.rollback(workdir.expanduser().absolute(), version):
+        typer.echo(line)
+
+
+@main.command()
+@said
+def embed(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="photos, or folders of them")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help=".npz, .parquet or .csv; CSV on standard output without it")
+    ] = None,
+    model: ModelOpt = None,
+    align: AlignOpt = None,
+    workdir: WorkdirOpt = Path("."),
+) -> None:
+    """Embeddings of photos by the current model, prepared as its training images were.
+
+    Exit status 1 where some photo gives none: the others are written.
+    """
+    from facegan.cli.commands import embed
+
+    failed = embed.embed(images, out, embed.load(workdir.expanduser().absolute(), model, align))
+    for line in failed:
+        typer.echo(f"facegan: no embedding of {line}", err=True)
+    if failed:
+        raise typer.Exit(1)
+
+
+@main.command()
+@said
+def verify(
+    one: Annotated[Path, typer.Argument(metavar="A", help="a photo")],
+    other: Annotated[Path, typer.Argument(metavar="B", help="another photo")],
+    far: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="share of pairs of different people that may pass (0.01, or the least that it resolves)"
+        ),
+    ] = None,
+    model: ModelOpt = None,
+    align: AlignOpt = None,
+    workdir: WorkdirOpt = Path("."),
+    json: JsonOpt = None,
+) -> None:
+    """Whether two photos show one person, by the current model and its threshold."""
+    from facegan.cli import app
+    from facegan.cli.commands import embed
+    from facegan.console import tables
+
+    if json is not None:
+        app.check_writable(json)
+    lines, told = embed.verify(one, other, far, embed.load(workdir.expanduser().absolute(), model, align))
+    for line in lines if json != "-" else []:
+        typer.echo(line)
+    tables.write_json(json, told)

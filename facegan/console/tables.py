@@ -1,0 +1,191 @@
+"""The tables that commands end with."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from facegan.console.screen import console
+from facegan.core.errors import UserError
+from facegan.core.files import write_atomic
+from facegan.core.units import span
+from facegan.pipeline.plan import Planned, disk, expected_s
+from facegan.recipe.recipe import Recipe
+from facegan.reporting.summary import advice, arms_table, sentence
+from facegan.runtime.devices import cores
+
+if TYPE_CHECKING:
+    from facegan.promotion.gates import Figure, Gate, Judgement
+
+
+def show_run(result: dict[str, Any], page: Path | None, seconds: float, to_stderr: bool) -> None:
+    """Time per stage, the arms, the verdict, the report's path; `result` is the JSON answer."""
+    out, stages = console(to_stderr), result["stages"]
+    if all(stage["state"] == "cached" for stage in stages):
+        say(out, f"nothing to do: all {len(stages)} stages are cached and verified ({span(seconds)})")
+    else:
+        out.print(_times(stages, seconds))
+    if page is None:
+        return
+    header, rows = arms_table(result)
+    out.print(_table(header, rows))
+    for line in (sentence(page.parent), *advice(page.parent)):
+        say(out, line)
+    say(out, f"report: {page}")
+
+
+def _times(stages: list[dict[str, Any]], seconds: float) -> Table:
+    """One line a stage: its runs summed up. Stages run side by side, so that the sum may pass the whole."""
+    rows = []
+    for name in dict.fromkeys(stage["stage"] for stage in stages):
+        runs = [stage for stage in stages if stage["stage"] == name]
+        states = [f"{n} {state}" for state in ("ran", "resumed", "cached") if (n := _count(runs, state))]
+        rows.append([name, str(len(runs)), ", ".join(states), span(sum(run["seconds"] for run in runs))])
+    table = _table(["stage", "runs", "state", "time"], rows)
+    table.add_section()
+    table.add_row("whole command", "", "", span(seconds))
+    return table
+
+
+def _count(runs: list[dict[str, Any]], state: str) -> int:
+    return sum(run["state"] == state for run in runs)
+
+
+def show_plan(recipe: Recipe, plans: list[Planned], workdir: Path) -> None:
+    """Each stage (of a study, how many of each stage), then time and disk to expect."""
+    out = console(to_stderr=False)
+    out.print(_summed(plans) if recipe.study is not None else _each(plans))
+    left = [one for one in plans if one.state != "cached"]
+    if not left:
+        say(out, f"recipe {recipe.name}: all {len(plans)} stages are cached and verified")
+    else:
+        jobs = recipe.runtime.jobs or min(2, cores())
+        seconds_left, unknown = expected_s(plans, jobs)
+        known = f"about {span(seconds_left)}" if unknown < len(left) else "unknown (nothing like it has run here)"
+        more = f", {unknown} of which nothing like it has run here" if 0 < unknown < len(left) else ""
+        say(out, f"recipe {recipe.name}: {len(left)} of {len(plans)} stages to run{more}; time left {known}")
+    size, unsized, free = disk(plans, workdir)
+    more = f" and {unsized} stages of unknown size" if unsized else ""
+    say(out, f"disk: {size / 1e6:.1f} MB to write{more}, {free / 1e9:.1f} GB free in {workdir}")
+
+
+def _each(plans: list[Planned]) -> Table:
+    rows = []
+    trials = any(one.item.trial for one in plans)
+    for one in plans:
+        item = one.item
+        seed = "" if item.seed is None else str(item.seed)
+        trial = [item.trial or ("as chosen" if item.as_chosen else "")] if trials else []
+        rows.append([item.stage, item.arm or "", *trial, seed, item.key[:12], one.state, one.why, _time(one)])
+    return _table(["stage", "arm", *["trial"] * trials, "seed", "fingerprint", "state", "why", "time"], rows)
+
+
+def _summed(plans: list[Planned]) -> Table:
+    """A study has hundreds of runs: one line for each stage and state, with the first of them."""
+    groups: dict[tuple[str, str], list[Planned]] = {}
+    for one in plans:
+        groups.setdefault((one.item.stage, one.state), []).append(one)
+    rows = [
+        [stage, str(len(group)), state, group[0].item.title.partition(" · ")[2], group[0].why, _time(group[0])]
+        for (stage, state), group in groups.items()
+    ]
+    return _table(["stage", "runs", "state", "the first", "why", "time of it"], rows)
+
+
+def _time(one: Planned) -> str:
+    return "unknown" if one.seconds is None else "" if one.state == "cached" else span(one.seconds)
+
+
+def _table(header: list[str], rows: list[list[str]]) -> Table:
+    table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False)
+    for name in header:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(cell.replace("[", "\\[") for cell in row))
+    return table
+
+
+def show_benchmark(results: dict[str, Any], out: Console) -> None:
+    """One line for each metric: its value, of how many, and what must be said of it."""
+    rows = []
+    for label, result in results.items():
+        for metric in result["metrics"]:
+            value = "-" if metric["value"] is None else f"{metric['value']:.4f}"
+            counts = [
+                f"{metric[name]:,}" if metric[name] else "" for name in ("n_genuine", "n_impostor", "n_identities")
+            ]
+            rows.append([label, metric["name"].removeprefix(f"{label}/"), value, *counts, metric["note"]])
+    out.print(_table(["benchmark", "metric", "value", "genuine", "impostor", "people", "note"], rows))
+
+
+def show_judgement(found: Judgement, version: str, champion: str | None, out: Console) -> None:
+    """The tables of `judgement`."""
+    for header, rows in judgement(found, version, champion):
+        out.print(_table(header, rows))
+
+
+def judgement(found: Judgement, version: str, champion: str | None) -> list[tuple[list[str], list[list[str]]]]:
+    """Header and rows: champion and challenger on every metric, the one that decides first; then each gate."""
+    sides = {one.name: one for one in found.champion}, {one.name: one for one in found.differences}
+    rows = []
+    for one in sorted(found.challenger, key=lambda figure: figure.name != found.metric):
+        theirs, difference = (side.get(one.name) for side in sides)
+        if one.value is not None or (theirs is not None and theirs.value is not None):
+            rows.append([one.name, *map(_figure, (theirs, one)), _figure(difference, "+.3f")])
+    header = ["metric", f"champion {champion or '(none)'}", f"challenger {version}", "difference"]
+    gates = [[g.name, g.outcome, "refuses" if g.blocks else "", _figure(g, "+.3f"), g.why] for g in found.gates]
+    return [(header, rows), (["gate", "outcome", "", "found", "why"], gates)]
+
+
+def _figure(one: Figure | Gate | None, form: str = ".3f") -> str:
+    if one is None or one.value is None:
+        return "-"
+    ends = "" if one.low is None or one.high is None else f" ({one.low:{form}} to {one.high:{form}})"
+    return f"{one.value:{form}}{ends}"
+
+
+def show_models(rows: list[dict[str, Any]], root: Path, out: Console) -> None:
+    """One line for each version."""
+    shown = []
+    for row in rows:
+        figures = [f"{name} {value:.3f}" for name, value in row["metrics"].items() if value is not None]
+        made = [
+            row["version"],
+            row["state"],
+            row["date"][:10],
+            f"{row['recipe']}, {row['arm']}",
+            ", ".join(figures[:3]),
+        ]
+        shown.append([*made, row["why"]])
+    out.print(_table(["model", "state", "made", "from", "figures (when it was made)", "why"], shown))
+    say(
+        out,
+        f"{len(rows)} model{'s' * (len(rows) > 1)} in {root}"
+        if rows
+        else f"no models in {root}: `facegan promote` makes them",
+    )
+
+
+def say(out: Console, text: str) -> None:
+    """One line as it is, however long."""
+    out.print(text, markup=False, soft_wrap=True)
+
+
+def write_json(to: str | None, result: dict[str, Any]) -> None:
+    """The answer to a file, or alone on standard output."""
+    text = json.dumps(result, indent=1, allow_nan=False)
+    if to == "-":
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    elif to is not None:
+        path = Path(to).expanduser()
+        try:
+            write_atomic(path, (text + "\n").encode())
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error}") from error

@@ -1,0 +1,96 @@
+"""Files written whole or not at all, for their owner alone, and links that change at once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from facegan.core.errors import UserError
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a file at once, for its owner alone."""
+    before = os.umask(0o077)
+    try:
+        write_atomic(path, data)
+    finally:
+        os.umask(before)
+
+
+TEMPORARY = ".{}.tmp"  # a file that is being written
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write through a temporary file, fsync and os.replace: a reader sees the old bytes or the new.
+
+    Raises UserError when the disk is full; the file that was there before is untouched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(TEMPORARY.format(path.name))
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise disk_error(path, error) from error
+
+
+@contextlib.contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """A folder to write to, for you alone, that becomes `out` when all is well and is gone when not.
+
+    Raises UserError when `out` is there and holds something, or the disk is full.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"'{out}' is already there", fix="give another --out, or delete it first")
+    unfinished = out.with_name(f".{out.name}.incomplete")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        unfinished.mkdir(parents=True, mode=0o700)
+        yield unfinished
+        if out.exists():
+            out.rmdir()
+        unfinished.rename(out)
+    except OSError as error:
+        raise disk_error(out, error) from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def disk_error(path: Path, error: OSError) -> UserError:
+    """The message for a write that failed: the path, the reason, the room that is left."""
+    try:
+        free = f"{shutil.disk_usage(path.parent).free / 1e6:.0f} MB free there"
+    except OSError:
+        free = "its folder cannot be read"
+    return UserError(
+        f"cannot write {path}: {error.strerror or error} ({free})",
+        fix="free some space or give another --workdir; the same command goes on from the last checkpoint",
+    )
+
+
+def point(link: Path, name: str) -> None:
+    """Let a relative link lead to `name`, at once: a reader finds the old one or the new."""
+    if link.is_symlink() and os.readlink(link) == name:
+        return
+    fresh = link.with_name(f".{link.name}-{os.getpid()}")
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(name, target_is_directory=True)
+    os.replace(fresh, link)
+    fsync(link.parent)
+
+
+def fsync(path: Path) -> None:
+    """Bring a file's or a folder's changes to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,49 @@
+"""The base of every config model, options that came later, and how one layer of options is laid over another."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=60)]
+"""A name that people give."""
+
+
+class Frozen(BaseModel):
+    """A config that cannot be changed once made and that refuses keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    def check(self) -> None:
+        """Raise UserError where this lacks something on this machine, such as a package: what is told at once.
+
+        Asked before a run and by `facegan plan`, of what has to work (`facegan.pipeline.preflight`).
+        """
+
+    def try_out(self) -> None:
+        """Raise UserError where this does not work, as far as a few seconds tell; asked before the first stage."""
+
+
+def unset(default: Any, **rest: Any) -> Any:
+    """A field that is left out of the hashed config where it has its default: results from before it stay valid."""
+    return Field(default, exclude_if=lambda value: bool(value == default), **rest)
+
+
+def merge(base: Any, over: Any) -> Any:
+    """`over` laid on `base`, neither changed.
+
+    Mappings merge key by key, anything else is replaced; null over a mapping takes it away. Where `over` names
+    another `kind`, it takes the place of the whole member.
+    """
+    if not (isinstance(base, dict) and isinstance(over, dict)):
+        return over
+    if "kind" in over and over["kind"] != base.get("kind"):
+        return over
+    merged = dict(base)
+    for key, value in over.items():
+        if value is None and isinstance(merged.get(key), dict):
+            del merged[key]
+        else:
+            merged[key] = merge(merged[key], value) if key in merged else value
+    return merged

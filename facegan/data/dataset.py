@@ -1,0 +1,74 @@
+"""A manifest as a training set: pixels, labels and names of the rows of a split."""
+
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from facegan.data import manifest
+from facegan.data.encoded_images import StoredPixels, unreadable
+from facegan.data.images import to_pixels
+from facegan.runtime.shared_array import Shared
+
+KEEP_BYTES = 2e9  # of decoded images in training, counted in colour: 53,000 of 112 px
+
+
+class ManifestImages:
+    """The rows of a manifest (of one split): columns at hand, and the images as an array or what reads like one.
+
+    `pixels` is (N, H, W, C) uint8, `identity` (N,) names, `label` (N,) int64 or -1 where the manifest has none.
+    Images are decoded once and kept; where they would be more than `keep_bytes` decoded, `pixels` is a StoredPixels,
+    which decodes what is asked for, to the same values. Raises UserError for a manifest that cannot be read, or an
+    image in it (in a StoredPixels: when it is asked for).
+    """
+
+    pixels: np.ndarray
+    shared: Shared | None = None  # what `pixels` is an array of, where processes were handed it
+
+    def __init__(self, path: Path, split: str | None = None, keep_bytes: float = math.inf) -> None:
+        columns = ["image_id", "identity", "label", "source", "group", "image.path", "height", "width"]
+        table = manifest.read(path, columns, split)
+        self.image_id = np.asarray(table["image_id"].to_pylist(), dtype=object)
+        self.identity, self.source = names_of(table["identity"]), names_of(table["source"])
+        self.label = table["label"].cast(pa.int64()).fill_null(-1).to_numpy()
+        self.group = names_of(table["group"].fill_null(""))
+        self.file = names_of(table["path"].fill_null(""))  # a part of `image`, which pyarrow calls by its own name
+        decoded = 3 * np.dot(table["height"].to_numpy().astype(np.int64), table["width"].to_numpy().astype(np.int64))
+        del table
+        said = f"the manifest '{path}'"
+        stored = (pc.struct_field(b["image"], "bytes") for b in manifest.batches(path, ["image"], split))
+        if decoded > keep_bytes:
+            self.pixels = cast(np.ndarray, StoredPixels(stored, to_pixels, said))
+            return
+        try:
+            images = [to_pixels(item.as_py()) for group in stored for item in group]
+        except (OSError, SyntaxError, ValueError, TypeError) as error:  # TypeError: no bytes at all
+            raise unreadable(said, error) from error
+        self.pixels = np.stack(images) if images else np.empty((0, 0, 0, 1), np.uint8)
+
+    def __len__(self) -> int:
+        return len(self.image_id)
+
+    def only(self, places: np.ndarray) -> ManifestImages:
+        """Some of the rows, by place (n,) int."""
+        chosen = copy.copy(self)
+        for name in ("image_id", "identity", "source", "label", "group", "file", "pixels"):
+            setattr(chosen, name, getattr(self, name)[places])
+        return chosen
+
+    def codes(self) -> tuple[list[str], np.ndarray]:
+        """The sorted identity names and each row's place among them (N,) int64."""
+        names, codes = np.unique(self.identity.astype(str), return_inverse=True)
+        return names.tolist(), codes.astype(np.int64)
+
+
+def names_of(column: pa.ChunkedArray) -> np.ndarray:
+    """A column of text as (N,) object, None where null; equal names are one string in memory."""
+    coded = pc.dictionary_encode(column.combine_chunks())
+    return np.asarray([*coded.dictionary.to_pylist(), None], dtype=object)[coded.indices.fill_null(-1).to_numpy()]

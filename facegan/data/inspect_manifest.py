@@ -1,0 +1,159 @@
+"""`facegan inspect`: what a manifest holds, in counts and pictures; no image stays in memory, but a thumbnail does."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from PIL import Image
+
+from facegan.core.errors import UserError
+from facegan.data import contact_sheet, manifest
+from facegan.data.contact_sheet import some, spread
+from facegan.data.duplicates.near_duplicates import alike
+from facegan.data.duplicates.thumbnails import shrunk
+from facegan.data.images import to_pixels
+from facegan.store.manifest_parts import RemotePart
+
+NEAR = 0.98  # correlation of 16 x 16 px thumbnails, as merge counts
+LISTED = 20
+QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+
+Progress = Callable[[int, int], None]
+
+
+def inspect(path: Path, check: bool = False, progress: Progress = lambda done, total: None) -> dict[str, Any]:
+    """What the manifest at `path` (a stage's folder, its `manifest/`, or one part) holds, as JSON-ready values.
+
+    images, identities, groups ({source/split: images, identities}), images_per_identity and quality (quantiles),
+    sizes, formats, licenses, datasets ({value: images}), with_landmarks, exact_duplicates, near_duplicates (all pairs,
+    also mirrored; `across` of two identities), quarantine ({reason: images}, None where there is none beside it),
+    faults (only with `check`). Raises UserError for what cannot be read.
+    """
+    if not path.exists():
+        raise UserError(f"there is no manifest '{path}'", fix="give a stage's folder or its manifest/ folder")
+    total = sum(manifest.opened(part).metadata.num_rows for part in _readable(manifest.parts(path)))
+    tally = _Tally()
+    kept: list[tuple[str, str]] = []
+
+    def photos() -> Iterator[np.ndarray]:
+        for row in manifest.iterate(path):
+            if (photo := tally.add(row)) is not None:
+                kept.append((row["identity"], row["image_id"]))
+                yield photo
+            progress(tally.images, total)
+
+    small = shrunk(photos())
+    tally.compare(kept, small)
+    return {
+        **tally.result(),
+        "quarantine": _quarantine(path),
+        **({"faults": manifest.validate(path)} if check else {}),
+    }
+
+
+class _Tally:
+    """Counts over the rows of a manifest, none of which it keeps."""
+
+    def __init__(self) -> None:
+        self.images = self.unreadable = self.with_landmarks = self.near = self.across = 0
+        self.counts: dict[str, Counter[str]] = {n: Counter() for n in ("sizes", "formats", "licenses", "datasets")}
+        self.people: dict[str, Counter[str]] = {}
+        self.seen: set[str] = set()
+        self.quality: list[float] = []
+        self.listed: list[dict[str, Any]] = []
+
+    def add(self, row: dict[str, Any]) -> np.ndarray | None:
+        """Count a row; its pixels, or None where its bytes were seen before or cannot be read."""
+        self.images += 1
+        self.counts["sizes"][f"{row['width']} x {row['height']}"] += 1
+        self.counts["licenses"][row["license"] or "not stated"] += 1
+        self.counts["datasets"][row["dataset"]] += 1
+        self.people.setdefault(f"{row['source']}/{row['split']}", Counter())[row["identity"]] += 1
+        self.with_landmarks += row["landmarks"] is not None
+        if row["quality"] is not None:
+            self.quality.append(row["quality"])
+        new = row["image_id"] not in self.seen
+        self.seen.add(row["image_id"])
+        try:
+            self.counts["formats"][_format(row["image"]["bytes"])] += 1
+            return to_pixels(row["image"]["bytes"]) if new else None
+        except (OSError, SyntaxError, ValueError, TypeError):
+            self.unreadable += 1
+            return None
+
+    def compare(self, names: list[tuple[str, str]], small: np.ndarray) -> None:
+        """Count the near-duplicates among thumbnails, each with its (identity, image_id)."""
+        for i, j, value in alike(small, NEAR):
+            (who, image), (other, other_image) = names[i], names[j]
+            self.near += 1
+            self.across += who != other
+            if len(self.listed) < LISTED:
+                pair = {"identity": who, "image_id": image, "other_identity": other, "other_image_id": other_image}
+                self.listed.append({**pair, "correlation": value})
+
+    def result(self) -> dict[str, Any]:
+        """See `inspect`."""
+        each = [count for group in self.people.values() for count in group.values()]
+        return {
+            "images": self.images,
+            "identities": len(set().union(*self.people.values())),
+            "groups": {k: {"images": c.total(), "identities": len(c)} for k, c in sorted(self.people.items())},
+            "images_per_identity": _quantiles(each),
+            **{name: dict(counter.most_common(LISTED)) for name, counter in self.counts.items()},
+            "with_landmarks": self.with_landmarks,
+            "quality": _quantiles(self.quality),
+            "exact_duplicates": self.images - len(self.seen),
+            "near_duplicates": {"pairs": self.near, "across": self.across, "listed": self.listed},
+            "unreadable": self.unreadable,
+        }
+
+
+def _readable(parts: list[Path | RemotePart]) -> Iterator[Path | RemotePart]:
+    """The parts, each a Parquet file of a known schema; raises UserError for another."""
+    for part in parts:
+        try:
+            manifest.check_schema(manifest.opened(part).schema_arrow, part)
+        except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors too
+            raise UserError(
+                f"the manifest part {part} cannot be read: {error}", fix="make the manifest again"
+            ) from error
+        yield part
+
+
+def _format(data: bytes) -> str:
+    """PNG, JPEG ... by the first bytes; raises OSError where Pillow knows none."""
+    return str(Image.open(io.BytesIO(data)).format)
+
+
+def _quantiles(values: list[Any]) -> dict[str, float] | None:
+    """{min, 5 %, ... max}; None of nothing."""
+    if not values:
+        return None
+    names = ("min", "5 %", "25 %", "median", "75 %", "95 %", "max")
+    found = np.quantile(np.asarray(values, np.float64), QUANTILES)
+    return {name: round(float(value), 4) for name, value in zip(names, found, strict=True)}
+
+
+def _quarantine(path: Path) -> dict[str, int] | None:
+    """{reason: images} of the quarantine beside the manifest."""
+    folders = (path, path.parent, path.parent.parent) if path.is_file() else (path, path.parent)
+    for folder in folders:
+        if (folder / "quarantine.parquet").is_file():
+            reasons = pq.read_table(folder / "quarantine.parquet", columns=["reason"])["reason"].to_pylist()
+            return dict(Counter(reasons).most_common())
+    return None
+
+
+def pictures(path: Path) -> bytes:
+    """A contact sheet of the manifest: people evenly spaced among all, and photos of each; PNG bytes."""
+    names = sorted(set(manifest.read(path, ["identity"])["identity"].to_pylist()))
+    shown = spread(names, contact_sheet.PEOPLE)
+    found = some(path, set(shown), contact_sheet.EACH)
+    faces = {name: [contact_sheet.small(Image.open(io.BytesIO(data))) for data in found[name]] for name in shown}
+    return contact_sheet.sheet(faces)

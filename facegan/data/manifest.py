@@ -1,0 +1,316 @@
+"""The Parquet manifest: one row an image, the encoded bytes embedded, readable by Hugging Face `datasets`.
+
+`<folder>/manifest/part-NNNNN.parquet`. Adding a column is a minor version, changing one a major; a reader
+refuses a major that it does not know.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from facegan.core.errors import UserError
+from facegan.store.manifest_parts import FOLDER, POINTER, RemotePart, pointed
+
+SCHEMA_VERSION = "1.0"
+ROWS_PER_PART = 10_000
+BYTES_PER_PART = 128_000_000  # of images: what is held in memory
+SPLITS = ("train", "val", "test")
+UNASSIGNED = "unassigned"  # the split of imported rows, until prepare decides
+NEW = "synthetic/"  # how identities of people who do not exist begin: it is their dataset
+EXTERNAL = f"{NEW}external/"  # of those of them who were made elsewhere
+HUGGINGFACE = json.dumps({"info": {"features": {"image": {"_type": "Image"}}}})
+
+SCHEMA = pa.schema(
+    [
+        # Nullable, like `datasets`' own: else the loader takes it for another column and hands back a dict.
+        pa.field("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+        pa.field("image_id", pa.string(), nullable=False),
+        pa.field("source_sha256", pa.string()),
+        pa.field("identity", pa.string(), nullable=False),
+        pa.field("label", pa.int32()),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("dataset", pa.string(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("height", pa.int32(), nullable=False),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("landmarks", pa.list_(pa.float32(), 10)),
+        pa.field("quality", pa.float32()),
+        pa.field("group", pa.string()),
+        pa.field("license", pa.string()),
+        pa.field("generator", pa.string()),
+        pa.field("seed", pa.int64()),
+        pa.field("latent", pa.string()),
+        pa.field("parents", pa.list_(pa.string())),
+    ]
+)
+
+
+def aliases(identity: str) -> set[str]:
+    """All names under which an identity may stand: its own, and those in a source and in the manifests made of it."""
+    name = identity.removeprefix(EXTERNAL)
+    return {identity, name, f"{NEW}{name}"} if name != identity else {identity, EXTERNAL + identity.removeprefix(NEW)}
+
+
+def row(image_bytes: bytes, path: str | None = None, **columns: Any) -> dict[str, Any]:
+    """One row: `image` and `image_id` from the stored bytes, the other columns as given, null where not.
+
+    `path` is what the image is called: of a real one its path below the source's root, by which lists of pairs name it.
+    """
+    image_id = hashlib.sha256(image_bytes).hexdigest()
+    blank = dict.fromkeys(SCHEMA.names)
+    return {**blank, "image": {"bytes": image_bytes, "path": path}, "image_id": image_id, **columns}
+
+
+def write(
+    folder: Path, rows: Iterable[dict[str, Any]], stage: str, inputs: dict[str, str], fingerprint: str | None = None
+) -> dict[str, int]:
+    """Write rows below `folder/manifest`, a part at a time; return the counts {source/split: rows}.
+
+    The same rows give the same bytes. `stage`, `inputs` ({name: fingerprint}) and `fingerprint` (by default that
+    of the stage whose folder it is) go to the schema metadata.
+    """
+    target = folder / FOLDER
+    target.mkdir(parents=True, exist_ok=True)
+    for stale in target.glob("part-*.parquet"):
+        stale.unlink()
+    counts: Counter[str] = Counter()
+    for number, chunk in enumerate(_chunks(rows)):
+        part: Counter[str] = Counter(f"{r['source']}/{r['split']}" for r in chunk)
+        counts.update(part)
+        metadata = {
+            "huggingface": HUGGINGFACE,
+            "schema_version": SCHEMA_VERSION,
+            "stage": stage,
+            "fingerprint": folder.name.removesuffix(".incomplete") if fingerprint is None else fingerprint,
+            "inputs": json.dumps(inputs, sort_keys=True),
+            "counts": json.dumps(dict(sorted(part.items()))),
+        }
+        table = pa.Table.from_pylist(chunk, schema=SCHEMA.with_metadata(metadata))
+        pq.write_table(table, target / f"part-{number:05d}.parquet", compression="zstd", row_group_size=1000)
+        chunk.clear()
+        del table  # else both are held until the next part is full
+    return dict(sorted(counts.items()))
+
+
+def _chunks(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Lists of at most ROWS_PER_PART rows and about BYTES_PER_PART of images; an empty one when there are no rows."""
+    chunk: list[dict[str, Any]] = []
+    empty, held = True, 0
+    for item in rows:
+        chunk.append(item)
+        empty, held = False, held + len(item["image"]["bytes"])
+        if len(chunk) == ROWS_PER_PART or held >= BYTES_PER_PART:
+            yield chunk
+            chunk, held = [], 0
+    if chunk or empty:
+        yield chunk
+
+
+def parts(path: Path) -> list[Path | RemotePart]:
+    """The part files of a stage's folder, of its `manifest` folder, or one part itself.
+
+    A folder whose manifest lies on object storage points to it: `facegan.store.manifest_parts`.
+    """
+    if path.is_file():
+        return [path]
+    if remote := pointed(path):
+        return list(remote)
+    folder = path / FOLDER if (path / FOLDER).is_dir() else path
+    found = sorted(folder.glob("part-*.parquet"))
+    if not found:
+        raise UserError(f"no manifest in '{path}'", fix="give a stage's folder or its manifest/ folder")
+    return list(found)
+
+
+def is_manifest(path: Path) -> bool:
+    """Whether `path` is a manifest: a stage's folder, its `manifest` folder or a part; a folder may point to its own.
+
+    Raises UserError for a file that has the name of a part and is no Parquet.
+    """
+    if path.is_file():
+        return path.suffix == ".parquet" and _is_part(path)
+    firsts = [sorted(folder.glob("part-*.parquet"))[:1] for folder in (path, path / FOLDER)]
+    return (path / POINTER).is_file() or any(_is_part(part) for first in firsts for part in first)
+
+
+def _is_part(path: Path) -> bool:
+    try:
+        return b"schema_version" in (pq.read_schema(path).metadata or {})
+    except (pa.ArrowException, OSError, ValueError) as error:
+        fix = "give Parquet files that are whole"
+        raise UserError(f"'{path}' cannot be read as a table: {error}", fix=fix) from error
+
+
+def local_parts(path: Path) -> list[Path]:
+    """`parts` of a manifest on this disk; raises UserError for one on object storage."""
+    found = parts(path)
+    local = [part for part in found if isinstance(part, Path)]
+    if len(local) < len(found):
+        fix = "copy its parts here, and give their folder"
+        raise UserError(f"the manifest of '{path}' lies on object storage ({found[0]} ...)", fix=fix)
+    return local
+
+
+def opened(part: Path | RemotePart) -> pq.ParquetFile:
+    """A part to read from; of one on object storage a row group's columns come together, and nothing else."""
+    if isinstance(part, RemotePart):
+        return pq.ParquetFile(part.open(), pre_buffer=True)
+    return pq.ParquetFile(part)
+
+
+def read(path: Path, columns: Sequence[str] | None = None, split: str | None = None) -> pa.Table:
+    """The manifest at `path` as one table, `columns` only and of one `split` only where given.
+
+    Raises UserError for a file that is no Parquet, lacks columns, or has a major version unknown here.
+    """
+    return pa.concat_tables([_read_part(part, columns, split) for part in parts(path)])
+
+
+def iterate(path: Path, split: str | None = None, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+    """Rows as dicts (of `columns` only, where given), a row group at a time: memory is bounded by a row group."""
+    for batch in batches(path, columns, split):
+        for start in range(0, batch.num_rows, 100):
+            yield from batch.slice(start, 100).to_pylist()
+
+
+def batches(path: Path, columns: Sequence[str] | None = None, split: str | None = None) -> Iterator[pa.RecordBatch]:
+    """Rows as record batches of `columns` (all by default), of one `split` only where given, a row group at a time.
+
+    Raises UserError as `read` does.
+    """
+    for part in parts(path):
+        with _telling(part):
+            file = opened(part)
+            check_schema(file.schema_arrow, part)
+        wanted = list(columns or SCHEMA.names)
+        for group in range(file.num_row_groups):
+            with _telling(part):
+                table = file.read_row_group(group, [*wanted, *({"split"} - set(wanted))], use_threads=False)
+                table.validate(full=True)
+                if split is not None:
+                    table = table.filter(pc.field("split") == split)
+            yield from table.select(wanted).replace_schema_metadata(None).combine_chunks().to_batches()
+
+
+def at(path: Path, places: np.ndarray, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+    """The rows at `places` (n,) int, counted from 0 over all parts, in that order; one row group is held at a time.
+
+    Places in rising order read each row group once. Raises UserError as `read` does.
+    """
+    files = [(part, opened(part)) for part in parts(path)]
+    groups = [(part, file, group) for part, file in files for group in range(file.num_row_groups)]
+    ends = np.cumsum([file.metadata.row_group(group).num_rows for _, file, group in groups])
+    group_of = np.searchsorted(ends, places, side="right")
+    for run in np.split(np.arange(len(places)), np.flatnonzero(np.diff(group_of)) + 1):
+        if len(run):
+            part, file, group = groups[group_of[run[0]]]
+            with _telling(part):
+                table = file.read_row_group(group, list(columns or SCHEMA.names), use_threads=False)
+            within = places[run] - (ends[group_of[run[0]]] - table.num_rows)
+            for start in range(0, len(within), 100):
+                yield from table.take(within[start : start + 100]).to_pylist()
+
+
+def _read_part(part: Path | RemotePart, columns: Sequence[str] | None, split: str | None) -> pa.Table:
+    with _telling(part):
+        source = part.open() if isinstance(part, RemotePart) else part
+        schema = pq.read_schema(source)
+        check_schema(schema, part)
+        filters = pc.field("split") == split if split is not None else None
+        table = pq.read_table(source, columns=list(columns) if columns else None, filters=filters)
+        table.validate(full=True)
+    return table.replace_schema_metadata(None)
+
+
+@contextmanager
+def _telling(part: Path | RemotePart) -> Iterator[None]:
+    """What pyarrow raises over a part, as a UserError."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: text that is no UTF-8
+        fix = "delete the stage's folder: the next run makes it again"
+        if isinstance(part, RemotePart):  # its size and ETag are those of the record: a lookup finds nothing wrong
+            fix = f"delete {part.record}: the next run makes the stage again"
+        raise UserError(f"the manifest part {part} cannot be read: {error}", fix=fix) from error
+
+
+def check_schema(schema: pa.Schema, part: Path | RemotePart) -> None:
+    """Raise UserError unless every column is there with its type and the major version is known."""
+    version = (schema.metadata or {}).get(b"schema_version", b"none").decode(errors="replace")
+    if version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
+        raise UserError(
+            f"{part} has schema version {version}; this facegan reads {SCHEMA_VERSION.split('.')[0]}.x",
+            fix="make the manifest again with this version, or install the facegan that wrote it",
+        )
+    for wanted in SCHEMA:
+        index = schema.get_field_index(wanted.name)
+        if index < 0:
+            raise UserError(f"{part} has no column '{wanted.name}'", fix="make the manifest again")
+        got = schema.field(index).type
+        if not got.equals(wanted.type):
+            raise UserError(
+                f"{part}: column '{wanted.name}' is {got}, expected {wanted.type}", fix="make the manifest again"
+            )
+
+
+def validate(path: Path) -> list[str]:
+    """Every fault of a manifest as a sentence: hashes, splits, sources, labels; an empty list when sound."""
+    faults: list[str] = []
+    split_of: dict[str, str] = {}
+    pairs: set[tuple[str, int | None]] = set()
+    for item in iterate(path):
+        name = item["image_id"][:12]
+        if hashlib.sha256(item["image"]["bytes"]).hexdigest() != item["image_id"]:
+            faults.append(f"{name}: image_id is not the sha256 of the stored bytes")
+        if item["split"] not in (*SPLITS, UNASSIGNED):
+            faults.append(f"{name}: split is '{item['split']}'")
+        if item["source"] not in ("real", "synthetic"):
+            faults.append(f"{name}: source is '{item['source']}'")
+        if item["source"] == "synthetic" and not (item["generator"] and item["latent"]):
+            faults.append(f"{name}: synthetic without generator and latent")
+        if split_of.setdefault(item["identity"], item["split"]) != item["split"]:
+            faults.append(f"{item['identity']} stands in {split_of[item['identity']]} and in {item['split']}")
+        pairs.add((item["identity"], item["label"]))
+    return faults + _label_faults(pairs)
+
+
+def _label_faults(pairs: set[tuple[str, int | None]]) -> list[str]:
+    """What is wrong with (identity, label): all null, or one label for each identity, 0 .. n - 1."""
+    labelled = [(identity, label) for identity, label in pairs if label is not None]
+    if not labelled:
+        return []
+    faults = ["some rows have a label and some have none"] if len(labelled) < len(pairs) else []
+    labels_of: dict[str, list[int]] = {}
+    people_of: dict[int, list[str]] = {}
+    for identity, label in sorted(labelled):
+        labels_of.setdefault(identity, []).append(label)
+        people_of.setdefault(label, []).append(identity)
+    faults += [f"{name} has label {' and '.join(map(str, n))}" for name, n in labels_of.items() if len(n) > 1]
+    faults += [f"label {n} stands for {' and '.join(names)}" for n, names in people_of.items() if len(names) > 1]
+    if sorted(people_of) != list(range(len(people_of))):
+        faults.append(f"labels are not dense: {len(people_of)} of them, from {min(people_of)} to {max(people_of)}")
+    return faults
+
+
+def summarise(path: Path) -> dict[str, Any]:
+    """Counts of rows and identities by source and split, from the columns alone."""
+    table = read(path, ["identity", "source", "split"])
+    keys = pa.table({"key": pc.binary_join_element_wise(table["source"], table["split"], "/"),
+                     "identity": table["identity"]})  # fmt: skip
+    grouped = keys.group_by("key").aggregate([("identity", "count"), ("identity", "count_distinct")])
+    groups = {
+        item["key"]: {"images": item["identity_count"], "identities": item["identity_count_distinct"]}
+        for item in sorted(grouped.to_pylist(), key=lambda item: str(item["key"]))
+    }
+    return {"images": table.num_rows, "identities": pc.count_distinct(table["identity"]).as_py(), "groups": groups}

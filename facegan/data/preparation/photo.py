@@ -1,0 +1,68 @@
+"""What becomes of a photo: from the bytes of a source's file to the square image of a manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from facegan.core.errors import UserError
+from facegan.data.images import BadFace, BadImage, decode, encode_png, points_to_square, to_eight_bits, to_square
+from facegan.data.options import Prepare
+from facegan.data.preparation import quality, quarantine
+from facegan.data.preparation.alignment import Aligner
+from facegan.data.preparation.photo_cache import Outcome
+from facegan.data.sources import SourceConfig, SourceImage, entry
+
+
+def become(data: bytes, landmarks: Sequence[float] | None, options: Prepare, aligner: Aligner | None) -> Outcome:
+    """What a photo's bytes become."""
+    photo, several = None, False
+    try:
+        photo = decode(data, options.max_megapixels)
+        before = aligner.several if aligner is not None else 0
+        pixels, places = square(photo, landmarks, options, aligner)
+        several = aligner is not None and aligner.several > before
+        score = quality.measure(pixels, places).score
+        if options.min_quality is not None and score < options.min_quality:
+            raise BadFace(f"quality under min_quality ({options.min_quality:g})")
+    except (BadImage, OSError) as error:
+        seen = photo if isinstance(error, BadFace) else None
+        jpeg = None if seen is None else quarantine.thumbnail(seen)
+        return Outcome(several=several, reason=quarantine.reason(error), jpeg=jpeg)
+    return Outcome(encode_png(pixels), places, score, several)
+
+
+def square(
+    photo: Image.Image, landmarks: Sequence[float] | None, options: Prepare, aligner: Aligner | None
+) -> tuple[np.ndarray, list[float] | None]:
+    """The stored pixels of a photo, (size_px, size_px) or with three channels, uint8, and the landmarks in them.
+
+    Raises BadImage where the photo cannot be converted or, with an aligner, has no usable face.
+    """
+    if aligner is not None:
+        aligned = aligner(to_eight_bits(photo, options.color), landmarks, options.size_px)
+        return np.asarray(aligned.image), aligned.landmarks
+    inside = None if landmarks is None else points_to_square(landmarks, photo.size, options.size_px)
+    return np.asarray(to_square(photo, options.size_px, options.color)), inside
+
+
+def check_unchanged(
+    source: SourceConfig, listed: list[SourceImage], digests: dict[str, str], planned: str | None, out: Path
+) -> None:
+    """Raise UserError where a source is not what the run was planned for: photos came, went or were written.
+
+    `digests` are the sha256 of photos that were read, by name; the others of `listed` are read for it.
+    """
+    root = getattr(source, "root", None)
+    within = root is not None and out.resolve().is_relative_to(Path(root).expanduser().resolve())
+    found = sorted(entry(item, digests.get(item.relative)) for item in listed)
+    if planned is not None and source.fingerprint(found) != planned:
+        raise UserError(
+            f"{root or source.kind} has changed since this run began",
+            fix="what the run writes lies in it: give a --workdir outside"
+            if within
+            else "give the same command again when no more files are being copied there",
+        )

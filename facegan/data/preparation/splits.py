@@ -1,0 +1,144 @@
+"""Who trains, who chooses and who judges: people split by a seeded hash of their name."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from facegan.core.errors import ConfigError
+from facegan.data import manifest
+from facegan.data.options import Prepare, Split, SplitName
+from facegan.data.sources import SourceImage
+from facegan.data.suppression import Without
+
+
+def assign(names: list[str], options: Split, held: Collection[str] = ()) -> dict[str, SplitName]:
+    """{identity: split}: people in the order of a seeded hash of their name, cut at the shares.
+
+    By rank, ten people too are split in the wanted proportions, but people who are added may move others over a border.
+    By hash, each person's own hash is compared with the shares: nobody ever moves another, and the shares hold on the
+    whole alone. Frozen people keep their split; by rank they count towards its share, so that the rest fill what is
+    missing. Where people are `held` for test by the source, they are the test, and train and val share the others in
+    their proportion.
+    """
+    develop = [name for name in names if name not in held]
+    assigned: dict[str, SplitName] = {name: options.frozen[name] for name in develop if name in options.frozen}
+    free = [name for name in develop if name not in assigned]
+    if options.by == "hash":
+        assigned |= {name: _by_hash(name, options, bool(held)) for name in free}
+    else:
+        assigned |= _by_rank(free, quotas(len(develop), options, bool(held)), Counter(assigned.values()), options.seed)
+    test: SplitName = "test"
+    return assigned | dict.fromkeys(set(names) - set(develop), test)
+
+
+def _by_hash(name: str, options: Split, held: bool) -> SplitName:
+    """Where a person's hash, as a number in [0, 1), lies among the shares: train, then val, then test."""
+    place = _place(_rank(options.seed, name))
+    train, val = options.train, options.train + options.val
+    if held:
+        train, val = train / val, 1
+    return "train" if place < train else "val" if place < val else "test"
+
+
+def _by_rank(
+    free: list[str], wanted: dict[SplitName, int], taken: Counter[SplitName], seed: int
+) -> dict[str, SplitName]:
+    """What is missing of each split filled with people in the order of their hashes."""
+    room = {split: max(0, count - taken[split]) for split, count in wanted.items()}
+    assigned: dict[str, SplitName] = {}
+    for name in sorted(free, key=lambda name: _rank(seed, name)):
+        assigned[name] = next((split for split in room if room[split] > 0), "test")
+        room[assigned[name]] -= 1
+    return assigned
+
+
+def held_back(names: Collection[str], share: float) -> set[str]:
+    """Those of the test people `names` who judge promotions alone: each by their own hash, for ever, whoever comes."""
+    return {name for name in names if _place(_rank("held back", name)) < share}
+
+
+def splits_of(prepared: Path) -> dict[str, SplitName]:
+    """{identity: split} of an earlier preparation (its folder in the store), for `prepare.split.frozen`.
+
+    Raises UserError as `manifest.read` does.
+    """
+    table = manifest.read(prepared, ["identity", "split"])
+    return dict(sorted(zip(table["identity"].to_pylist(), table["split"].to_pylist(), strict=True)))
+
+
+def thin(
+    split: dict[str, SplitName], items: list[dict[str, Any]], options: Prepare
+) -> tuple[dict[str, SplitName], list[dict[str, Any]]]:
+    """`split` and `items` without the train people and the train and val images that the options leave out.
+
+    All are ranked by a seeded hash and the first kept, so that what a smaller number keeps a larger one keeps
+    too. Order stays; test people keep all.
+    """
+    seed = options.split.seed
+    train = sorted((name for name in split if split[name] == "train"), key=lambda name: _rank(seed, name))
+    left_out = set(train[options.train_identities :]) if options.train_identities else set()
+    items = [item for item in items if item["identity"] not in left_out]
+    for where, most in (("train", options.train_images), ("val", options.val_images)):
+        if most is not None:
+            ranked: dict[str, list[tuple[str, str]]] = {}
+            for item in items:
+                if split[item["identity"]] == where:
+                    place = (_rank(seed, f"{item['source_sha256']}/{item['file']}"), item["file"])
+                    ranked.setdefault(item["identity"], []).append(place)
+            surplus = {file for places in ranked.values() for _, file in sorted(places)[most:]}
+            items = [item for item in items if item["file"] not in surplus]
+    return {name: where for name, where in split.items() if name not in left_out}, items
+
+
+def _rank(seed: int | str, name: str) -> str:
+    return hashlib.sha256(f"{seed}/{name}".encode()).hexdigest()
+
+
+def _place(rank: str) -> float:
+    """A hash as a number in [0, 1)."""
+    return int(rank[:13], 16) / 16**13
+
+
+def quotas(people: int, options: Split, held: bool = False) -> dict[SplitName, int]:
+    """How many people each split gets: the shares rounded, val and test at least two people each.
+
+    held: the test people are others, and train and val share all these.
+    """
+    if held:
+        val = max(2, round(people * options.val / (options.train + options.val)))
+        return {"train": people - val, "val": val, "test": 0}
+    val = max(2, round(people * options.val))  # one person alone has no impostor
+    test = max(2, round(people * options.test))
+    return {"train": people - val - test, "val": val, "test": test}
+
+
+LEFT_OUT = "left out by prepare.left_out"
+
+
+def decided(options: Prepare, sources: Sequence[SourceImage]) -> tuple[list[SourceImage], list[SourceImage]]:
+    """(rows, rows left out): those of prepare.same_people under the first name of their group, less prepare.left_out.
+
+    Raises ConfigError where a list names somebody who is not in the source and was not erased from it.
+    """
+    first = {name: group[0] for group in options.same_people for name in group}
+    if not (first or options.left_out):
+        return list(sources), []
+    have = {item.identity for item in sources}
+    knows = options.source.knows if isinstance(options.source, Without) else lambda name: False
+    missing = [name for name in (*first, *options.left_out) if name not in have and not knows(name)]
+    if missing:
+        near = difflib.get_close_matches(missing[0], have, 3)
+        where = "same_people" if missing[0] in first else "left_out"
+        raise ConfigError(
+            f"prepare.{where} names '{missing[0]}', and nobody in the source is called that",
+            fix=f"names are dataset/name{', such as ' + ', '.join(near) if near else ''}",
+        )
+    gone = set(options.left_out)
+    kept = [replace(i, identity=first.get(i.identity, i.identity)) for i in sources if i.identity not in gone]
+    return kept, [item for item in sources if item.identity in gone]

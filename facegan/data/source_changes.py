@@ -1,0 +1,176 @@
+"""Whether a source holds what it held before: told once for each content, and only when its files have come to rest.
+
+What is looked at again and again is names, sizes and times, for which no file is read; only where these have changed,
+and have then stayed for a while, is the source read for its fingerprint. What was told lies in
+`DIR/data/watch/NAME.json` (no names of files or people, but keyed hashes), so that nothing is told twice or lost over
+an end of this process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from facegan.core.digests import digest
+from facegan.core.errors import UserError
+from facegan.core.files import write_private
+from facegan.data.sources import SourceConfig
+from facegan.data.suppression import LIST, Forgotten
+
+FOLDER = "watch"  # in data/
+QUIET_S = 10.0  # how long nothing may have moved: a photo that is still being copied is not news
+
+
+@dataclass(frozen=True)
+class Change:
+    """A content that was not told of yet: files that are `new` and `gone` since the one that was.
+
+    A photo that was changed or renamed is one of each. `id` is its own for ever; `at` is when it was found (UTC).
+    """
+
+    id: str
+    at: str
+    new: int
+    gone: int
+    fingerprint: str
+
+    def __str__(self) -> str:
+        new = f"{self.new} new file{'s' * (self.new != 1)}"
+        return f"{new}, {self.gone} gone" if self.gone else new
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A content: the `listing` of its files, its `fingerprint`, and a hash of each file's name and bytes."""
+
+    listing: str
+    fingerprint: str
+    files: tuple[str, ...]
+
+
+class Watch:
+    """One source, looked at by one process; `clock` counts seconds."""
+
+    def __init__(
+        self,
+        source: SourceConfig,
+        workdir: Path,
+        name: str,
+        quiet_s: float = QUIET_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._source, self._workdir, self._quiet_s, self._clock = source, workdir, quiet_s, clock
+        self._state = workdir / "data" / FOLDER / f"{name}.json"
+        self._of = digest(source.model_dump(mode="json"))
+        self._salt, self._told, self._pending = self._read()
+        self._last, self._since = "", clock()
+        self._tried = ""  # the listing that was read for its fingerprint: not again before something moves
+
+    @property
+    def files(self) -> int | None:
+        """How many files the content has that was last told of; None before the first look is done."""
+        return None if self._told is None else len(self._told.files)
+
+    def begin(self) -> None:
+        """Take what is there now as known, unless another content of this source is; raises UserError as `rows`."""
+        if self._told is None:
+            self._told = self._seen(self._listing())
+            self._save()
+
+    def look(self) -> Change | None:
+        """What must be told, the same until `told` is called; None where there is nothing (yet).
+
+        The first content ever seen of a source is taken as known. Raises UserError, as the source's `rows`, once for
+        each state of its files.
+        """
+        if self._pending is None:
+            self._compare()
+        return self._pending and self._pending[0]
+
+    def told(self) -> None:
+        """The change of the last `look` was told."""
+        assert self._pending is not None
+        self._told, self._pending = self._pending[1], None
+        self._save()
+
+    def _compare(self) -> None:
+        now, listing = self._clock(), self._listing()
+        if listing != self._last:
+            self._last, self._since = listing, now
+        known = self._told is not None and listing == self._told.listing
+        if known or listing == self._tried or now - self._since < self._quiet_s:
+            return
+        self._tried = listing
+        found = self._seen(listing)
+        if self._listing() != listing:
+            self._tried = ""  # it moved while it was read
+            return
+        if self._told is not None and found.fingerprint != self._told.fingerprint:
+            before, after = set(self._told.files), set(found.files)
+            at = datetime.now(UTC).isoformat()
+            change = Change(str(uuid.uuid4()), at, len(after - before), len(before - after), found.fingerprint)
+            self._pending = change, found
+        else:
+            self._told = found
+        self._save()
+
+    def _seen(self, listing: str) -> Seen:
+        """The content, every file read: the source as a run would find it, without who was erased."""
+        source = Forgotten.read(self._workdir).without(self._source)
+        entries = source.entries()
+        hashes = (hmac.new(self._salt, json.dumps(entry).encode(), hashlib.sha256).hexdigest() for entry in entries)
+        return Seen(listing, source.fingerprint(entries), tuple(sorted(one[:16] for one in hashes)))
+
+    def _listing(self) -> str:
+        """A digest of names, sizes and times of all files that a run would read, and of the list of who was erased."""
+        roots = [path for name in self._source.paths if (path := getattr(self._source, name, None))]
+        lines = [line for root in roots for line in _files(Path(root).expanduser())]
+        return digest([sorted(lines), list(_files(self._workdir / "data" / LIST))])
+
+    def _read(self) -> tuple[bytes, Seen | None, tuple[Change, Seen] | None]:
+        """What an earlier process knew of this source; nothing where it watched another one."""
+        try:
+            found: dict[str, Any] = json.loads(self._state.read_bytes())
+            if found["of"] != self._of:
+                raise FileNotFoundError
+            pending = found["pending"] and (Change(**found["pending"][0]), _seen(found["pending"][1]))
+            return bytes.fromhex(found["salt"]), _seen(found["told"]), pending
+        except FileNotFoundError:
+            return secrets.token_bytes(16), None, None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            fix = "delete it: what the source holds then is taken as known"
+            raise UserError(f"{self._state} cannot be read: {error!r}", fix=fix) from error
+
+    def _save(self) -> None:
+        assert self._told is not None
+        pending = self._pending and [asdict(self._pending[0]), asdict(self._pending[1])]
+        told = {"of": self._of, "salt": self._salt.hex(), "told": asdict(self._told), "pending": pending}
+        self._state.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_private(self._state, json.dumps(told).encode())
+
+
+def _seen(data: dict[str, Any]) -> Seen:
+    return Seen(data["listing"], data["fingerprint"], tuple(data["files"]))
+
+
+def _files(root: Path) -> Iterator[list[str | int]]:
+    """Name, size and times of a file, or of every file below a folder; nothing where there is none."""
+    top = os.fsencode(root)
+    below = (os.path.join(folder, name) for folder, _, found in os.walk(top) for name in found)
+    for name in [top] if os.path.isfile(top) else below:
+        try:
+            said = os.stat(name)
+        except OSError:  # gone meanwhile, or a link to nowhere
+            continue
+        # The time of the last change of status too: `cp -p` and rsync set the other one back.
+        yield [name.hex(), said.st_size, said.st_mtime_ns, said.st_ctime_ns]

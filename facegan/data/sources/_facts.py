@@ -1,0 +1,199 @@
+"""What a table's row, a JSON file or a list beside the images says of an image: person, licence, group, landmarks."""
+
+from __future__ import annotations
+
+import base64
+import errno
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from facegan.core.errors import UserError
+from facegan.data.manifest import NEW
+from facegan.data.sources import NOBODY, SourceImage, refuse, text
+
+IDENTITY = ("identity", "identity_name", "person", "person_id", "subject", "subject_id", "name", "label", "class", "id")
+IMAGE = ("image", "jpg", "png", "path", "file_name", "filename", "file", "image_path", "bytes")
+
+
+_ENCODED = re.compile(r"data:[\w/+.=;-]{0,100};base64,|/9j/|iVBORw0KGgo|R0lGOD|UklGR")
+
+
+class Names(Protocol):
+    """A source that names people: what begins their names, and the licence of a row that names none."""
+
+    @property
+    def dataset(self) -> str: ...
+    @property
+    def license(self) -> str | None: ...
+    @property
+    def made_up(self) -> bool: ...
+
+
+def image(
+    source: Names,
+    said: Mapping[str, Any],
+    name: object,
+    relative: str,
+    path: Path,
+    reader: Callable[[], bytes] | None = None,
+    **rest: Any,
+) -> SourceImage:
+    """An image of the person `name`, with what `said` adds under the names of a manifest's columns.
+
+    Where `said` has the dataset that `name` begins with, `name` is the whole identity, as in what facegan exports.
+    What cannot be is an image that goes to the quarantine with the reason.
+    """
+    relative = text(relative)
+    try:
+        identity = _made_up(source.dataset, said, name) if source.made_up else _identity(source.dataset, said, name)
+        facts: dict[str, Any] = {
+            "license": _words(said.get("license"), "license") or source.license,
+            "group": _words(said.get("group"), "group"),
+            "landmarks": landmarks(said.get("landmarks")),
+            "source_sha256": _sha256(said.get("source_sha256")),
+            "parents": _parents(said.get("parents")) if source.made_up else (),
+            "generator": _words(said.get("generator"), "generator") if source.made_up else None,
+        }
+    except ValueError as error:
+        return refused(source, relative, path, str(error))
+    return SourceImage(identity, relative, path, reader=reader, stated=True, **facts, **rest)
+
+
+def refused(source: Names, relative: str, path: Path, reason: str) -> SourceImage:
+    """An entry that cannot be used: it goes to the quarantine with the reason."""
+    return SourceImage(source.dataset + NOBODY, text(relative), path, stated=True, reader=partial(refuse, reason))
+
+
+def _made_up(dataset: str, said: Mapping[str, Any], name: object) -> str:
+    """The identity of a person who does not exist: as facegan names them, or as any source does."""
+    word, own = text(str(name)).strip(), said.get("dataset")
+    if word.startswith(NEW) and word != NEW:
+        return word
+    if said.get("source") == "synthetic" and own and word.startswith(f"{own}/"):
+        raise ValueError("a synthetic image of a train person: only people who do not exist are taken")
+    return _identity(dataset, {**said, "source": None}, name)
+
+
+def _parents(value: Any) -> tuple[str, ...]:
+    if value is None or value == "":
+        return ()
+    if isinstance(value, list | tuple) and all(isinstance(one, str) for one in value):
+        return tuple(text(one) for one in value)
+    raise ValueError(f"its parents are no list of names: {value!r}"[:200])
+
+
+def _identity(dataset: str, said: Mapping[str, Any], name: object) -> str:
+    if said.get("source") == "synthetic":
+        raise ValueError("a synthetic image: no photo of anybody")
+    if isinstance(name, float) and name.is_integer():
+        name = int(name)
+    if name is None or isinstance(name, bool | float | bytes | list | dict):
+        raise ValueError(f"names no person: {name!r}"[:200])
+    word = text(str(name)).strip()
+    own = said.get("dataset")
+    if isinstance(own, str) and re.fullmatch(r"[A-Za-z0-9._-]+", own) and word.startswith(f"{own}/"):
+        dataset, word = own, word[len(own) + 1 :]
+    if not word or dataset == "synthetic":
+        raise ValueError("names no person" if not word else "a synthetic image: no photo of anybody")
+    return f"{dataset}/{word}"
+
+
+def landmarks(value: Any) -> tuple[float, ...] | None:
+    """Five points x, y in px from ten numbers, five pairs, or text of them; raises ValueError for anything else.
+
+    A point that its detector does not find is NaN (or null), both x and y; not all of them.
+    """
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    if isinstance(value, str):
+        value = re.split(r"[\s,;]+", value.strip("[]() \t\n"))
+    if isinstance(value, list | tuple) and len(value) == 5 and all(isinstance(v, list | tuple) for v in value):
+        value = [number for point in value for number in point]
+    try:
+        numbers = tuple(math.nan if number is None else float(number) for number in value)
+    except (TypeError, ValueError):
+        numbers = ()
+    points = list(zip(numbers[::2], numbers[1::2], strict=False))
+    known = [point for point in points if not (math.isnan(point[0]) and math.isnan(point[1]))]
+    if len(numbers) != 10 or not known or not all(math.isfinite(x) and math.isfinite(y) for x, y in known):
+        raise ValueError("its landmarks are not ten numbers (five points x, y)")
+    return numbers
+
+
+def _words(value: Any, what: str) -> str | None:
+    if value is None or value == "":
+        return None
+    if isinstance(value, str | int) and not isinstance(value, bool):
+        return text(str(value))
+    raise ValueError(f"its {what} is no text: {value!r}"[:200])
+
+
+def _sha256(value: Any) -> str | None:
+    return value if isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) else None
+
+
+def in_base64(value: object) -> bool:
+    """Whether a text is an image in base64 and no path: a data: URI, or as a JPEG, PNG, GIF or WebP begins."""
+    found = _ENCODED.match(value) if isinstance(value, str) else None
+    if found is None or not isinstance(value, str):
+        return False
+    uri = value.startswith("data:")
+    return uri or (len(value) >= 64 and re.fullmatch(r"[A-Za-z0-9+/=\s]*", value[:200]) is not None)
+
+
+def from_base64(value: str) -> bytes:
+    """The bytes of such a text; raises OSError where it is cut short or holds what is no base64."""
+    found = _ENCODED.match(value)
+    start = found.end() if found and value.startswith("data:") else 0
+    try:
+        return base64.b64decode("".join(value[start:].split()), validate=True)
+    except ValueError as error:
+        raise OSError(errno.EINVAL, f"its base64 is broken: {error}") from error
+
+
+def column(wanted: str | None, names: Iterable[str], usual: tuple[str, ...], what: str, where: Path) -> str:
+    """The column that holds `what`: the one wanted, or the first usual one; raises UserError that lists them all."""
+    have = list(names)
+    option = f"{what}_column"
+    if wanted is not None and wanted not in have:
+        raise UserError(f"'{where}' has no column '{wanted}'", fix=f"{option} is one of: {', '.join(have)}"[:500])
+    found = wanted or next((name for name in usual if name in have), None)
+    if found is None:
+        raise UserError(
+            f"'{where}' has no column whose name says that it holds the {what} (looked for {', '.join(usual)})",
+            fix=f"set {option} to one of: {', '.join(have)}"[:500],
+        )
+    return found
+
+
+def parse(data: bytes) -> dict[str, Any]:
+    """A JSON object; raises ValueError for anything else, nested too deep included."""
+    try:
+        value = json.loads(data)
+    except RecursionError as error:
+        raise ValueError("its JSON is nested too deep") from error
+    except ValueError as error:
+        raise ValueError(f"its JSON cannot be read: {error}") from error
+    if not isinstance(value, dict):
+        raise ValueError("its JSON is no object")
+    return value
+
+
+def inside(images: Path, name: str) -> tuple[Path, str]:
+    """(path, its name below `images`) of a file that a table names; raises ValueError where it leads out or is none."""
+    try:
+        path = images / name
+        relative = path.resolve().relative_to(images.resolve()).as_posix()
+        plain = path.is_file() or not path.exists()  # reading one that is not there says so
+    except OSError as error:
+        raise ValueError(f"{error.strerror}: '{name}'"[:300]) from error
+    except (ValueError, RuntimeError) as error:  # RuntimeError: a loop of links; ValueError: NUL
+        raise ValueError(f"'{name}' leads out of the folder of images, or in a circle"[:300]) from error
+    if not plain:
+        raise ValueError(f"'{name}' is no file"[:300])
+    return path, relative

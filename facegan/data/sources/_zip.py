@@ -1,0 +1,42 @@
+"""The members of a zip archive, read in place: nothing is unpacked to disk."""
+
+from __future__ import annotations
+
+import errno
+import zipfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from facegan.core.errors import UserError
+from facegan.data.sources import check_size
+
+
+def members(path: Path, fix: str) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    """(name, reader) of every file in the archive, sorted by name.
+
+    Raises UserError for a file that is no zip archive and for a member whose name leads out of it.
+    """
+    try:
+        archive = zipfile.ZipFile(path)
+        names = sorted(set(archive.namelist()))
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:  # ValueError: names, sizes
+        raise UserError(f"'{path}' is no zip archive that can be read: {error}", fix=fix) from error
+    for name in names:
+        if name.startswith("/") or ".." in name.split("/"):
+            raise UserError(
+                f"'{path}' holds '{name}', which leads out of it", fix="do not use this archive: make it anew"
+            )
+        if not name.endswith("/"):
+            yield name, partial(_read, archive, name)
+
+
+def _read(archive: zipfile.ZipFile, name: str) -> bytes:
+    """The bytes of a member; raises OSError when it is broken, encrypted or larger than 500 MB."""
+    check_size(archive.getinfo(name).file_size)
+    try:
+        return archive.read(name)
+    except OSError:
+        raise
+    except Exception as error:  # BadZipFile, RuntimeError (encrypted), and each packing method has errors of its own
+        raise OSError(errno.EIO, f"broken in the archive ({error or type(error).__name__})") from error

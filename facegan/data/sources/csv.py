@@ -1,0 +1,120 @@
+"""A CSV or TSV file that names image files, or holds them in base64, and who is on them."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import re
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, ClassVar, Literal
+
+from pydantic import Field
+
+from facegan.core.errors import UserError
+from facegan.data.sources import SOURCES, OwnFaces, SourceImage, read_slice
+from facegan.data.sources._facts import IDENTITY, IMAGE, column, from_base64, image, in_base64, inside, refused
+
+LONGEST = 64_000_000
+"""Bytes of the longest line: an image of 48 MB."""
+
+
+@SOURCES.register
+class Csv(OwnFaces):
+    """A CSV or TSV file: a column of paths, or of images in base64, and one of identities.
+
+    `license`, `group`, `landmarks` count where it has them.
+    """
+
+    paths: ClassVar[tuple[str, ...]] = ("root", "images")
+    kind: Literal["csv"] = "csv"
+    root: str = Field(min_length=1, description="the .csv or .tsv file (UTF-8, with a line of column names)")
+    dataset: str = Field("csv", pattern=r"^[A-Za-z0-9._-]+$", description="first part of identity names")
+    images: str | None = Field(None, description="folder that the paths start from; null: that of the file")
+    image_column: str | None = Field(None, description="holds the image or its path; null: guessed by its name")
+    identity_column: str | None = Field(None, description="holds the person; null: guessed by its name")
+
+    @classmethod
+    def claims(cls, path: Path) -> bool:
+        """See SourceConfig."""
+        return path.suffix.lower() in (".csv", ".tsv") and path.is_file()
+
+    def rows(self) -> Iterator[SourceImage]:
+        """See SourceConfig. A path that leads out of the folder of images goes to the quarantine."""
+        path = Path(self.root).expanduser()
+        images = Path(self.images).expanduser() if self.images else path.parent
+        fix = "give a CSV file in UTF-8 whose first line names its columns"
+        delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+        seen: set[str] = set()
+        csv.field_size_limit(LONGEST)
+        try:
+            with open(path, "rb") as file:
+                lines = _Lines(file)
+                reader = csv.DictReader(lines, delimiter=delimiter)
+                names = [name for name in reader.fieldnames or [] if name]
+                where = column(self.image_column, names, IMAGE, "image", path)
+                who = column(self.identity_column, names, IDENTITY, "identity", path)
+                start, place = lines.end, list(reader.fieldnames or []).index(where)
+                for number, said in enumerate(reader):
+                    if in_base64(said[where]):
+                        again = partial(_image, path, start, lines.end - start, delimiter, place)
+                        seen.add(relative := f"{path.name}/{number:08d}")
+                        yield image(self, said, said[who], relative, path, again)
+                    else:
+                        yield self._row(said, said[where], said[who], images, f"line {reader.line_num}", seen)
+                    start = lines.end
+        except FileNotFoundError as error:
+            raise UserError(f"the list of faces '{path}' is not there", fix=fix) from error
+        except (csv.Error, UnicodeDecodeError, OSError) as error:
+            raise UserError(f"'{path}' cannot be read as CSV: {error}", fix=fix) from error
+        if not seen:
+            raise UserError(f"'{path}' names no image", fix=fix)
+
+    def _row(
+        self, said: dict[str, str], name: str | None, who: str | None, images: Path, line: str, seen: set[str]
+    ) -> SourceImage:
+        try:
+            if not name:
+                raise ValueError("names no image")
+            path, relative = inside(images, name)
+            if relative in seen:
+                raise ValueError(f"names '{relative}' once more"[:300])
+        except ValueError as error:
+            seen.add(line)
+            return refused(self, line, images, str(error))
+        seen.add(relative)
+        return image(self, said, who, relative, path)
+
+
+class _Lines:
+    """The lines of a file as text, as csv wants them; `end` is where the last one ended, in bytes.
+
+    Raises csv.Error for a line that is longer than LONGEST, UnicodeDecodeError for one that is no UTF-8.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.end = file, 0
+
+    def __iter__(self) -> Iterator[str]:
+        while raw := self.file.readline(LONGEST + 1):
+            if len(raw) > LONGEST:
+                raise csv.Error(f"a line is longer than {LONGEST / 1e6:.0f} MB")
+            text = raw.decode("utf-8")
+            for line in _ENDED.findall(text) if "\r" in text[:-2] else [text]:
+                first, self.end = self.end == 0, self.end + len(line.encode())
+                yield line.removeprefix("\ufeff") if first else line
+
+
+_ENDED = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
+
+
+def _image(path: Path, start: int, size: int, delimiter: str, place: int) -> bytes:
+    """The image in a row that was seen before; raises OSError where the file is no longer what it was."""
+    try:
+        text = read_slice(path, start, size).decode("utf-8")
+        row = next(row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if row)
+        return from_base64(row[place])
+    except (csv.Error, UnicodeDecodeError, StopIteration, IndexError) as error:
+        raise OSError(errno.EIO, "its table has changed") from error

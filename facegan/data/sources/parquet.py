@@ -1,0 +1,135 @@
+"""Parquet files with images in them (bytes or base64), or with paths of images; a Hugging Face datasets folder too."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import pyarrow as pa
+import pyarrow.types as pt
+from pydantic import Field
+
+from facegan.core.errors import UserError
+from facegan.data.manifest import is_manifest
+from facegan.data.sources import SOURCES, OwnFaces, SourceImage, refuse
+from facegan.data.sources._facts import IDENTITY, IMAGE, column, from_base64, image, in_base64, inside
+from facegan.data.sources._table import Table, class_names, files
+
+FACTS = ("dataset", "source", "license", "group", "landmarks", "source_sha256", "parents", "generator")
+
+
+@SOURCES.register
+class Parquet(OwnFaces):
+    """Parquet files, or a Hugging Face datasets folder: columns of images (bytes, path, both) and of identities."""
+
+    paths: ClassVar[tuple[str, ...]] = ("root", "images")
+    kind: Literal["parquet"] = "parquet"
+    root: str = Field(min_length=1, description="a .parquet file, or a folder with .parquet or .arrow files in it")
+    dataset: str = Field("parquet", pattern=r"^[A-Za-z0-9._-]+$", description="first part of identity names")
+    images: str | None = Field(None, description="folder that paths start from; null: that of the file")
+    image_column: str | None = Field(None, description="holds the image; null: guessed by its name")
+    identity_column: str | None = Field(None, description="holds the person; null: guessed by its name")
+
+    @classmethod
+    def claims(cls, path: Path) -> bool:
+        """See SourceConfig."""
+        if path.is_file():
+            return path.suffix == ".parquet" and not is_manifest(path)
+        shards = [*path.glob("*.parquet"), *path.glob("*/*.parquet"), *path.glob("*.arrow"), *path.glob("*/*.arrow")]
+        return bool(shards) and not any(map(is_manifest, (path, *shards)))
+
+    def rows(self) -> Iterator[SourceImage]:
+        """See SourceConfig; a path in a table that leads out of the folder of images goes to the quarantine."""
+        root = Path(self.root).expanduser()
+        tables = [Table(path) for path in files(root)]
+        where = [column(self.image_column, table.schema.names, IMAGE, "image", table.path) for table in tables]
+        by_name = all_named_once(tables, where)
+        empty = True
+        for table, name in zip(tables, where, strict=True):
+            shard = table.path.name if root.is_file() else table.path.relative_to(root).as_posix()
+            for row in self._rows(table, name, shard, by_name):
+                empty = False
+                yield row
+        if empty:
+            raise UserError(f"'{root}' has no row", fix="give a table with an image and a person in each row")
+
+    def _rows(self, table: Table, where: str, shard: str, by_name: bool) -> Iterator[SourceImage]:
+        schema = table.schema
+        who = column(self.identity_column, (n for n in schema.names if n != where), IDENTITY, "identity", table.path)
+        _check_type(schema.field(who).type, _is_name, who, "text or whole numbers", table.path)
+        path_column = _path_column(schema, where, table.path) if by_name else None
+        columns = [who, *(name for name in FACTS if name in schema.names and name not in (who, where))]
+        images, names = Path(self.images).expanduser() if self.images else table.path.parent, class_names(schema, who)
+        for number, said in enumerate(table.rows([*columns, *([path_column] if path_column else [])])):
+            person, path = said[who], said.get(path_column) if path_column else None
+            if names is not None and isinstance(person, int) and 0 <= person < len(names):
+                person = names[person]
+            relative = path or f"{shard}/{number:08d}"
+            reader = partial(_read, table.reader(where, number), images)
+            yield image(self, said, person, relative, table.path, reader)
+
+
+def all_named_once(tables: list[Table], where: list[str]) -> bool:
+    """Whether every image has a path and no other image the same: then it is its name, else its place in the table."""
+    seen: set[str] = set()
+    for table, name in zip(tables, where, strict=True):
+        path_column = _path_column(table.schema, name, table.path)
+        if path_column is None:
+            return False
+        for said in table.rows([path_column]):
+            path = said[path_column]
+            if not path or path in seen or in_base64(path):
+                return False
+            seen.add(path)
+    return True
+
+
+def _path_column(schema: pa.Schema, name: str, path: Path) -> str | None:
+    """The column that names images: the image column itself where it is text, `path` in it where it is a struct."""
+    kind = schema.field(name).type
+    _check_type(kind, _is_image, name, "bytes, text (a path) or a struct of bytes and path", path)
+    if pt.is_struct(kind):
+        return f"{name}.path" if _is_text(kind.field("path").type) else None
+    return name if _is_text(kind) else None
+
+
+def _check_type(kind: pa.DataType, fits: Callable[[pa.DataType], bool], name: str, wanted: str, path: Path) -> None:
+    if not fits(kind):
+        raise UserError(f"'{path}': column '{name}' is {kind}, expected {wanted}"[:500], fix="name another column")
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pt.is_string(kind) or pt.is_large_string(kind))
+
+
+def _is_name(kind: pa.DataType) -> bool:
+    return _is_text(kind) or pt.is_integer(kind) or (pt.is_dictionary(kind) and _is_text(kind.value_type))
+
+
+def _is_image(kind: pa.DataType) -> bool:
+    if pt.is_struct(kind):
+        members = {field.name: field.type for field in kind}
+        return members.keys() == {"bytes", "path"} and (pt.is_null(members["bytes"]) or _is_image(members["bytes"]))
+    return _is_text(kind) or pt.is_binary(kind) or pt.is_large_binary(kind)
+
+
+def _read(value_of: Callable[[], Any], images: Path) -> bytes:
+    """The bytes that a table holds, in base64 too, or those of the file that it names; raises OSError."""
+    value: Any = value_of()
+    path = value if isinstance(value, str) else None
+    if isinstance(value, dict):
+        value, path = value["bytes"], value["path"]
+    if isinstance(value, bytes):
+        return value
+    if in_base64(value):
+        return from_base64(value)
+    if not path:
+        refuse("the table holds no image there")
+    try:
+        found, _ = inside(images, path)
+    except ValueError as error:
+        raise OSError(errno.EINVAL, str(error)) from error
+    return SourceImage("", "", found).read()

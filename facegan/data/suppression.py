@@ -1,0 +1,136 @@
+"""People who asked to be erased: a private list in the working directory that runs and imports consult.
+
+A source is then read as though it did not hold them, so that its fingerprint is that of a source without them, and
+a list that names nobody in it changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import secrets
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from facegan.core.errors import UserError
+from facegan.core.files import write_private
+from facegan.data.sources import SourceConfig, SourceImage
+
+LIST, COPIES = "forgotten.json", "copies.json"
+ABOUT = "Salted hashes of people (names, sha256 of photos) who were erased by `facegan forget` and stay out. Keep it."
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """Salted hashes of names and of photos' sha256: HMAC-SHA256 (RFC 2104), so that neither stands in the file."""
+
+    salt: str = ""
+    digests: frozenset[str] = frozenset()
+
+    @classmethod
+    def read(cls, workdir: Path) -> Forgotten:
+        """The list of a working directory, empty where there is none; raises UserError when it cannot be read."""
+        path = workdir / "data" / LIST
+        if not path.exists():
+            return cls()
+        try:
+            found = json.loads(path.read_bytes())
+            salt, digests = found["salt"], frozenset(found["digests"])
+            if not (isinstance(salt, str) and salt and all(isinstance(one, str) for one in digests)):
+                raise ValueError("no salt, or a hash that is no text")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"the list of people who were erased, {path}, cannot be read: {error}",
+                fix="restore it from a backup: without it they would come back",
+            ) from error
+        return cls(salt, digests)
+
+    def knows(self, word: str) -> bool:
+        """Whether an identity's name or a photo's sha256 is on the list."""
+        return self._hash(word) in self.digests
+
+    def _hash(self, word: str) -> str:
+        return hmac.new(self.salt.encode(), word.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
+
+    def add(self, words: Iterable[str], workdir: Path) -> Forgotten:
+        """The list with more names and sha256s, written to `workdir/data` for its owner alone."""
+        grown = self if self.salt else Forgotten(secrets.token_hex(16))
+        grown = replace(grown, digests=self.digests | {grown._hash(word) for word in words})
+        said = {"about": ABOUT, "salt": grown.salt, "digests": sorted(grown.digests)}
+        write_private(workdir / "data" / LIST, json.dumps(said, indent=1).encode())
+        return grown
+
+    def without(self, source: SourceConfig) -> SourceConfig:
+        """The source as though it did not hold them; itself where the list is empty."""
+        if not self.digests:
+            return source
+        return Without(kind=source.kind, source=source, salt=self.salt, digests=self.digests)
+
+
+class Without(SourceConfig):
+    """A source less the people of a list, by the name and by the bytes of their photos. No member of the family."""
+
+    source: SourceConfig
+    salt: str
+    digests: frozenset[str]
+
+    @property
+    def root(self) -> str:
+        """Where the source is, for a message."""
+        return str(getattr(self.source, "root", self.kind))
+
+    @cached_property
+    def _list(self) -> Forgotten:
+        return Forgotten(self.salt, self.digests)
+
+    def knows(self, identity: str) -> bool:
+        """Whether an identity was erased."""
+        return self._list.knows(identity)
+
+    def identifying(self) -> dict[str, object]:
+        """See SourceConfig."""
+        return self.source.identifying()
+
+    def rows(self) -> Iterator[SourceImage]:
+        """See SourceConfig; raises UserError when nobody else is left."""
+        left = False
+        for row in self.source.rows():
+            if any(map(self._list.knows, (row.identity, *row.parents, *filter(None, (row.source_sha256,))))):
+                continue
+            try:
+                row = replace(row, sha256_hex=row.sha256())
+            except OSError:  # it goes to the quarantine with the reason
+                yield row
+                left = True
+                continue
+            if not self._list.knows(str(row.sha256_hex)):
+                yield row
+                left = True
+        if not left:
+            raise UserError(
+                f"'{self.root}' holds nobody but people who were erased by `facegan forget`",
+                fix="give a source with others",
+            )
+
+
+def copies(workdir: Path) -> list[Path]:
+    """What `facegan import` and `facegan export` wrote outside the store, as far as the working directory knows."""
+    path = workdir / "data" / COPIES
+    try:
+        return [Path(str(one)) for one in json.loads(path.read_bytes())] if path.exists() else []
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"the list of imports and exports, {path}, cannot be read: {error}", fix="delete it") from error
+
+
+def remember(workdir: Path, out: Path) -> None:
+    """Note that `out` holds faces, for a later `facegan forget`; only where the working directory has a store."""
+    if (workdir / "data" / "store").is_dir():
+        note(workdir, {*copies(workdir), out.expanduser().absolute()})
+
+
+def note(workdir: Path, paths: Iterable[Path]) -> None:
+    """Write the list of imports and exports."""
+    write_private(workdir / "data" / COPIES, json.dumps(sorted(map(str, paths)), indent=1).encode())

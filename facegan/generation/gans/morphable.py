@@ -1,0 +1,39 @@
+"""Morphable: shape and texture of registered photos, mixed. Solved, not trained: for few photos."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from facegan.generation.gans import GANS, GanConfig
+
+if TYPE_CHECKING:
+    from facegan.generation.gans.networks.base import Generator
+
+
+@GANS.register
+class Morphable(GanConfig):
+    """A multidimensional morphable model (Jones and Poggio 1998) of faces that are registered without landmarks.
+
+    Every photo is a texture in a common frame and a displacement out of it. People, poses and expressions are
+    mixed in both, so a mouth moves instead of fading; light is borrowed as a few smooth axes. The generator holds
+    the registered photos: treat its file as you treat them.
+    """
+
+    kind: Literal["morphable"] = "morphable"
+    encodes: ClassVar[bool] = True
+    max_photos: int = Field(
+        6000, ge=2, le=10_000, title="Photos", description="evenly chosen; memory grows with their square"
+    )
+    light_dim: int = Field(24, ge=1, le=256, description="axes of texture that may be borrowed from other people")
+    light: float = Field(0.5, ge=0, le=2, description="how much of another photo's light a new image takes on")
+
+    def build_generator(self, num_identities: int, img_channels: int, size_px: int) -> Generator:
+        """See GanConfig."""
+        from facegan.generation.gans.networks.morphable import MorphableGenerator
+
+        return MorphableGenerator(
+            num_identities, img_channels, size_px, max_photos=self.max_photos, light_dim=self.light_dim,
+            borrowed_light=self.light,
+        )  # fmt: skip

@@ -1,0 +1,85 @@
+"""New people as mixtures of training people's identity codes (AugGen, SynFace)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from facegan.core.options import unset
+from facegan.generation.identities import IDENTITIES, IdentitiesConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+
+    from facegan.generation.identities.proposal import Proposal
+
+
+@IDENTITIES.register
+class Mixture(IdentitiesConfig):
+    """A convex mixture of `parents` codes, brought back to the length that a training code has.
+
+    Averaging shrinks codes towards the mean, where faces are bland and all alike; the mixture's deviation from the
+    mean code is therefore scaled to the weighted mean of its parents' deviations.
+    """
+
+    kind: Literal["mixture"] = "mixture"
+    parents: int = Field(
+        8, ge=2, le=20, title="Parents", description="training people in each mixture; all where there are fewer"
+    )
+    concentration: float = Field(
+        10.0, gt=0, title="Concentration", description="of the Dirichlet weights; large means equal shares"
+    )
+    distant: float = unset(
+        0.0,
+        ge=0,
+        lt=1,
+        title="Distant",
+        description="share of the people, those most like the parents so far to the guide, who cannot be the next one",
+    )
+
+    def proposals(self, codes: np.ndarray, centres: np.ndarray, rng: np.random.Generator) -> Iterator[Proposal]:
+        """See IdentitiesConfig; raises ValueError with one training person.
+
+        Where all people are in every mixture the weights still tell mixtures apart: what is scaled to length is
+        how far the weights are from equal.
+        """
+        import numpy as np
+
+        from facegan.generation.identities.proposal import Proposal
+
+        if len(codes) < 2:
+            raise ValueError(f"a mixture needs two people or more, got {len(codes)}")
+        mean, num_parents = codes.mean(axis=0), min(self.parents, len(codes))
+        while True:
+            if self.distant:
+                parents = self._distant(centres, num_parents, rng)
+            else:
+                parents = rng.choice(len(codes), num_parents, replace=False)
+            weights = rng.dirichlet(np.full(num_parents, self.concentration))
+            deviations = codes[parents] - mean
+            mixed = weights @ deviations
+            length = weights @ np.linalg.norm(deviations, axis=1)
+            mixed *= length / max(float(np.linalg.norm(mixed)), 1e-8)
+            yield Proposal((mean + mixed).astype(np.float32), tuple(map(int, parents)), weights)
+
+    def _distant(self, centres: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+        """`count` people, each after the first drawn from those least like the one among the others who is most so.
+
+        In the guide's space and not between codes: mixing classes that are far apart for the recognizer helps, while
+        distance between the generator's conditions tells little (ScoreMix, Rahimi Noshanagh and Marcel 2025), and the
+        codes of a generator whose codes are weights of people are all equally far apart.
+        """
+        import numpy as np
+
+        chosen = [int(rng.integers(len(centres)))]
+        near = np.full(len(centres), -np.inf)  # the cosine with the most similar of those chosen
+        while len(chosen) < count:
+            near = np.maximum(near, centres @ centres[chosen[-1]])
+            near[chosen] = np.inf
+            left = len(centres) - len(chosen)
+            among = np.argsort(near, kind="stable")[: max(1, round((1 - self.distant) * left))]
+            chosen.append(int(rng.choice(among)))
+        return np.asarray(chosen)

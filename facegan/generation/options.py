@@ -1,0 +1,73 @@
+"""How synthetic people are made, and what is asked of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field, model_validator
+
+from facegan.core.options import Frozen, unset
+from facegan.data.options import Align, AnySource
+from facegan.generation.gans import GANS, AdversarialConfig, GanConfig
+from facegan.generation.identities import IDENTITIES, IdentitiesConfig
+
+if TYPE_CHECKING:
+    AnyGan = GanConfig
+    AnyIdentities = IdentitiesConfig
+else:
+    AnyGan = GANS.union()
+    AnyIdentities = IDENTITIES.union()
+
+
+class TrainGan(Frozen):
+    """The identity-conditional generator, trained on the train identities only."""
+
+    gan: AnyGan = Field(default_factory=lambda: GANS.get("cvae_gan")(), description="generator family")
+    kimg: float = Field(18, gt=0, description="thousands of real images that the training sees")
+    batch_size: int = Field(32, ge=4, le=4096, description="real images of each step")
+    precision: Literal["float32", "bfloat16"] = unset("float32", description="of the arithmetic in training")
+    seed: int = Field(0, ge=0, description="of first weights, of what is drawn, of the order of images")
+    flip: bool = Field(True, description="mirror half of the real images")
+    checkpoint_kimg: float = Field(2, gt=0, description="write a checkpoint this often")
+    snapshot_kimg: float = Field(4, gt=0, description="draw the fixed-latent sample grid this often")
+
+    @model_validator(mode="after")
+    def _ramp_ends(self) -> TrainGan:
+        ramp = self.gan.ramp if isinstance(self.gan, AdversarialConfig) else None
+        if ramp and ramp.end_kimg > self.kimg:
+            raise ValueError(f"gan.ramp.end_kimg is {ramp.end_kimg:g}, but the training ends at kimg={self.kimg:g}")
+        return self
+
+
+class ExternalFaces(Frozen):
+    """People who do not exist, made elsewhere: by another generator, or by an earlier run of this one."""
+
+    source: AnySource = Field(description="where their images are, a person in each identity")
+    identities: int | None = Field(None, ge=1, description="take so many of them; null: all")
+    images: int | None = Field(None, ge=1, description="take at most so many images of each; null: all")
+    align: Align | None = Field(None, description="find and align the face; null: they are aligned as the photos are")
+
+
+class Synthesize(Frozen):
+    """New images of the training people and new people, filtered by the guide."""
+
+    identities: AnyIdentities = Field(
+        default_factory=lambda: IDENTITIES.get("mixture")(), description="how new people are made"
+    )
+    images_per_existing: int = Field(10, ge=0, le=10000, description="synthetic images of each train person")
+    new_identities: int = Field(40, ge=0, le=10_000_000, description="people who do not exist")
+    images_per_new: int = Field(10, ge=1, le=10000, description="images of each new person")
+    oversample: float = Field(2.0, ge=1, le=20, description="candidates drawn for each image that is kept")
+    borrowed: float = Field(
+        0.4, ge=0, le=1, description="how much of a variation code comes from another person's photo"
+    )
+    variation_noise: float = Field(
+        0.1, ge=0, le=3, description="noise added to a variation code, in standard deviations"
+    )
+    max_fmr: float = Field(
+        0.01, gt=0, lt=0.5, description="false-match rate on val people that sets what counts as too close"
+    )
+    max_attempts: int = Field(5, ge=1, le=100, description="proposals for each new identity before giving up")
+    batch_size: int = Field(64, ge=1, le=4096, description="images drawn at once")
+    seed: int = Field(0, ge=0, description="of codes and people")
+    external: ExternalFaces | None = unset(None, description="new people made elsewhere, beside those made here")

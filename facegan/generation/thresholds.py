@@ -1,0 +1,134 @@
+"""What the filters of a synthetic set go by, measured once on real photos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from facegan.core.errors import UserError
+from facegan.data.dataset import ManifestImages
+from facegan.generation.gans.networks.base import Generator
+from facegan.generation.options import Synthesize
+from facegan.generation.synthesizer import Studio
+from facegan.metrics import leakage
+from facegan.metrics.set_statistics import robust_centre, robust_centres
+from facegan.metrics.verification import pair_scores, threshold_at_far
+from facegan.recognition.embedder import embed, load_embedder
+from facegan.training.tensors import to_tensor
+
+
+def prepared(
+    options: Synthesize, inputs: dict[str, Path], G: Generator, names: list[str], device: torch.device
+) -> tuple[Studio, dict[str, Any]]:
+    """The studio, with all that is measured once on real photos, and the thresholds for the report."""
+    guide, _ = load_embedder(inputs["guide"], device)
+    train = ManifestImages(inputs["manifest"], split="train")
+    val = ManifestImages(inputs["manifest"], split="val")
+    person = np.asarray([names.index(name) for name in train.identity])
+    donors, copy = encode_all(G, train, person, options, device), copy_limit(train, person)
+    embedding = embed(guide, train.pixels, options.batch_size, device)
+    centres = robust_centres(embedding, person)
+    strangers, who = embed(guide, val.pixels, options.batch_size, device), val.codes()[1]
+    thresholds = calibrate(strangers, who, options.max_fmr)
+    bound = between(thresholds["person"], embedding, person, centres)
+    thresholds["person"] = among_many(bound, robust_centres(strangers, who), centres)
+    studio = Studio(
+        G=G,
+        guide=guide,
+        donors=donors,
+        donor_person=person,
+        photos=leakage.grey(train.pixels),
+        centres=centres,
+        options=options,
+        device=device,
+        copy=copy,
+        person=thresholds["person"]["value"],
+        image=thresholds["image"]["value"],
+    )
+    return studio, thresholds
+
+
+def copy_limit(train: ManifestImages, person: np.ndarray) -> float:
+    """The similarity that one real photo in a hundred has with another of its person: new images stay below it.
+
+    The audit's own threshold lies higher: it stops what is surely a copy, this leaves out what might be.
+    """
+    try:
+        return leakage.copy_bound(train.pixels, person, max_false_alarm=0.01).real
+    except ValueError as error:
+        raise UserError(
+            f"near-copies cannot be told from new photos: {error}", fix="raise prepare.min_images to 2 or more"
+        ) from error
+
+
+def calibrate(embedding: np.ndarray, codes: np.ndarray, max_fmr: float) -> dict[str, Any]:
+    """Thresholds from val people: the cosine that a share `max_fmr` of their impostor comparisons exceeds.
+
+    `image` compares images with images; `person` compares the centres of two disjoint halves of people's
+    images with each other, as new people's centres are compared.
+    """
+    pairs = pair_scores(embedding, codes)
+    impostors = pairs.score[~pairs.genuine]
+    photos = [np.flatnonzero(codes == code) for code in np.unique(codes)]
+    photos = [places for places in photos if len(places) >= 2]
+    if len(photos) < 2:
+        raise UserError(
+            "the filters need two val people or more, with two images each",
+            fix="give prepare.split.val a larger share",
+        )
+    first, second = (np.stack([robust_centre(embedding[places[half::2]]) for places in photos]) for half in (0, 1))
+    centre = (first @ second.T)[~np.eye(len(photos), dtype=bool)]
+    how = f"exceeded by {max_fmr:.2%} of {len(impostors)} comparisons of different val people under the guide"
+    how_centre = f"exceeded by at most {max_fmr:.2%} of {len(centre)} comparisons of val people's centres"
+    return {
+        "image": {"value": threshold_at_far(impostors, max_fmr), "how": how},
+        "person": {"value": threshold_at_far(centre, max_fmr), "how": how_centre},
+    }
+
+
+def between(
+    strangers: dict[str, Any], embedding: np.ndarray, person: np.ndarray, centres: np.ndarray
+) -> dict[str, Any]:
+    """The person threshold, moved half way from where strangers end to where the train people begin.
+
+    Strangers' cosines alone are too low a bound: the guide has learned the train people and pulls everything
+    towards them that descends from them, so that nearly no mixture keeps it. They begin where 95 % of train photos
+    (N, d) are with their person's centre.
+    """
+    begin = float(np.quantile(np.einsum("nd,nd->n", embedding, centres[person]), 0.05))
+    if begin <= strangers["value"]:
+        return strangers
+    how = f"half way from {strangers['value']:.3f}, {strangers['how']}, to {begin:.3f}, reached by 95 % of train photos"
+    return {"value": (strangers["value"] + begin) / 2, "how": f"{how} with their person's centre"}
+
+
+def among_many(bound: dict[str, Any], strangers: np.ndarray, centres: np.ndarray) -> dict[str, Any]:
+    """The person threshold, raised to how close half of real strangers come to the train person nearest to them.
+
+    Among many train people everybody resembles somebody: a bound on pairs then turns down nearly all people, real ones
+    too. `strangers` (val people, d) and `centres` (train people, d) are unit rows.
+    """
+    nearest = float(np.median((strangers @ centres.T).max(axis=1)))
+    if nearest <= bound["value"]:
+        return bound
+    how = f"half of {len(strangers)} val people are as close to one of {len(centres)} train people"
+    return {"value": nearest, "how": f"{how}; among fewer it would be {bound['value']:.3f}, {bound['how']}"}
+
+
+@torch.no_grad()
+def encode_all(
+    G: Generator, train: ManifestImages, person: np.ndarray, options: Synthesize, device: torch.device
+) -> np.ndarray | None:
+    """Variation codes of all real train images (N, z_dim), or None for a generator without an encoder."""
+    found = []
+    for start in range(0, len(train), options.batch_size):
+        part = slice(start, start + options.batch_size)
+        w = G.codes()[torch.from_numpy(person[part]).to(device)]
+        z = G.encode(to_tensor(train.pixels[part]).to(device), w)
+        if z is None:
+            return None
+        found.append(z.cpu().numpy())
+    return np.concatenate(found)

@@ -1,0 +1,119 @@
+"""What a run leaves behind: the store it fills, the report it hands out, the JSON answer and the tables."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from facegan.core.digests import file_sha256
+from facegan.core.files import disk_error, point, write_atomic
+from facegan.pipeline.graph import Node, last_stage
+from facegan.recipe.recipe import Recipe
+from facegan.reporting.summary import RESULTS, read_results
+from facegan.store.local import Artifact
+from facegan.store.workdir import store_at
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that came to its end: its JSON answer and, where it made a report, the report's page in reports/."""
+
+    answer: dict[str, Any]
+    page: Path | None
+
+
+def finish(recipe: Recipe, nodes: list[Node], artifacts: list[Artifact], workdir: Path) -> Finished:
+    """Hand out what a run of `nodes` made: the report into reports/, `latest` to it, and the answer."""
+    stages = stage_rows(nodes, artifacts)
+    if nodes[-1].stage == last_stage(recipe):
+        store_at(workdir, recipe.runtime).fetch(artifacts[-1])
+        page, answer = export(recipe, artifacts[-1], stages, workdir)
+        return Finished(answer, page)
+    return Finished(partial(recipe, stages), None)
+
+
+def export(
+    recipe: Recipe, report: Artifact, stages: list[dict[str, Any]], workdir: Path
+) -> tuple[Path, dict[str, Any]]:
+    """Copy the report out of the store unless it lies there unchanged; point `latest` to it.
+
+    Returns its page and the answer.
+
+    `reports/<recipe>/<fingerprint>/`; an earlier answer there is kept by a run that computed nothing.
+    """
+    top = workdir / "reports" / recipe.name
+    final = top / report.fingerprint
+    answer = {"recipe": recipe.name, "report": str(final / "index.html"), "stages": stages}
+    found = read_results(report.path)
+    answer |= {key: found[key] for key in ("arms", "comparison", "variants") if key in found}
+    computed = any(stage["state"] != "cached" for stage in stages)
+    try:
+        top.mkdir(parents=True, exist_ok=True)
+        if not _same(final, report):
+            _copy(report, final)
+            computed = True
+        if computed or not _told(final / RESULTS, answer):
+            write_atomic(final / RESULTS, json.dumps(answer, indent=1).encode())
+        point(top / "latest", report.fingerprint)
+    except OSError as error:
+        raise disk_error(top, error) from error
+    return final / "index.html", answer
+
+
+def _same(final: Path, report: Artifact) -> bool:
+    """Whether every file of the report lies in `final` as it was made."""
+    for name, entry in report.record["outputs"].items():
+        path = final / name
+        if name != RESULTS and not (path.is_file() and file_sha256(path) == entry["sha256"]):
+            return False
+    return True
+
+
+def _told(path: Path, answer: dict[str, Any]) -> bool:
+    """Whether an earlier run wrote this answer here (its stages may have run then)."""
+    try:
+        earlier = json.loads(path.read_bytes())
+        return all(earlier[key] == answer[key] for key in ("recipe", "report", "arms", "comparison"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _copy(report: Artifact, final: Path) -> None:
+    """All or nothing: copied beside `final`, then renamed."""
+    with tempfile.TemporaryDirectory(prefix=".new-", dir=final.parent, ignore_cleanup_errors=True) as folder:
+        fresh = Path(folder) / "report"
+        for name in report.record["outputs"]:
+            target = fresh / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(report.path / name, target)
+        if final.is_dir():
+            os.replace(final, Path(folder) / "old")
+        os.replace(fresh, final)
+
+
+def stage_rows(nodes: list[Node], artifacts: list[Artifact]) -> list[dict[str, Any]]:
+    """The `stages` of the JSON answer; `cell` in a study, `trial` where it is one of an arm's several."""
+    return [
+        {
+            "stage": item.stage,
+            "arm": item.arm,
+            "seed": item.seed,
+            **({"trial": item.trial} if item.trial else {}),
+            **({"cell": item.cell} if item.cell else {}),
+            "key": artifact.fingerprint,
+            "state": artifact.state,
+            "seconds": round(artifact.seconds, 3),
+            "path": str(artifact.path.absolute()),
+        }
+        for item, artifact in zip(nodes, artifacts, strict=True)
+    ]
+
+
+def partial(recipe: Recipe, stages: list[dict[str, Any]]) -> dict[str, Any]:
+    """The JSON answer of a run that ended before the report."""
+    return {"recipe": recipe.name, "report": None, "stages": stages, "arms": {}, "comparison": None}

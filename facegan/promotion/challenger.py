@@ -1,0 +1,211 @@
+"""The recognizer of a finished run that asks to become current: which one, from what, and on whom it may be judged."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from facegan.core.digests import digest
+from facegan.core.errors import ConfigError, UserError
+from facegan.data import manifest
+from facegan.data.preparation.splits import held_back
+from facegan.evaluation.embedders import Entry, entries
+from facegan.pipeline import execute, graph
+from facegan.pipeline.graph import Node
+from facegan.promotion.registry import Models
+from facegan.recipe.recipe import Recipe
+from facegan.recognition import trial_choice
+from facegan.recognition.saved_model import PEOPLE, WEIGHTS
+from facegan.store.local import Artifact, Store
+
+COLUMNS = ["identity", "image_id", "source_sha256", "split"]
+
+
+@dataclass(frozen=True)
+class Challenger:
+    """One recognizer of an arm, with the finished stages that it descends from, by key."""
+
+    recipe: Recipe
+    arm: str
+    trial: str | None  # None where the arm has but one
+    node: Node
+    val_eer: float
+    done: dict[str, Artifact]
+    audit: Path | None
+
+    @property
+    def folder(self) -> Path:
+        """Its train_recognizer."""
+        return self.done[self.node.key].path
+
+    @property
+    def prepared(self) -> Path:
+        """The manifest with val and test people."""
+        return self.done[self.node.needs["val"].key].path
+
+    @property
+    def train(self) -> Path:
+        """The arm's manifest."""
+        return self.done[self.node.needs["train"].key].path
+
+    @property
+    def source(self) -> str:
+        """What makes it this model and no other: the recognizer, and how images pass through it."""
+        return digest({"recognizer": self.node.key, "flip": self.recipe.benchmark.flip})
+
+    @property
+    def stages(self) -> dict[str, str]:
+        """{name of a stage: fingerprint} of itself and of all that it descends from."""
+        found: dict[str, str] = {}
+        left = [self.node]
+        while left:
+            item = left.pop()
+            if item.key not in found.values():
+                found[graph.input_name(item)] = item.key
+                left += item.needs.values()
+        return dict(sorted(found.items()))
+
+    @cached_property
+    def leakage(self) -> dict[str, Any] | None:
+        """`gate.json` of the audit, None for an arm without synthetic rows."""
+        return None if self.audit is None else dict(json.loads((self.audit / "gate.json").read_bytes()))
+
+
+def challenger(recipe: Recipe, arm: str | None, nodes: list[Node], store: Store) -> Challenger:
+    """The best recognizer of an arm on val people, the first of equals; `nodes` are those of the recipe's graph.
+
+    Raises ConfigError for a study or an unknown arm, UserError where its stages are not all finished and unchanged.
+    """
+    if recipe.study is not None:
+        raise ConfigError(f"'{recipe.name}' is a study of many runs", fix="promote an ordinary recipe: study: null")
+    arm = arm or recipe.comparison.arm
+    if arm not in recipe.arms:
+        raise ConfigError(f"there is no arm '{arm}'", fix=f"the arms are: {', '.join(recipe.arms)}")
+    synthetic = recipe.arms[arm].synthetic
+    wanted = [n for n in nodes if n.arm == arm and n.stage in ("train_recognizer", "select")]
+    audits = [n for n in nodes if n.stage == "audit" and synthetic]
+    done = _finished([*wanted, *audits], nodes, store, recipe)
+    trial = _trial(wanted, done)
+    scored = [
+        (_val_eer(done[n.key].path), n) for n in wanted if n.stage == "train_recognizer" and n.trial in (None, trial)
+    ]
+    val_eer, best = min(scored, key=lambda item: item[0])
+    if not math.isfinite(val_eer):
+        raise UserError(f"no recognizer of arm '{arm}' could be trained: all diverged", fix="lower train_recognizer.lr")
+    return Challenger(recipe, arm, trial, best, val_eer, done, done[audits[0].key].path if audits else None)
+
+
+def _finished(wanted: list[Node], nodes: list[Node], store: Store, recipe: Recipe) -> dict[str, Artifact]:
+    """The verified artifacts of some nodes and of all that they need."""
+    keys: set[str] = {item.key for item in wanted}
+    for item in reversed(nodes):
+        if item.key in keys:
+            keys |= {needed.key for needed in item.needs.values()}
+    done: dict[str, Artifact] = {}
+    for item in (one for one in nodes if one.key in keys):
+        artifact, why = execute.lookup(item, store, done)
+        if artifact is None:
+            raise UserError(
+                f"the run of '{recipe.name}' is not finished: {item.title}, {why}",
+                fix="`facegan run` with the same recipe and options, then give this again",
+            )
+        done[item.key] = artifact
+    for key in {n.key for item in wanted for n in (item, *item.needs.values())}:
+        store.fetch(done[key])
+    return done
+
+
+def _trial(wanted: list[Node], done: dict[str, Artifact]) -> str | None:
+    return next((trial_choice.trial(done[item.key].path) for item in wanted if item.stage == "select"), None)
+
+
+def _val_eer(folder: Path) -> float:
+    value = json.loads((folder / "summary.json").read_bytes())["val_eer"]
+    return math.inf if value is None or not math.isfinite(value) else float(value)
+
+
+def write_people(prepared: Path, path: Path) -> None:
+    """Everybody in a run's manifest, the photos by sha256: who may judge this model, and who may not."""
+    pq.write_table(manifest.read(prepared, COLUMNS), path, compression="zstd")
+
+
+@dataclass(frozen=True)
+class Judges:
+    """The people on whom models are compared: in the training of neither.
+
+    `names` of them, `failed` (identity, file) of their images that the quarantine holds. `left_out`: test people of the
+    challenger on whom the champion, or a model that the challenger started from, was developed. `moved`: test people of
+    the champion on whom the challenger was.
+    """
+
+    prepared: Path
+    names: list[str]
+    failed: list[tuple[str, str]]
+    left_out: int = 0
+    moved: int = 0
+
+    def entries(self) -> Iterator[Entry]:
+        """Their images, in the manifest's order."""
+        return entries(self.prepared, "test", set(self.names))
+
+
+def judges(
+    prepared: Path, champion: Path | None, started_from: Sequence[Path] = (), share: float = 0.0
+) -> Judges:  # fmt: skip
+    """The test people of the challenger's manifest less those on whom the champion was developed, by name and by photo.
+
+    champion, started_from: folders of versions; those that the challenger's weights started from bar people too.
+    share: of the test people who are held back for this, who then judge alone; 0: all do. Raises UserError where nobody
+    is left.
+    """
+    table = manifest.read(prepared, COLUMNS)
+    test = _people(table, "test")
+    test = held_back(test, share) if share else test
+    rows = [row for row in table.to_pylist() if row["identity"] in test]
+    barred: set[str] = set()
+    moved: set[str] = set()
+    for folder in {*started_from, *([champion] if champion else [])}:
+        theirs = pq.read_table(folder / PEOPLE)
+        known = {name: _people(theirs, "train", name) | _people(theirs, "val", name) for name in COLUMNS[:-1]}
+        barred |= {row["identity"] for row in rows if any(row[name] in found for name, found in known.items())}
+        if folder == champion:
+            moved = _people(theirs, "test") & (_people(table, "train") | _people(table, "val"))
+    names = sorted(test - barred)
+    if not names:
+        raise UserError(
+            f"none of {len(test)} test people{' who are held back' * bool(share)} may judge"
+            + (": an earlier model was developed on all of them" if test else ""),
+            fix="keep people in their split (prepare.split.frozen), or give new ones"
+            + (", or raise benchmark.held_back" if share else ""),
+        )
+    left = prepared / "quarantine.parquet"
+    bad = pq.read_table(left).to_pylist() if left.is_file() else []
+    failed = [(item["identity"], item["file"]) for item in bad if item["split"] == "test"]
+    if share:
+        back = held_back({name for name, _ in failed}, share)
+        failed = [item for item in failed if item[0] in back]
+    return Judges(prepared, names, [item for item in failed if item[0] not in barred], len(barred), len(moved))
+
+
+def started_from(models: Models, weights: str | None) -> list[Path]:
+    """The versions whose weights, by sha256, a recognizer started from: one, and those that it started from in turn."""
+    by_weights = {spec["files"][WEIGHTS]: spec for spec in map(models.spec, models.versions())}
+    found: list[Path] = []
+    while weights in by_weights:
+        spec = by_weights.pop(weights)
+        found.append(models.folder(spec["version"]))
+        weights = spec["lineage"]["weights"]
+    return found
+
+
+def _people(table: pa.Table, split: str, column: str = "identity") -> set[str]:
+    return set(table.filter(pc.field("split") == split)[column].unique().to_pylist()) - {None}

@@ -1,0 +1,119 @@
+"""The Recipe, which joins the options of all stages, and the Runtime."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from facegan.core.options import Frozen, Name, merge, unset
+from facegan.data.options import Prepare
+from facegan.evaluation.options import Audit, Benchmark
+from facegan.generation.options import Synthesize, TrainGan
+from facegan.recipe.comparison import Comparison, Promotion, Report, Study
+from facegan.recognition.options import Arm, Merge, TrainRecognizer
+from facegan.runtime.options import Runtime
+
+
+class Recipe(Frozen):
+    """A whole run, from faces to verdict."""
+
+    name: Name = Field("custom", description="of the run, and of its folder in reports/")
+    description: str = Field("", description="one line for `facegan list recipes` and the report")
+    prepare: Prepare = Prepare()
+    train_gan: TrainGan = TrainGan()
+    synthesize: Synthesize = Synthesize()
+    audit: Audit = Audit()
+    merge: Merge = Merge()
+    train_recognizer: TrainRecognizer = TrainRecognizer()
+    benchmark: Benchmark = Benchmark()
+    report: Report = Report()
+    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="one recognizer per arm and seed")
+    trial_seeds: int = unset(
+        0, ge=0, description="how many of the seeds, the first, try all trials; others the chosen one alone; 0: all"
+    )
+    guide_seed: int = Field(1000, ge=0, description="seed of the guide, which never is a compared recognizer")
+    guide: dict[str, Any] = unset(
+        {}, description="options laid over train_recognizer for guide and judge, who learn from real people alone"
+    )
+    arms: dict[Name, Arm] = Field(
+        default_factory=lambda: {
+            "real": Arm(),
+            "real+synthetic": Arm(existing=True, new=True),
+            "synthetic": Arm(real=False, existing=True, new=True),
+        },
+        min_length=1,
+        description='what is compared, by name: {"real+synthetic": {"new": true}}; null takes one away',
+    )
+    comparison: Comparison = Comparison()
+    promotion: Promotion = Promotion()
+    study: Study | None = unset(None)
+    runtime: Runtime = Runtime()
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_differ(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) != len(seeds) or min(seeds) < 0:
+            raise ValueError(f"seeds must be distinct and not negative, got {list(seeds)}")
+        return seeds
+
+    @model_validator(mode="after")
+    def _hangs_together(self) -> Recipe:
+        for name in (self.comparison.baseline, self.comparison.arm):
+            if name not in self.arms:
+                raise ValueError(f"comparison names arm '{name}', but the arms are: {', '.join(self.arms)}")
+        if self.comparison.baseline == self.comparison.arm:
+            raise ValueError(f"comparison sets arm '{self.comparison.arm}' against itself")
+        measured = [name for benchmark in self.benchmark.benchmarks for name in benchmark.names()]
+        if self.comparison.metric not in measured:
+            raise ValueError(f"comparison.metric '{self.comparison.metric}' is not measured; {', '.join(measured)} are")
+        if self.promotion.metric not in (None, *measured):
+            raise ValueError(f"promotion.metric '{self.promotion.metric}' is not measured; {', '.join(measured)} are")
+        if len(set(measured)) != len(measured):
+            raise ValueError(f"two benchmarks measure the same: {', '.join(measured)}; keep one of each kind or name")
+        for taken, does in (("guide", "filters"), ("judge", "audits")):
+            if taken in self.arms:
+                raise ValueError(f"'{taken}' is the name of the recognizer that {does}: call the arm otherwise")
+        if self.trial_seeds > len(self.seeds):
+            raise ValueError(f"trial_seeds is {self.trial_seeds}, but there are {len(self.seeds)} seeds")
+        if self.trial_seeds and all(len(arm.trials) == 1 for arm in self.arms.values()):
+            raise ValueError(f"trial_seeds is {self.trial_seeds}, but no arm has several trials: give arms.NAME.trials")
+        if self.guide_seed in self.seeds:
+            raise ValueError(f"guide_seed {self.guide_seed} is also one of seeds: the guide must not be judged")
+        seed = getattr(self.audit.judge, "seed", None)
+        if seed in (self.guide_seed, *self.seeds):
+            raise ValueError(f"audit.judge.seed {seed} is also guide_seed or one of seeds: the judge must be another")
+        self._check_overlay("guide", self.guide)
+        for name, arm in self.arms.items():
+            self._check_trials(name, arm)
+            existing = arm.existing and self.synthesize.images_per_existing > 0
+            new = arm.new and (self.synthesize.new_identities > 0 or self.synthesize.external is not None)
+            if not (arm.real or existing or new):
+                raise ValueError(
+                    f"arm '{name}' has only synthetic rows, but synthesize makes none of that sort "
+                    "(images_per_existing, new_identities)"
+                )
+        return self
+
+    def _check_trials(self, name: str, arm: Arm) -> None:
+        first, count = next((other, len(a.trials)) for other, a in self.arms.items())
+        if len(arm.trials) != count:
+            raise ValueError(
+                f"arm '{name}' has {len(arm.trials)} trials, arm '{first}' has {count}: give all arms as many, "
+                "or one of them looks at the val people more often"
+            )
+        for trial, options in arm.trials.items():
+            self._check_overlay(f"arms.{name}.trials.{trial}", options)
+
+    def _check_overlay(self, where: str, options: dict[str, Any]) -> None:
+        if "weights" in options:
+            raise ValueError(f"{where}: weights must be the same for all recognizers")
+        try:
+            self.recognizer(options)
+        except ValidationError as error:
+            faults = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            raise ValueError(f"{where}.{'; '.join(faults)}") from None
+
+    def recognizer(self, options: dict[str, Any]) -> TrainRecognizer:
+        """train_recognizer with `options` (of an arm's trial, of guide and judge) laid over it."""
+        return TrainRecognizer.model_validate(merge(self.train_recognizer.model_dump(mode="json"), options))

@@ -1,0 +1,126 @@
+"""The recognizer's network: a timm backbone and an embedding layer, and how images pass through it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from facegan.core.types import Embed
+from facegan.training.tensors import to_input
+
+if TYPE_CHECKING:
+    import numpy as np
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from facegan.core.errors import UserError
+from facegan.metrics.verification import unit_rows
+from facegan.recognition.options import TrainRecognizer
+from facegan.training.checkpoints import load_tensors
+
+
+class Embedder(nn.Module):
+    """NCHW float32 in -1..1 -> embedding (N, embedding_dim), not normalised.
+
+    The embedding layer is a linear map followed by batch norm, as in ArcFace's output setting E
+    (Deng et al. 2019, section 3.1).
+    """
+
+    def __init__(self, options: TrainRecognizer, channels: int, size_px: int) -> None:
+        super().__init__()
+        self.backbone = _backbone(options, channels, size_px)
+        # Some backbones (MobileNetV3) widen their features before the classifier that is left out here.
+        width = getattr(self.backbone, "head_hidden_size", None) or self.backbone.num_features
+        self.project = nn.Linear(width, options.embedding_dim, bias=False)
+        self.norm = nn.BatchNorm1d(options.embedding_dim)
+
+    def forward(self, img: torch.Tensor) -> torch.Tensor:
+        embedding: torch.Tensor = self.norm(self.project(self.backbone(img)).float())
+        return embedding
+
+
+def _backbone(options: TrainRecognizer, channels: int, size_px: int) -> Any:
+    arguments = {"pretrained": options.pretrained, "num_classes": 0, "in_chans": channels}
+    create: Callable[..., Any] = timm.create_model
+    try:
+        try:  # transformers need to know the side; convolutional networks refuse to hear of it
+            return create(options.backbone, img_size=size_px, **arguments, **options.backbone_args)
+        except TypeError:
+            return create(options.backbone, **arguments, **options.backbone_args)
+    except RuntimeError as error:
+        similar = timm.list_models(f"*{options.backbone[:6]}*")[:8]
+        hint = f"for example: {', '.join(similar)}" if similar else "see `facegan list backbones`"
+        raise UserError(f"timm has no backbone '{options.backbone}' ({error})", fix=hint) from error
+    except TypeError as error:
+        raise UserError(
+            f"backbone '{options.backbone}' does not take {options.backbone_args}: {error}",
+            fix="change train_recognizer.backbone_args",
+        ) from error
+
+
+@torch.no_grad()
+def embed(net: nn.Module, pixels: np.ndarray, batch_size: int, device: torch.device | str = "cpu") -> np.ndarray:
+    """Embeddings of unit length (N, embedding_dim) float32 of NHWC uint8 images; `net` is set to eval mode."""
+    net.eval()
+    batches = [pixels[start : start + batch_size] for start in range(0, len(pixels), batch_size)]
+    parts = [F.normalize(net(to_input(batch, device)).float()).cpu().numpy() for batch in batches]
+    return np.concatenate(parts).astype(np.float32)
+
+
+MIRRORED = "embeddings of image and mirror image added"
+
+
+def with_mirror(embed: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+    """`embed` of an image plus `embed` of its mirror image, of unit length: (N, H, W, C) uint8 -> (N, d) float32.
+
+    Source: insightface's verification.py, which adds them too (without making each of unit length before).
+    """
+
+    def fused(pixels: np.ndarray) -> np.ndarray:
+        return unit_rows(embed(pixels) + embed(np.ascontiguousarray(pixels[:, :, ::-1])))
+
+    return fused
+
+
+def load_embedder(folder: Path, device: torch.device | str = "cpu") -> tuple[Embedder, dict[str, Any]]:
+    """The embedder of a finished train_recognizer folder, in eval mode, and its `embedder.json`."""
+    spec = embedder_spec(folder)
+    return restored(spec, folder / "embedder.safetensors", device), spec
+
+
+def embedder_spec(folder: Path) -> dict[str, Any]:
+    """The `embedder.json` of a finished train_recognizer folder."""
+    try:
+        spec: dict[str, Any] = json.loads((folder / "embedder.json").read_bytes())
+    except OSError as error:
+        raise UserError(f"no recognizer in '{folder}'", fix="run train_recognizer first") from error
+    return spec
+
+
+def restored(spec: dict[str, Any], weights: Path, device: torch.device | str = "cpu") -> Embedder:
+    """The embedder that `spec` (an `embedder.json`) describes with the weights of a file, in eval mode."""
+    options = TrainRecognizer.model_validate({**spec["options"], "pretrained": False})
+    net = Embedder(options, spec["channels"], spec["size_px"])
+    net.load_state_dict(load_tensors(weights))
+    net.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return net.eval().requires_grad_(False)
+
+
+def batched(embed: Embed, size: int) -> Embed:
+    """`embed` over batches of `size` images."""
+
+    def run(pixels: np.ndarray) -> np.ndarray:
+        import numpy as np
+
+        parts = [embed(pixels[start : start + size]) for start in range(0, len(pixels), size)]
+        return np.concatenate(parts)
+
+    return run

@@ -1,0 +1,131 @@
+"""What recognizers are trained on, and how."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, model_validator
+
+from facegan.core.options import Frozen, Name, unset
+from facegan.recognition.heads import HEADS, HeadConfig
+
+if TYPE_CHECKING:
+    AnyHead = HeadConfig
+else:
+    AnyHead = HEADS.union()
+
+
+class Merge(Frozen):
+    """One manifest per arm, with dense labels and a report of duplicates."""
+
+    max_per_identity: int | None = Field(None, ge=1, description="keep at most so many rows of each identity")
+    near_duplicate: float = Field(
+        0.98, gt=0, le=1, description="correlation of 16 x 16 px thumbnails from which two images are the same"
+    )
+    seed: int = Field(0, ge=0, description="of which rows are kept where there are too many")
+
+
+class Arm(Frozen):
+    """What one arm of the comparison is trained on."""
+
+    real: bool = Field(True, description="the real train images")
+    existing: bool = Field(False, description="synthetic images of the train people")
+    new: bool = Field(False, description="synthetic images of new people")
+    synthetic_per_real: float | None = Field(
+        None, gt=0, description="keep at most so many synthetic rows for each real one (whole people are kept)"
+    )
+    trials: dict[Name, dict[str, Any]] = unset(
+        {"default": {}},
+        min_length=1,
+        description="options laid over train_recognizer, by name; val people choose one for each arm",
+    )
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether this arm has any synthetic row."""
+        return self.existing or self.new
+
+    @model_validator(mode="after")
+    def _has_rows(self) -> Arm:
+        if not (self.real or self.synthetic):
+            raise ValueError("an arm needs at least one of real, existing, new")
+        if self.synthetic_per_real is not None and not (self.real and self.synthetic):
+            raise ValueError("synthetic_per_real needs an arm with both real and synthetic rows")
+        return self
+
+
+class Augment(Frozen):
+    """The classical augmentation (albumentations) that every arm gets alike."""
+
+    flip: float = Field(0.5, ge=0, le=1, description="probability of the mirror image")
+    shift: float = Field(0.06, ge=0, le=0.5, description="moved by at most this share of the side")
+    scale: float = Field(0.1, ge=0, le=0.5, description="larger or smaller by at most this share")
+    rotate_deg: float = Field(10, ge=0, le=90, description="turned by at most so many degrees")
+    brightness: float = Field(0.25, ge=0, le=1, description="largest change of it, as a share")
+    contrast: float = Field(0.25, ge=0, le=1, description="largest change of it, as a share")
+    gamma: float = Field(0.2, ge=0, le=0.9, description="largest distance of the exponent from 1")
+    blur: float = Field(0.1, ge=0, le=1, description="probability of a slight blur")
+    erase: float = Field(0.3, ge=0, le=1, description="probability of one random rectangle")
+
+
+class Use(Frozen):
+    """How synthetic rows take part in a training; by default like any other rows."""
+
+    existing: float | None = Field(
+        None, ge=0, le=1, description="share of each batch for images of train people; None: by their number"
+    )
+    new: float | None = Field(
+        None, ge=0, le=1, description="share of each batch for images of new people; None: by their number"
+    )
+    own_head: bool = Field(False, description="new people are told apart among themselves alone")
+    pretrain: float = Field(0.0, ge=0, lt=1, description="share of the steps, the first, on synthetic rows alone")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Use:
+        if (self.existing or 0) + (self.new or 0) > 1:
+            raise ValueError(f"use.existing + use.new must be at most 1, got {self.existing} + {self.new}")
+        return self
+
+
+class Sharded(Frozen):
+    """The class centres shared out over the ranks (Partial FC, An et al. 2022), for hundreds of thousands of people."""
+
+    sample_rate: float = Field(
+        1.0, gt=0, le=1, description="share of the centres that a step compares with and updates; 1: all, as without"
+    )
+
+
+class TrainRecognizer(Frozen):
+    """A timm backbone, an embedding layer and a head, the same for every arm."""
+
+    backbone: str = Field("resnet10t", min_length=1, description="any timm model name")
+    backbone_args: dict[str, Any] = Field(default_factory=dict, description="passed to timm.create_model")
+    pretrained: bool = Field(False, description="start from timm's weights (downloads them)")
+    weights: str | None = Field(
+        None, description="a safetensors file of your own to start every arm from (hashed by content)"
+    )
+    embedding_dim: int = Field(128, ge=8, le=4096, description="numbers in an embedding")
+    head: AnyHead = Field(default_factory=lambda: HEADS.get("cosface")(), description="classification head")
+    sharded: Sharded | None = unset(None, description="share the head's class centres out over the ranks; null: no")
+    steps: int = Field(360, ge=1, description="optimizer steps, the same for every arm")
+    batch_size: int = Field(32, ge=2, le=65536, description="images of each step")
+    lr: float = Field(2e-3, gt=0, description="largest learning rate (AdamW)")
+    weight_decay: float = Field(5e-2, ge=0, description="of AdamW")
+    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps in which the rate rises")
+    augment: Augment = Augment()
+    use: Use = Field(Use(), exclude_if=lambda use: use == Use())
+    evaluations: int = Field(6, ge=1, description="how often val people are scored; the best weights are kept")
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="of the arithmetic in training")
+    compile: bool = Field(False, description="torch.compile: pays off in long runs on a GPU")
+
+    @model_validator(mode="after")
+    def _one_start(self) -> TrainRecognizer:
+        if self.pretrained and self.weights:
+            raise ValueError("pretrained and weights exclude each other")
+        return self
+
+
+class Trials(Frozen):
+    """The options of a recognizer that is trained as val people chose with other seeds."""
+
+    trials: dict[str, TrainRecognizer]

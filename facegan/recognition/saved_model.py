@@ -1,0 +1,47 @@
+"""The files of a promoted model, and what embeds with them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from facegan.core.digests import file_sha256
+from facegan.core.errors import UserError
+from facegan.core.types import Embed
+
+SPEC, WEIGHTS, ONNX, CARD, PEOPLE = "model.json", "model.safetensors", "model.onnx", "card.md", "people.parquet"
+
+
+def read_spec(folder: Path) -> dict[str, Any]:
+    """`model.json` in a folder; raises UserError where it cannot be read."""
+    try:
+        found: dict[str, Any] = json.loads((folder / SPEC).read_bytes())
+        found["network"], found["preprocessing"], found["thresholds"]
+        return found
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder / SPEC} cannot be read: {error!r}", fix="promote the model again") from error
+
+
+def sound(folder: Path, spec: dict[str, Any], name: str) -> Path:
+    """A file of a version, its bytes those that were promoted; raises UserError where they are not."""
+    path = folder / name
+    if not path.is_file() or file_sha256(path) != spec["files"][name]:
+        what = "was changed" if path.is_file() else "is missing"
+        raise UserError(f"{path} {what}", fix="promote it again, or `facegan rollback` to another version")
+    return path
+
+
+def by_torch(folder: Path, device: Any = "cpu") -> Embed:
+    """The network of a version as PyTorch runs it."""
+    from facegan.recognition import embedder
+
+    spec = read_spec(folder)
+    net = embedder.restored(spec["network"], sound(folder, spec, WEIGHTS), device)
+
+    def embed(pixels: np.ndarray) -> np.ndarray:
+        return embedder.embed(net, pixels, len(pixels), device)
+
+    return embedder.with_mirror(embed) if spec["preprocessing"]["flip"] else embed

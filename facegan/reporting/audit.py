@@ -1,0 +1,207 @@
+"""The audit in the report: the card as a table, the gate in sentences, and the faces that show both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from facegan.data import contact_sheet, manifest
+from facegan.reporting.galleries import Person, Row
+from facegan.reporting.sections import read_json
+from facegan.reporting.words import number, percent
+
+SETS = {
+    "existing": "synthetic, train people",
+    "real train": "real, train people",
+    "new": "synthetic, new people",
+    "real val": "real, other people",
+}
+FIGURES = {
+    "people": ("people", ""),
+    "images": ("images", ""),
+    "eer": ("EER", "how often two images of the set are wrongly taken for one person or for two; lower: its people "
+            "are easier to tell apart"),
+    "d_prime": ("d′", "distance of the scores of one person's pairs from those of two people's, in their spread"),
+    "fisher": ("Fisher ratio", "the same squared and halved"),
+    "uniqueness": ("uniqueness U", "share of the people who are not within the threshold of an earlier one"),
+    "distinguishable": ("distinguishable people", "how many that are"),
+    "consistency": ("consistency C", "share of a person's images that are within the threshold of their centre"),
+    "within": ("likeness within a person", "mean cosine of two images of one person; near 1: always the same picture"),
+    "diversity": ("diversity D", "share of a person's real looks (pose, light, expression) that their images reach"),
+    "nearest photo": ("nearest train photo", "cosine of an image with the nearest photo, median"),
+    "nearest person": ("nearest train person", "cosine of a person's centre with the nearest train person's, median"),
+    "kid": ("KID", "distance from the train photos as a whole; 0: the same distribution"),
+    "precision": ("precision", "share of the images that lie among train photos"),
+    "recall": ("recall", "share of the train photos that lie among the images"),
+    "density": ("density", "how densely train photos surround the images; 1: as they surround each other"),
+    "coverage": ("coverage", "share of the train photos with an image next to them"),
+}  # fmt: skip
+PAIRS = 12
+
+
+@dataclass(frozen=True)
+class Audited:
+    """What the pages show of the audit."""
+
+    table: dict[str, Any]
+    gate: dict[str, Any]
+    galleries: tuple[tuple[str, str, tuple[Person, ...]], ...]  # (figure's name, caption, people)
+
+
+def collect(prepared: Path, synthetic: Path, audit: Path, each: int) -> Audited:
+    """Everything from the audit's two files, with at most `each` faces a row; 0: no face and no name."""
+    card, gate = read_json(audit / "card.json"), read_json(audit / "gate.json")
+    if each == 0:
+        told = {**sentences(gate), "faults": []}  # they name people; the lines have the same numbers
+        return Audited(table(card), told, ())
+    galleries = (
+        (
+            "audit-closest",
+            "Closest pairs: a synthetic image above the most similar training photo",
+            closest(gate, prepared, synthetic),
+        ),
+        (
+            "audit-people",
+            "New people most like a train person, with that person's photos",
+            alike(gate, prepared, synthetic, each),
+        ),
+        (
+            "audit-consistency",
+            "The most consistent identities first, the least consistent last",
+            _ends(card, synthetic, each),
+        ),
+    )
+    return Audited(table(card), sentences(gate), tuple(item for item in galleries if item[2]))
+
+
+def closest(gate: dict[str, Any], prepared: Path, synthetic: Path) -> tuple[Person, ...]:
+    """The PAIRS closest pairs: a synthetic image and its most similar photo."""
+    pairs = gate["copies"]["closest"][:PAIRS]
+    photos = by_id(prepared, {pair["photo"] for pair in pairs})
+    made = by_id(synthetic, {pair["image_id"] for pair in pairs})
+    return tuple(
+        Person(
+            pair["identity"],
+            (
+                Row("synthetic", "synthetic", (made[pair["image_id"]],)),
+                Row("real", "nearest photo", (photos[pair["photo"]],)),
+            ),
+            f"similarity {pair['similarity']:.3f}",
+        )
+        for pair in pairs
+    )
+
+
+def alike(gate: dict[str, Any], prepared: Path, synthetic: Path, each: int) -> tuple[Person, ...]:
+    """The four new people most like a train person, with that person's photos."""
+    worst = gate["people"]["new"]["worst"][:4]
+    mine = contact_sheet.some(synthetic, {item["identity"] for item in worst}, each)
+    theirs = contact_sheet.some(prepared, {item["train_person"] for item in worst}, each, "train")
+    return tuple(
+        Person(
+            item["identity"],
+            (
+                Row("synthetic", "synthetic", mine[item["identity"]]),
+                Row("real", item["train_person"], theirs[item["train_person"]]),
+            ),
+            f"mean cosine {item['likeness']:.3f}",
+        )
+        for item in worst
+    )
+
+
+def beside(people: tuple[Person, ...]) -> tuple[Person, ...]:
+    """For a sheet: people of one face a row side by side, so that pairs stand in columns."""
+    if any(len(row.faces) != 1 for person in people for row in person.rows):
+        return people
+    rows = zip(*(person.rows for person in people), strict=True)
+    return (Person("", tuple(Row(line[0].kind, "", tuple(row.faces[0] for row in line)) for line in rows)),)
+
+
+def _ends(card: dict[str, Any], synthetic: Path, each: int) -> tuple[Person, ...]:
+    ranked = sorted((p for kind in card["people"].values() for p in kind), key=lambda p: -p["cosine"])
+    chosen = ranked if len(ranked) <= 6 else ranked[:3] + ranked[-3:]
+    made = contact_sheet.some(synthetic, {p["identity"] for p in chosen}, each)
+    return tuple(
+        Person(p["identity"], (Row("synthetic", "synthetic", made[p["identity"]]),), f"mean cosine {p['cosine']:.3f}")
+        for p in chosen
+    )
+
+
+def by_id(path: Path, wanted: set[str]) -> dict[str, bytes]:
+    """The stored bytes of some images of a manifest."""
+    return {r["image_id"]: r["image"]["bytes"] for r in manifest.iterate(path) if r["image_id"] in wanted}
+
+
+def table(card: dict[str, Any]) -> dict[str, Any]:
+    """The card: {columns, lines: [{name, gloss, cells}], judge, thresholds}."""
+
+    def text(value: float | None) -> str:
+        return "–" if value is None else str(value) if isinstance(value, int) else number(value)
+
+    lines = [
+        {"name": name, "gloss": gloss, "cells": [text(card["sets"][kind].get(key)) for kind in SETS]}
+        for key, (name, gloss) in FIGURES.items()
+    ]
+    limits = [f"{what} {entry['value']:.3f} ({entry['n']} comparisons)" for what, entry in card["thresholds"].items()]
+    return {"columns": list(SETS.values()), "lines": lines, "judge": card["judge"], "thresholds": ", ".join(limits)}
+
+
+def sentences(gate: dict[str, Any]) -> dict[str, Any]:
+    """The gate: {verdict, faults, lines: [{what, bound, found, beside}]}."""
+    copies, people = gate["copies"], gate["people"]
+    power = ", ".join(f"{kind} {percent(round(share, 3))}" for kind, share in copies["power"].items())
+    new, null = people["new"], people["null"]
+    lines = [
+        {
+            "what": "near-copies of training photos",
+            "bound": f"none at a similarity of {copies['value']:.3f} or more",
+            "found": f"{copies['copies']} of {copies['images']} images; the largest is {copies['largest']:.3f}",
+            "beside": f"between real photos of one person: at most {copies['real_largest']:.3f}, and "
+            f"{percent(round(copies['false_alarm'], 4))} would be called copies. Of planted leaks are caught: {power}",
+        },
+        {
+            "what": "new people who match a train person",
+            "bound": f"at most {percent(people['max_match_rate'])} (a match: mean cosine {people['level']:.3f})",
+            "found": f"{new['matched']} of {new['people']}",
+            "beside": f"{null['matched']} of {null['people']} real people whom nothing learned from; "
+            f"{percent(round(people['power'], 2))} of train people match themselves by their synthetic images, and "
+            f"{percent(round(people['power_unseen'], 2))} of people whom the judge has never seen by their photos",
+        },
+        {
+            "what": "the same by centres alone",
+            "bound": "none: for orientation",
+            "found": percent(round(new["centre_rate"], 2)),
+            "beside": f"{percent(round(null['centre_rate'], 2))} of the {null['people']} real people",
+        },
+    ]
+    verdict = "passed" if not gate["faults"] else "failed" if gate["enforced"] else "failed, and not enforced"
+    return {"verdict": verdict, "faults": [fault["what"] for fault in gate["faults"]], "lines": lines}
+
+
+def pooled(gates: list[dict[str, Any]]) -> dict[str, str]:
+    """The gates of one variant's splits as the cells of one line; the closest image is that of the split where it
+    lies nearest to, or furthest above, its threshold."""
+    copies, people = [gate["copies"] for gate in gates], [gate["people"] for gate in gates]
+    worst = max(copies, key=lambda one: one["largest"] - one["value"])
+    new, null = ([one[kind] for one in people] for kind in ("new", "null"))
+
+    def of(what: list[dict[str, Any]], part: str, whole: str) -> str:
+        return f"{sum(one[part] for one in what)} of {sum(one[whole] for one in what)}"
+
+    return {
+        "passed": f"{sum(not gate['faults'] for gate in gates)} of {len(gates)}",
+        "copies": of(copies, "copies", "images"),
+        "closest": f"{worst['largest']:.3f} (threshold {worst['value']:.3f})",
+        "caught": _span([min(one["power"].values()) for one in copies]),
+        "new": of(new, "matched", "people"),
+        "null": of(null, "matched", "people"),
+        "power": _span([one["power"] for one in people]),
+    }
+
+
+def _span(shares: list[float]) -> str:
+    """The least and the largest share of several."""
+    ends = [percent(round(share, 2)) for share in (min(shares), max(shares))]
+    return ends[0] if ends[0] == ends[1] else " to ".join(ends)

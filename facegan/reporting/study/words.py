@@ -1,0 +1,210 @@
+"""A study in plain words: what to do with data like these, and what the numbers do not cover."""
+
+from __future__ import annotations
+
+import math
+from functools import reduce
+from typing import Any
+
+from facegan.core.options import merge
+from facegan.reporting import words
+from facegan.reporting.results import NO_GAIN
+from facegan.reporting.study.efficiency import Efficiency, Worth
+from facegan.reporting.study.pooled import Variant
+
+Comparison = dict[str, Any]
+
+
+def size(recipe: dict[str, Any]) -> str:
+    """How much was run: `5 splits × 5 seeds`."""
+    splits, seeds = len(recipe["study"]["splits"]), len(recipe["seeds"])
+    return f"{splits} split{'s' * (splits > 1)} × {seeds} seed{'s' * (seeds > 1)}"
+
+
+def sentence(recipe: dict[str, Any], variant: Variant, comparison: Comparison) -> str:
+    """The verdict of one variant in one sentence."""
+    text = words.verdict(recipe, variant.measure(comparison["metric"]), comparison)
+    return f"{variant.name}, {size(recipe)}: {text}"
+
+
+def relative(comparison: Comparison) -> str:
+    """The difference as a share of the baseline."""
+    change = comparison["relative_percent"]
+    return "–" if change is None else f"{words.signed(change, 0)}\u00a0%"
+
+
+def advice(recipe: dict[str, Any], variant: Variant, told: dict[str, Comparison]) -> dict[str, str]:
+    """What to do with data like those of a variant: {what, why}; `told` has every arm's comparison."""
+    found = _advice(recipe, variant, told[recipe["comparison"]["arm"]])
+    others = [
+        f"“{arm}” ({words.signed(one['delta'])}, {words.interval(one['ci_low'], one['ci_high'], sign=True)})"
+        for arm, one in told.items()
+        if one["verdict"] == "gain" and arm != recipe["comparison"]["arm"]
+    ]
+    if others:
+        found["why"] += f" For orientation, since not named beforehand, a gain also shows for {', '.join(others)}."
+    return found
+
+
+def _advice(recipe: dict[str, Any], variant: Variant, comparison: Comparison) -> dict[str, str]:
+    metric, arm, baseline = comparison["metric"], comparison["arm"], comparison["baseline"]
+    named = variant.measure(metric)
+    name, delta, low, high = words.phrase(metric), comparison["delta"], comparison["ci_low"], comparison["ci_high"]
+    if delta is None or low is None:
+        return {"what": f"No answer: {comparison['reason']}.", "why": ""}
+    digits = words.digits_for(delta, low, high)
+    before, after = (words.number(named.arms[side].mean, digits) for side in (baseline, arm))
+    change = (
+        f"the {name} goes from {before} to {after} ({relative(comparison)}); {words.percent(comparison['confidence'])} "
+        f"interval of the difference {words.interval(low, high, digits, True)}"
+    )
+    if comparison["verdict"] == "gain":
+        what = f"Train as in arm “{arm}”{_with(variant, arm)}. {schedule(recipe, variant, arm)}".rstrip()
+        return {"what": what, "why": f"Expect: {change}."}
+    if comparison["verdict"] == "loss":
+        return {"what": f"Stay with arm “{baseline}”: “{arm}” is worse.", "why": f"Seen: {change}."}
+    what = f"No gain shown: stay with arm “{baseline}”{_with(variant, baseline)} until more data says otherwise."
+    why = f"Seen: {change}. {smallest(named.better, comparison)}"
+    if comparison["n_seeds"] < 3 or 1 < comparison["n_splits"] < 3:
+        why = f"{why} {comparison['reason'].capitalize()}."
+    return {"what": what, "why": why}
+
+
+def _with(variant: Variant, arm: str) -> str:
+    """Which trial was chosen most."""
+    if not (chosen := variant.chosen[arm]):
+        return ""
+    trial, count = chosen.most_common(1)[0]
+    return f" with the options “{trial}” (chosen on {count} of {chosen.total()} splits)"
+
+
+def schedule(recipe: dict[str, Any], variant: Variant, arm: str) -> str:
+    """How many synthetic images of whom, and how they take part; empty for an arm without any."""
+    whole = recipe
+    for path, value in recipe["study"]["variants"][variant.name]["set"].items():
+        whole = merge(whole, reduce(lambda inner, name: {name: inner}, reversed(path.split(".")), value))
+    made, of_arm, options = whole["synthesize"], whole["arms"][arm], whole["train_recognizer"]
+    if chosen := variant.chosen[arm]:
+        options = merge(options, of_arm["trials"][chosen.most_common(1)[0][0]])
+    use = options.get("use", {})
+    parts = []
+    if of_arm["existing"] and made["images_per_existing"]:
+        parts.append(f"{made['images_per_existing']} synthetic images of each train person{_share(use, 'existing')}")
+    if of_arm["new"] and made["new_identities"]:
+        as_who = " under a head of their own" if use.get("own_head") else ""
+        people = f"{made['new_identities']} new people with {made['images_per_new']} images each"
+        parts.append(f"{people}{as_who}{_share(use, 'new')}")
+    if of_arm["new"] and (external := made.get("external")):
+        everyone = f"{external['identities']} people" if external.get("identities") else "all people"
+        share = "" if made["new_identities"] else _share(use, "new")
+        parts.append(f"{everyone} of the external source{share}")
+    return f"That is: {' and '.join(parts)}; {options['steps']} steps." if parts else ""
+
+
+def _share(use: dict[str, Any], group: str) -> str:
+    share = use.get(group)
+    return "" if share is None else f", {words.percent(share)} of each batch"
+
+
+def smallest(better: str, comparison: Comparison) -> str:
+    """The smallest gain that could have been shown."""
+    least = comparison["smallest_detectable"]
+    if least is None:
+        return ""
+    direction = "drop" if better == "lower" else "rise"
+    return (
+        "The smallest gain that could have been shown (four times in five) is a "
+        f"{direction} of about {words.number(least, words.digits_for(least))}."
+    )
+
+
+def headline(recipe: dict[str, Any], comparison: Comparison) -> str:
+    """The verdict of the variant that decides, in a few words."""
+    text = words.headline(recipe, comparison["verdict"])
+    return text if comparison["verdict"] == NO_GAIN else f"{text} (on {recipe['study']['claim']})"
+
+
+def place(value: float | None, efficiency: Efficiency) -> str:
+    """An x that was read off the baseline's curve."""
+    least, most = efficiency.ends
+    if value is None:
+        return "–"
+    if math.isinf(value):
+        return f"more than {most:g}"
+    return f"{least:g} or fewer" if value == least else f"{value:.1f}"
+
+
+def span(worth: Worth, efficiency: Efficiency) -> str:
+    """The interval of an x; empty where there is none."""
+    if worth.low is None:
+        return ""
+    return " to ".join(dict.fromkeys(place(end, efficiency) for end in (worth.low, worth.high)))
+
+
+def extra(worth: Worth, efficiency: Efficiency) -> str:
+    """How many more (or fewer) real images that is than were used."""
+    least, most = efficiency.ends
+    if math.isinf(worth.equals):
+        return f"more than {most - worth.x:g} more" if most > worth.x else "more, past what was measured"
+    if worth.equals == least:
+        return f"{worth.x - least:g} or more fewer" if worth.x > least else "none, or fewer"
+    gained = worth.equals - worth.x
+    return f"{abs(gained):.1f} {'more' if gained >= 0 else 'fewer'}"
+
+
+def worth_sentence(recipe: dict[str, Any], worth: Worth, efficiency: Efficiency) -> str:
+    """One line of the curve."""
+    spec, label = recipe["comparison"], recipe["study"]["x_label"]
+    within = span(worth, efficiency)
+    certain = within and f" ({words.percent(spec['confidence'])} interval {within})"
+    return (
+        f"With {worth.x:g} ({label}), arm “{spec['arm']}” is as good as arm “{spec['baseline']}” with "
+        f"{place(worth.equals, efficiency)}{certain}."
+    )
+
+
+def limits(recipe: dict[str, Any], comparison: Comparison, n_people: int) -> list[tuple[str, str]]:
+    """What the intervals cover, and what not: (heading, text)."""
+    splits, seeds, tried = len(recipe["study"]["splits"]), len(recipe["seeds"]), recipe.get("trial_seeds")
+    unit = (
+        "Other splits (other people to learn from, another generator) and other test people of the same source, "
+        f"with {seeds} seeds averaged within each split."
+        if splits > 1
+        else "Other seeds and other test people of the same source. There is one split: its people and its generator "
+        "are taken as they are."
+    )
+    return [
+        ("What the interval covers", unit),
+        (
+            "Splits share people",
+            f"{splits} split{'s' * (splits > 1)} of the same source, {n_people} people tested in all. A person who is "
+            "tested in one split may be learned from in another. Test people who are shared are accounted for "
+            "(everybody is drawn once for all splits), train people who are shared are not: with another source the "
+            "splits would differ more than here.",
+        ),
+        (
+            "One question",
+            f"Decided beforehand: variant “{recipe['study']['claim']}”, “{comparison['arm']}” against "
+            f"“{comparison['baseline']}” by {comparison['metric']}. Every other line is for orientation: of twenty "
+            "such lines without any effect one is expected to stand out. Whether the whole study was planned before "
+            "its first result is for its description to say"
+            + (f": “{recipe['description']}”" if recipe["description"] else ", and it has none: take it as exploratory")
+            + ".",
+        ),
+        (
+            "Chosen on validation people",
+            "Between trials, and between the steps of a training, validation people of the same split choose; test "
+            "people choose nothing. All arms have as many trials."
+            + (f" Tried by {tried} of {seeds} seeds, the first; all have what was chosen." if tried else ""),
+        ),
+        (
+            "“No gain shown” is not “no gain”",
+            "It says that the data cannot tell the difference from chance. Compare the smallest gain that could "
+            "have been shown.",
+        ),
+        (
+            "Not the deployment",
+            "The test photos come from the same source as the training photos; the answer holds for this network, "
+            "schedule and generator. Synthetic is not anonymous: the generator has learned from real people.",
+        ),
+    ]

@@ -1,0 +1,44 @@
+"""The stage's own process: one shard after the other."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+from facegan.runtime.engines import ENGINES, Engine, EngineConfig, Say
+
+
+@ENGINES.register
+class Local(EngineConfig):
+    """This machine: the stage's own process works on one shard after the other."""
+
+    kind: Literal["local"] = "local"
+
+    @contextmanager
+    def open(self, say: Say) -> Iterator[Engine]:
+        """See EngineConfig."""
+        yield _Here()
+
+
+class _Here:
+    """See Engine."""
+
+    remote = False
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[str, Callable[..., bytes], tuple[Any, ...]]] = deque()
+
+    def workers(self) -> int:
+        return 1
+
+    def free(self) -> int:
+        return 1 - len(self._waiting)
+
+    def submit(self, name: str, work: Callable[..., bytes], *arguments: Any) -> None:
+        self._waiting.append((name, work, arguments))
+
+    def next(self) -> tuple[str, bytes]:
+        name, work, arguments = self._waiting.popleft()
+        return name, work(*arguments)

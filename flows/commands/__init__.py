@@ -1,1 +1,0 @@
-"""The commands beside `facegan run` and its kin, by what they are for."""

@@ -1,0 +1,65 @@
+"""`facegan deploy`: recipes offered on a server that is up."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Any
+
+from facegan.core.errors import UserError
+from flows.service import address
+
+
+def deploy(
+    recipe: str | None,
+    sets: list[str],
+    name: str | None,
+    cron: str | None,
+    tags: list[str],
+    drop: bool,
+    watch: bool,
+    promote: bool,
+    workdir: Path,
+) -> list[str]:
+    """Make the deployments; lines for the user. Raises UserError where no server is up.
+
+    watch: what its source holds now is known; what comes later starts a run.
+    """
+    from facegan.recipe.load import DEFAULT, shipped
+    from flows.service.server import prefect_server
+
+    if (watch or not os.environ.get("PREFECT_API_URL")) and address.of_up(workdir) is None:
+        other = "it is what watches" if watch else "or set PREFECT_API_URL"
+        raise UserError(f"no server is up in {workdir}", fix=f"start `facegan up` there: {other}")
+    own = recipe is not None or sets or name or cron or tags or drop or watch or promote
+    extended = recipe or DEFAULT
+    if extended not in shipped() and (path := Path(extended).expanduser()).is_file():
+        extended = str(path.absolute())  # the worker need not run where this command does
+    form = {"extends": extended, "set": sets} if sets else {"extends": extended}
+    with prefect_server(workdir):
+        from prefect.client.orchestration import get_client
+
+        from flows import deployments
+
+        if watch:
+            tags = [*tags, deployments.TAG]
+        told = ""
+        with contextlib.chdir(workdir):  # where its runs, too, find a relative path
+            chosen = [deployments.deployment(name, form, cron, tags, drop, promote)] if own else deployments.shipped()
+            if watch:
+                told = f", which watches {_begin(form, workdir, chosen[0].name)}"
+        with get_client(sync_client=True) as client:
+            made = deployments.apply(client, chosen, workdir, reset=True)
+    return [f"facegan/{one}{told}" for one in made]
+
+
+def _begin(form: dict[str, Any], workdir: Path, name: str) -> str:
+    """Take what the source holds now as known; what is watched, for people."""
+    from facegan.data.source_changes import Watch
+    from flows.service.source_watch import source_of, where
+
+    source = source_of(form)
+    watch = Watch(source, workdir, name)
+    watch.begin()
+    return f"{where(source)}: {watch.files} files"

@@ -1,0 +1,93 @@
+"""Where Prefect lives in a working directory, and who holds it: a note that `facegan up` leaves for other commands."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import urllib.request
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from filelock import FileLock, Timeout
+
+from facegan.core.files import write_atomic
+
+HEARTBEAT_S = 30  # the least that Prefect takes
+LOOPBACK = ("127.0.0.1", "localhost")
+
+
+@dataclass(frozen=True)
+class Address:
+    """A server: the address of its API, of its page, and `user:password` where it asks for one."""
+
+    api: str
+    page: str
+    auth: str | None = None
+
+    def client(self) -> dict[str, str]:
+        """The environment of a process that talks to it."""
+        password = {"PREFECT_API_AUTH_STRING": self.auth} if self.auth else {}
+        heartbeat = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S)}
+        return {"PREFECT_API_URL": self.api, **heartbeat, **password, **no_proxy(urlsplit(self.api).hostname)}
+
+
+def no_proxy(host: str | None = None) -> dict[str, str]:
+    """The environment in which a proxy for the world outside (HTTP_PROXY) is not asked for this machine and `host`."""
+    known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    if known.strip() == "*":
+        return {}
+    names = dict.fromkeys(
+        [*filter(None, (name.strip() for name in known.split(","))), *LOOPBACK, *filter(None, [host])]
+    )
+    return dict.fromkeys(("no_proxy", "NO_PROXY"), ",".join(names))
+
+
+def home(workdir: Path) -> Path:
+    """PREFECT_HOME of a working directory."""
+    return workdir / "data" / "prefect"
+
+
+def private_home(workdir: Path) -> Path:
+    """The same, made where it is not, for its owner alone."""
+    made = home(workdir)
+    made.mkdir(parents=True, exist_ok=True, mode=0o700)
+    made.chmod(0o700)
+    return made
+
+
+def lock(home: Path) -> FileLock:
+    """Held by the one process that runs a server on this home; released by death."""
+    return FileLock(home / "lock", mode=0o600)
+
+
+def note(home: Path) -> Path:
+    """The file with the address."""
+    return home / "address.json"
+
+
+def write(home: Path, address: Address) -> None:
+    """Leave the note (it may hold the password: the umask must be 077)."""
+    write_atomic(note(home), json.dumps(asdict(address)).encode())
+
+
+def of_up(workdir: Path) -> Address | None:
+    """The server of `facegan up` in a working directory, if it is up."""
+    where = home(workdir)
+    try:
+        found = Address(**json.loads(note(where).read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None
+    with contextlib.suppress(Timeout), lock(where).acquire(timeout=0):
+        return None  # nobody holds it: the note is of one that was killed
+    return found if answers(found.api) else None
+
+
+def answers(url: str) -> bool:
+    """Whether a server of this machine is well at the address of its API; this needs no password, and no proxy."""
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        return bool(direct.open(f"{url}/health", timeout=5).status == 200)
+    return False

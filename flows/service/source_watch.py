@@ -1,0 +1,203 @@
+"""What `facegan up` watches: the source of every deployment with the tag `watch`. What is new becomes an event in
+Prefect, and an automation starts the deployment.
+
+A process of its own beside the worker: to find the fingerprint of a large source takes long. Prefect keeps an event in
+memory until its automations have seen it, so that one may be lost with a server; it is sent again, as the same
+event (which a server that has it drops), until its run is there.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections import Counter
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from facegan.core.errors import UserError
+from facegan.data.source_changes import Change, Watch
+from facegan.data.sources import SourceConfig
+from facegan.recipe import form
+from flows.deployments import TAG
+from flows.service.child_process import begin_child, log_to
+from flows.service.flow_run import watcher
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.objects import FlowRun
+    from prefect.client.schemas.responses import DeploymentResponse
+
+EVENT = "facegan.source.changed"
+AUTOMATION = "facegan: run what watches a source that has changed"
+POLL_S = 5.0
+TRIES = 12  # of the same event: a run follows within seconds, unless the automation is switched off
+
+
+def main(handle: int) -> None:
+    """In the process of its own; the environment names server and workdir."""
+    begin_child(handle)
+    home, workdir = Path(os.environ["PREFECT_HOME"]), Path(os.environ["FACEGAN_WORKDIR"])
+    log_to(home / "watch.log")
+    os.chdir(workdir)  # where runs find a relative path
+    try:
+        _watch(workdir)
+    except Exception:
+        logging.getLogger("prefect").exception("the watch of facegan up failed")
+        sys.exit(1)
+
+
+def _watch(workdir: Path) -> None:
+    import httpx
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import PrefectHTTPStatusError
+
+    with get_client(sync_client=True) as client:
+        watching = Watching(client, workdir, automation(client))
+        while True:
+            started = time.monotonic()
+            try:
+                watching.round()
+            except (httpx.HTTPError, PrefectHTTPStatusError) as error:  # it is being started again: what is due waits
+                logging.getLogger("prefect").warning("the server cannot be asked now: %s", error)
+            time.sleep(max(POLL_S, 10 * (time.monotonic() - started)))  # a tenth of a core at most
+
+
+def automation(client: SyncPrefectClient) -> UUID:
+    """The id of the automation that starts the deployment that an event names, made where it is not."""
+    from prefect.events.actions import RunDeployment
+    from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+
+    if known := client.read_automations_by_name(AUTOMATION):
+        return known[0].id
+    wanted = AutomationCore(
+        name=AUTOMATION,
+        description=f"Made by `facegan up`, which watches the source of each deployment with the tag '{TAG}'.",
+        trigger=EventTrigger(
+            expect={EVENT},
+            match={"prefect.resource.id": ["facegan.source.*"]},  # type: ignore[arg-type]
+            posture=Posture.Reactive,
+            threshold=1,
+        ),
+        actions=[RunDeployment(source="inferred")],
+    )
+    return client.create_automation(wanted)
+
+
+class Watching:
+    """All deployments that watch, looked after in rounds."""
+
+    def __init__(self, client: SyncPrefectClient, workdir: Path, automation: UUID) -> None:
+        self._client, self._workdir, self._automation = client, workdir, automation
+        self._watches: dict[str, tuple[SourceConfig, Watch]] = {}  # by the deployment's name
+        self._sent: Counter[str] = Counter()  # by the change's id
+        self._said: dict[str, str] = {}
+        self._log = watcher("")
+
+    def round(self) -> None:
+        """Look at each once; raises httpx.HTTPError or PrefectHTTPStatusError where the server does not answer."""
+        for deployment in watched(self._client):
+            try:
+                watch = self._of(deployment)
+                change = watch.look()
+            except UserError as error:
+                self._say(deployment.name, " ".join(str(error).split()), "error")
+                continue
+            if watch.files is not None:
+                self._say(deployment.name, f"watching {where(self._watches[deployment.name][0])}: {watch.files} files")
+            if change is not None:
+                self._announce(deployment, watch, change)
+
+    def _of(self, deployment: DeploymentResponse) -> Watch:
+        """The watch of a deployment's source as the page has it now."""
+        source = source_of(deployment.parameters.get("recipe", {}))
+        known = self._watches.get(deployment.name)
+        if known is None or known[0] != source:
+            known = self._watches[deployment.name] = source, Watch(source, self._workdir, deployment.name)
+        return known[1]
+
+    def _announce(self, deployment: DeploymentResponse, watch: Watch, change: Change) -> None:
+        """Send the event until its run is there."""
+        runs, at = _runs(self._client, deployment), datetime.fromisoformat(change.at)
+        waits = any(run.state and (run.state.is_scheduled() or run.state.is_pending()) for run in runs)
+        ours = (run for run in runs if run.created_by and run.created_by.id == self._automation)
+        if any(run.created and run.created > at for run in ours):
+            watch.told()
+        elif self._sent[change.id] == TRIES:
+            self._log.line(f"facegan/{deployment.name}: no run followed; is the automation '{AUTOMATION}' switched on?")
+            watch.told()
+        elif self._sent[change.id] or not waits:  # one that waits finds these files and then those of later
+            if not self._sent[change.id]:
+                self._log.line(f"facegan/{deployment.name}: {change}; {EVENT}")
+            self._sent[change.id] += 1
+            emit(self._client, deployment, self._watches[deployment.name][0], change)
+
+    def _say(self, name: str, text: str, level: str = "info") -> None:
+        """What is new to say of a deployment."""
+        if self._said.get(name) != text:
+            self._said[name] = text
+            self._log.line(f"facegan/{name}: {text}", level)
+
+
+def watched(client: SyncPrefectClient) -> list[DeploymentResponse]:
+    """The deployments with the tag that are not paused."""
+    from prefect.client.schemas.filters import DeploymentFilter
+
+    tagged = DeploymentFilter.model_validate({"tags": {"all_": [TAG]}})
+    return [one for one in client.read_deployments(deployment_filter=tagged, limit=200) if not one.paused]
+
+
+def source_of(recipe: Any) -> SourceConfig:
+    """The source of what a deployment's form says; raises ConfigError where that is no recipe."""
+    return form.read(recipe).prepare.source
+
+
+def where(source: SourceConfig) -> str:
+    """`folder /srv/faces`, for people."""
+    return f"{source.kind} {getattr(source, 'root', '')}".strip()
+
+
+def emit(client: SyncPrefectClient, deployment: DeploymentResponse, source: SourceConfig, change: Change) -> None:
+    """Hand the event to the server; raises as `round`."""
+    from prefect.events.schemas.events import Event
+
+    event = Event.model_validate(
+        {
+            "id": change.id,
+            "occurred": change.at,
+            "event": EVENT,
+            "resource": {
+                "prefect.resource.id": f"facegan.source.{deployment.name}",
+                "prefect.resource.name": where(source),
+            },
+            "related": [
+                {
+                    "prefect.resource.id": f"prefect.deployment.{deployment.id}",
+                    "prefect.resource.role": "deployment",
+                    "prefect.resource.name": deployment.name,
+                }
+            ],
+            "payload": {"new_files": change.new, "gone_files": change.gone, "fingerprint": change.fingerprint},
+        }
+    )
+    client.request("POST", "/events", json=[event.model_dump(mode="json")]).raise_for_status()
+
+
+def _runs(client: SyncPrefectClient, deployment: DeploymentResponse) -> list[FlowRun]:
+    """The newest runs of a deployment that have begun or are due."""
+    from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter
+    from prefect.client.schemas.sorting import FlowRunSort
+    from prefect.types._datetime import now
+
+    of = DeploymentFilter.model_validate({"id": {"any_": [str(deployment.id)]}})
+    due = FlowRunFilter.model_validate({"expected_start_time": {"before_": now("UTC")}})
+    newest = FlowRunSort.EXPECTED_START_TIME_DESC
+    return client.read_flow_runs(flow_run_filter=due, deployment_filter=of, sort=newest, limit=100)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
