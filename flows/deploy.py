@@ -56,10 +56,10 @@ def deploy(
 
 def _begin(form: dict[str, Any], workdir: Path, name: str) -> str:
     """Take what the source holds now as known; what is watched, for people."""
-    from facegan.data.source_changes import Watch
+    from facegan.data.source_changes import SourceWatch
     from flows.service.source_watch import source_of, where
 
     source = source_of(form)
-    watch = Watch(source, workdir, name)
+    watch = SourceWatch(source, workdir, name)
     watch.begin()
     return f"{where(source)}: {watch.files} files"

@@ -83,7 +83,7 @@ STAGE_TASKS = {
 @task(name="promote", task_run_name="promote", cache_policy=NO_CACHE, persist_result=False)
 def promote_best(tasks: RunTasks) -> State[None]:
     """The best recognizer of the comparison's arm against the current model: Promoted, Refused or Kept, and why."""
-    return promotion.judge(tasks)
+    return promotion.promote_best_recognizer(tasks)
 
 
 @flow(

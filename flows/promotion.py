@@ -27,7 +27,7 @@ def check(recipe: Recipe, until: str | None = None) -> None:
         )
 
 
-def judge(tasks: RunTasks) -> State[None]:
+def promote_best_recognizer(tasks: RunTasks) -> State[None]:
     """Promote the best recognizer of finished `tasks`, or keep it with the reason: a state that says which."""
     from prefect.states import Completed
 

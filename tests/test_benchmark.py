@@ -19,9 +19,9 @@ from facegan.data import manifest
 from facegan.data.dataset import ManifestImages
 from facegan.data.images import encode_png
 from facegan.data.pair_lists import PairList
-from facegan.evaluation.embedded_faces import Faces, faces
+from facegan.evaluation.embedded_faces import EmbeddedFaces, faces
 from facegan.evaluation.options import Benchmark
-from facegan.evaluation.protocols import BENCHMARKS, BenchmarkConfig, BenchmarkResult
+from facegan.evaluation.protocols import PROTOCOLS, ProtocolConfig, ProtocolResult
 from facegan.metrics.verification import eer, pair_scores
 from facegan.pipeline import graph
 from facegan.recipe.recipe import Recipe
@@ -30,7 +30,7 @@ from facegan.runtime.context import Context
 from facegan.stages import benchmark
 from facegan.stages.benchmark import gate
 
-KINDS = sorted(BENCHMARKS.load())
+KINDS = sorted(PROTOCOLS.load())
 LISTS = tempfile.TemporaryDirectory()
 
 
@@ -148,16 +148,16 @@ def between(codes: np.ndarray) -> np.ndarray:
     return perfect(codes) + 1.2 * np.random.default_rng(1).normal(size=(len(codes), codes.max() + 1)).astype(np.float32)
 
 
-def values(result: BenchmarkResult) -> dict[str, float | None]:
+def values(result: ProtocolResult) -> dict[str, float | None]:
     return {metric.name: metric.value for metric in result.metrics}
 
 
-def faces_of(embedding: np.ndarray, codes: np.ndarray, places: np.ndarray | None = None) -> Faces:
+def faces_of(embedding: np.ndarray, codes: np.ndarray, places: np.ndarray | None = None) -> EmbeddedFaces:
     """Image n is called `x/n`, wherever it stands."""
     return faces(embedding, codes, [f"x/{n}.png" for n in (range(len(codes)) if places is None else places)])
 
 
-def member(kind: str, codes: np.ndarray | None = None) -> BenchmarkConfig:
+def member(kind: str, codes: np.ndarray | None = None) -> ProtocolConfig:
     """With its defaults; `pairs` with a list of all pairs of the images of `codes`."""
     options: dict[str, Any] = {"fpir": [0.5, 0.4]} if kind == "open_set" else {}  # few people resolve no more
     if kind == "pairs" and codes is not None:
@@ -166,7 +166,7 @@ def member(kind: str, codes: np.ndarray | None = None) -> BenchmarkConfig:
         named = [tuple(f"x/{n}" for n in side.tolist()) for side in (i, j)]
         PairList(*named, codes[i] == codes[j]).write(folder / "pairs.parquet")
         options = {"file": str(folder / "pairs.parquet")}
-    config: BenchmarkConfig = BENCHMARKS.get(kind)(**options)
+    config: ProtocolConfig = PROTOCOLS.get(kind)(**options)
     return config
 
 
@@ -338,7 +338,7 @@ def test_pairs_in_a_run(recipe: Recipe, lab: Lab, tmp_path: Path) -> None:
     assert found["own/fta"]["value"] == 1 / 11 and "mirror image added" in plain["eer"]["note"]
     run = runs.load({"benchmark:real:0": made.path}, "real", 0)
     moved = path.rename(tmp_path / "elsewhere.parquet")
-    kept = BENCHMARKS.get("pairs").model_validate(benchmarks[1]).kept(run.folder)
+    kept = PROTOCOLS.get("pairs").model_validate(benchmarks[1]).kept(run.folder)
     drawn = kept.replicates(run.faces, np.ones((2, 2), np.int32))
     assert drawn["own/eer"] == pytest.approx(found["own/eer"]["value"], abs=1e-6)
     same = judged([benchmarks[0], {**benchmarks[1], "file": str(moved)}])

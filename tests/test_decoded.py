@@ -6,7 +6,7 @@ import multiprocessing
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
-from facegan.data.preparation.photo_cache import Decoded, Outcome
+from facegan.data.preparation.photo_cache import PhotoCache, PreparedPhoto
 
 ROUNDS = 150
 
@@ -14,9 +14,9 @@ ROUNDS = 150
 def keep(folder: Path, together: Barrier) -> None:
     """Write a file a round, with the same content and at the same moment as the other process."""
     for number in range(ROUNDS):
-        decoded = Decoded(None, print)
+        decoded = PhotoCache(None, print)
         decoded.folder = folder
-        decoded.add(str(number), Outcome(png=bytes(20_000)))
+        decoded.add(str(number), PreparedPhoto(png=bytes(20_000)))
         together.wait(60)
         decoded.flush()
 
@@ -31,6 +31,6 @@ def test_two_preparations_may_write_the_same_at_once(tmp_path: Path) -> None:
         process.join(120)
     assert [process.exitcode for process in both] == [0, 0]
     said: list[str] = []
-    found = Decoded(tmp_path, said.append)
+    found = PhotoCache(tmp_path, said.append)
     assert not said and {path.suffix for path in tmp_path.iterdir()} == {".parquet"}
-    assert all(found.find(str(number)) == Outcome(png=bytes(20_000)) for number in range(ROUNDS))
+    assert all(found.find(str(number)) == PreparedPhoto(png=bytes(20_000)) for number in range(ROUNDS))

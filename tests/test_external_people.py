@@ -18,7 +18,7 @@ from facegan.data.images import encode_png
 from facegan.data.sources.csv import Csv
 from facegan.data.sources.folder import Folder
 from facegan.data.sources.manifest import Manifest
-from facegan.data.suppression import Forgotten
+from facegan.data.suppression import SuppressionList
 from facegan.erasure import lineage
 from facegan.generation import thresholds
 from facegan.generation.draw import regenerate
@@ -26,7 +26,7 @@ from facegan.pipeline import graph
 from facegan.recipe.load import load
 from facegan.recipe.recipe import Recipe
 from facegan.reporting.galleries import collect
-from facegan.reporting.study.pooled import Variant
+from facegan.reporting.study.pooled import VariantFindings
 from facegan.reporting.study.words import schedule
 from facegan.store.local import Artifact
 
@@ -152,7 +152,7 @@ def test_what_cannot_be_read_is_counted(faces: Path, elsewhere: Path, lab: Lab, 
 def test_their_files_are_part_of_the_fingerprint_and_their_place_is_not(
     faces: Path, elsewhere: Path, tmp_path: Path
 ) -> None:
-    def key(root: Path, forgotten: Forgotten | None = None) -> str:
+    def key(root: Path, forgotten: SuppressionList | None = None) -> str:
         return pick(graph.build(with_external(faces, root), forgotten), "synthesize").key
 
     root = tmp_path / "moved"
@@ -161,7 +161,7 @@ def test_their_files_are_part_of_the_fingerprint_and_their_place_is_not(
     assert before == key(elsewhere)
     shown = graph.build(with_external(faces, root))[-1].extra["recipe"]
     assert str(root) not in json.dumps(shown["synthesize"])
-    erased = Forgotten().add(["folder/e1"], tmp_path)
+    erased = SuppressionList().add(["folder/e1"], tmp_path)
     shutil.rmtree(root / "e1")
     assert key(root) == key(elsewhere, erased) != before
 
@@ -189,7 +189,7 @@ def test_another_runs_people_keep_their_parents(faces: Path, lab: Lab, tmp_path:
     assert all(row["identity"].startswith("synthetic/external/new-") for row in taken)
     # Whoever is erased takes along who descends from them.
     parent = taken[0]["parents"][0]
-    listed = Forgotten().add([parent], tmp_path).without(Manifest(root=str(first.path)).of_made_up()).rows()
+    listed = SuppressionList().add([parent], tmp_path).without(Manifest(root=str(first.path)).of_made_up()).rows()
     assert {row.identity for row in listed if row.parents} == {
         row["identity"] for row in new if parent not in row["parents"]
     }
@@ -221,12 +221,12 @@ def test_who_lent_the_generator_a_face_takes_its_people_along(faces: Path, tmp_p
     second = made(lab, tiny(faces, prepare={"split": {"seed": 5}}, synthesize=theirs))  # by other train people
     assert {row["generator"] for row in rows_of(second)} == {first.record["inputs"]["generator"]["fingerprint"]}
     generator = lab.store.folder("train_gan", rows_of(second)[0]["generator"])
-    found = lineage._erased(lineage.Found({"nobody/at-all"}), list(lineage.folders_of(lab.store.root)))
+    found = lineage._erased(lineage.Descendants({"nobody/at-all"}), list(lineage.folders_of(lab.store.root)))
     assert second.path not in [target.path for target in found]
     record = json.loads((generator / "record.json").read_bytes())
     record["config"]["named"] = "nobody/at-all"
     (generator / "record.json").write_text(json.dumps(record))
-    found = lineage._erased(lineage.Found({"nobody/at-all"}), list(lineage.folders_of(lab.store.root)))
+    found = lineage._erased(lineage.Descendants({"nobody/at-all"}), list(lineage.folders_of(lab.store.root)))
     assert second.path in [target.path for target in found]
 
 
@@ -236,7 +236,7 @@ def test_they_are_forgotten_under_either_name(faces: Path, elsewhere: Path, tmp_
     for name in ("folder/e1", "synthetic/external/folder/e1"):
         found = lineage.find({name}, tmp_path, [])
         assert artifact.path in [target.path for target in found.targets] and found.names == {name}
-        without = Forgotten().add(found.spelled, tmp_path / name.replace("/", "-"))
+        without = SuppressionList().add(found.spelled, tmp_path / name.replace("/", "-"))
         recipe = with_external(faces, elsewhere)
         again = Lab(tmp_path / name.replace("/", "-"))
         with pytest.MonkeyPatch.context() as patch:
@@ -282,7 +282,7 @@ def test_its_place_is_in_no_study(faces: Path, elsewhere: Path) -> None:
     shown = graph.build(tiny(faces, study=study))[-1].extra["recipe"]
     assert str(elsewhere) not in json.dumps(shown)
     assert shown["study"]["variants"]["theirs"]["set"]["synthesize.external"] == {"source": {"kind": "folder"}}
-    theirs = Variant("theirs", None, 0, (), {}, {}, {"real+synthetic": Counter()}, {})
+    theirs = VariantFindings("theirs", None, 0, (), {}, {}, {"real+synthetic": Counter()}, {})
     assert "all people of the external source" in schedule(shown, theirs, "real+synthetic")
 
 

@@ -22,7 +22,7 @@ from facegan.cli.main import main
 from facegan.core.errors import UserError
 from facegan.data import manifest
 from facegan.data.sources import SOURCES
-from facegan.data.suppression import LIST, Forgotten
+from facegan.data.suppression import LIST, SuppressionList
 from facegan.pipeline import graph, publish
 from facegan.recipe.recipe import Recipe
 from facegan.store.local import Store
@@ -137,10 +137,10 @@ def test_a_later_run_and_import_work_without_them(spoiled: tuple[Path, Path], tm
         shutil.rmtree(workdir / name)
     fewer = shutil.copytree(faces, tmp_path / "fewer")
     shutil.rmtree(fewer / WHO)
-    keys = [item.key for item in graph.build(small(faces), Forgotten.read(workdir))]
+    keys = [item.key for item in graph.build(small(faces), SuppressionList.read(workdir))]
     assert keys == [item.key for item in graph.build(small(fewer))], "as though the source had never held them"
     lab = Lab(workdir / "data" / "store")
-    prepared = lab.make(graph.build(small(faces), Forgotten.read(workdir))[0])
+    prepared = lab.make(graph.build(small(faces), SuppressionList.read(workdir))[0])
     same = Lab(tmp_path / "store").stage(small(fewer), "prepare")
     assert prepared.record["outputs"] == same.record["outputs"]
     (faces / "renamed").mkdir(exist_ok=True)
@@ -251,7 +251,7 @@ def test_an_import_waits_for_it_and_then_knows_whom_to_leave_out(spoiled: tuple[
             begun = pool.submit(import_export.bring_in, [str(faces)], tmp_path / "late", {}, workdir)
             time.sleep(0.3)
             assert not begun.done()
-            Forgotten.read(workdir).add([f"folder/{WHO}"], workdir)
+            SuppressionList.read(workdir).add([f"folder/{WHO}"], workdir)
         begun.result(60)
     assert f"folder/{WHO}" not in manifest.read(tmp_path / "late", ["identity"])["identity"].to_pylist()
 
@@ -263,8 +263,8 @@ def test_a_name_that_is_nobodys_is_not_guessed(spoiled: tuple[Path, Path]) -> No
 
 
 def test_a_list_that_names_nobody_in_a_source_changes_no_key(faces: Path, tmp_path: Path) -> None:
-    listed = Forgotten().add(["folder/somebody else", "0" * 64], tmp_path)
-    assert listed == Forgotten.read(tmp_path) and listed.knows("folder/somebody else")
+    listed = SuppressionList().add(["folder/somebody else", "0" * 64], tmp_path)
+    assert listed == SuppressionList.read(tmp_path) and listed.knows("folder/somebody else")
     assert b"somebody" not in (tmp_path / "data" / LIST).read_bytes()
     plain, with_list = graph.build(tiny(faces)), graph.build(tiny(faces), listed)
     assert [item.key for item in plain] == [item.key for item in with_list]
@@ -279,4 +279,4 @@ def test_a_spoiled_list_stops_a_run(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / LIST).write_text('{"salt": ""}')
     with pytest.raises(UserError, match="they would come back"):
-        Forgotten.read(tmp_path)
+        SuppressionList.read(tmp_path)

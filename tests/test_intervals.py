@@ -200,9 +200,9 @@ def test_intervals_refuse_what_does_not_fit() -> None:
             intervals.paired_difference(*arguments)
 
 
-def interval(low: float, high: float, n_seeds: int = 3) -> intervals.Difference:
+def interval(low: float, high: float, n_seeds: int = 3) -> intervals.MetricDifference:
     """A difference with these ends."""
-    return intervals.Difference((low + high) / 2, low, high, 0.95, 0.01, 0.01, 0.01, 14, n_seeds, 200)
+    return intervals.MetricDifference((low + high) / 2, low, high, 0.95, 0.01, 0.01, 0.01, 14, n_seeds, 200)
 
 
 @pytest.mark.parametrize(

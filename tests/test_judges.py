@@ -13,7 +13,7 @@ from drawn import draw_face
 
 from facegan.core.errors import UserError
 from facegan.evaluation.judges.dlib import Dlib
-from facegan.evaluation.judges.networks.dlib_file import Reader
+from facegan.evaluation.judges.networks.dlib_file import DlibFileReader
 from facegan.evaluation.judges.networks.dlib_resnet import DlibResNet, add_padded, load
 from facegan.evaluation.judges.onnx import Onnx
 from facegan.metrics.verification import unit_rows
@@ -35,7 +35,7 @@ def tensor(values: np.ndarray) -> bytes:
 def test_reader_reads_what_dlib_writes() -> None:
     values = np.arange(24, dtype=np.float32).reshape(2, 3, 2, 2) - 7.5
     stream = number(5) + number(-300) + number(0) + number(4) + b"relu" + number(5) + b"con_4" + tensor(values)
-    reader = Reader(stream + b"\x01\x05affine_")
+    reader = DlibFileReader(stream + b"\x01\x05affine_")
     assert [reader.integer() for _ in range(3)] == [5, -300, 0] and reader.string() == "relu"
     reader.next_string("con_4")
     assert reader.tensor().tolist() == values.tolist()
@@ -56,7 +56,7 @@ def test_reader_reads_what_dlib_writes() -> None:
 )
 def test_a_broken_stream_is_refused(stream: bytes, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Reader(stream).tensor()
+        DlibFileReader(stream).tensor()
 
 
 def test_another_file_is_refused(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -19,7 +19,7 @@ from facegan.data.images import encode_png
 from facegan.recognition.options import Arm, Merge
 from facegan.runtime.context import Context
 from facegan.stages import merge
-from facegan.stages.merge import Faces, find_duplicates
+from facegan.stages.merge import ManifestRows, find_duplicates
 
 ARMS = {
     "real": Arm(),
@@ -204,7 +204,7 @@ def test_near_duplicates_are_found_and_kept(tmp_path: Path, how: str) -> None:
 
 def duplicates(folder: Path, rows: list[dict[str, Any]], *options: Any, **more: Any) -> list[dict[str, Any]]:
     manifest.write(folder, rows, "prepare", {})
-    return find_duplicates(Faces([folder]), np.arange(len(rows)), *options, **more)
+    return find_duplicates(ManifestRows([folder]), np.arange(len(rows)), *options, **more)
 
 
 def test_different_photos_are_no_duplicates(tmp_path: Path) -> None:

@@ -26,13 +26,13 @@ from facegan.data.dataset import ManifestImages
 from facegan.data.images import decode, encode_png, to_square
 from facegan.data.preparation.splits import held_back, splits_of
 from facegan.data.sources import SOURCES
-from facegan.evaluation.embedded_faces import Faces, faces
-from facegan.evaluation.protocols import BENCHMARKS
+from facegan.evaluation.embedded_faces import EmbeddedFaces, faces
+from facegan.evaluation.protocols import PROTOCOLS
 from facegan.pipeline import graph
 from facegan.promotion import challenger as challenging
 from facegan.promotion import onnx_export
 from facegan.promotion import promote as promote_module
-from facegan.promotion.gates import Judgement, Scale, judge
+from facegan.promotion.gates import GateResults, Scale, compare_models
 from facegan.promotion.promote import Decision, promote
 from facegan.promotion.registry import HISTORY, LOOKS, Models
 from facegan.promotion.thresholds import operating_points
@@ -44,13 +44,13 @@ from facegan.recognition.embedder import embed as embed_by_torch
 from facegan.recognition.options import TrainRecognizer
 
 SCALE = Scale(n_boot=200)
-USED = [BENCHMARKS.get(kind)() for kind in ("verification", "identification")]
+USED = [PROTOCOLS.get(kind)() for kind in ("verification", "identification")]
 
 
 # Champion and challenger, planted.
 
 
-def planted(noise: float, seed: int, people: int = 14, shots: int = 5, **loud: float) -> Faces:
+def planted(noise: float, seed: int, people: int = 14, shots: int = 5, **loud: float) -> EmbeddedFaces:
     """People as points in space, their photos around them; the groups a, b, c ... take turns, `loud` ones vary more."""
     where = np.random.default_rng(7).normal(size=(people, 8))
     person = np.repeat(np.arange(people), shots)
@@ -62,12 +62,12 @@ def planted(noise: float, seed: int, people: int = 14, shots: int = 5, **loud: f
 
 
 def judged(
-    challenger: Faces, champion: Faces | None, metric: str = "eer", groups: bool = True, **asked: object
-) -> Judgement:
-    return judge(challenger, champion, USED, Promotion.model_validate(asked), metric, SCALE, groups)
+    challenger: EmbeddedFaces, champion: EmbeddedFaces | None, metric: str = "eer", groups: bool = True, **asked: object
+) -> GateResults:
+    return compare_models(challenger, champion, USED, Promotion.model_validate(asked), metric, SCALE, groups)
 
 
-def outcomes(found: Judgement) -> dict[str, str]:
+def outcomes(found: GateResults) -> dict[str, str]:
     return {gate.name: gate.outcome for gate in found.gates}
 
 
@@ -397,8 +397,8 @@ def test_people_of_the_weights_that_it_started_from_do_not_judge(
     other = variant(made[0], 4).prepare.split.model_copy(update={"seed": 1})
     recipe = variant(made[0], 4, prepare={"split": other.model_dump()})
     prepared = Lab(workdir / "data" / "store").stage(recipe, "prepare").path
-    everybody = challenging.judges(prepared, None)
-    fewer = challenging.judges(prepared, None, [models.folder("v1")])
+    everybody = challenging.people_compared(prepared, None)
+    fewer = challenging.people_compared(prepared, None, [models.folder("v1")])
     assert everybody.left_out == 0 < fewer.left_out and len(fewer.names) + fewer.left_out == len(everybody.names)
     photos = {entry.identity for entry in fewer.entries()}
     assert photos == set(fewer.names)
@@ -412,7 +412,7 @@ def test_people_held_back_judge_promotions_and_no_report_looks_at_them(
     prepared = lab.stage(recipe, "prepare").path
     test = {name for name, where in splits_of(prepared).items() if where == "test"}
     reported = set(pq.read_table(lab.stage(recipe, "benchmark").path / "rows.parquet")["identity"].to_pylist())
-    judging = set(challenging.judges(prepared, None, share=0.5).names)
+    judging = set(challenging.people_compared(prepared, None, share=0.5).names)
     assert len(reported) > 1 and len(judging) > 1
     assert reported | judging == test and not reported & judging
     assert judging <= held_back(test | {"folder/new"}, 0.8)  # a larger share takes none away, nor do people who come

@@ -29,7 +29,7 @@ from facegan.data.import_faces import import_
 from facegan.data.options import Prepare
 from facegan.data.sources import SOURCES
 from facegan.data.sources.orl import Orl
-from facegan.data.suppression import Forgotten
+from facegan.data.suppression import SuppressionList
 from facegan.pipeline import graph
 from facegan.runtime.context import Context
 from facegan.stages import prepare
@@ -327,7 +327,7 @@ def test_to_forget_one_name_is_to_forget_the_person(twice: Path, tmp_path: Path)
     Lab(tmp_path / "work" / "data" / "store").stage(recipe, "prepare")
     said = invoke("forget", "folder/Zoe", "--workdir", tmp_path / "work", "--yes")
     assert said.exit_code == 0 and "folder/Zoe, folder/p04: 8 photos" in said.stdout
-    listed = Forgotten.read(tmp_path / "work")
+    listed = SuppressionList.read(tmp_path / "work")
     assert listed.knows("folder/p04") and listed.knows("folder/Zoe")
     node = pick(graph.build(recipe, listed), "prepare")
     artifact = Lab(tmp_path / "work" / "data" / "store").make(node)

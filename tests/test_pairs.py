@@ -16,7 +16,7 @@ from sklearn.metrics import roc_curve
 from facegan.core.errors import UserError
 from facegan.data.pair_lists import PairList, read_pairs
 from facegan.data.sources.lfw import Lfw, lfw_lines
-from facegan.evaluation.embedded_faces import Faces, faces
+from facegan.evaluation.embedded_faces import EmbeddedFaces, faces
 from facegan.evaluation.pair_scores import score_pairs
 from facegan.evaluation.protocols.pairs import Pairs
 from facegan.metrics import verification
@@ -39,7 +39,7 @@ def view2(folds: int = FOLDS, count: int = EACH) -> str:
     return "\n".join(lines) + "\n"
 
 
-def drawn_faces(**options: object) -> Faces:
+def drawn_faces(**options: object) -> EmbeddedFaces:
     """A fixed random projection of the pixels of drawn faces, of all people of `view2`."""
     who = [(f"P{fold}_{n}", fold * EACH + n) for fold in range(FOLDS) for n in range(EACH)]
     pixels = np.stack([draw_face(seed, shot, 24, 24).ravel() for _, seed in who for shot in range(4)])
@@ -93,7 +93,7 @@ def _crossing(far: np.ndarray, frr: np.ndarray) -> float:
     return float(far[k - 1] + u * (far[k] - far[k - 1]))
 
 
-def written_out(path: Path, found: Faces) -> list[float]:
+def written_out(path: Path, found: EmbeddedFaces) -> list[float]:
     """LFW's View 2 without our code: the text read by hand, cosines one by one, thresholds tried one by one."""
     place = {file.rsplit(".", 1)[0]: n for n, file in enumerate(found.file)}
     unit = [row / np.float32(np.linalg.norm(row)) for row in found.embedding]
@@ -266,7 +266,7 @@ def test_wrong_types_in_parquet(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def lfw() -> Faces:
+def lfw() -> EmbeddedFaces:
     """Random embeddings, the same for the same image, under the names of the whole of LFW."""
     rows = list(Lfw(root=str(SHARED / "lfw_aligned112.zip")).rows())
     centre = {name: n for n, name in enumerate(sorted({row.identity for row in rows}))}
@@ -277,7 +277,7 @@ def lfw() -> Faces:
 
 
 @LFW
-def test_lfw_view_2_to_the_last_digit(lfw: Faces) -> None:
+def test_lfw_view_2_to_the_last_digit(lfw: EmbeddedFaces) -> None:
     path = SHARED / "lfw_pairs.txt"
     result = Pairs(file=str(path)).run(lfw)
     assert (result.metrics[0].n_genuine, result.metrics[0].n_impostor) == (3000, 3000)
@@ -285,7 +285,7 @@ def test_lfw_view_2_to_the_last_digit(lfw: Faces) -> None:
 
 
 @LFW
-def test_lfw_outside_devtrain(lfw: Faces) -> None:
+def test_lfw_outside_devtrain(lfw: EmbeddedFaces) -> None:
     develop = {name for f in lfw_lines(SHARED / "lfw_pairsDevTrain.txt")[2] for name in (f[0], f[-2])}
     outside = np.asarray([name.removeprefix("lfw/") not in develop for name in lfw.identity])
     others = frozenset(np.unique(lfw.identity[~outside]).tolist())

@@ -24,13 +24,13 @@ from drawn import draw_face
 from facegan.core.errors import Remote, UserError
 from facegan.data import manifest
 from facegan.data.dataset import ManifestImages
-from facegan.data.encoded_images import StoredPixels
+from facegan.data.encoded_images import EncodedImages
 from facegan.data.images import encode_png
 from facegan.recognition.loader import Reader
 from facegan.recognition.options import Augment
-from facegan.runtime.array_workers import _Memory, in_processes
+from facegan.runtime.array_workers import _Memory, fill_in_processes
 from facegan.runtime.processes import WorkerKilled
-from facegan.runtime.shared_array import Shared
+from facegan.runtime.shared_array import SharedArray
 
 SIZE, IMAGES = 24, 30
 SHAPE = (3, 4)
@@ -88,14 +88,14 @@ def test_processes_make_what_threads_make(
     assert np.array_equal(images.pixels[:], ManifestImages(faces).pixels), "kept images were moved, not changed"
 
 
-def inode(what: StoredPixels | Shared) -> int:
-    return os.fstat((what.file if isinstance(what, StoredPixels) else what).fd).st_ino
+def inode(what: EncodedImages | SharedArray) -> int:
+    return os.fstat((what.file if isinstance(what, EncodedImages) else what).fd).st_ino
 
 
 class Inodes:
     """Fills arrays with the number of the file that it was handed."""
 
-    def __init__(self, what: StoredPixels | Shared) -> None:
+    def __init__(self, what: EncodedImages | SharedArray) -> None:
         self.what = what
 
     def __call__(self, out: np.ndarray) -> None:
@@ -104,9 +104,9 @@ class Inodes:
 
 def test_encoded_and_decoded_images_are_handed_over_without_a_copy(faces: Path) -> None:
     stored = ManifestImages(faces, keep_bytes=0).pixels
-    assert isinstance(stored, StoredPixels)
-    for what in (stored, Shared.copy_of(np.arange(5))):
-        with closing(in_processes(partial(Inodes, what), iter([()]), (1,), np.int64, 1)) as made:
+    assert isinstance(stored, EncodedImages)
+    for what in (stored, SharedArray.copy_of(np.arange(5))):
+        with closing(fill_in_processes(partial(Inodes, what), iter([()]), (1,), np.int64, 1)) as made:
             assert [int(array[0]) for _, array in made] == [inode(what)]
 
 
@@ -135,7 +135,7 @@ def filler() -> Any:
 
 
 def numbers(*wanted: int, processes: int = 2) -> Any:
-    return in_processes(filler, ((number,) for number in wanted), SHAPE, np.float32, processes)
+    return fill_in_processes(filler, ((number,) for number in wanted), SHAPE, np.float32, processes)
 
 
 def test_arrays_come_in_order_with_their_arguments() -> None:
@@ -152,7 +152,7 @@ def test_errors_come_in_their_turn(faces: Path, tmp_path: Path) -> None:
         list(numbers(-2))
     assert isinstance(error.value.__cause__, Remote) and "number_all" in str(error.value.__cause__)
     with pytest.raises(ZeroDivisionError, match="never works"):
-        list(in_processes(broken, iter([()]), (1,), np.int64, 2))
+        list(fill_in_processes(broken, iter([()]), (1,), np.int64, 2))
     torn = rows()
     torn[4]["image"]["bytes"] = torn[4]["image"]["bytes"][:60]
     manifest.write(tmp_path, torn, "test", {})

@@ -24,7 +24,7 @@ from facegan.data.images import encode_png
 from facegan.data.options import Align, Prepare
 from facegan.data.preparation.quarantine import Rejected, thumbnail
 from facegan.evaluation.embedded_faces import faces
-from facegan.evaluation.protocols import BENCHMARKS, score
+from facegan.evaluation.protocols import PROTOCOLS, score
 from facegan.recipe.comparison import Report
 from facegan.recipe.recipe import Recipe
 from facegan.reporting import page, results, words
@@ -214,7 +214,7 @@ class World:
         own = np.random.default_rng([seed, *arm.encode()]).normal(size=spread.shape)
         embedding = (centre[people] + sigma * (spread + 0.15 * own)).astype(np.float32)
         specs = self.recipe["benchmark"]["benchmarks"]
-        benchmarks = [BENCHMARKS.get(spec["kind"]).model_validate(spec) for spec in specs]
+        benchmarks = [PROTOCOLS.get(spec["kind"]).model_validate(spec) for spec in specs]
         scored = score(benchmarks, faces(embedding, people))
         (out / "results.json").write_text(json.dumps(scored))
         save_file({"embedding": embedding}, out / "embeddings.safetensors")

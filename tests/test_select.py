@@ -14,7 +14,7 @@ from drawn import RUNTIME, Lab, pick, tiny
 from safetensors.numpy import load_file
 
 from facegan.core.errors import UserError
-from facegan.core.options import Frozen
+from facegan.core.options import Options
 from facegan.data import manifest
 from facegan.data.dataset import ManifestImages
 from facegan.data.images import encode_png
@@ -46,7 +46,7 @@ def chosen(root: Path, values: dict[str, list[float]]) -> dict[str, Any]:
             folder.mkdir(parents=True)
             (folder / "summary.json").write_text(json.dumps({"val_eer": value}))
     extra = {"trials": list(values), "seeds": list(range(len(of_seeds)))}
-    select.run(Frozen(), extra, inputs, root, Context(RUNTIME))
+    select.run(Options(), extra, inputs, root, Context(RUNTIME))
     return trial_choice.read(root)
 
 

@@ -23,8 +23,18 @@ from drawn import RUNTIME, Lab, pick, tiny
 from facegan.core.errors import UserError
 from facegan.data import manifest
 from facegan.generation.gans.networks.saved import load_generator
-from facegan.generation.shard_worker import Job, digest, leave, opened, pack, shoot, unpack, versions, whole
-from facegan.generation.synthesizer import Order, Shot, Studio
+from facegan.generation.shard_worker import (
+    SynthesizerJob,
+    digest,
+    is_whole,
+    make_people,
+    pack_results,
+    synthesizer_of,
+    unpack_results,
+    versions,
+    write_job,
+)
+from facegan.generation.synthesizer import PersonRequest, PersonResult, Synthesizer
 from facegan.generation.thresholds import prepared
 from facegan.pipeline import execute, graph
 from facegan.pipeline.graph import Node
@@ -34,7 +44,7 @@ from facegan.runtime.engines import ENGINES, Engine
 from facegan.runtime.engines.dask import Dask
 from facegan.runtime.engines.local import Local
 from facegan.runtime.options import Runtime
-from facegan.runtime.shards import Desk, Span, ahead
+from facegan.runtime.shards import ShardQueue, Span, attempts_to_begin
 from facegan.store.local import WORK, Artifact, Store
 
 # Spans, handed out and taken in.
@@ -80,7 +90,7 @@ def spans(count: int, kind: str = "x") -> Callable[[], tuple[Span, tuple[Any, ..
 
 def test_shards_are_taken_in_in_order(tmp_path: Path) -> None:
     engine = Backwards()
-    found = list(Desk(tmp_path / "a", engine, double, bytes.isdigit).run(spans(100)))
+    found = list(ShardQueue(tmp_path / "a", engine, double, bytes.isdigit).run(spans(100)))
     assert [span.start for span, _ in found] == list(range(100))
     assert [data for _, data in found] == [double(number) for number in range(100)]
     assert engine.done != sorted(engine.done) and len(engine.done) == 100
@@ -88,12 +98,12 @@ def test_shards_are_taken_in_in_order(tmp_path: Path) -> None:
 
 def test_what_is_stored_is_not_worked_on_again(tmp_path: Path) -> None:
     (tmp_path / "of-another-digest").mkdir()
-    list(Desk(tmp_path / "a", Backwards(), double, bytes.isdigit).run(spans(20)))
+    list(ShardQueue(tmp_path / "a", Backwards(), double, bytes.isdigit).run(spans(20)))
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     for number, damaged in ((3, b""), (0, b"half of it"), (19, None)):
         path = tmp_path / "a" / Span("x", number, number + 1).name
         path.unlink() if damaged is None else path.write_bytes(damaged)
-    desk, engine = Desk(tmp_path / "a", again := Backwards(), double, bytes.isdigit), again
+    desk, engine = ShardQueue(tmp_path / "a", again := Backwards(), double, bytes.isdigit), again
     assert len(desk.stored) == 19
     assert [data for _, data in desk.run(spans(20))] == [double(number) for number in range(20)]
     assert sorted(engine.done) == [Span("x", number, number + 1).name for number in (0, 3, 19)]
@@ -104,29 +114,33 @@ def test_a_span_ends_where_a_stored_one_does(tmp_path: Path) -> None:
     for span in (Span("x", 0, 7), Span("x", 20, 22), Span("y", 9, 10)):
         (tmp_path / "a" / span.name).write_bytes(b"1")
     (tmp_path / "a" / ".x-000000030-000000040.tmp").write_bytes(b"1")  # of a write that was stopped
-    desk = Desk(tmp_path / "a", Backwards(), double, bytes.isdigit)
+    desk = ShardQueue(tmp_path / "a", Backwards(), double, bytes.isdigit)
     assert [desk.stop("x", start, stop) for start, stop in ((0, 100), (7, 12), (7, 100), (20, 21), (22, 90))] == [
         7, 12, 20, 22, 90,
     ]  # fmt: skip
 
 
 def test_no_attempt_too_many_by_one_worker() -> None:
-    assert [ahead(10, unknown, 0.1, 1, 4) for unknown in (0, 7, 10)] == [4, 3, 0]
-    assert ahead(0, 0, 0.5, 1, 4) == ahead(0, 0, 0.5, 8, 4) == 0
-    assert ahead(10, 0, 0.5, 2, 50) == 10 and ahead(10, 10, 0.5, 2, 50) == 10 and ahead(10, 20, 0.5, 2, 50) == 0
-    assert ahead(10, 0, 0.5, 2, 4) == 4 and ahead(10, 18, 0.5, 2, 50) == 2
+    assert [attempts_to_begin(10, unknown, 0.1, 1, 4) for unknown in (0, 7, 10)] == [4, 3, 0]
+    assert attempts_to_begin(0, 0, 0.5, 1, 4) == attempts_to_begin(0, 0, 0.5, 8, 4) == 0
+    assert (
+        attempts_to_begin(10, 0, 0.5, 2, 50) == 10
+        and attempts_to_begin(10, 10, 0.5, 2, 50) == 10
+        and attempts_to_begin(10, 20, 0.5, 2, 50) == 0
+    )
+    assert attempts_to_begin(10, 0, 0.5, 2, 4) == 4 and attempts_to_begin(10, 18, 0.5, 2, 50) == 2
 
 
 def test_shots_are_packed_exactly() -> None:
     rng = np.random.default_rng(0)
     shots = [
-        Shot([(b"one", '{"w": 1}'), (b"", "")], [("filter", 3, 1, "ü")], rng.normal(size=9).astype(np.float32)),
-        Shot(near=True),
-        Shot(),
+        PersonResult([(b"one", '{"w": 1}'), (b"", "")], [("filter", 3, 1, "ü")], rng.normal(size=9).astype(np.float32)),
+        PersonResult(near=True),
+        PersonResult(),
     ]
-    data = pack(shots)
-    assert whole(data) and not whole(data[:-1]) and not whole(data[:40]) and not whole(b"")
-    for one, other in zip(shots, unpack(data), strict=True):
+    data = pack_results(shots)
+    assert is_whole(data) and not is_whole(data[:-1]) and not is_whole(data[:40]) and not is_whole(b"")
+    for one, other in zip(shots, unpack_results(data), strict=True):
         assert (one.images, one.removed, one.near) == (other.images, other.removed, other.near)
         assert one.centre.dtype == other.centre.dtype and np.array_equal(one.centre, other.centre)
 
@@ -180,11 +194,11 @@ def test_nor_do_workers_who_begin_too_much(
     assert found.record["outputs"] == made.record["outputs"]
 
 
-def kill_at(number: int, take: Callable[..., Shot] = Studio.take) -> Callable[..., Shot]:
-    """`Studio.take` that dies with its process in the middle of a person."""
+def kill_at(number: int, take: Callable[..., PersonResult] = Synthesizer.take) -> Callable[..., PersonResult]:
+    """`Synthesizer.take` that dies with its process in the middle of a person."""
     left = iter(range(number))
 
-    def dying(studio: Studio, *arguments: Any) -> Shot:
+    def dying(studio: Synthesizer, *arguments: Any) -> PersonResult:
         if next(left, None) is None:
             os.kill(os.getpid(), signal.SIGKILL)
         return take(studio, *arguments)
@@ -198,7 +212,7 @@ def test_a_kill_in_mid_shard_costs_one_shard(
 ) -> None:
     runtime = RUNTIME.model_copy(update={"shard_images": 9})
     with monkeypatch.context() as patch:
-        patch.setattr(Studio, "take", kill_at(7))  # at the fourth shard of two people
+        patch.setattr(Synthesizer, "take", kill_at(7))  # at the fourth shard of two people
         process = multiprocessing.get_context("fork").Process(target=again, args=(node, shared, tmp_path, runtime))
         process.start()
         process.join(60)
@@ -212,7 +226,9 @@ def test_a_kill_in_mid_shard_costs_one_shard(
     ]
     (folder / stored[0]).write_bytes((folder / stored[0]).read_bytes()[:-1])  # and a disk that forgets
     taken, said = [], []
-    monkeypatch.setattr(Studio, "take", lambda *given, take=Studio.take: taken.append(given[1]) or take(*given))
+    monkeypatch.setattr(
+        Synthesizer, "take", lambda *given, take=Synthesizer.take: taken.append(given[1]) or take(*given)
+    )
     runtime = runtime.model_copy(update={"shard_images": size})
     found = again(node, shared, tmp_path, runtime, lambda event: said.append(event.text))
     assert found.state == "resumed" and found.record["outputs"] == made.record["outputs"]
@@ -228,7 +244,7 @@ def test_images_of_who_is_turned_down_are_not_kept(
     runtime, drop = RUNTIME.model_copy(update={"shard_images": 1}), shutil.rmtree
 
     def look(path: Any, **options: Any) -> None:
-        shards = [unpack(file.read_bytes()) for file in sorted(folder.glob("*/new-*"))]
+        shards = [unpack_results(file.read_bytes()) for file in sorted(folder.glob("*/new-*"))]
         bytes_of.append(sum(len(png) for shots in shards for shot in shots for png, _ in shot.images))
         drop(path, **options)
 
@@ -245,7 +261,7 @@ def test_shards_of_other_options_are_not_gone_on_from(
     """A folder of one fingerprint, in which other packages began."""
     with monkeypatch.context() as patch:
         patch.setattr("facegan.generation.shard_worker.package_versions", lambda: {"torch": "0.1"})
-        patch.setattr(Studio, "take", fail_at(5))
+        patch.setattr(Synthesizer, "take", fail_at(5))
         with pytest.raises(RuntimeError, match="at 5"):
             again(node, shared, tmp_path, RUNTIME.model_copy(update={"shard_images": 1}))
     said: list[str] = []
@@ -253,10 +269,10 @@ def test_shards_of_other_options_are_not_gone_on_from(
     assert found.state == "resumed" and not any("finished shards" in text for text in said)
 
 
-def fail_at(number: int, take: Callable[..., Shot] = Studio.take) -> Callable[..., Shot]:
+def fail_at(number: int, take: Callable[..., PersonResult] = Synthesizer.take) -> Callable[..., PersonResult]:
     left = iter(range(number))
 
-    def failing(studio: Studio, *arguments: Any) -> Shot:
+    def failing(studio: Synthesizer, *arguments: Any) -> PersonResult:
         if next(left, None) is None:
             raise RuntimeError(f"at {number}")
         return take(studio, *arguments)
@@ -270,11 +286,11 @@ def test_a_studio_is_the_same_where_it_is_opened(faces: Path, shared: Lab, tmp_p
     inputs = {name: shared.make(needed).path for name, needed in needs.items()}
     G, spec = load_generator(inputs["generator"], torch.device("cpu"))
     studio, _ = prepared(recipe.synthesize, inputs, G, spec["identities"], torch.device("cpu"))
-    order = Order(G.codes()[1].detach().numpy(), (1,), np.ones(1), 5, train=1)
-    job = leave(studio, tmp_path / "basis.safetensors", inputs)
-    assert shoot(job, 1, [order]) == shoot(studio, 1, [order])
+    order = PersonRequest(G.codes()[1].detach().numpy(), (1,), np.ones(1), 5, train=1)
+    job = write_job(studio, tmp_path / "basis.safetensors", inputs)
+    assert make_people(job, 1, [order]) == make_people(studio, 1, [order])
     other = replace(studio, image=studio.image + 0.5)
-    assert shoot(other, 1, [order]) != shoot(studio, 1, [order])
+    assert make_people(other, 1, [order]) != make_people(studio, 1, [order])
     digests = {digest(one, {name: path.name for name, path in inputs.items()}, 1) for one in (studio, other)}
     assert len(digests) == 2
 
@@ -330,9 +346,9 @@ def test_options_of_a_cluster(options: dict[str, str], said: str) -> None:
 
 
 def test_a_worker_that_is_not_like_the_stage(tmp_path: Path) -> None:
-    job = Job(str(tmp_path / "generator"), "guide", "basis", "{}", "cpu", tuple(versions().items()))
+    job = SynthesizerJob(str(tmp_path / "generator"), "guide", "basis", "{}", "cpu", tuple(versions().items()))
     with pytest.raises(UserError, match=r"does not see .*generator") as error:
-        opened(job)
+        synthesizer_of(job)
     assert "--workdir" in error.value.fix
     with pytest.raises(UserError, match=r"does not have torch 0\.1: its images would have other bytes"):
-        opened(replace(job, versions=(("torch", "0.1"),)))
+        synthesizer_of(replace(job, versions=(("torch", "0.1"),)))

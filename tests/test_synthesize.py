@@ -29,9 +29,9 @@ from facegan.generation.gans.networks.saved import load_generator
 from facegan.generation.identities.mixture import Mixture
 from facegan.generation.identities.proposal import Proposal
 from facegan.generation.options import Synthesize
-from facegan.generation.people import Casting
-from facegan.generation.shard_worker import shoot, whole
-from facegan.generation.synthesizer import Order, Studio
+from facegan.generation.people import SyntheticPeople
+from facegan.generation.shard_worker import is_whole, make_people
+from facegan.generation.synthesizer import PersonRequest, Synthesizer
 from facegan.generation.thresholds import among_many, between, calibrate
 from facegan.metrics import leakage
 from facegan.metrics.set_statistics import robust_centre
@@ -40,7 +40,7 @@ from facegan.recipe.recipe import Recipe
 from facegan.runtime.context import Context
 from facegan.runtime.engines.local import Local
 from facegan.runtime.options import Runtime
-from facegan.runtime.shards import Desk
+from facegan.runtime.shards import ShardQueue
 from facegan.stages import synthesize
 from facegan.store.local import Artifact, Store
 
@@ -140,7 +140,7 @@ class Scripted(Mixture):
 ASKED = Counter[str]()
 
 
-class Played(Studio):
+class Played(Synthesizer):
     """Draws nothing: the guide sees the code itself, turned a little by the variation."""
 
     def shoot(self, code: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -182,12 +182,12 @@ def played(image: float = -1.1, person: float = 1.1, **options: Any) -> Played:
 
 
 def cast(
-    studio: Studio, folder: Path, runtime: Runtime = RUNTIME
+    studio: Synthesizer, folder: Path, runtime: Runtime = RUNTIME
 ) -> tuple[list[dict[str, Any]], dict[str, int], dict[str, tuple[int, int]]]:
     """The rows, how many were made, and what each filter saw and removed."""
     with Local().open(print) as engine:
-        desk = Desk(folder / "shards" / "1", engine, partial(shoot, studio, 1), whole)
-        casting = Casting(desk, studio, ["d/a", "d/b"], "g", Context(runtime))
+        desk = ShardQueue(folder / "shards" / "1", engine, partial(make_people, studio, 1), is_whole)
+        casting = SyntheticPeople(desk, studio, ["d/a", "d/b"], "g", Context(runtime))
         rows = list(casting.rows())
     return rows, casting.made, {name: (e["seen"], e["removed"]) for name, e in casting.tally.counts.items()}
 
@@ -237,7 +237,11 @@ def test_who_resembles_somebody_is_turned_down_before_the_images_are_kept(tmp_pa
         studio = played(person=0.7, identities=Scripted(script=SCRIPT), **options)
         found.append(cast(studio, tmp_path / str(size), RUNTIME.model_copy(update={"shard_images": size}))[0])
     assert found[0] == found[1] and len(found[0]) == 3 * 2
-    order, close, far = Order(np.asarray(SCRIPT[1], np.float32), (0, 1), np.full(2, 0.5), 0), SCRIPT[2], SCRIPT[4]
+    order, close, far = (
+        PersonRequest(np.asarray(SCRIPT[1], np.float32), (0, 1), np.full(2, 0.5), 0),
+        SCRIPT[2],
+        SCRIPT[4],
+    )
     assert len(studio.take(order, unit(np.asarray([far]))).images) == 2
     turned_down = studio.take(order, unit(np.asarray([far, close])))
     assert turned_down.images == [] and not turned_down.near and len(turned_down.centre)
@@ -312,7 +316,7 @@ def test_near_copies_of_their_own_people_are_left_out() -> None:
     assert studio.fresh(images, [0]).tolist() == [False, False, False, True, True]
     assert studio.fresh(images[4:], [0, 1]).tolist() == [False]  # where person 1 is a parent too
     studio.shoot = lambda code, z: (images[[0, 1, 2, 3, 4, 4]], unit(np.repeat(code[None], 6, 0)))  # type: ignore[method-assign]
-    shot = studio.take(Order(TRAIN[0], (0,), np.ones(1), 0, train=0))
+    shot = studio.take(PersonRequest(TRAIN[0], (0,), np.ones(1), 0, train=0))
     assert shot.removed[0] == ("near-copies of a train photo", 6, 3, "similarity from 0.950") and len(shot.images) == 3
 
 
@@ -490,10 +494,10 @@ def test_neighbours_in_a_batch_do_not_matter(made: Artifact, shared: Lab) -> Non
     G, _ = load_generator(shared.store.folder("train_gan", rows_of(made)[0]["generator"]))
     rng = np.random.default_rng(0)
     w, z = rng.normal(size=(7, 8)).astype(np.float32), rng.normal(size=(7, 4)).astype(np.float32)
-    whole = draw(G, w, z, 4)
-    assert whole.shape == (7, 32, 32, 1) and whole.dtype == np.uint8
+    is_whole = draw(G, w, z, 4)
+    assert is_whole.shape == (7, 32, 32, 1) and is_whole.dtype == np.uint8
     w[[0, 1, 3]], z[[0, 1, 3]] = 9, -9
-    assert np.array_equal(draw(G, w, z, 4)[[2, 4, 5, 6]], whole[[2, 4, 5, 6]])
+    assert np.array_equal(draw(G, w, z, 4)[[2, 4, 5, 6]], is_whole[[2, 4, 5, 6]])
 
 
 def test_what_cannot_be_made_again(made: Artifact, recipe: Recipe, shared: Lab, tmp_path: Path) -> None:

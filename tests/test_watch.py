@@ -14,9 +14,9 @@ from facegan.core.errors import ConfigError, UserError
 from facegan.data.images import encode_png
 from facegan.data.options import Split
 from facegan.data.preparation.splits import assign, splits_of
-from facegan.data.source_changes import Change, Watch
+from facegan.data.source_changes import SourceChange, SourceWatch
 from facegan.data.sources.folder import Folder
-from facegan.data.suppression import Forgotten
+from facegan.data.suppression import SuppressionList
 from flows.promotion import check
 
 QUIET_S = 10.0
@@ -33,14 +33,14 @@ class Watched:
     def start(self) -> None:
         """A process that watches; the one before is gone."""
         source = Folder(root=str(self.root))
-        self.watch = Watch(source, self.workdir, "retrain", QUIET_S, lambda: self.now)
+        self.watch = SourceWatch(source, self.workdir, "retrain", QUIET_S, lambda: self.now)
 
-    def after(self, seconds: float) -> Change | None:
+    def after(self, seconds: float) -> SourceChange | None:
         """What it finds so many seconds later."""
         self.now += seconds
         return self.watch.look()
 
-    def settled(self) -> Change | None:
+    def settled(self) -> SourceChange | None:
         """What it finds when nothing moves any more."""
         self.after(1)
         return self.after(QUIET_S)
@@ -177,7 +177,7 @@ def test_begin_takes_what_is_there_as_known_at_once(tmp_path: Path, faces: Path)
 
 
 def test_who_was_erased_is_gone_and_never_new(watched: Watched) -> None:
-    Forgotten().add({"folder/p00"}, watched.workdir)
+    SuppressionList().add({"folder/p00"}, watched.workdir)
     change = watched.settled()
     assert change is not None and (change.new, change.gone) == (0, 5)
     watched.watch.told()

@@ -44,7 +44,7 @@ class Scores(NamedTuple):
     values: Doubles
 
 
-def study_interval(arm: Scores, baseline: Scores, n_people: int) -> intervals.Difference:
+def study_interval(arm: Scores, baseline: Scores, n_people: int) -> intervals.MetricDifference:
     """The interval of a study: over its seeds, or where there are several splits over these, seeds averaged."""
     sets = (arm.values, baseline.values, arm.points, baseline.points)
     axis = 0 if len(arm.points) == 1 else 1

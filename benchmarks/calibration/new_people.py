@@ -27,7 +27,7 @@ import numpy as np
 from facegan.data.dataset import ManifestImages
 from facegan.evaluation import leakage_gate
 from facegan.evaluation.options import Audit
-from facegan.evaluation.set_card import Faces
+from facegan.evaluation.set_card import JudgedFaces
 from facegan.metrics import set_statistics
 from facegan.pipeline import execute, graph
 from facegan.recipe.load import load
@@ -82,11 +82,11 @@ def ask(root: Path, split: int) -> list[dict[str, Any]]:
 def answers(recognizer: Path, sets: dict[str, ManifestImages]) -> dict[str, Any]:
     """Level, and how many of each set match: {what: "n of N"}."""
     net, _ = load_embedder(recognizer, "cpu")
-    seen = {name: Faces(images, embed(net, images.pixels, 64), *images.codes()) for name, images in sets.items()}
+    seen = {name: JudgedFaces(images, embed(net, images.pixels, 64), *images.codes()) for name, images in sets.items()}
     train, val, existing = seen["train"], seen["val"], seen["existing"]
     limits = set_statistics.thresholds(val.embedding, val.person, Audit().max_fmr)
     found: dict[str, Any] = {}
-    gate: Callable[[Faces], dict[str, Any]] = lambda faces: leakage_gate.new_people(  # noqa: E731
+    gate: Callable[[JudgedFaces], dict[str, Any]] = lambda faces: leakage_gate.new_people(  # noqa: E731
         faces, existing, val, train, limits, Audit()
     )
     for name in ("new", "val", "test", "fresh"):

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from facegan.evaluation.embedded_faces import faces
-from facegan.evaluation.protocols import BenchmarkConfig
+from facegan.evaluation.protocols import ProtocolConfig
 from facegan.evaluation.protocols.identification import Identification
 from facegan.evaluation.protocols.verification import Verification
 from facegan.metrics import intervals
@@ -60,7 +60,7 @@ def main() -> None:
     options = parser.parse_args()
     embedding, who = simulated(options.spread)
     weights = intervals.person_weights(PEOPLE, options.replicates, seed=0)
-    benchmarks: list[BenchmarkConfig] = [Verification(), Identification()]
+    benchmarks: list[ProtocolConfig] = [Verification(), Identification()]
     print("| what | seconds | of processor | peak GB |\n|---|--:|--:|--:|")
     for benchmark in benchmarks:
         result = timed(f"{benchmark.kind}: figures", benchmark.run, faces(embedding, who))

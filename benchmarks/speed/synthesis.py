@@ -35,7 +35,7 @@ from facegan.generation.gans.networks import morphable
 from facegan.generation.gans.networks.saved import load_generator
 from facegan.generation.options import Synthesize
 from facegan.generation.people import Proposals
-from facegan.generation.synthesizer import Studio
+from facegan.generation.synthesizer import Synthesizer
 from facegan.metrics import leakage
 from facegan.metrics.set_statistics import robust_centres
 from facegan.recipe.load import load
@@ -45,7 +45,7 @@ from facegan.runtime.processes import keep_freed
 now = time.process_time
 
 
-def opened(people: Path, generator: Path, guide: Path, options: Synthesize) -> Studio:
+def opened(people: Path, generator: Path, guide: Path, options: Synthesize) -> Synthesizer:
     """A studio that turns nearly nobody down."""
     G, spec = load_generator(generator)
     net, _ = load_embedder(guide)
@@ -55,7 +55,7 @@ def opened(people: Path, generator: Path, guide: Path, options: Synthesize) -> S
     if isinstance(G, morphable.MorphableGenerator):
         unit = np.eye(len(G.person), dtype=np.float32)
         donors = np.concatenate([unit, unit, 0 * unit], axis=1)
-    return Studio(
+    return Synthesizer(
         G=G,
         guide=net,
         donors=donors,
@@ -114,8 +114,8 @@ def main() -> None:
     place = opened(args.prepare, args.train_gan, args.guide, load(args.recipe).synthesize)
     spent: dict[str, list[float]] = defaultdict(list)
     for owner, name, label in (
-        (Studio, "take", "**an attempt**"),
-        (Studio, "variation", "codes: drawn"),
+        (Synthesizer, "take", "**an attempt**"),
+        (Synthesizer, "variation", "codes: drawn"),
         (synthesizer, "draw", "generator"),
         (morphable, "dense", "of it: displacement of each pixel"),
         (morphable, "inverse", "of it: the way back"),

@@ -56,7 +56,7 @@ class Terminated(BaseException):
     """SIGTERM, as an exception: everything that was started is ended on the way out."""
 
 
-def said(command: Command) -> Command:
+def reports_errors(command: Command) -> Command:
     """A command whose errors are said in words; only what nobody foresaw shows a traceback."""
 
     @functools.wraps(command)

@@ -18,12 +18,12 @@ from facegan.cli.app import (
     WeightsOpt,
     WorkdirOpt,
     main,
-    said,
+    reports_errors,
 )
 
 
 @main.command("import")
-@said
+@reports_errors
 def import_(
     sources: Annotated[
         list[str],
@@ -46,7 +46,7 @@ def import_(
 
 
 @main.command()
-@said
+@reports_errors
 def fetch(
     name: Annotated[str, typer.Argument(metavar="lfw", help="Labeled Faces in the Wild, 13,233 photos")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="where its files go: needs 500 MB")],
@@ -59,7 +59,7 @@ def fetch(
 
 
 @main.command()
-@said
+@reports_errors
 def export(
     manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="an import's or a stage's folder")],
     format_: Annotated[str, typer.Option("--format", help="folder, webdataset or parquet")],
@@ -74,7 +74,7 @@ def export(
 
 
 @main.command()
-@said
+@reports_errors
 def align(
     photos: Annotated[Path, typer.Argument(metavar="FOLDER_OR_ZIP", help="one directory for each person")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="where the faces go: empty or not there yet")],
@@ -94,7 +94,7 @@ def align(
 
 
 @main.command()
-@said
+@reports_errors
 def inspect(
     manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="a stage's folder or its manifest/")],
     out: Annotated[
@@ -116,7 +116,7 @@ def inspect(
 
 
 @main.command()
-@said
+@reports_errors
 def overlap(
     manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="an import's or a stage's folder")],
     embedder: Annotated[
@@ -145,16 +145,16 @@ def overlap(
 ) -> None:
     """Find people who may stand under two names, by looks and spelling, with the false alarms to expect."""
     from facegan.cli.commands import overlap
-    from facegan.evaluation.embedders import Asked
+    from facegan.evaluation.embedders import InputOptions
 
-    options = overlap.Options(most, false_alarms, decided, batch_size, device)
-    asked = Asked(size_px, mean, scale, bgr, weights)
+    options = overlap.OverlapArguments(most, false_alarms, decided, batch_size, device)
+    asked = InputOptions(size_px, mean, scale, bgr, weights)
     for line in overlap.run(manifest, embedder, asked, options, out):
         typer.echo(line)
 
 
 @main.command()
-@said
+@reports_errors
 def forget(
     identity: Annotated[str, typer.Argument(metavar="IDENTITY", help="dataset/name, as in a manifest")],
     workdir: WorkdirOpt = Path("."),

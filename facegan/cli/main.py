@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from facegan.cli.app import JsonOpt, LogOpt, RecipeArg, SetOpt, Terminated, UntilOpt, WorkdirOpt, main, said
+from facegan.cli.app import JsonOpt, LogOpt, RecipeArg, SetOpt, Terminated, UntilOpt, WorkdirOpt, main, reports_errors
 from facegan.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @main.command()
-@said
+@reports_errors
 def run(
     recipe: RecipeArg = "orl-quick",
     sets: SetOpt = None,
@@ -34,7 +34,7 @@ def run(
 
 
 @main.command()
-@said
+@reports_errors
 def stage(
     name: Annotated[str, typer.Argument(metavar="NAME", help="the stage to end with")],
     recipe: RecipeArg = "orl-quick",
@@ -48,7 +48,7 @@ def stage(
 
 
 @main.command()
-@said
+@reports_errors
 def plan(
     recipe: RecipeArg = "orl-quick",
     sets: SetOpt = None,
@@ -70,7 +70,7 @@ def plan(
 
 
 @main.command("list")
-@said
+@reports_errors
 def list_(
     family: Annotated[str | None, typer.Argument(metavar="[FAMILY]", help="one family only")] = None,
     filter_: Annotated[str, typer.Argument(metavar="[FILTER]", help="of backbones: resnet*")] = "*",
@@ -83,7 +83,7 @@ def list_(
 
 
 @main.command()
-@said
+@reports_errors
 def regenerate(
     manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="a stage's folder or its manifest/")],
     image_id: Annotated[str, typer.Argument(metavar="IMAGE_ID", help="sha256 of a synthetic row's image")],

@@ -22,12 +22,12 @@ from facegan.cli.app import (
     WeightsOpt,
     WorkdirOpt,
     main,
-    said,
+    reports_errors,
 )
 
 
 @main.command()
-@said
+@reports_errors
 def benchmark(
     embedder: Annotated[
         str,
@@ -57,17 +57,17 @@ def benchmark(
     """Score any embedder on faces, by the code that scores the recognizers of a run."""
     from facegan.cli import app
     from facegan.cli.commands import benchmark
-    from facegan.evaluation.embedders import Asked
+    from facegan.evaluation.embedders import InputOptions
 
     if json is not None:
         app.check_writable(json)
-    asked = Asked(size_px, mean, scale, bgr, weights)
-    options = benchmark.Options(pairs, tuple(benchmarks or ()), split, flip, templates, batch_size, device)
+    asked = InputOptions(size_px, mean, scale, bgr, weights)
+    options = benchmark.BenchmarkArguments(pairs, tuple(benchmarks or ()), split, flip, templates, batch_size, device)
     benchmark.run(embedder, data, asked, options, json)
 
 
 @main.command()
-@said
+@reports_errors
 def promote(
     recipe: RecipeArg = "orl-quick",
     sets: SetOpt = None,
@@ -93,7 +93,7 @@ def promote(
 
 
 @main.command("models")
-@said
+@reports_errors
 def models_(workdir: WorkdirOpt = Path("."), json: JsonOpt = None) -> None:
     """List the promoted and refused models: state, date, figures, why."""
     from facegan.cli.commands import promote
@@ -102,7 +102,7 @@ def models_(workdir: WorkdirOpt = Path("."), json: JsonOpt = None) -> None:
 
 
 @main.command()
-@said
+@reports_errors
 def rollback(
     version: Annotated[
         str | None, typer.Argument(metavar="[VERSION]", help="the current one before this, if none")
@@ -117,7 +117,7 @@ def rollback(
 
 
 @main.command()
-@said
+@reports_errors
 def embed(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="photos, or folders of them")],
     out: Annotated[
@@ -141,7 +141,7 @@ def embed(
 
 
 @main.command()
-@said
+@reports_errors
 def verify(
     one: Annotated[Path, typer.Argument(metavar="A", help="a photo")],
     other: Annotated[Path, typer.Argument(metavar="B", help="another photo")],

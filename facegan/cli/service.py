@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from facegan.cli.app import LogOpt, SetOpt, WorkdirOpt, main, said
+from facegan.cli.app import LogOpt, SetOpt, WorkdirOpt, main, reports_errors
 
 
 @main.command()
-@said
+@reports_errors
 def up(
     workdir: WorkdirOpt = Path("."),
     host: Annotated[str, typer.Option(metavar="HOST", help="anything but loopback asks for a password")] = "127.0.0.1",
@@ -27,15 +27,15 @@ def up(
     """Start all that scheduled runs need on this machine: server, page, worker, deployments. Ctrl-C stops it."""
     from facegan.console.json_log import JsonLog
     from facegan.console.screen import Screen
-    from flows.service.supervisor import Options, hide_password, up
+    from flows.service.supervisor import ServiceOptions, hide_password, up
 
     hide_password(database)
-    options = Options(workdir.expanduser().absolute(), host, port, database, auth, runs, log_json)
+    options = ServiceOptions(workdir.expanduser().absolute(), host, port, database, auth, runs, log_json)
     up(options, JsonLog() if log_json else Screen())
 
 
 @main.command()
-@said
+@reports_errors
 def deploy(
     recipe: Annotated[
         str | None, typer.Argument(metavar="[RECIPE | FILE.yaml]", help="none: those that come with facegan, afresh")
@@ -60,7 +60,7 @@ def deploy(
 
 
 @main.command()
-@said
+@reports_errors
 def gc(
     keep: Annotated[int, typer.Option("--keep", metavar="N", min=1, help="reports of each recipe that stay")] = 3,
     days: Annotated[

@@ -60,7 +60,7 @@ class Meter:
         return ", ".join([*parts, *(f"{name} {self.values[name]:.3g}" for name in order[:2])])
 
 
-class Counting:
+class ProgressBar:
     """Progress of a command that is no flow: a bar on a terminal, a line now and then elsewhere."""
 
     def __init__(self, title: str, unit: str) -> None:
@@ -72,7 +72,7 @@ class Counting:
             self._progress = Progress(*columns, console=self._console, transient=True)
             self._bar = self._progress.add_task(title, total=None, text="")
 
-    def __enter__(self) -> Counting:
+    def __enter__(self) -> ProgressBar:
         if self._progress:
             self._progress.start()
         return self

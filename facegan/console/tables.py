@@ -21,7 +21,7 @@ from facegan.reporting.summary import advice, arms_table, sentence
 from facegan.runtime.devices import cores
 
 if TYPE_CHECKING:
-    from facegan.promotion.gates import Figure, Gate, Judgement
+    from facegan.promotion.gates import Figure, Gate, GateResults
 
 
 def show_run(result: dict[str, Any], page: Path | None, seconds: float, to_stderr: bool) -> None:
@@ -124,13 +124,13 @@ def show_benchmark(results: dict[str, Any], out: Console) -> None:
     out.print(_table(["benchmark", "metric", "value", "genuine", "impostor", "people", "note"], rows))
 
 
-def show_judgement(found: Judgement, version: str, champion: str | None, out: Console) -> None:
+def show_judgement(found: GateResults, version: str, champion: str | None, out: Console) -> None:
     """The tables of `judgement`."""
     for header, rows in judgement(found, version, champion):
         out.print(_table(header, rows))
 
 
-def judgement(found: Judgement, version: str, champion: str | None) -> list[tuple[list[str], list[list[str]]]]:
+def judgement(found: GateResults, version: str, champion: str | None) -> list[tuple[list[str], list[list[str]]]]:
     """Header and rows: champion and challenger on every metric, the one that decides first; then each gate."""
     sides = {one.name: one for one in found.champion}, {one.name: one for one in found.differences}
     rows = []

@@ -10,7 +10,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length
 """A name that people give."""
 
 
-class Frozen(BaseModel):
+class Options(BaseModel):
     """A config that cannot be changed once made and that refuses keys it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -25,7 +25,7 @@ class Frozen(BaseModel):
         """Raise UserError where this does not work, as far as a few seconds tell; asked before the first stage."""
 
 
-def unset(default: Any, **rest: Any) -> Any:
+def unhashed_default(default: Any, **rest: Any) -> Any:
     """A field that is left out of the hashed config where it has its default: results from before it stay valid."""
     return Field(default, exclude_if=lambda value: bool(value == default), **rest)
 

@@ -9,9 +9,9 @@ from typing import Annotated, Any, TypeVar, Union
 from pydantic import BeforeValidator, Field
 
 from facegan.core.errors import UserError
-from facegan.core.options import Frozen
+from facegan.core.options import Options
 
-T = TypeVar("T", bound=Frozen)
+T = TypeVar("T", bound=Options)
 NAMED = BeforeValidator(lambda given: {"kind": given} if isinstance(given, str) else given)
 
 

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from facegan.data import manifest
-from facegan.data.encoded_images import StoredPixels, unreadable
+from facegan.data.encoded_images import EncodedImages, unreadable
 from facegan.data.images import to_pixels
-from facegan.runtime.shared_array import Shared
+from facegan.runtime.shared_array import SharedArray
 
 KEEP_BYTES = 2e9  # of decoded images in training, counted in colour: 53,000 of 112 px
 
@@ -29,7 +29,7 @@ class ManifestImages:
     """
 
     pixels: np.ndarray
-    shared: Shared | None = None  # what `pixels` is an array of, where processes were handed it
+    shared: SharedArray | None = None  # what `pixels` is an array of, where processes were handed it
 
     def __init__(self, path: Path, split: str | None = None, keep_bytes: float = math.inf) -> None:
         columns = ["image_id", "identity", "label", "source", "group", "image.path", "height", "width"]
@@ -44,7 +44,7 @@ class ManifestImages:
         said = f"the manifest '{path}'"
         stored = (pc.struct_field(b["image"], "bytes") for b in manifest.batches(path, ["image"], split))
         if decoded > keep_bytes:
-            self.pixels = cast(np.ndarray, StoredPixels(stored, to_pixels, said))
+            self.pixels = cast(np.ndarray, EncodedImages(stored, to_pixels, said))
             return
         try:
             images = [to_pixels(item.as_py()) for group in stored for item in group]

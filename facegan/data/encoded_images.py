@@ -13,13 +13,13 @@ import numpy as np
 import pyarrow as pa
 
 from facegan.core.errors import UserError
-from facegan.runtime.shared_array import Shared
+from facegan.runtime.shared_array import SharedArray
 
 cv2.setNumThreads(0)  # images are small: threads share out batches, not the rows of an image
 AS_STORED, AS_RGB = cv2.IMREAD_UNCHANGED, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 
 
-class StoredPixels:
+class EncodedImages:
     """Reads like the array (N, H, W, C) uint8 that it stands for: `shape`, `len`, `[places]`, `[slice]`, `np.asarray`.
 
     What is held in memory is 9 bytes a row; the encoded images lie one after another in a file without a name, in
@@ -49,7 +49,7 @@ class StoredPixels:
             file.write(b"\0")  # nothing at all cannot be mapped
             file.flush()
             self.ends = np.concatenate(ends)
-            self.file = Shared((int(self.ends[-1]),), np.uint8, os.dup(file.fileno()))
+            self.file = SharedArray((int(self.ends[-1]),), np.uint8, os.dup(file.fileno()))
             self.file.array.flags.writeable = False
         first = self._slow(0).shape if len(self) else (0, 0, 1)
         self.shape = (len(self), *first)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from facegan.core.options import Frozen, unset
+from facegan.core.options import Options, unhashed_default
 from facegan.data.detectors import DETECTORS, DetectorConfig
 from facegan.data.sources import SOURCES, SourceConfig
 
@@ -23,7 +23,7 @@ else:
 SplitName = Literal["train", "val", "test"]
 
 
-class Split(Frozen):
+class Split(Options):
     """Which people train, choose (val) and judge (test)."""
 
     train: float = Field(0.5, gt=0, lt=1, description="share of the people that everything is trained on")
@@ -32,7 +32,7 @@ class Split(Frozen):
         0.35, ge=0, lt=1, description="share of the people that only the benchmark sees; 0 where the source names them"
     )
     seed: int = Field(0, ge=0, description="seeds the hash that ranks the people")
-    by: Literal["rank", "hash"] = unset(
+    by: Literal["rank", "hash"] = unhashed_default(
         "rank",
         description="rank: the shares hold exactly; hash: on the whole, and people who are added never move others",
     )
@@ -48,7 +48,7 @@ class Split(Frozen):
         return self
 
 
-class Align(Frozen):
+class Align(Options):
     """Photos as they were taken: find the face, bring it to the standard crop."""
 
     detector: AnyDetector = Field(default_factory=lambda: DETECTORS.get("dlib")(), description="who finds faces")
@@ -63,7 +63,7 @@ class Align(Frozen):
     )
 
 
-class Prepare(Frozen):
+class Prepare(Options):
     """Raw faces to a manifest: decode, resize, split by identity, quarantine what cannot be read."""
 
     source: AnySource = Field(default_factory=lambda: SOURCES.get("orl")(), description="where the faces are")
@@ -71,19 +71,29 @@ class Prepare(Frozen):
     color: Literal["grey", "rgb"] = Field("grey", description="stored as one or three channels")
     split: Split = Split()
     min_images: int = Field(2, ge=1, description="identities with fewer readable images are left out")
-    train_images: int | None = unset(None, ge=2, description="keep at most so many images of each train identity")
-    val_images: int | None = unset(None, ge=2, description="keep at most so many images of each val identity")
-    train_identities: int | None = unset(None, ge=2, description="keep at most so many train identities")
+    train_images: int | None = unhashed_default(
+        None, ge=2, description="keep at most so many images of each train identity"
+    )
+    val_images: int | None = unhashed_default(
+        None, ge=2, description="keep at most so many images of each val identity"
+    )
+    train_identities: int | None = unhashed_default(None, ge=2, description="keep at most so many train identities")
     max_megapixels: float = Field(100, gt=0, le=178, description="larger images go to the quarantine unread")
-    align: Align | None = unset(None, description="find and align the face; null: photos are aligned already")
-    min_quality: float | None = unset(None, ge=0, le=1, description="images of lower quality go to the quarantine")
-    same_people: tuple[Annotated[tuple[str, ...], Field(min_length=2)], ...] = unset(
+    align: Align | None = unhashed_default(
+        None, description="find and align the face; null: photos are aligned already"
+    )
+    min_quality: float | None = unhashed_default(
+        None, ge=0, le=1, description="images of lower quality go to the quarantine"
+    )
+    same_people: tuple[Annotated[tuple[str, ...], Field(min_length=2)], ...] = unhashed_default(
         (), description="identities that are one person: photos of all count as the first's (see `facegan overlap`)"
     )
-    different_people: tuple[tuple[str, str], ...] = unset(
+    different_people: tuple[tuple[str, str], ...] = unhashed_default(
         (), description="identities that look alike and are two people: `facegan overlap` asks no more; no run changes"
     )
-    left_out: tuple[str, ...] = unset((), description="identities that take no part: their photos go to the quarantine")
+    left_out: tuple[str, ...] = unhashed_default(
+        (), description="identities that take no part: their photos go to the quarantine"
+    )
 
     @model_validator(mode="after")
     def _decides_once(self) -> Prepare:

@@ -25,14 +25,14 @@ from facegan.core.digests import digest
 from facegan.core.errors import UserError
 from facegan.core.files import write_private
 from facegan.data.sources import SourceConfig
-from facegan.data.suppression import LIST, Forgotten
+from facegan.data.suppression import LIST, SuppressionList
 
 FOLDER = "watch"  # in data/
 QUIET_S = 10.0  # how long nothing may have moved: a photo that is still being copied is not news
 
 
 @dataclass(frozen=True)
-class Change:
+class SourceChange:
     """A content that was not told of yet: files that are `new` and `gone` since the one that was.
 
     A photo that was changed or renamed is one of each. `id` is its own for ever; `at` is when it was found (UTC).
@@ -50,7 +50,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Seen:
+class SourceState:
     """A content: the `listing` of its files, its `fingerprint`, and a hash of each file's name and bytes."""
 
     listing: str
@@ -58,7 +58,7 @@ class Seen:
     files: tuple[str, ...]
 
 
-class Watch:
+class SourceWatch:
     """One source, looked at by one process; `clock` counts seconds."""
 
     def __init__(
@@ -87,7 +87,7 @@ class Watch:
             self._told = self._seen(self._listing())
             self._save()
 
-    def look(self) -> Change | None:
+    def look(self) -> SourceChange | None:
         """What must be told, the same until `told` is called; None where there is nothing (yet).
 
         The first content ever seen of a source is taken as known. Raises UserError, as the source's `rows`, once for
@@ -118,18 +118,18 @@ class Watch:
         if self._told is not None and found.fingerprint != self._told.fingerprint:
             before, after = set(self._told.files), set(found.files)
             at = datetime.now(UTC).isoformat()
-            change = Change(str(uuid.uuid4()), at, len(after - before), len(before - after), found.fingerprint)
+            change = SourceChange(str(uuid.uuid4()), at, len(after - before), len(before - after), found.fingerprint)
             self._pending = change, found
         else:
             self._told = found
         self._save()
 
-    def _seen(self, listing: str) -> Seen:
+    def _seen(self, listing: str) -> SourceState:
         """The content, every file read: the source as a run would find it, without who was erased."""
-        source = Forgotten.read(self._workdir).without(self._source)
+        source = SuppressionList.read(self._workdir).without(self._source)
         entries = source.entries()
         hashes = (hmac.new(self._salt, json.dumps(entry).encode(), hashlib.sha256).hexdigest() for entry in entries)
-        return Seen(listing, source.fingerprint(entries), tuple(sorted(one[:16] for one in hashes)))
+        return SourceState(listing, source.fingerprint(entries), tuple(sorted(one[:16] for one in hashes)))
 
     def _listing(self) -> str:
         """A digest of names, sizes and times of all files that a run would read, and of the list of who was erased."""
@@ -137,13 +137,13 @@ class Watch:
         lines = [line for root in roots for line in _files(Path(root).expanduser())]
         return digest([sorted(lines), list(_files(self._workdir / "data" / LIST))])
 
-    def _read(self) -> tuple[bytes, Seen | None, tuple[Change, Seen] | None]:
+    def _read(self) -> tuple[bytes, SourceState | None, tuple[SourceChange, SourceState] | None]:
         """What an earlier process knew of this source; nothing where it watched another one."""
         try:
             found: dict[str, Any] = json.loads(self._state.read_bytes())
             if found["of"] != self._of:
                 raise FileNotFoundError
-            pending = found["pending"] and (Change(**found["pending"][0]), _seen(found["pending"][1]))
+            pending = found["pending"] and (SourceChange(**found["pending"][0]), _seen(found["pending"][1]))
             return bytes.fromhex(found["salt"]), _seen(found["told"]), pending
         except FileNotFoundError:
             return secrets.token_bytes(16), None, None
@@ -159,8 +159,8 @@ class Watch:
         write_private(self._state, json.dumps(told).encode())
 
 
-def _seen(data: dict[str, Any]) -> Seen:
-    return Seen(data["listing"], data["fingerprint"], tuple(data["files"]))
+def _seen(data: dict[str, Any]) -> SourceState:
+    return SourceState(data["listing"], data["fingerprint"], tuple(data["files"]))
 
 
 def _files(root: Path) -> Iterator[list[str | int]]:

@@ -24,14 +24,14 @@ ABOUT = "Salted hashes of people (names, sha256 of photos) who were erased by `f
 
 
 @dataclass(frozen=True)
-class Forgotten:
+class SuppressionList:
     """Salted hashes of names and of photos' sha256: HMAC-SHA256 (RFC 2104), so that neither stands in the file."""
 
     salt: str = ""
     digests: frozenset[str] = frozenset()
 
     @classmethod
-    def read(cls, workdir: Path) -> Forgotten:
+    def read(cls, workdir: Path) -> SuppressionList:
         """The list of a working directory, empty where there is none; raises UserError when it cannot be read."""
         path = workdir / "data" / LIST
         if not path.exists():
@@ -55,9 +55,9 @@ class Forgotten:
     def _hash(self, word: str) -> str:
         return hmac.new(self.salt.encode(), word.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
 
-    def add(self, words: Iterable[str], workdir: Path) -> Forgotten:
+    def add(self, words: Iterable[str], workdir: Path) -> SuppressionList:
         """The list with more names and sha256s, written to `workdir/data` for its owner alone."""
-        grown = self if self.salt else Forgotten(secrets.token_hex(16))
+        grown = self if self.salt else SuppressionList(secrets.token_hex(16))
         grown = replace(grown, digests=self.digests | {grown._hash(word) for word in words})
         said = {"about": ABOUT, "salt": grown.salt, "digests": sorted(grown.digests)}
         write_private(workdir / "data" / LIST, json.dumps(said, indent=1).encode())
@@ -67,10 +67,10 @@ class Forgotten:
         """The source as though it did not hold them; itself where the list is empty."""
         if not self.digests:
             return source
-        return Without(kind=source.kind, source=source, salt=self.salt, digests=self.digests)
+        return WithoutSuppressed(kind=source.kind, source=source, salt=self.salt, digests=self.digests)
 
 
-class Without(SourceConfig):
+class WithoutSuppressed(SourceConfig):
     """A source less the people of a list, by the name and by the bytes of their photos. No member of the family."""
 
     source: SourceConfig
@@ -83,8 +83,8 @@ class Without(SourceConfig):
         return str(getattr(self.source, "root", self.kind))
 
     @cached_property
-    def _list(self) -> Forgotten:
-        return Forgotten(self.salt, self.digests)
+    def _list(self) -> SuppressionList:
+        return SuppressionList(self.salt, self.digests)
 
     def knows(self, identity: str) -> bool:
         """Whether an identity was erased."""

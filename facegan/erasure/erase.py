@@ -7,12 +7,12 @@ import shutil
 from pathlib import Path
 
 from facegan.core import locks
-from facegan.data.suppression import Forgotten
-from facegan.erasure.lineage import OUTSIDE, Found
+from facegan.data.suppression import SuppressionList
+from facegan.erasure.lineage import OUTSIDE, Descendants
 from facegan.promotion.registry import LOCK, Models
 
 
-def erase(found: Found, workdir: Path) -> Forgotten:
+def erase(found: Descendants, workdir: Path) -> SuppressionList:
     """Put the person on the list, then erase every target; a repeated call goes on where one was stopped.
 
     Hold the store alone (`Store.alone`) since before `find`. Raises UserError, before anything is erased, while a
@@ -22,7 +22,7 @@ def erase(found: Found, workdir: Path) -> Forgotten:
         for lock in (workdir / "data" / "prefect" / "lock", Models(workdir).root / LOCK):
             if lock.parent.is_dir():
                 held.enter_context(locks.alone(lock))
-        listed = Forgotten.read(workdir).add(found.spelled | found.photos, workdir)
+        listed = SuppressionList.read(workdir).add(found.spelled | found.photos, workdir)
         models = [t.path.name for t in found.targets if t.what == "model" and not t.unfinished]
         Models(workdir).forget(found.names, models)
         for target in found.targets:
@@ -56,7 +56,7 @@ def unlink_latest(recipe: Path) -> None:
         recipe.rmdir()
 
 
-def beyond(found: Found) -> list[str]:
+def beyond(found: Descendants) -> list[str]:
     """What erasing cannot reach, a sentence each."""
     lines = [
         "the source itself, and copies of it: delete their photos there (runs and imports leave them out meanwhile)",

@@ -11,7 +11,7 @@ from pathlib import Path
 from facegan.core import locks
 from facegan.core.errors import UserError
 from facegan.erasure.erase import remove, unlink_latest
-from facegan.erasure.lineage import Folder, Target, behind_report, fetched, folders_of, statuses
+from facegan.erasure.lineage import OutputFolder, Target, behind_report, fetched, folders_of, statuses
 
 DAY_S = 86400.0
 FINGERPRINT = re.compile(r"\b[0-9a-f]{64}\b")
@@ -101,7 +101,7 @@ def roots(workdir: Path) -> set[str]:
     return named
 
 
-def _reached(folders: list[Folder], roots: set[str]) -> set[str]:
+def _reached(folders: list[OutputFolder], roots: set[str]) -> set[str]:
     """The fingerprints `roots` and of all that they were made from, as the records tell (weights by their sha256)."""
     made = {one.path.name: one for one in folders if one.record is not None}
     writers: dict[str, set[str]] = {}
@@ -119,7 +119,7 @@ def _reached(folders: list[Folder], roots: set[str]) -> set[str]:
     return reached
 
 
-def _target(folder: Folder, wanted: set[str], told: set[str], since: float) -> Target | None:
+def _target(folder: OutputFolder, wanted: set[str], told: set[str], since: float) -> Target | None:
     """The folder as something to remove, with the reason; None where it is kept."""
     key, path, what = folder.path.name.removesuffix(".incomplete"), folder.path, folder.path.parent.name
     if folder.path.name != key:

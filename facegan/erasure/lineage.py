@@ -59,7 +59,7 @@ def statuses(path: Path) -> Iterator[os.stat_result]:
 
 
 @dataclass
-class Found:
+class Descendants:
     """All that is known of a person: `names`, `photos` (sha256 of files and stored images), what is to be erased.
 
     `targets` are in an order to erase in: what descends before what it descends from. `untold` are folders of which
@@ -81,7 +81,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Folder:
+class OutputFolder:
     """A folder of the store: its record (None where it is unfinished) and what its tables say."""
 
     path: Path
@@ -110,11 +110,11 @@ class Folder:
         return {str(entry["sha256"]) for entry in made_from if "sha256" in entry}
 
 
-def find(names: set[str], workdir: Path, copies: list[Path]) -> Found:
+def find(names: set[str], workdir: Path, copies: list[Path]) -> Descendants:
     """Everything of the identities `names`, and of others that are the same people, in a working directory and `copies`
     (imports and exports)."""
     folders = list(folders_of(workdir / "data" / "store"))
-    found = Found(_all_names(names, folders))
+    found = Descendants(_all_names(names, folders))
     held = [path for path in copies if path.exists()]
     models = [
         path for path in sorted((workdir / "data" / "models").glob("*")) if path.is_dir() and not path.is_symlink()
@@ -143,7 +143,7 @@ def fetched(workdir: Path) -> list[Target]:
     return [Target(path, "cache", "fetched from object storage")] if path.is_dir() else []
 
 
-def _all_names(names: set[str], folders: list[Folder]) -> set[str]:
+def _all_names(names: set[str], folders: list[OutputFolder]) -> set[str]:
     """`names`, and the others under which runs took the same people (prepare.same_people)."""
     found = set(names)
     groups = [set(one) for f in folders for one in (f.record or {}).get("config", {}).get("same_people", ())]
@@ -160,7 +160,7 @@ def known(workdir: Path, copies: list[Path]) -> set[str]:
     return {str(fact["identity"]) for path in places if path.exists() for fact in facts(path) if fact.get("identity")}
 
 
-def folders_of(root: Path) -> Iterator[Folder]:
+def folders_of(root: Path) -> Iterator[OutputFolder]:
     """Every folder of the store at `root`, unfinished ones too, in the order of their paths."""
     for path in sorted(p for p in root.glob("*/*") if p.is_dir()):
         try:
@@ -168,7 +168,7 @@ def folders_of(root: Path) -> Iterator[Folder]:
             record["inputs"].values()
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             record = None
-        yield Folder(path, None if path.name.endswith(".incomplete") else record)
+        yield OutputFolder(path, None if path.name.endswith(".incomplete") else record)
 
 
 def facts(path: Path) -> Iterator[dict[str, Any]]:
@@ -198,13 +198,13 @@ def facts(path: Path) -> Iterator[dict[str, Any]]:
         raise UserError(f"something below '{path}' cannot be read: {error}", fix=fix) from error
 
 
-def _shows(found: Found, fact: dict[str, Any]) -> bool:
+def _shows(found: Descendants, fact: dict[str, Any]) -> bool:
     """Whether a row is theirs: by name, by the photo, or by a parent of someone who does not exist."""
     named = found.spelled & {fact.get("identity"), *(fact.get("parents") or ())}
     return bool(named or found.photos & {fact.get("image_id"), fact.get("source_sha256")})
 
 
-def _erased(found: Found, folders: list[Folder]) -> list[Target]:
+def _erased(found: Descendants, folders: list[OutputFolder]) -> list[Target]:
     """Folders of the store that hold the person, then what was made from them, last made first."""
     words = [json.dumps(name).encode() for name in found.names]
     names: set[str] = set()
@@ -212,7 +212,7 @@ def _erased(found: Found, folders: list[Folder]) -> list[Target]:
     ordered: list[Target] = []
     drawn_by: dict[str, set[str]] = {}  # the generators that drew a folder's rows: made elsewhere, they are no input
 
-    def take(folder: Folder, why: str) -> None:
+    def take(folder: OutputFolder, why: str) -> None:
         names.add(folder.path.name)
         outputs.update(folder.outputs)
         ordered.append(Target(folder.path, folder.stage, why))
@@ -233,7 +233,7 @@ def _erased(found: Found, folders: list[Folder]) -> list[Target]:
         elif any(word in (folder.path / RECORD).read_bytes() for word in words):
             take(folder, "its options name them")
 
-    def descends(folder: Folder) -> bool:
+    def descends(folder: OutputFolder) -> bool:
         drawn = drawn_by.get(folder.path.name, set())
         return folder.path.name not in names and (_descends(folder, names, outputs) or bool(drawn & names))
 
@@ -247,12 +247,12 @@ def _erased(found: Found, folders: list[Folder]) -> list[Target]:
     return ordered[::-1]
 
 
-def _descends(folder: Folder, names: set[str], outputs: set[str]) -> bool:
+def _descends(folder: OutputFolder, names: set[str], outputs: set[str]) -> bool:
     """Whether it was made from a folder among `names`, or from a file (weights, say) that one of them wrote."""
     return bool(folder.parents & names or folder.files & outputs)
 
 
-def _copy(found: Found, path: Path, erased: set[str]) -> Target | None:
+def _copy(found: Descendants, path: Path, erased: set[str]) -> Target | None:
     """An import or export that shows them, or what descends from them: told, and left to the user."""
     shown = sum(1 for fact in facts(path) if _shows(found, fact) or fact.get("generator") in erased)
     if not shown:
@@ -261,7 +261,7 @@ def _copy(found: Found, path: Path, erased: set[str]) -> Target | None:
     return Target(path, what, "shows them or descends from them: delete it yourself, or make it again", shown)
 
 
-def _model(found: Found, path: Path, erased: set[str]) -> Target | None:
+def _model(found: Descendants, path: Path, erased: set[str]) -> Target | None:
     """A version of the model registry that descends from what is erased, or whose manifest held them."""
     if path.name.endswith(".incomplete"):
         return Target(path, "model", "unfinished: nothing tells what it was made from")
@@ -272,7 +272,7 @@ def _model(found: Found, path: Path, erased: set[str]) -> Target | None:
     return None
 
 
-def _reports(found: Found, workdir: Path, erased: set[str]) -> list[Target]:
+def _reports(found: Descendants, workdir: Path, erased: set[str]) -> list[Target]:
     """Reports of runs that held the person, and the links to them; `found.untold` gets those of unknown origin."""
     store = {path.name for path in (workdir / "data" / "store").glob("*/*")}
     words = [re.compile(re.escape(name.encode()) + rb"(?![\w-])") for name in found.names]  # not those of p1 in p12

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 
 @dataclass(frozen=True)
-class Faces:
+class EmbeddedFaces:
     """N test images; one that gave no embedding (unreadable, or no face found) is here too, not `acquired`.
 
     embedding: float32 (N, d), any values where not acquired. identity: (N,) names (`dataset/name`) or codes. file:
@@ -44,12 +44,12 @@ class Faces:
         """`text` and the failures."""
         return "; ".join(filter(None, (text, self.failures)))
 
-    def only(self, rows: NDArray[Any]) -> Faces:
+    def only(self, rows: NDArray[Any]) -> EmbeddedFaces:
         """Some of the images, by place or bool (N,)."""
         columns = ("embedding", "identity", "file", "group", "acquired")
         return replace(self, **{name: getattr(self, name)[rows] for name in columns})
 
-    def pooled(self) -> Faces:
+    def pooled(self) -> EmbeddedFaces:
         """One row for each (identity, group): its template, the mean of its embeddings of unit length.
 
         An image without a group is a template of its own. A template of which no image was acquired is not acquired.
@@ -68,7 +68,7 @@ class Faces:
             f"{PurePosixPath(str(who)).name}/{group}" if group else file
             for who, group, file in zip(self.identity[first], self.group[first], self.file[first], strict=True)
         ]
-        return Faces(
+        return EmbeddedFaces(
             unit_rows(total),
             self.identity[first],
             np.asarray(names, dtype=object),
@@ -87,7 +87,7 @@ def faces(
     failed: Sequence[tuple[str, str]] = (),
     others: frozenset[str] = frozenset(),
     remarks: tuple[str, ...] = (),
-) -> Faces:
+) -> EmbeddedFaces:
     """Faces from what there is: embeddings (N, d) of people (N,), and (identity, file) of those that `failed`.
 
     Raises ValueError where lengths differ.
@@ -104,4 +104,4 @@ def faces(
         rows = np.concatenate([rows, np.zeros((len(failed), rows.shape[1]), np.float32)])
         texts = [np.append(texts[0], [path for _, path in failed]), np.append(texts[1], [""] * len(failed))]
     acquired = np.arange(len(rows)) < len(rows) - len(failed)
-    return Faces(rows, who, texts[0], texts[1], acquired, others, remarks)
+    return EmbeddedFaces(rows, who, texts[0], texts[1], acquired, others, remarks)

@@ -17,7 +17,7 @@ from facegan.core.errors import ConfigError, UserError
 from facegan.core.types import Embed
 from facegan.data import manifest
 from facegan.data.images import BadImage, decode, to_square
-from facegan.evaluation.embedded_faces import Faces, faces
+from facegan.evaluation.embedded_faces import EmbeddedFaces, faces
 from facegan.evaluation.judges.dlib import Dlib
 from facegan.evaluation.judges.onnx import Onnx
 from facegan.metrics.verification import unit_rows
@@ -30,7 +30,7 @@ FORMS = (
 
 
 @dataclass(frozen=True)
-class Asked:
+class InputOptions:
     """What the user says of a network's input: its side, the numbers in (x - mean) / scale, the order of colours."""
 
     size_px: int | None = None
@@ -48,7 +48,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class External:
+class FaceEmbedder:
     """An embedder; `given` says in words what it is given: square images of size_px, in color."""
 
     name: str
@@ -58,7 +58,7 @@ class External:
     color: Literal["grey", "rgb"] = "rgb"
 
 
-def external(spec: str, asked: Asked, device: Any = "cpu") -> External:
+def face_embedder(spec: str, asked: InputOptions, device: Any = "cpu") -> FaceEmbedder:
     """The embedder that `spec` names (see FORMS); raises ConfigError or UserError where there is none."""
     path = Path(spec).expanduser()
     if path.is_dir():
@@ -74,25 +74,25 @@ def external(spec: str, asked: Asked, device: Any = "cpu") -> External:
     raise ConfigError(f"there is no embedder '{spec}'", fix=FORMS)
 
 
-def _stored(spec: str, path: Path, asked: Asked, device: Any) -> External:
+def _stored(spec: str, path: Path, asked: InputOptions, device: Any) -> FaceEmbedder:
     asked.only(spec)
     if (path / SPEC).is_file():
         return _promoted(spec, path, device)
     net, said = load_embedder(path, device)
     color: Literal["grey", "rgb"] = "grey" if said["channels"] == 1 else "rgb"
     size = said["size_px"]
-    return External(spec, lambda x: embed(net, x, len(x), device), size, f"{color}, {size} px, -1 .. 1", color)
+    return FaceEmbedder(spec, lambda x: embed(net, x, len(x), device), size, f"{color}, {size} px, -1 .. 1", color)
 
 
-def _promoted(spec: str, path: Path, device: Any) -> External:
+def _promoted(spec: str, path: Path, device: Any) -> FaceEmbedder:
     """A version of the model registry: the mirror image is added where its thresholds were chosen so."""
     said = read_spec(path)["preprocessing"]
     flip = ", mirror image added" if said["flip"] else ""
     given = f"{said['color']}, {said['size_px']} px, -1 .. 1{flip}"
-    return External(spec, by_torch(path, device), said["size_px"], given, said["color"])
+    return FaceEmbedder(spec, by_torch(path, device), said["size_px"], given, said["color"])
 
 
-def _onnx(spec: str, path: Path, asked: Asked) -> External:
+def _onnx(spec: str, path: Path, asked: InputOptions) -> FaceEmbedder:
     asked.only(spec, "size_px", "mean", "scale", "bgr")
     if not path.is_file():
         raise ConfigError(f"there is no file '{path}'", fix=FORMS)
@@ -100,10 +100,10 @@ def _onnx(spec: str, path: Path, asked: Asked) -> External:
     mean, scale = (127.5 if value is None else value for value in (asked.mean, asked.scale))
     judge = Onnx(path=str(path), size_px=size, mean=mean, scale=scale, bgr=asked.bgr)
     judge.fingerprint()  # says what to install
-    return External(spec, judge.load(None, "cpu"), size, _words(size, f"{mean:g}", f"{scale:g}", asked.bgr))
+    return FaceEmbedder(spec, judge.load(None, "cpu"), size, _words(size, f"{mean:g}", f"{scale:g}", asked.bgr))
 
 
-def _timm(spec: str, asked: Asked, device: Any) -> External:
+def _timm(spec: str, asked: InputOptions, device: Any) -> FaceEmbedder:
     import timm
     import torch
 
@@ -134,21 +134,21 @@ def _timm(spec: str, asked: Asked, device: Any) -> External:
     def word(numbers: torch.Tensor) -> str:
         return "/".join(dict.fromkeys(f"{value:.4g}" for value in numbers.tolist()))
 
-    return External(spec, run, size, _words(size, word(mean), word(scale), asked.bgr))
+    return FaceEmbedder(spec, run, size, _words(size, word(mean), word(scale), asked.bgr))
 
 
-def _dlib(spec: str, asked: Asked, device: Any) -> External:
+def _dlib(spec: str, asked: InputOptions, device: Any) -> FaceEmbedder:
     asked.only(spec, "size_px")
     size = asked.size_px or 112
     given = f"RGB, {size} px aligned to the ArcFace template, moved to dlib's own"
-    return External(spec, Dlib(aligned=True).load(None, str(device)), size, given)
+    return FaceEmbedder(spec, Dlib(aligned=True).load(None, str(device)), size, given)
 
 
 def _words(size: int, mean: str, scale: str, bgr: bool) -> str:
     return f"{'BGR' if bgr else 'RGB'}, {size} px, (x - {mean}) / {scale} of 0 .. 255"
 
 
-def _callable(spec: str, asked: Asked) -> External:
+def _callable(spec: str, asked: InputOptions) -> FaceEmbedder:
     """A function (N, H, W, 3) uint8 -> (N, d) numbers. Its module is imported, from here too, and nothing else is."""
     asked.only(spec, "size_px", "bgr")
     module, _, name = spec.partition(":")
@@ -172,11 +172,11 @@ def _callable(spec: str, asked: Asked) -> External:
         return unit_rows(found)
 
     size = asked.size_px or 112
-    return External(spec, run, size, f"{'BGR' if asked.bgr else 'RGB'}, {size} px, uint8")
+    return FaceEmbedder(spec, run, size, f"{'BGR' if asked.bgr else 'RGB'}, {size} px, uint8")
 
 
 @dataclass(frozen=True)
-class Entry:
+class ImageEntry:
     """One image to embed: who it is of, what it is called, its group, and how to get its bytes (or OSError)."""
 
     identity: str
@@ -185,7 +185,7 @@ class Entry:
     read: Callable[[], bytes]
 
 
-def entries(path: Path, split: str | None = None, names: set[str] | None = None) -> Iterator[Entry]:
+def entries(path: Path, split: str | None = None, names: set[str] | None = None) -> Iterator[ImageEntry]:
     """The images of a manifest (of one split, of some people only, where given), in its order; a row group in memory.
 
     A row without bytes gives none, which cannot be decoded. Raises UserError as `facegan.data.manifest.read`.
@@ -197,17 +197,17 @@ def entries(path: Path, split: str | None = None, names: set[str] | None = None)
     for row in manifest.iterate(path, split, ["image", "identity", "group"]):
         if names is None or row["identity"] in names:
             image = row["image"]
-            yield Entry(row["identity"], image["path"] or "", row["group"], reader(image["bytes"] or b""))
+            yield ImageEntry(row["identity"], image["path"] or "", row["group"], reader(image["bytes"] or b""))
 
 
 def embed_all(
-    entries: Iterable[Entry],
-    embedder: External,
+    entries: Iterable[ImageEntry],
+    embedder: FaceEmbedder,
     flip: bool = False,
     batch_size: int = 64,
     failed: Collection[tuple[str, str]] = (),
     progress: Callable[[int], None] = lambda done: None,
-) -> Faces:
+) -> EmbeddedFaces:
     """Embeddings of all entries, a batch in memory at a time; what cannot be decoded is not acquired.
 
     failed: (identity, file) of images that are known to have failed before. Raises UserError where the embedder gives
@@ -215,7 +215,7 @@ def embed_all(
     """
     run = with_mirror(embedder.embed) if flip else embedder.embed
     rows: list[NDArray[np.float32]] = []
-    kept: list[Entry] = []
+    kept: list[ImageEntry] = []
     bad = list(failed)
     decoded = _decoded(entries, embedder, bad)
     while batch := list(itertools.islice(decoded, batch_size)):
@@ -235,8 +235,8 @@ def embed_all(
 
 
 def _decoded(
-    entries: Iterable[Entry], embedder: External, bad: list[tuple[str, str]]
-) -> Iterator[tuple[Entry, np.ndarray]]:
+    entries: Iterable[ImageEntry], embedder: FaceEmbedder, bad: list[tuple[str, str]]
+) -> Iterator[tuple[ImageEntry, np.ndarray]]:
     for entry in entries:
         try:
             pixels = np.asarray(to_square(decode(entry.read()), embedder.size_px, embedder.color))

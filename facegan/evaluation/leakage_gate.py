@@ -8,13 +8,13 @@ import numpy as np
 
 from facegan.core.errors import UserError
 from facegan.evaluation.options import Audit
-from facegan.evaluation.set_card import Faces
+from facegan.evaluation.set_card import JudgedFaces
 from facegan.metrics import leakage, set_statistics
 
 LISTED = 24  # closest pairs kept for the report
 
 
-def near_copies(synthetic: Faces, train: Faces, options: Audit) -> dict[str, Any]:
+def near_copies(synthetic: JudgedFaces, train: JudgedFaces, options: Audit) -> dict[str, Any]:
     """Part 1 of the gate: which synthetic images are copies of a training photo, and how well that can be told."""
     photos = leakage.grey(train.images.pixels)
     score, place = leakage.closest(leakage.grey(synthetic.images.pixels), photos)
@@ -48,7 +48,12 @@ def near_copies(synthetic: Faces, train: Faces, options: Audit) -> dict[str, Any
 
 
 def new_people(
-    new: Faces, existing: Faces, val: Faces, train: Faces, limits: dict[str, Any], options: Audit
+    new: JudgedFaces,
+    existing: JudgedFaces,
+    val: JudgedFaces,
+    train: JudgedFaces,
+    limits: dict[str, Any],
+    options: Audit,
 ) -> dict[str, Any]:
     """Part 2 of the gate: how many new people match a train person.
 
@@ -57,21 +62,21 @@ def new_people(
     half of their photos against the other.
     """
 
-    def alike(faces: Faces, photos: Faces) -> np.ndarray:
+    def alike(faces: JudgedFaces, photos: JudgedFaces) -> np.ndarray:
         return leakage.likeness(faces.embedding, faces.person, photos.embedding, photos.person)
 
-    def own(faces: Faces, photos: Faces) -> np.ndarray:
+    def own(faces: JudgedFaces, photos: JudgedFaces) -> np.ndarray:
         _, mine, theirs = np.intersect1d(faces.names, photos.names, return_indices=True)
         return np.asarray(alike(faces, photos)[mine, theirs])
 
-    def halves(faces: Faces) -> np.ndarray:
+    def halves(faces: JudgedFaces) -> np.ndarray:
         return own(*(faces.only(side) for side in set_statistics.halves(faces.person)))
 
     known = own(existing, train) if len(existing) else halves(train)
     unseen = halves(val)
     level = leakage.match_level(known, unseen, limits["image"]["value"])
 
-    def rates(faces: Faces) -> dict[str, Any]:
+    def rates(faces: JudgedFaces) -> dict[str, Any]:
         if len(faces) == 0:
             return {"people": 0, "matched": 0, "rate": 0.0, "centre_rate": 0.0, "worst": []}
         found = alike(faces, train)

@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, model_validator
 
-from facegan.core.options import Frozen, unset
+from facegan.core.options import Options, unhashed_default
 from facegan.evaluation.judges import JUDGES, JudgeConfig
-from facegan.evaluation.protocols import BENCHMARKS, BenchmarkConfig
+from facegan.evaluation.protocols import PROTOCOLS, ProtocolConfig
 
 if TYPE_CHECKING:
     AnyJudge = JudgeConfig
-    AnyBenchmark = BenchmarkConfig
+    AnyBenchmark = ProtocolConfig
 else:
     AnyJudge = JUDGES.union()
-    AnyBenchmark = BENCHMARKS.union()
+    AnyBenchmark = PROTOCOLS.union()
 
 
-class Audit(Frozen):
+class Audit(Options):
     """The synthetic set under a judge that is not the guide: its card, and the leakage gate."""
 
     judge: AnyJudge = Field(default_factory=lambda: JUDGES.get("recognizer")(), description="who judges")
@@ -32,16 +32,16 @@ class Audit(Frozen):
     batch_size: int = Field(64, ge=1, le=4096, description="images judged at once")
 
 
-class Benchmark(Frozen):
+class Benchmark(Options):
     """What is measured on the test people."""
 
     benchmarks: tuple[AnyBenchmark, ...] = Field(
-        default_factory=lambda: (BENCHMARKS.get("verification")(), BENCHMARKS.get("identification")()),
+        default_factory=lambda: (PROTOCOLS.get("verification")(), PROTOCOLS.get("identification")()),
         description="by default verification and identification; a list given here takes their place",
     )
-    flip: bool = unset(False, description="add the embedding of the mirror image")
-    templates: bool = unset(False, description="compare means over the images of one identity and group")
-    held_back: float = unset(
+    flip: bool = unhashed_default(False, description="add the embedding of the mirror image")
+    templates: bool = unhashed_default(False, description="compare means over the images of one identity and group")
+    held_back: float = unhashed_default(
         0.0, ge=0, lt=1, description="share of the test people whom no report looks at: promotions are judged on them"
     )
     batch_size: int = Field(64, ge=1, description="images embedded at once")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from facegan.core.errors import UserError
 from facegan.data.pair_lists import FORMS, PairList
-from facegan.evaluation.embedded_faces import Faces
+from facegan.evaluation.embedded_faces import EmbeddedFaces
 from facegan.metrics.verification import FAILED, Bools, Ints, PairScores, unit_rows
 
 
@@ -85,7 +85,7 @@ def _short(name: str) -> str:
 _IMAGES = {".jpg", ".jpeg", ".png", ".pgm", ".ppm", ".bmp", ".webp", ".tif", ".tiff", ".gif"}
 
 
-def score_pairs(listed: PairList, faces: Faces, only_test: bool, what: str) -> ScoredPairs:
+def score_pairs(listed: PairList, faces: EmbeddedFaces, only_test: bool, what: str) -> ScoredPairs:
     """Cosines of the listed pairs; an image that is not among the faces, or has no embedding, makes its pairs FAILED.
 
     only_test: leave out the pairs of which a person is not among the faces. Raises UserError where the list does not
@@ -118,7 +118,7 @@ def score_pairs(listed: PairList, faces: Faces, only_test: bool, what: str) -> S
     return _scored(faces, place, person, same, None if listed.fold is None else listed.fold[keep], listed, keep)
 
 
-def _owners(listed: PairList, place: NDArray[np.int64], faces: Faces) -> NDArray[np.str_]:
+def _owners(listed: PairList, place: NDArray[np.int64], faces: EmbeddedFaces) -> NDArray[np.str_]:
     """The identities (2, P) of the listed images; of one that is not here, by the folder in its name."""
     called = {PurePosixPath(who).name: who for who in np.unique(faces.identity.astype(str)).tolist()}
 
@@ -130,7 +130,7 @@ def _owners(listed: PairList, place: NDArray[np.int64], faces: Faces) -> NDArray
     return np.asarray([[owner(name, at) for name, at in zip(side, at_side, strict=True)] for side, at_side in sides])
 
 
-def _refuse_others(person: NDArray[np.str_], faces: Faces, what: str) -> None:
+def _refuse_others(person: NDArray[np.str_], faces: EmbeddedFaces, what: str) -> None:
     """Raise UserError where pairs name people on whom the recognizer was developed: they are no test."""
     others = faces.others | {PurePosixPath(name).name for name in faces.others}
     if not others:
@@ -144,7 +144,7 @@ def _refuse_others(person: NDArray[np.str_], faces: Faces, what: str) -> None:
 
 
 def _scored(
-    faces: Faces,
+    faces: EmbeddedFaces,
     place: NDArray[np.int64],
     person: NDArray[np.str_],
     same: Bools,

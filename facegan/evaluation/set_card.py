@@ -23,7 +23,7 @@ SETS = ("existing", "real train", "new", "real val")
 
 
 @dataclass(frozen=True)
-class Faces:
+class JudgedFaces:
     """One set under the judge: images, unit embeddings (N, d), the sorted names and each image's place in them."""
 
     images: ManifestImages
@@ -31,13 +31,13 @@ class Faces:
     names: list[str]
     person: np.ndarray
 
-    def only(self, places: np.ndarray) -> Faces:
+    def only(self, places: np.ndarray) -> JudgedFaces:
         """Some of the images, by place; people are numbered anew."""
         kept = self.images.only(places)
         names, person = kept.codes()
-        return Faces(kept, self.embedding[places], names, person)
+        return JudgedFaces(kept, self.embedding[places], names, person)
 
-    def thinned(self) -> Faces:
+    def thinned(self) -> JudgedFaces:
         """Whole people, evenly chosen, of at most about LARGEST images."""
         wanted = max(2, round(len(self.names) * LARGEST / max(len(self), 1)))
         if wanted >= len(self.names):
@@ -49,7 +49,9 @@ class Faces:
         return len(self.person)
 
 
-def describe(existing: Faces, new: Faces, train: Faces, val: Faces, limits: dict[str, Any], k: int) -> dict[str, Any]:
+def describe(
+    existing: JudgedFaces, new: JudgedFaces, train: JudgedFaces, val: JudgedFaces, limits: dict[str, Any], k: int
+) -> dict[str, Any]:
     """The card: {sets: {set: {figure: value or None}}, people: the most and least consistent synthetic ones}.
 
     `limits` are `card.thresholds` on val people, `k` the neighbours of precision, recall, density and coverage. A
@@ -64,7 +66,7 @@ def describe(existing: Faces, new: Faces, train: Faces, val: Faces, limits: dict
     return {"sets": sets, "people": {name: ranked(held[name][0], limits) for name in ("existing", "new")}}
 
 
-def figures(faces: Faces, against: Faces, limits: dict[str, Any], k: int) -> dict[str, Any]:
+def figures(faces: JudgedFaces, against: JudgedFaces, limits: dict[str, Any], k: int) -> dict[str, Any]:
     """One set alone (separability, uniqueness, consistency), then held against real photos."""
     found: dict[str, Any] = {"people": len(faces.names), "images": len(faces)}
     if len(faces) < 2:
@@ -87,7 +89,7 @@ def figures(faces: Faces, against: Faces, limits: dict[str, Any], k: int) -> dic
     return found | set_statistics.manifolds(against.embedding, faces.embedding, k)
 
 
-def _diversity(faces: Faces, against: Faces) -> float | None:
+def _diversity(faces: JudgedFaces, against: JudgedFaces) -> float | None:
     """DCFace's D in the space of 16 x 16 thumbnails; None for an empty set."""
     if len(faces) == 0:
         return None
@@ -100,7 +102,7 @@ def _place(names: list[str], name: str) -> int:
     return names.index(name) if name in names else -1
 
 
-def ranked(faces: Faces, limits: dict[str, Any]) -> list[dict[str, Any]]:
+def ranked(faces: JudgedFaces, limits: dict[str, Any]) -> list[dict[str, Any]]:
     """The SHOWN most and the SHOWN least consistent people, most consistent first: {identity, cosine}."""
     if len(faces) == 0:
         return []

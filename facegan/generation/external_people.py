@@ -20,11 +20,11 @@ from facegan.data.images import to_pixels
 from facegan.data.options import Prepare
 from facegan.data.preparation import quarantine
 from facegan.data.preparation.alignment import Aligner
-from facegan.data.preparation.photo import become, check_unchanged
+from facegan.data.preparation.photo import check_unchanged, prepare_photo
 from facegan.data.sources import NOBODY, SourceImage
 from facegan.generation.options import ExternalFaces
-from facegan.generation.people import Tally
-from facegan.generation.synthesizer import Studio
+from facegan.generation.people import FilterCounts
+from facegan.generation.synthesizer import Synthesizer
 from facegan.metrics.set_statistics import robust_centre
 from facegan.recognition.embedder import embed
 from facegan.runtime.context import Context
@@ -36,7 +36,9 @@ class ExternalPeople:
     What is counted goes to `tally` and `made`. Memory: one person's images.
     """
 
-    def __init__(self, options: ExternalFaces, studio: Studio, seed: int, tally: Tally, context: Context) -> None:
+    def __init__(
+        self, options: ExternalFaces, studio: Synthesizer, seed: int, tally: FilterCounts, context: Context
+    ) -> None:
         """`studio` has the photos, the guide and the bounds that tell what would give a train person away."""
         self.options, self.studio, self.tally, self.context = options, studio, tally, context
         self.listed = list(options.source.rows())
@@ -94,7 +96,7 @@ class ExternalPeople:
         try:
             data = item.read()
             self._digests[item.relative] = hashlib.sha256(data).hexdigest()
-            outcome = become(data, item.landmarks, options, aligner)
+            outcome = prepare_photo(data, item.landmarks, options, aligner)
             png, reason = outcome.png, outcome.reason
         except OSError as error:
             png, reason = None, quarantine.reason(error)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
-from facegan.core.options import Frozen, unset
+from facegan.core.options import Options, unhashed_default
 from facegan.data.options import Align, AnySource
 from facegan.generation.gans import GANS, AdversarialConfig, GanConfig
 from facegan.generation.identities import IDENTITIES, IdentitiesConfig
@@ -19,13 +19,13 @@ else:
     AnyIdentities = IDENTITIES.union()
 
 
-class TrainGan(Frozen):
+class TrainGan(Options):
     """The identity-conditional generator, trained on the train identities only."""
 
     gan: AnyGan = Field(default_factory=lambda: GANS.get("cvae_gan")(), description="generator family")
     kimg: float = Field(18, gt=0, description="thousands of real images that the training sees")
     batch_size: int = Field(32, ge=4, le=4096, description="real images of each step")
-    precision: Literal["float32", "bfloat16"] = unset("float32", description="of the arithmetic in training")
+    precision: Literal["float32", "bfloat16"] = unhashed_default("float32", description="of the arithmetic in training")
     seed: int = Field(0, ge=0, description="of first weights, of what is drawn, of the order of images")
     flip: bool = Field(True, description="mirror half of the real images")
     checkpoint_kimg: float = Field(2, gt=0, description="write a checkpoint this often")
@@ -39,7 +39,7 @@ class TrainGan(Frozen):
         return self
 
 
-class ExternalFaces(Frozen):
+class ExternalFaces(Options):
     """People who do not exist, made elsewhere: by another generator, or by an earlier run of this one."""
 
     source: AnySource = Field(description="where their images are, a person in each identity")
@@ -48,7 +48,7 @@ class ExternalFaces(Frozen):
     align: Align | None = Field(None, description="find and align the face; null: they are aligned as the photos are")
 
 
-class Synthesize(Frozen):
+class Synthesize(Options):
     """New images of the training people and new people, filtered by the guide."""
 
     identities: AnyIdentities = Field(
@@ -70,4 +70,6 @@ class Synthesize(Frozen):
     max_attempts: int = Field(5, ge=1, le=100, description="proposals for each new identity before giving up")
     batch_size: int = Field(64, ge=1, le=4096, description="images drawn at once")
     seed: int = Field(0, ge=0, description="of codes and people")
-    external: ExternalFaces | None = unset(None, description="new people made elsewhere, beside those made here")
+    external: ExternalFaces | None = unhashed_default(
+        None, description="new people made elsewhere, beside those made here"
+    )

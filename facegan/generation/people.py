@@ -15,14 +15,14 @@ from facegan.core.errors import UserError
 from facegan.core.seeds import subseed
 from facegan.data import manifest
 from facegan.generation.options import Synthesize
-from facegan.generation.shard_worker import pack, unpack
-from facegan.generation.synthesizer import Order, Shot, Studio
+from facegan.generation.shard_worker import pack_results, unpack_results
+from facegan.generation.synthesizer import PersonRequest, PersonResult, Synthesizer
 from facegan.runtime.context import Context
-from facegan.runtime.shards import Desk, Span, Task, ahead
+from facegan.runtime.shards import ShardQueue, Span, Task, attempts_to_begin
 
 
 @dataclass
-class Tally:
+class FilterCounts:
     """How many each filter saw and removed."""
 
     counts: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -34,16 +34,18 @@ class Tally:
         entry["removed"] += removed
 
 
-class Casting:
+class SyntheticPeople:
     """Who takes part: all train people, and of the new people who are proposed those whom nobody resembles.
 
     Proposals are bounded. Only here do people depend on each other: they are judged one after the other.
     """
 
-    def __init__(self, desk: Desk, studio: Studio, names: list[str], generator: str, context: Context) -> None:
+    def __init__(
+        self, desk: ShardQueue, studio: Synthesizer, names: list[str], generator: str, context: Context
+    ) -> None:
         self.desk, self.studio, self.names, self.generator, self.context = desk, studio, names, generator, context
         self.options = studio.options
-        self.tally = Tally()
+        self.tally = FilterCounts()
         self.made = {"images of train people": 0, "new people": 0, "images of new people": 0}
         self._codes = studio.G.codes().detach().cpu().numpy()
         self._proposals = Proposals(self.options, self._codes, studio.centres)
@@ -57,7 +59,7 @@ class Casting:
         options = self.options
         with closing(self.desk.run(self._plan)) as shards:
             for span, data in shards:
-                shots = unpack(data)
+                shots = unpack_results(data)
                 for place, shot in enumerate(shots, span.start):
                     if span.kind == "train":
                         yield from self._existing(place, shot)
@@ -75,12 +77,12 @@ class Casting:
             error = self._proposals.error
             raise UserError(f"no new person can be proposed: {error}", fix) from error
 
-    def _slim(self, span: Span, shots: list[Shot]) -> None:
+    def _slim(self, span: Span, shots: list[PersonResult]) -> None:
         """Keep no images of those who were turned down, who may be many; their centres tell why, also after a stop."""
         waste = {attempt for attempt in self._alike if shots[attempt - span.start].images}
         if waste:
             slim = [replace(one, images=[]) if n in waste else one for n, one in enumerate(shots, span.start)]
-            self.desk.replace(span, pack(slim))
+            self.desk.replace(span, pack_results(slim))
         self._alike.clear()
 
     def _wants_nobody(self) -> bool:
@@ -92,13 +94,15 @@ class Casting:
         options, people = self.options, len(self.names) if self.options.images_per_existing else 0
         workers = self.desk.engine.workers()
         if self._train < people:
-            most = ahead(people, 0, 1, workers, self._most(options.images_per_existing))
+            most = attempts_to_begin(people, 0, 1, workers, self._most(options.images_per_existing))
             span = self._span("train", self._train, min(self._train + most, people))
             self._train = span.stop
             return span, ([self._order(number) for number in range(span.start, span.stop)],)
         made, unknown = self.made["new people"], self._new - self._judged
         rate = (made + 1) / (self._judged + 1)
-        most = ahead(options.new_identities - made, unknown, rate, workers, self._most(options.images_per_new))
+        most = attempts_to_begin(
+            options.new_identities - made, unknown, rate, workers, self._most(options.images_per_new)
+        )
         last = min(self._new + most, options.new_identities * options.max_attempts)
         if last <= self._new:
             return None
@@ -117,11 +121,11 @@ class Casting:
         """People of a shard, where each is to have so many images."""
         return max(1, self.context.runtime.shard_images // round(images * self.options.oversample))
 
-    def _order(self, number: int) -> Order:
+    def _order(self, number: int) -> PersonRequest:
         seed = subseed("existing", self.options.seed, self.names[number])
-        return Order(self._codes[number], (number,), np.ones(1), seed, number)
+        return PersonRequest(self._codes[number], (number,), np.ones(1), seed, number)
 
-    def _existing(self, number: int, shot: Shot) -> Iterator[dict[str, Any]]:
+    def _existing(self, number: int, shot: PersonResult) -> Iterator[dict[str, Any]]:
         order = self._order(number)
         for entry in shot.removed:
             self.tally.add(*entry)
@@ -129,7 +133,7 @@ class Casting:
         for image in shot.images:
             yield self._row(image, self.names[number], [self.names[number]], order.seed)
 
-    def _judge(self, attempt: int, shot: Shot) -> Iterator[dict[str, Any]]:
+    def _judge(self, attempt: int, shot: PersonResult) -> Iterator[dict[str, Any]]:
         """The rows of a proposed person; none where it resembles somebody, or no image of it was left."""
         self._judged = attempt + 1
         order = self._proposals.pop(attempt)
@@ -182,9 +186,9 @@ class Proposals:
         rng = np.random.default_rng(subseed("new", options.seed))
         self._source = options.identities.proposals(codes, centres, rng)
         self._count = 0
-        self._open: dict[int, Order] = {}  # by attempt, until it is judged
+        self._open: dict[int, PersonRequest] = {}  # by attempt, until it is judged
 
-    def orders(self, stop: int) -> list[Order]:
+    def orders(self, stop: int) -> list[PersonRequest]:
         """Those from the last that was proposed up to attempt `stop`; fewer where `error` tells why."""
         start = self._count
         while self._count < stop and self.error is None:
@@ -194,10 +198,10 @@ class Proposals:
                 self.error = error
                 break
             seed = subseed("new", self.options.seed, self._count)
-            self._open[self._count] = Order(one.code, one.parents, one.weights, seed)
+            self._open[self._count] = PersonRequest(one.code, one.parents, one.weights, seed)
             self._count += 1
         return [self._open[attempt] for attempt in range(start, self._count)]
 
-    def pop(self, attempt: int) -> Order:
+    def pop(self, attempt: int) -> PersonRequest:
         """The order of an attempt, which is then forgotten."""
         return self._open.pop(attempt)

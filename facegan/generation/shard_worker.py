@@ -24,7 +24,7 @@ from facegan.core.files import write_atomic
 from facegan.core.versions import package_versions
 from facegan.generation.gans.networks.saved import load_generator
 from facegan.generation.options import Synthesize
-from facegan.generation.synthesizer import Order, Shot, Studio
+from facegan.generation.synthesizer import PersonRequest, PersonResult, Synthesizer
 from facegan.recognition.embedder import load_embedder
 from facegan.runtime.devices import device_of
 from facegan.runtime.options import Runtime
@@ -42,7 +42,7 @@ _alone = threading.Lock()
 
 
 @dataclass(frozen=True)
-class Job:
+class SynthesizerJob:
     """A studio as another process opens it: where generator, guide and basis lie, and with what it must agree."""
 
     generator: str
@@ -53,8 +53,10 @@ class Job:
     versions: tuple[tuple[str, str], ...]
 
 
-def shoot(studio: Studio | Job, threads: int, orders: list[Order], made: np.ndarray | None = None) -> bytes:
-    """The shots of a shard, packed: the same bytes in whichever process. `made`: see `Studio.take`.
+def make_people(
+    studio: Synthesizer | SynthesizerJob, threads: int, orders: list[PersonRequest], made: np.ndarray | None = None
+) -> bytes:
+    """The shots of a shard, packed: the same bytes in whichever process. `made`: see `Synthesizer.take`.
 
     One shard at a time in a process, with as many threads as the stage has; torch's own number is put back after.
     """
@@ -63,13 +65,13 @@ def shoot(studio: Studio | Job, threads: int, orders: list[Order], made: np.ndar
         try:
             with threadpool_limits(threads):
                 torch.set_num_threads(threads)
-                found = studio if isinstance(studio, Studio) else opened(studio)
-                return pack([found.take(order, made) for order in orders])
+                found = studio if isinstance(studio, Synthesizer) else synthesizer_of(studio)
+                return pack_results([found.take(order, made) for order in orders])
         finally:
             torch.set_num_threads(before)
 
 
-def pack(shots: list[Shot]) -> bytes:
+def pack_results(shots: list[PersonResult]) -> bytes:
     """Shots as Parquet, with the sha256 (32 bytes) of what follows before it."""
     rows = [
         {
@@ -86,11 +88,11 @@ def pack(shots: list[Shot]) -> bytes:
     return hashlib.sha256(data).digest() + data
 
 
-def unpack(data: bytes) -> list[Shot]:
+def unpack_results(data: bytes) -> list[PersonResult]:
     """The shots of `pack`."""
     table = pq.read_table(pa.BufferReader(pa.py_buffer(data)[32:]))
     return [
-        Shot(
+        PersonResult(
             [(image["png"], image["latent"]) for image in row["images"]],
             [(name, seen, removed, why) for name, seen, removed, why in json.loads(row["removed"])],
             np.asarray(row["centre"], np.float32),
@@ -100,12 +102,12 @@ def unpack(data: bytes) -> list[Shot]:
     ]
 
 
-def whole(data: bytes) -> bool:
+def is_whole(data: bytes) -> bool:
     """Whether bytes are those that `pack` gave."""
     return hashlib.sha256(data[32:]).digest() == data[:32]
 
 
-def basis(studio: Studio) -> dict[str, np.ndarray]:
+def basis(studio: Synthesizer) -> dict[str, np.ndarray]:
     """What a studio holds beside its networks, by name."""
     found = {
         "donor_person": studio.donor_person,
@@ -118,7 +120,7 @@ def basis(studio: Studio) -> dict[str, np.ndarray]:
     return {name: np.ascontiguousarray(value) for name, value in found.items()}
 
 
-def digest(studio: Studio, inputs: dict[str, str], threads: int) -> str:
+def digest(studio: Synthesizer, inputs: dict[str, str], threads: int) -> str:
     """sha256 (hex) of all that shards depend on: where it is another, those of an earlier run are of no use."""
     found = hashlib.sha256()
     facts = {**inputs, "options": studio.options.model_dump(mode="json"), "device": str(studio.device)}
@@ -134,13 +136,13 @@ def versions() -> dict[str, str]:
     return {name: number for name, number in package_versions().items() if name in PACKAGES}
 
 
-def leave(studio: Studio, path: Path, inputs: dict[str, Path]) -> Job:
+def write_job(studio: Synthesizer, path: Path, inputs: dict[str, Path]) -> SynthesizerJob:
     """Write a studio's basis to `path`, for other processes; what they are to be told.
 
     Raises UserError when the disk is full.
     """
     write_atomic(path, save(basis(studio)))
-    return Job(
+    return SynthesizerJob(
         generator=str(inputs["generator"].absolute()),
         guide=str(inputs["guide"].absolute()),
         basis=str(path.absolute()),
@@ -151,7 +153,7 @@ def leave(studio: Studio, path: Path, inputs: dict[str, Path]) -> Job:
 
 
 @lru_cache(maxsize=1)
-def opened(job: Job) -> Studio:
+def synthesizer_of(job: SynthesizerJob) -> Synthesizer:
     """The studio of a job, in this process; the last one is kept, as the next shard most often needs it again.
 
     Raises UserError where this process does not see the files, has other versions, or lacks the device.
@@ -176,7 +178,7 @@ def opened(job: Job) -> Studio:
     with safe_open(job.basis, framework="np") as file:
         held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
     copy, person, image = held.pop("bounds").tolist()
-    return Studio(
+    return Synthesizer(
         G=G,
         guide=guide,
         donors=held.get("donors"),

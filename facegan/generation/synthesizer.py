@@ -24,7 +24,7 @@ SURELY = 1e-3  # of a cosine: far more than products of other sizes round differ
 
 
 @dataclass(frozen=True)
-class Order:
+class PersonRequest:
     """A person to draw: `code` (code_dim,) float32, whom it descends from, by row, and the share of each.
 
     `train` is the row of a train person, None for a new one; `seed` is that of the variation codes.
@@ -38,7 +38,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Shot:
+class PersonResult:
     """What came of an order: the kept images as (PNG bytes, `latent` column), and what each filter removed.
 
     `removed` are (filter, seen, removed, why). Of a new person also the `centre` (d,) float32 of its embeddings (else
@@ -53,7 +53,7 @@ class Shot:
 
 
 @dataclass
-class Studio:
+class Synthesizer:
     """Generator, guide, donors of variation and bounds: draws and judges images."""
 
     G: Generator
@@ -68,7 +68,7 @@ class Studio:
     person: float  # the cosine above which two people's centres are too close
     image: float  # an image no closer to its person than this has left it: strangers' photos are as close
 
-    def take(self, order: Order, made: np.ndarray | None = None) -> Shot:
+    def take(self, order: PersonRequest, made: np.ndarray | None = None) -> PersonResult:
         """The best images of a person, by closeness to its centre: of a train person that of the real photos.
 
         `made` (n, d) float32 are the centres of new people that there are already, as far as one knows here.
@@ -85,9 +85,9 @@ class Studio:
             why = "more candidates than wanted: those least like the rest of their person under the guide"
             centre = robust_centre(embedding)
             if (self.centres @ centre).max() > self.person:
-                return Shot(centre=centre, near=True)
+                return PersonResult(centre=centre, near=True)
             if made is not None and (made @ centre).max(initial=-1.0) > self.person + SURELY:
-                return Shot(centre=centre)
+                return PersonResult(centre=centre)
             # A blend in which no photo weighs half is a copy of none: the audit looks again.
             origin = [person for person, share in zip(order.parents, order.weights, strict=True) if share >= 0.5]
         else:
@@ -107,7 +107,7 @@ class Studio:
         code = packed(order.code)
         latents = [latent_json(code, packed(z[index]), index, options.batch_size) for index in kept]
         images = [(encode_png(pixels[index]), latent) for index, latent in zip(kept, latents, strict=True)]
-        return Shot(images, removed, centre if order.train is None else Shot().centre)
+        return PersonResult(images, removed, centre if order.train is None else PersonResult().centre)
 
     def variation(self, count: int, people: Sequence[int], weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Variation codes (count, z_dim): a photo of each of `people`, blended, turned towards photos of others."""

@@ -12,7 +12,7 @@ from facegan.core.errors import UserError
 from facegan.data.dataset import ManifestImages
 from facegan.generation.gans.networks.base import Generator
 from facegan.generation.options import Synthesize
-from facegan.generation.synthesizer import Studio
+from facegan.generation.synthesizer import Synthesizer
 from facegan.metrics import leakage
 from facegan.metrics.set_statistics import robust_centre, robust_centres
 from facegan.metrics.verification import pair_scores, threshold_at_far
@@ -22,7 +22,7 @@ from facegan.training.tensors import to_tensor
 
 def prepared(
     options: Synthesize, inputs: dict[str, Path], G: Generator, names: list[str], device: torch.device
-) -> tuple[Studio, dict[str, Any]]:
+) -> tuple[Synthesizer, dict[str, Any]]:
     """The studio, with all that is measured once on real photos, and the thresholds for the report."""
     guide, _ = load_embedder(inputs["guide"], device)
     train = ManifestImages(inputs["manifest"], split="train")
@@ -35,7 +35,7 @@ def prepared(
     thresholds = calibrate(strangers, who, options.max_fmr)
     bound = between(thresholds["person"], embedding, person, centres)
     thresholds["person"] = among_many(bound, robust_centres(strangers, who), centres)
-    studio = Studio(
+    studio = Synthesizer(
         G=G,
         guide=guide,
         donors=donors,

@@ -229,7 +229,7 @@ class Interval:
     n_boot: int
 
 
-class Difference(Interval):
+class MetricDifference(Interval):
     """An Interval of arm - baseline."""
 
     @property
@@ -305,7 +305,7 @@ def single_interval(
 def paired_difference(
     values_arm: ArrayLike, values_baseline: ArrayLike, point_arm: ArrayLike, point_baseline: ArrayLike,
     n_people: int, confidence: float = 0.95,
-) -> Difference:  # fmt: skip
+) -> MetricDifference:  # fmt: skip
     """Arm - baseline, mean over seeds, with an interval for other people and other seeds.
 
     values_*: (n_seeds, n_boot), from the SAME person_weights for both arms and all seeds; seed s of the arm
@@ -331,7 +331,7 @@ def paired_difference(
             f"arm and baseline must have the same seeds and replicates, got {[a.shape for a in arrays]}: "
             "score both with the same seeds and person_weights"
         )
-    return Difference(**_interval(arrays[0] - arrays[1], arrays[2] - arrays[3], n_people, confidence))
+    return MetricDifference(**_interval(arrays[0] - arrays[1], arrays[2] - arrays[3], n_people, confidence))
 
 
 def smallest_detectable(difference: Interval) -> float:

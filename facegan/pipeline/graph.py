@@ -10,13 +10,13 @@ from typing import Any
 
 from facegan.core.digests import file_sha256
 from facegan.core.errors import ConfigError, UserError
-from facegan.core.options import Frozen
+from facegan.core.options import Options
 from facegan.data.detectors import DETECTORS
 from facegan.data.sources import SOURCES
-from facegan.data.suppression import Forgotten
+from facegan.data.suppression import SuppressionList
 from facegan.evaluation.judges import JUDGES
 from facegan.evaluation.judges.recognizer import Recognizer
-from facegan.evaluation.protocols import BENCHMARKS
+from facegan.evaluation.protocols import PROTOCOLS
 from facegan.recipe.load import cells
 from facegan.recipe.recipe import Recipe
 from facegan.recognition.options import Arm, TrainRecognizer, Trials
@@ -35,7 +35,7 @@ class Node:
     """
 
     stage: str
-    options: Frozen
+    options: Options
     hashed: dict[str, Any]
     extra: dict[str, Any] = field(default_factory=dict)
     needs: dict[str, Node] = field(default_factory=dict)
@@ -69,17 +69,17 @@ class Node:
         return " · ".join(part for part in parts if part)
 
 
-def node(stage: str, options: Frozen, **rest: Any) -> Node:
+def node(stage: str, options: Options, **rest: Any) -> Node:
     """A node whose whole config is hashed."""
     return Node(stage, options, options.model_dump(mode="json"), **rest)
 
 
-def build(recipe: Recipe, forgotten: Forgotten | None = None) -> list[Node]:
+def build(recipe: Recipe, forgotten: SuppressionList | None = None) -> list[Node]:
     """All nodes of a recipe, each after what it needs; raises UserError when its source cannot be read.
 
     `forgotten` are people whom the source is read without.
     """
-    forgotten = forgotten or Forgotten()
+    forgotten = forgotten or SuppressionList()
     if recipe.study is not None:
         return _study(recipe, forgotten)
     nodes = _nodes(recipe, {}, forgotten)
@@ -91,7 +91,7 @@ def last_stage(recipe: Recipe) -> str:
     return "study" if recipe.study is not None else "report"
 
 
-def _study(recipe: Recipe, forgotten: Forgotten) -> list[Node]:
+def _study(recipe: Recipe, forgotten: SuppressionList) -> list[Node]:
     """The nodes of all cells, what several share once, and the study that judges them together."""
     made: dict[str, Node] = {}
     needs: dict[str, Node] = {}
@@ -106,7 +106,7 @@ def _study(recipe: Recipe, forgotten: Forgotten) -> list[Node]:
     return [*made.values(), node("study", recipe.report, extra=_shown(recipe), needs=needs)]
 
 
-def _nodes(recipe: Recipe, hashes: dict[str, str], forgotten: Forgotten) -> list[Node]:
+def _nodes(recipe: Recipe, hashes: dict[str, str], forgotten: SuppressionList) -> list[Node]:
     """The nodes of an ordinary recipe up to its benchmarks; `hashes` remembers those of raw files, by what they are."""
     source = forgotten.without(recipe.prepare.source)
     options = (
@@ -144,7 +144,7 @@ def _nodes(recipe: Recipe, hashes: dict[str, str], forgotten: Forgotten) -> list
     return nodes
 
 
-def _synthesize(recipe: Recipe, needs: dict[str, Node], hashes: dict[str, str], forgotten: Forgotten) -> Node:
+def _synthesize(recipe: Recipe, needs: dict[str, Node], hashes: dict[str, str], forgotten: SuppressionList) -> Node:
     """The stage that makes synthetic people, with the fingerprint of those that were made elsewhere."""
     options, external = recipe.synthesize, recipe.synthesize.external
     if external is None:
@@ -185,7 +185,7 @@ def _arm(
     }
     needs = {f"{trial}:{seed}": item for (trial, seed), item in made.items()}
     extra = {"trials": list(trials), "seeds": list(trying)}
-    select = node("select", Frozen(), extra=extra, needs=needs, arm=name)
+    select = node("select", Options(), extra=extra, needs=needs, arm=name)
     judged = {seed: {"select": select, **{f"recognizer:{t}": made[t, seed] for t in trials}} for seed in trying}
     hashed = {"trials": {trial: made[trial, trying[0]].hashed for trial in trials}}
     rest = {"train": train, "val": prepare, "select": select}
@@ -276,7 +276,7 @@ def _placeless(value: Any) -> Any:
 @cache
 def _places() -> set[str]:
     """The names of options that are places of files."""
-    members = [one for family in (SOURCES, DETECTORS, JUDGES, BENCHMARKS) for one in family.load().values()]
+    members = [one for family in (SOURCES, DETECTORS, JUDGES, PROTOCOLS) for one in family.load().values()]
     return {"weights", *(name for member in members for name in getattr(member, "paths", ()))}
 
 
@@ -286,7 +286,7 @@ def input_name(item: Node) -> str:
     return ":".join(str(part) for part in parts if part is not None)
 
 
-def planned(recipe: Recipe, forgotten: Forgotten, until: str | None) -> list[Node]:
+def planned(recipe: Recipe, forgotten: SuppressionList, until: str | None) -> list[Node]:
     """The nodes of a run up to the stage `until` (None: all); raises ConfigError where it names no stage of them."""
     if until is not None and until not in STAGES:
         raise ConfigError(f"unknown stage '{until}'", fix=f"choose one of: {', '.join(STAGES)}")

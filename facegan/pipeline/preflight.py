@@ -1,6 +1,6 @@
 """What would stop a run late, told before its first stage: packages, a cluster, GPUs, networks that do not fit.
 
-Options say it of themselves (`Frozen.check`, `Frozen.try_out`), and a stage where it takes more than its options (its
+Options say it of themselves (`Options.check`, `Options.try_out`), and a stage where it takes more than its options (its
 module's `try_out`); here they are asked.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from facegan.core.digests import canonical
-from facegan.core.options import Frozen
+from facegan.core.options import Options
 from facegan.pipeline.graph import Node
 from facegan.runtime.options import Runtime
 
@@ -49,16 +49,16 @@ def _images(item: Node) -> tuple[int, int]:
     return 0, 0
 
 
-def _asked(nodes: list[Node], runtime: Runtime) -> Iterator[Frozen]:
+def _asked(nodes: list[Node], runtime: Runtime) -> Iterator[Options]:
     for item in nodes:
         yield from _parts(item.options)
     if any(item.stage == "synthesize" for item in nodes):
         yield runtime.engine
 
 
-def _parts(value: Any) -> Iterator[Frozen]:
+def _parts(value: Any) -> Iterator[Options]:
     """A config and all configs that it is made of."""
-    if isinstance(value, Frozen):
+    if isinstance(value, Options):
         yield value
         value = [getattr(value, name) for name in type(value).model_fields]
     for one in value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ():

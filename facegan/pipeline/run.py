@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from facegan.data.suppression import Forgotten
+from facegan.data.suppression import SuppressionList
 from facegan.pipeline import graph, preflight
 from facegan.pipeline.disk import check_room
 from facegan.recipe.load import settled
@@ -33,7 +33,7 @@ class PlannedRun:
 
 def nodes_of(recipe: Recipe, workdir: Path, until: str | None) -> list[graph.Node]:
     """The nodes of a run in a working directory, without the people who were erased there; raises ConfigError."""
-    return graph.planned(recipe, Forgotten.read(workdir), until)
+    return graph.planned(recipe, SuppressionList.read(workdir), until)
 
 
 @contextmanager
@@ -44,11 +44,11 @@ def planned_run(recipe: Recipe, workdir: Path, until: str | None, say: Callable[
     missing here, before anything is computed.
     """
     recipe, workdir = settled(recipe), workdir.expanduser().absolute()
-    suppressed = Forgotten.read(workdir)
+    suppressed = SuppressionList.read(workdir)
     nodes = graph.planned(recipe, suppressed, until)
     store = open_store(workdir, recipe.runtime)
     with store.in_use(say):
-        if Forgotten.read(workdir) != suppressed:  # somebody was erased while this waited
+        if SuppressionList.read(workdir) != suppressed:  # somebody was erased while this waited
             nodes = nodes_of(recipe, workdir, until)
         unmade = graph.unmade(nodes, store)
         preflight.check(unmade, recipe.runtime)

@@ -18,7 +18,7 @@ from facegan.core.digests import digest
 from facegan.core.errors import ConfigError, UserError
 from facegan.data import manifest
 from facegan.data.preparation.splits import held_back
-from facegan.evaluation.embedders import Entry, entries
+from facegan.evaluation.embedders import ImageEntry, entries
 from facegan.pipeline import execute, graph
 from facegan.pipeline.graph import Node
 from facegan.promotion.registry import Models
@@ -139,7 +139,7 @@ def write_people(prepared: Path, path: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Judges:
+class PeopleCompared:
     """The people on whom models are compared: in the training of neither.
 
     `names` of them, `failed` (identity, file) of their images that the quarantine holds. `left_out`: test people of the
@@ -153,14 +153,14 @@ class Judges:
     left_out: int = 0
     moved: int = 0
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[ImageEntry]:
         """Their images, in the manifest's order."""
         return entries(self.prepared, "test", set(self.names))
 
 
-def judges(
+def people_compared(
     prepared: Path, champion: Path | None, started_from: Sequence[Path] = (), share: float = 0.0
-) -> Judges:  # fmt: skip
+) -> PeopleCompared:  # fmt: skip
     """The test people of the challenger's manifest less those on whom the champion was developed, by name and by photo.
 
     champion, started_from: folders of versions; those that the challenger's weights started from bar people too.
@@ -193,7 +193,7 @@ def judges(
     if share:
         back = held_back({name for name, _ in failed}, share)
         failed = [item for item in failed if item[0] in back]
-    return Judges(prepared, names, [item for item in failed if item[0] not in barred], len(barred), len(moved))
+    return PeopleCompared(prepared, names, [item for item in failed if item[0] not in barred], len(barred), len(moved))
 
 
 def started_from(models: Models, weights: str | None) -> list[Path]:

@@ -14,8 +14,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from facegan.evaluation.embedded_faces import Faces
-from facegan.evaluation.protocols import BenchmarkConfig, score
+from facegan.evaluation.embedded_faces import EmbeddedFaces
+from facegan.evaluation.protocols import ProtocolConfig, score
 from facegan.metrics import intervals
 from facegan.recipe.comparison import Promotion
 
@@ -67,7 +67,7 @@ class Gate:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class GateResults:
     """All that was found; `accepted` where no gate blocks. Champion and differences are empty for a first model."""
 
     metric: str
@@ -94,15 +94,15 @@ class Judgement:
         return {**asdict(self), "accepted": self.accepted}
 
 
-def judge(
-    challenger: Faces,
-    champion: Faces | None,
-    benchmarks: Sequence[BenchmarkConfig],
+def compare_models(
+    challenger: EmbeddedFaces,
+    champion: EmbeddedFaces | None,
+    benchmarks: Sequence[ProtocolConfig],
     asked: Promotion,
     metric: str,
     scale: Scale,
     groups: bool = True,
-) -> Judgement:
+) -> GateResults:
     """The figures of both and the gates of `asked` on `metric`.
 
     Both are the same images in the same order. groups: whether their `group` names groups of people. Raises
@@ -124,7 +124,7 @@ def judge(
         gates.append(_overall(named, asked, mine.n_people))
         if groups:
             gates += _groups(challenger, champion, benchmarks, asked, metric, scale)
-    return Judgement(
+    return GateResults(
         metric,
         mine.n_people,
         int(np.count_nonzero(challenger.acquired)),
@@ -138,7 +138,7 @@ def judge(
 class _Scored:
     """One model's figures with the replicates behind them."""
 
-    def __init__(self, faces: Faces, benchmarks: Sequence[BenchmarkConfig], scale: Scale) -> None:
+    def __init__(self, faces: EmbeddedFaces, benchmarks: Sequence[ProtocolConfig], scale: Scale) -> None:
         self.scale, self.n_people = scale, int(faces.person.max()) + 1
         found = [one for result in score(benchmarks, faces).values() for one in result["metrics"]]
         weights = intervals.person_weights(self.n_people, scale.n_boot, scale.seed)
@@ -215,9 +215,9 @@ def _limit(figure: Figure, bound: float, n_people: int) -> Gate:
 
 
 def _groups(
-    challenger: Faces,
-    champion: Faces,
-    benchmarks: Sequence[BenchmarkConfig],
+    challenger: EmbeddedFaces,
+    champion: EmbeddedFaces,
+    benchmarks: Sequence[ProtocolConfig],
     asked: Promotion,
     metric: str,
     scale: Scale,

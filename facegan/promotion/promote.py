@@ -18,15 +18,22 @@ from facegan.core.errors import ConfigError, UserError
 from facegan.core.files import write_atomic
 from facegan.core.versions import commit, package_versions
 from facegan.data.images import to_pixels
-from facegan.data.suppression import Forgotten
-from facegan.evaluation.embedded_faces import Faces
-from facegan.evaluation.embedders import Asked, Entry, External, embed_all, entries, external
+from facegan.data.suppression import SuppressionList
+from facegan.evaluation.embedded_faces import EmbeddedFaces
+from facegan.evaluation.embedders import FaceEmbedder, ImageEntry, InputOptions, embed_all, entries, face_embedder
 from facegan.pipeline import graph
 from facegan.pipeline.graph import Node
 from facegan.promotion import model_card, onnx_export
-from facegan.promotion.challenger import Challenger, Judges, challenger, judges, started_from, write_people
-from facegan.promotion.gates import Gate, Judgement, Scale, judge
-from facegan.promotion.registry import Looks, Models
+from facegan.promotion.challenger import (
+    Challenger,
+    PeopleCompared,
+    challenger,
+    people_compared,
+    started_from,
+    write_people,
+)
+from facegan.promotion.gates import Gate, GateResults, Scale, compare_models
+from facegan.promotion.registry import Models, TestSetLooks
 from facegan.promotion.thresholds import operating_points
 from facegan.recipe.recipe import Recipe
 from facegan.recognition.embedder import embed, load_embedder, with_mirror
@@ -47,7 +54,7 @@ class Decision:
     version: str
     champion: str | None
     why: str
-    judgement: Judgement | None = None
+    judgement: GateResults | None = None
     remarks: tuple[str, ...] = ()
 
 
@@ -69,7 +76,7 @@ def promote(
         raise ConfigError("--force needs a reason", fix="it is put down in the history: say why")
     store, models = store_at(workdir, recipe.runtime), Models(workdir)
     with store.in_use(say), models.locked():
-        nodes = graph.build(recipe, Forgotten.read(workdir)) if nodes is None else nodes
+        nodes = graph.build(recipe, SuppressionList.read(workdir)) if nodes is None else nodes
         mine = challenger(recipe, arm, list(nodes), store)
         _check_held_back(recipe, mine, nodes, store)
         champion = models.current()
@@ -103,9 +110,12 @@ def _said_before(models: Models, version: str | None, champion: str | None, reci
     asked = recipe.promotion.model_dump(mode="json")
     same = [line for line in models.history() if version is not None and line["version"] == version]
     last = same[-1] if same else {}
-    judges = last.get("judges", {}).get("held_back", 0.0) == recipe.benchmark.held_back
+    people_compared = last.get("judges", {}).get("held_back", 0.0) == recipe.benchmark.held_back
     refused = (
-        last.get("event") == "refused" and last.get("before") == champion and last.get("asked") == asked and judges
+        last.get("event") == "refused"
+        and last.get("before") == champion
+        and last.get("asked") == asked
+        and people_compared
     )
     return str(last["why"]) if refused else None
 
@@ -117,7 +127,7 @@ def _decide(
     device = device_of(recipe.runtime)
     earlier = started_from(models, mine.node.raw.get("weights"))
     share = recipe.benchmark.held_back
-    who = judges(mine.prepared, None if champion is None else models.folder(champion), earlier, share)
+    who = people_compared(mine.prepared, None if champion is None else models.folder(champion), earlier, share)
     looks = models.look(who.names)  # counted before it is taken
     say(f"embedding {len(who.names)} test people" + (f", by {champion} too" if champion else ""))
     net, said = load_embedder(mine.folder, device)
@@ -126,7 +136,7 @@ def _decide(
     theirs = (
         None
         if champion is None
-        else _embedded(who.entries(), external(str(models.folder(champion)), Asked(), device), who.failed)
+        else _embedded(who.entries(), face_embedder(str(models.folder(champion)), InputOptions(), device), who.failed)
     )
     found = _judged(faces, theirs, mine)
     first = () if champion else (Gate("first model", "passed", "there is no current model to compare with"),)
@@ -142,16 +152,16 @@ def _decide(
     )
 
 
-def _external(run: Any, channels: int, size_px: int, flip: bool) -> External:
+def _external(run: Any, channels: int, size_px: int, flip: bool) -> FaceEmbedder:
     color = "grey" if channels == 1 else "rgb"
-    return External("the challenger", with_mirror(run) if flip else run, size_px, f"{color}, {size_px} px", color)  # type: ignore[arg-type]
+    return FaceEmbedder("the challenger", with_mirror(run) if flip else run, size_px, f"{color}, {size_px} px", color)  # type: ignore[arg-type]
 
 
-def _embedded(found: Iterator[Entry], by: External, failed: list[tuple[str, str]]) -> Faces:
+def _embedded(found: Iterator[ImageEntry], by: FaceEmbedder, failed: list[tuple[str, str]]) -> EmbeddedFaces:
     return embed_all(found, by, failed=failed)
 
 
-def _judged(faces: Faces, theirs: Faces | None, mine: Challenger) -> Judgement:
+def _judged(faces: EmbeddedFaces, theirs: EmbeddedFaces | None, mine: Challenger) -> GateResults:
     recipe = mine.recipe
     metric = recipe.promotion.metric or recipe.comparison.metric
     scale = Scale(recipe.comparison.confidence, recipe.report.bootstrap, recipe.report.seed)
@@ -160,7 +170,7 @@ def _judged(faces: Faces, theirs: Faces | None, mine: Challenger) -> Judgement:
     if pooled:
         faces, theirs = faces.pooled(), None if theirs is None else theirs.pooled()
     try:
-        return judge(faces, theirs, used, recipe.promotion, metric, scale, groups=not pooled)
+        return compare_models(faces, theirs, used, recipe.promotion, metric, scale, groups=not pooled)
     except ValueError as error:
         raise UserError(
             f"the test people cannot judge: {error}", fix="more test people, with two photos each"
@@ -176,7 +186,13 @@ def _leakage(mine: Challenger) -> list[Gate]:
 
 
 def _write(
-    models: Models, mine: Challenger, own: External, faces: Faces, found: Judgement, looks: Looks, say: Say
+    models: Models,
+    mine: Challenger,
+    own: FaceEmbedder,
+    faces: EmbeddedFaces,
+    found: GateResults,
+    looks: TestSetLooks,
+    say: Say,
 ) -> str:
     """Make the version's folder: weights, ONNX file, description, card, and who was in its manifest."""
     net, said = load_embedder(mine.folder)
@@ -203,7 +219,7 @@ def _write(
     return models.add(write)
 
 
-def _spec(mine: Challenger, said: dict[str, Any], found: Judgement, looks: Looks) -> dict[str, Any]:
+def _spec(mine: Challenger, said: dict[str, Any], found: GateResults, looks: TestSetLooks) -> dict[str, Any]:
     """`model.json` but for what is measured while it is written."""
     recipe = mine.recipe
     summary = json.loads((mine.train / "summary.json").read_bytes())
@@ -275,12 +291,12 @@ def _lineage(mine: Challenger) -> dict[str, Any]:
     }
 
 
-def _seen(looks: Looks) -> dict[str, int]:
+def _seen(looks: TestSetLooks) -> dict[str, int]:
     return {"looked_at_before": looks.seen, "looks_before": looks.most}
 
 
 def _remarks(
-    who: Judges, looks: Looks, models: Models, version: str, champion: str | None, found: Judgement,
+    who: PeopleCompared, looks: TestSetLooks, models: Models, version: str, champion: str | None, found: GateResults,
     share: float,
 ) -> Iterator[str]:  # fmt: skip
     """What must be said beside the figures."""

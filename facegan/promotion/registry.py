@@ -30,7 +30,7 @@ CHOSEN = ("promoted", "rollback")
 
 
 @dataclass(frozen=True)
-class Looks:
+class TestSetLooks:
     """How often some people had judged before: `seen` of them at all, `most` times at most."""
 
     people: int
@@ -155,12 +155,12 @@ class Models:
             fix = "restore it from a backup; deleting it forgets how often people were looked at"
             raise UserError(f"{self.root / LOOKS} cannot be read: {error}", fix=fix) from error
 
-    def look(self, people: Iterable[str]) -> Looks:
+    def look(self, people: Iterable[str]) -> TestSetLooks:
         """Count one more look at some people, before it is taken; return how often there was one before."""
         counts, names = self.looks(), sorted(set(people))
         before = [counts.get(name, 0) for name in names]
         self._write_looks({**counts, **{name: n + 1 for name, n in zip(names, before, strict=True)}})
-        return Looks(len(names), sum(n > 0 for n in before), max(before, default=0))
+        return TestSetLooks(len(names), sum(n > 0 for n in before), max(before, default=0))
 
     def _write_looks(self, counts: dict[str, int]) -> None:
         write_private(self.root / LOOKS, json.dumps(counts, indent=1, sort_keys=True).encode())

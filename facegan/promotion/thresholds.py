@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from facegan.evaluation.embedded_faces import Faces
+from facegan.evaluation.embedded_faces import EmbeddedFaces
 from facegan.metrics.all_pairs import LargeSet, SmallSet, all_pairs
 from facegan.metrics.verification import resolvable, threshold_at_far
 
 FARS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 
 
-def operating_points(val: Faces, test: Faces) -> list[dict[str, Any]]:
+def operating_points(val: EmbeddedFaces, test: EmbeddedFaces) -> list[dict[str, Any]]:
     """For each of FARS the threshold (cosine; accept at or above), as far as val's impostor pairs resolve it.
 
     Each is {far, threshold, chosen_on, measured_on}, the latter {people, genuine, impostor, far, tar} on val and on
@@ -31,7 +31,7 @@ def operating_points(val: Faces, test: Faces) -> list[dict[str, Any]]:
     return found
 
 
-def _pairs(faces: Faces) -> SmallSet | LargeSet:
+def _pairs(faces: EmbeddedFaces) -> SmallSet | LargeSet:
     return all_pairs(faces.embedding, faces.person, faces.acquired)
 
 

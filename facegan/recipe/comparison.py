@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from facegan.core.options import Frozen, Name
+from facegan.core.options import Name, Options
 
 
-class Comparison(Frozen):
+class Comparison(Options):
     """The one question, named before the run."""
 
     metric: str = Field("eer", description="eer, rank-1, accuracy, tar@far=X ...")
@@ -18,7 +18,7 @@ class Comparison(Frozen):
     confidence: float = Field(0.95, gt=0.5, lt=1, description="of every interval")
 
 
-class Promotion(Frozen):
+class Promotion(Options):
     """When a trained recognizer becomes the current model (`facegan promote`). No stage reads it.
 
     Every bound is in the metric's own unit and holds only where the whole interval keeps to it.
@@ -33,7 +33,7 @@ class Promotion(Frozen):
     too_few: Literal["refuse", "allow"] = Field("refuse", description="where a group has too few people to tell")
 
 
-class Report(Frozen):
+class Report(Options):
     """The page that a person reads."""
 
     bootstrap: int = Field(2000, ge=200, le=100_000, description="replicates behind every interval")
@@ -43,14 +43,14 @@ class Report(Frozen):
     show_faces: bool = Field(True, description="faces on the page; false: figures and tables only")
 
 
-class Variant(Frozen):
+class Variant(Options):
     """One setting of a study: the recipe with some options changed."""
 
     set: dict[str, Any] = Field(default_factory=dict, description="dotted.path: value, as with --set")
     x: float | None = Field(None, description="where it lies on the study's axis")
 
 
-class Study(Frozen):
+class Study(Options):
     """The recipe over several splits of the people and several variants, judged together."""
 
     splits: tuple[int, ...] = Field((0, 1, 2, 3, 4), min_length=1, description="values of prepare.split.seed")

@@ -26,13 +26,13 @@ from facegan.core.options import merge
 from facegan.data.detectors import DetectorConfig
 from facegan.data.options import Prepare
 from facegan.data.sources import SourceConfig
-from facegan.evaluation.protocols import BenchmarkConfig
+from facegan.evaluation.protocols import ProtocolConfig
 from facegan.generation.options import ExternalFaces
 from facegan.recipe.errors import defaults, explain
 from facegan.recipe.recipe import Recipe
 
 DEFAULT = "orl-quick"
-Located = TypeVar("Located", SourceConfig, DetectorConfig, BenchmarkConfig)
+Located = TypeVar("Located", SourceConfig, DetectorConfig, ProtocolConfig)
 Faces = TypeVar("Faces", Prepare, ExternalFaces)
 RESERVED = ("published", "latest")  # folders of reports/ that are no recipe's
 

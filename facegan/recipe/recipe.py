@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from facegan.core.options import Frozen, Name, merge, unset
+from facegan.core.options import Name, Options, merge, unhashed_default
 from facegan.data.options import Prepare
 from facegan.evaluation.options import Audit, Benchmark
 from facegan.generation.options import Synthesize, TrainGan
@@ -15,7 +15,7 @@ from facegan.recognition.options import Arm, Merge, TrainRecognizer
 from facegan.runtime.options import Runtime
 
 
-class Recipe(Frozen):
+class Recipe(Options):
     """A whole run, from faces to verdict."""
 
     name: Name = Field("custom", description="of the run, and of its folder in reports/")
@@ -29,11 +29,11 @@ class Recipe(Frozen):
     benchmark: Benchmark = Benchmark()
     report: Report = Report()
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="one recognizer per arm and seed")
-    trial_seeds: int = unset(
+    trial_seeds: int = unhashed_default(
         0, ge=0, description="how many of the seeds, the first, try all trials; others the chosen one alone; 0: all"
     )
     guide_seed: int = Field(1000, ge=0, description="seed of the guide, which never is a compared recognizer")
-    guide: dict[str, Any] = unset(
+    guide: dict[str, Any] = unhashed_default(
         {}, description="options laid over train_recognizer for guide and judge, who learn from real people alone"
     )
     arms: dict[Name, Arm] = Field(
@@ -47,7 +47,7 @@ class Recipe(Frozen):
     )
     comparison: Comparison = Comparison()
     promotion: Promotion = Promotion()
-    study: Study | None = unset(None)
+    study: Study | None = unhashed_default(None)
     runtime: Runtime = Runtime()
 
     @field_validator("seeds")

@@ -19,12 +19,12 @@ import torch
 
 from facegan.core.seeds import subseed
 from facegan.data.dataset import ManifestImages
-from facegan.data.encoded_images import StoredPixels
+from facegan.data.encoded_images import EncodedImages
 from facegan.recognition.augment import Augmenter
 from facegan.recognition.batches import Batches
 from facegan.recognition.options import Augment
-from facegan.runtime.array_workers import in_processes
-from facegan.runtime.shared_array import Shared
+from facegan.runtime.array_workers import fill_in_processes
+from facegan.runtime.shared_array import SharedArray
 from facegan.training.loop import Sampler
 
 NORMALISED = np.arange(256, dtype=np.float32) / np.float32(127.5) - np.float32(1)  # as `embedder.to_input` does it
@@ -118,7 +118,7 @@ class Reader:
         if not self.processes:
             yield from ahead(self._make, rows, self.threads)
             return
-        with contextlib.closing(in_processes(self.filler, rows, self.shape, np.float32, self.processes)) as made:
+        with contextlib.closing(fill_in_processes(self.filler, rows, self.shape, np.float32, self.processes)) as made:
             yield from itertools.starmap(batch_of, made)
 
     def _make(self, nimg: int, rows: np.ndarray) -> Batch:
@@ -134,15 +134,15 @@ def batch_of(which: tuple[int, np.ndarray], values: np.ndarray) -> Batch:
     return Batch(*which, torch.from_numpy(values).permute(0, 3, 1, 2))
 
 
-def handed(images: ManifestImages) -> StoredPixels | Shared:
+def handed(images: ManifestImages) -> EncodedImages | SharedArray:
     """The pixels, in a form that many processes can be handed without a copy for each.
 
     Images that are kept decoded are moved: `images.pixels` has the same values afterwards, in memory that is shared.
     """
-    if isinstance(images.pixels, StoredPixels):
+    if isinstance(images.pixels, EncodedImages):
         return images.pixels
     if images.shared is None or images.shared.array is not images.pixels:
-        images.shared = Shared.copy_of(images.pixels)
+        images.shared = SharedArray.copy_of(images.pixels)
         images.pixels = images.shared.array
     return images.shared
 
@@ -152,13 +152,13 @@ class ReaderFiller:
 
     def __init__(
         self,
-        pixels: np.ndarray | StoredPixels | Shared,
+        pixels: np.ndarray | EncodedImages | SharedArray,
         batch_size: int,
         seed: int,
         augment: Augment | None,
         part: slice,
     ) -> None:
-        self.pixels = pixels.array if isinstance(pixels, Shared) else pixels
+        self.pixels = pixels.array if isinstance(pixels, SharedArray) else pixels
         self.batch_size, self.seed, self.part = batch_size, seed, part
         self.augmenter = None if augment is None else Augmenter(augment)
 
@@ -179,7 +179,7 @@ class ReaderFiller:
         """
         shape = self.pixels.shape[1:]
         room, spare = np.empty((AT_ONCE, *shape), np.uint8), np.empty(shape, np.uint8)
-        stored = self.pixels if isinstance(self.pixels, StoredPixels) else None
+        stored = self.pixels if isinstance(self.pixels, EncodedImages) else None
         for start in range(0, len(rows), AT_ONCE):
             out = values[start : start + AT_ONCE]
             some = zip(rows[start:].tolist(), flipped[start:].tolist(), room[: len(out)], strict=False)
@@ -227,8 +227,10 @@ def steps_of(batches: Batches, steps: range, batch_size: int) -> Iterator[tuple[
 class Filler:
     """Makes the images of batches, of which `mine` are a rank's."""
 
-    def __init__(self, pixels: np.ndarray | StoredPixels | Shared, augment: Augment, seed: int, mine: slice) -> None:
-        self.pixels = pixels.array if isinstance(pixels, Shared) else pixels
+    def __init__(
+        self, pixels: np.ndarray | EncodedImages | SharedArray, augment: Augment, seed: int, mine: slice
+    ) -> None:
+        self.pixels = pixels.array if isinstance(pixels, SharedArray) else pixels
         self.augment, self.seed, self.mine = Augmenter(augment), seed, mine
 
     def __call__(self, out: np.ndarray, nimg: int, rows: np.ndarray) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
-from facegan.core.options import Frozen, Name, unset
+from facegan.core.options import Name, Options, unhashed_default
 from facegan.recognition.heads import HEADS, HeadConfig
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ else:
     AnyHead = HEADS.union()
 
 
-class Merge(Frozen):
+class Merge(Options):
     """One manifest per arm, with dense labels and a report of duplicates."""
 
     max_per_identity: int | None = Field(None, ge=1, description="keep at most so many rows of each identity")
@@ -25,7 +25,7 @@ class Merge(Frozen):
     seed: int = Field(0, ge=0, description="of which rows are kept where there are too many")
 
 
-class Arm(Frozen):
+class Arm(Options):
     """What one arm of the comparison is trained on."""
 
     real: bool = Field(True, description="the real train images")
@@ -34,7 +34,7 @@ class Arm(Frozen):
     synthetic_per_real: float | None = Field(
         None, gt=0, description="keep at most so many synthetic rows for each real one (whole people are kept)"
     )
-    trials: dict[Name, dict[str, Any]] = unset(
+    trials: dict[Name, dict[str, Any]] = unhashed_default(
         {"default": {}},
         min_length=1,
         description="options laid over train_recognizer, by name; val people choose one for each arm",
@@ -54,7 +54,7 @@ class Arm(Frozen):
         return self
 
 
-class Augment(Frozen):
+class Augment(Options):
     """The classical augmentation (albumentations) that every arm gets alike."""
 
     flip: float = Field(0.5, ge=0, le=1, description="probability of the mirror image")
@@ -68,7 +68,7 @@ class Augment(Frozen):
     erase: float = Field(0.3, ge=0, le=1, description="probability of one random rectangle")
 
 
-class Use(Frozen):
+class Use(Options):
     """How synthetic rows take part in a training; by default like any other rows."""
 
     existing: float | None = Field(
@@ -87,7 +87,7 @@ class Use(Frozen):
         return self
 
 
-class Sharded(Frozen):
+class Sharded(Options):
     """The class centres shared out over the ranks (Partial FC, An et al. 2022), for hundreds of thousands of people."""
 
     sample_rate: float = Field(
@@ -95,7 +95,7 @@ class Sharded(Frozen):
     )
 
 
-class TrainRecognizer(Frozen):
+class TrainRecognizer(Options):
     """A timm backbone, an embedding layer and a head, the same for every arm."""
 
     backbone: str = Field("resnet10t", min_length=1, description="any timm model name")
@@ -106,7 +106,9 @@ class TrainRecognizer(Frozen):
     )
     embedding_dim: int = Field(128, ge=8, le=4096, description="numbers in an embedding")
     head: AnyHead = Field(default_factory=lambda: HEADS.get("cosface")(), description="classification head")
-    sharded: Sharded | None = unset(None, description="share the head's class centres out over the ranks; null: no")
+    sharded: Sharded | None = unhashed_default(
+        None, description="share the head's class centres out over the ranks; null: no"
+    )
     steps: int = Field(360, ge=1, description="optimizer steps, the same for every arm")
     batch_size: int = Field(32, ge=2, le=65536, description="images of each step")
     lr: float = Field(2e-3, gt=0, description="largest learning rate (AdamW)")
@@ -125,7 +127,7 @@ class TrainRecognizer(Frozen):
         return self
 
 
-class Trials(Frozen):
+class Trials(Options):
     """The options of a recognizer that is trained as val people chose with other seeds."""
 
     trials: dict[str, TrainRecognizer]

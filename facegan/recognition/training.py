@@ -24,7 +24,7 @@ from facegan.recognition.classifier import Classifier, Heads
 from facegan.recognition.embedder import Embedder, embed
 from facegan.recognition.loader import AT_ONCE, AT_ONCE_BYTES, Filler, ahead, handed, steps_of
 from facegan.recognition.options import TrainRecognizer
-from facegan.runtime.array_workers import in_processes
+from facegan.runtime.array_workers import fill_in_processes
 from facegan.runtime.context import Context
 from facegan.runtime.devices import device_of, threads_of
 from facegan.store.local import WORK
@@ -85,7 +85,7 @@ def train(
 
     wanted = steps_of(batches, range(step, options.steps), batch_size)
     if readers:
-        made = in_processes(filler, wanted, (mine.stop - mine.start, *train.pixels.shape[1:]), np.uint8, readers)
+        made = fill_in_processes(filler, wanted, (mine.stop - mine.start, *train.pixels.shape[1:]), np.uint8, readers)
     else:
         fill, beside = filler(), 0 if device.type == "cpu" else 1  # on a GPU the next batch is made while it works
         some = min(AT_ONCE, max(1, int(AT_ONCE_BYTES // (math.prod(train.pixels.shape[1:]) * batch_size))))

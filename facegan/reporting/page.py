@@ -21,7 +21,7 @@ STRIP_PX = (640, 104)
 
 
 @dataclass(frozen=True)
-class Material:
+class PageMaterial:
     """What the pages are made of beside the numbers."""
 
     drawn: dict[str, Drawn]
@@ -31,7 +31,9 @@ class Material:
     audited: Audited | None = None
 
 
-def context(recipe: dict[str, Any], inputs: dict[str, Path], findings: Findings, material: Material) -> dict[str, Any]:
+def context(
+    recipe: dict[str, Any], inputs: dict[str, Path], findings: Findings, material: PageMaterial
+) -> dict[str, Any]:
     """Everything that the templates show."""
     comparison = findings.comparison
     named = next(m for m in findings.measures if m.name == comparison["metric"])

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from facegan.core.errors import UserError
 from facegan.core.files import write_atomic
-from facegan.evaluation.protocols import BENCHMARKS, BenchmarkConfig
+from facegan.evaluation.protocols import PROTOCOLS, ProtocolConfig
 from facegan.metrics import intervals
 from facegan.reporting import runs as scored
 from facegan.reporting.runs import Curves, Doubles, Run
@@ -56,7 +56,7 @@ class ArmValue:
 
 
 @dataclass(frozen=True)
-class Difference:
+class ArmDifference:
     """Arm minus baseline, in the metric's own unit."""
 
     delta: float | None
@@ -84,7 +84,7 @@ class Measure:
     n_identities: int
     remark: str = ""
     arms: dict[str, ArmValue] = field(default_factory=dict)
-    differences: dict[str, Difference] = field(default_factory=dict)
+    differences: dict[str, ArmDifference] = field(default_factory=dict)
 
     @property
     def resolved(self) -> bool:
@@ -114,7 +114,7 @@ def measure(
     Raises UserError when the comparison's metric was not measured, or runs judged different test images.
     """
     arms, seeds = list(recipe["arms"]), list(recipe["seeds"])
-    benchmarks = [BENCHMARKS.get(spec["kind"]).model_validate(spec) for spec in recipe["benchmark"]["benchmarks"]]
+    benchmarks = [PROTOCOLS.get(spec["kind"]).model_validate(spec) for spec in recipe["benchmark"]["benchmarks"]]
     runs = [scored.load(inputs, arm, s) for arm in arms for s in seeds]
     scored.same_test(runs)
     found = scored.found(runs)
@@ -136,7 +136,7 @@ def measure(
     return Findings(measures, comparison, scored.curves(runs), int(runs[0].faces.acquired.sum()))
 
 
-def replicates(benchmarks: list[BenchmarkConfig], run: Run, weights: NDArray[np.int32]) -> dict[str, Doubles]:
+def replicates(benchmarks: list[ProtocolConfig], run: Run, weights: NDArray[np.int32]) -> dict[str, Doubles]:
     """{metric: (n_boot,)} of all benchmarks, with people weighted as in `weights` (n_boot, n_people)."""
     found: dict[str, Doubles] = {}
     for benchmark in benchmarks:
@@ -166,7 +166,7 @@ def _measure(
         stacks[arm] = np.stack(values), np.asarray(points, np.float64)
         arms[arm] = _arm(*stacks[arm], n_people, confidence)
     baseline = recipe["comparison"]["baseline"]
-    differences: dict[str, Difference] = {}
+    differences: dict[str, ArmDifference] = {}
     for arm in arms:
         if arm in stacks and baseline in stacks and arm != baseline:
             pair = stacks[arm], stacks[baseline]
@@ -204,19 +204,19 @@ def difference(
     better: Any,
     n_people: int,
     confidence: float,
-) -> Difference:
+) -> ArmDifference:
     """Arm - baseline with its verdict; each side (values (n_units, n_boot), points (n_units,))."""
     found = intervals.paired_difference(arm[0], baseline[0], arm[1], baseline[1], n_people, confidence)
     smallest = intervals.smallest_detectable(found)
     verdict, reason = intervals.verdict(found, better)
-    return Difference(found.delta, *ends(found), smallest if np.isfinite(smallest) else None, verdict, reason)
+    return ArmDifference(found.delta, *ends(found), smallest if np.isfinite(smallest) else None, verdict, reason)
 
 
-def without_interval(arm: float | None, baseline: float | None, metric: dict[str, Any]) -> Difference:
+def without_interval(arm: float | None, baseline: float | None, metric: dict[str, Any]) -> ArmDifference:
     """A difference that nothing can be claimed of: the metric has no value here, or no interval."""
     delta = None if arm is None or baseline is None else arm - baseline
     reason = metric["note"] if delta is None and metric["note"] else f"{metric['name']} has no interval"
-    return Difference(delta, None, None, None, NO_GAIN, reason)
+    return ArmDifference(delta, None, None, None, NO_GAIN, reason)
 
 
 def _comparison(recipe: dict[str, Any], named: Measure, n_people: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from facegan.core.errors import UserError
-from facegan.evaluation.embedded_faces import Faces
+from facegan.evaluation.embedded_faces import EmbeddedFaces
 
 Doubles = NDArray[np.float64]
 Series = tuple[Doubles, Doubles]
@@ -32,7 +32,7 @@ class Run:
     seed: int
     folder: Path
     results: dict[str, Any]
-    faces: Faces
+    faces: EmbeddedFaces
     image_id: tuple[str | None, ...]
     names: tuple[str, ...]
 
@@ -49,7 +49,7 @@ def load(inputs: dict[str, Path], arm: str, seed: int) -> Run:
             fix=f"delete {folder}: the next run makes it again",
         )
     identity, file, group = (np.asarray(rows[name], dtype=object) for name in ("identity", "file", "group"))
-    faces = Faces(embedding, identity, file, group, np.asarray(rows["acquired"], dtype=bool))
+    faces = EmbeddedFaces(embedding, identity, file, group, np.asarray(rows["acquired"], dtype=bool))
     return Run(arm, seed, folder, results, faces, tuple(rows["image_id"]), tuple(sorted(set(rows["identity"]))))
 
 

@@ -22,14 +22,14 @@ import numpy as np
 from facegan.core.errors import UserError
 from facegan.runtime.options import Runtime
 from facegan.runtime.processes import begin, killed, no_main, portable, start_forkserver, told
-from facegan.runtime.shared_array import Shared
+from facegan.runtime.shared_array import SharedArray
 
 Arguments = TypeVar("Arguments", bound=tuple[Any, ...])
 REMOVE: int | None = getattr(mmap, "MADV_REMOVE", None)  # madvise(2), on Linux alone: pages are handed back
 Fill = Callable[..., None]  # (out, *arguments): fills the array `out`
 
 
-def in_processes(
+def fill_in_processes(
     filler: Callable[[], Fill], arguments: Iterable[Arguments], shape: tuple[int, ...], dtype: type, processes: int
 ) -> Generator[tuple[Arguments, np.ndarray]]:
     """Each of `arguments`, in order, with the array (`shape`, `dtype`) that `filler()(array, *arguments)` has filled.
@@ -68,10 +68,10 @@ class _Memory:
         room = -(-self.size // mmap.PAGESIZE) * mmap.PAGESIZE
         number = max(most, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // room)
         try:
-            self.shared = Shared((number, room), np.uint8)
+            self.shared = SharedArray((number, room), np.uint8)
         except OSError:  # address space is bounded (ulimit -v): enough for who holds a few arrays
             number = 4 * most
-            self.shared = Shared((number, room), np.uint8)
+            self.shared = SharedArray((number, room), np.uint8)
         self._free, self._next = deque[int](), 0
 
     def at(self, place: int) -> np.ndarray:
@@ -175,7 +175,7 @@ def _end(members: dict[Connection, Any], ready: selectors.BaseSelector) -> None:
 
 
 def _work(
-    pipe: Connection, filler: Callable[[], Fill], shared: Shared, shape: tuple[int, ...], dtype: np.dtype[Any]
+    pipe: Connection, filler: Callable[[], Fill], shared: SharedArray, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> None:
     """In the process: fill what is asked for until the pipe ends, as it does when the parent has died."""
     begin()

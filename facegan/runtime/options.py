@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from facegan.core.options import Frozen
+from facegan.core.options import Options
 from facegan.runtime.engines import ENGINES, EngineConfig
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ else:
     AnyEngine = ENGINES.union()
 
 
-class Runtime(Frozen):
+class Runtime(Options):
     """Where and how to run: never part of a fingerprint."""
 
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")

@@ -17,7 +17,7 @@ from typing import Any
 from facegan.core.files import write_atomic
 from facegan.runtime.engines import Engine
 
-AHEAD = 8  # shards of a worker, at most, from the first that is not done to the last that is handed out
+MAX_SHARDS_AHEAD = 8  # shards of a worker, at most, from the first that is not done to the last that is handed out
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ Task = tuple[Span, tuple[Any, ...]]
 """A span and the arguments of the work on it."""
 
 
-class Desk:
+class ShardQueue:
     """Hands spans out to an engine and takes their bytes in.
 
     `folder` is for these shards alone, of this digest: those that lie beside it are of no use any more, and erased.
@@ -102,7 +102,7 @@ class Desk:
     def _takes_more(self, order: deque[Task], out: set[str]) -> bool:
         """Whether a worker is free, and there is not enough yet that waits to be taken in."""
         waits = order and order[0][0].name not in out
-        return not waits and self.engine.free() > 0 and len(order) < AHEAD * self.engine.workers()
+        return not waits and self.engine.free() > 0 and len(order) < MAX_SHARDS_AHEAD * self.engine.workers()
 
     def _path(self, name: str) -> Path:
         return self.folder / name
@@ -123,7 +123,7 @@ def _span(name: str) -> Span | None:
     return Span(kind, int(ends[0]), int(ends[1])) if len(ends) == 2 and all(map(str.isdecimal, ends)) else None
 
 
-def ahead(missing: int, unknown: int, rate: float, workers: int, most: int) -> int:
+def attempts_to_begin(missing: int, unknown: int, rate: float, workers: int, most: int) -> int:
     """How many attempts to begin now, where so many successes are missing and so many attempts are under way.
 
     A single worker begins no attempt that might not be needed. Several begin as many as it takes at the rate of

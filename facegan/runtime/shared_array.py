@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 
-class Shared:
+class SharedArray:
     """An `array` of a file without a name: whichever process this is handed to when it starts sees the same values.
 
     The memory is given back when the last process that has it ends, whatever ends it.
@@ -34,7 +34,7 @@ class Shared:
         self.array = np.frombuffer(self.map, self.dtype, number).reshape(shape)
 
     @classmethod
-    def copy_of(cls, array: np.ndarray) -> Shared:
+    def copy_of(cls, array: np.ndarray) -> SharedArray:
         """The values of `array`."""
         made = cls(array.shape, array.dtype)
         made.array[...] = array
@@ -44,8 +44,8 @@ class Shared:
         return _attached, (self.shape, self.dtype, DupFd(self.fd))
 
 
-def _attached(shape: tuple[int, ...], dtype: np.dtype[Any], handed: Any) -> Shared:
-    return Shared(shape, dtype, handed.detach())
+def _attached(shape: tuple[int, ...], dtype: np.dtype[Any], handed: Any) -> SharedArray:
+    return SharedArray(shape, dtype, handed.detach())
 
 
 def _unnamed() -> int:

@@ -16,7 +16,7 @@ from facegan.data.dataset import ManifestImages
 from facegan.evaluation.judges import judges_half
 from facegan.evaluation.leakage_gate import faults, near_copies, new_people
 from facegan.evaluation.options import Audit
-from facegan.evaluation.set_card import Faces, describe
+from facegan.evaluation.set_card import JudgedFaces, describe
 from facegan.metrics import set_statistics
 from facegan.recognition.embedder import batched
 from facegan.reporting import audit
@@ -65,10 +65,10 @@ def run(options: Audit, extra: dict[str, Any], inputs: dict[str, Path], out: Pat
     stop(gate, out, context)
 
 
-def _faces(folder: Path, split: str | None, embed: Embed) -> Faces:
+def _faces(folder: Path, split: str | None, embed: Embed) -> JudgedFaces:
     images = ManifestImages(folder, split)
     names, person = images.codes()
-    return Faces(images, embed(images.pixels), names, person)
+    return JudgedFaces(images, embed(images.pixels), names, person)
 
 
 def pictures(gate: dict[str, Any], inputs: dict[str, Path], out: Path) -> None:

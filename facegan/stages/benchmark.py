@@ -18,7 +18,7 @@ from facegan.core.types import Embed
 from facegan.data import manifest
 from facegan.data.dataset import ManifestImages
 from facegan.data.preparation.splits import held_back
-from facegan.evaluation.embedded_faces import Faces, faces
+from facegan.evaluation.embedded_faces import EmbeddedFaces, faces
 from facegan.evaluation.options import Benchmark
 from facegan.evaluation.protocols import score
 from facegan.recognition import trial_choice
@@ -62,7 +62,7 @@ def _seen(test: ManifestImages, share: float) -> ManifestImages:
     return test.only(np.flatnonzero([name in kept for name in test.identity])) if share else test
 
 
-def _faces(options: Benchmark, path: Path, test: ManifestImages, embedded: Embed) -> Faces:
+def _faces(options: Benchmark, path: Path, test: ManifestImages, embedded: Embed) -> EmbeddedFaces:
     """The test images with their embeddings, and those that failed without."""
     remarks: tuple[str, ...] = (MIRRORED,) if options.flip else ()
     if options.held_back:
@@ -78,7 +78,7 @@ def _faces(options: Benchmark, path: Path, test: ManifestImages, embedded: Embed
     return found.pooled() if options.templates else found
 
 
-def _write_rows(out: Path, judged: Faces, image_id: list[str]) -> None:
+def _write_rows(out: Path, judged: EmbeddedFaces, image_id: list[str]) -> None:
     """Write `embeddings.safetensors` and, row for row, `rows.parquet`; image_id is null where there is no one image."""
     save_tensors(
         out / "embeddings.safetensors", {"embedding": torch.from_numpy(np.ascontiguousarray(judged.embedding))}

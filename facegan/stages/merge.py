@@ -45,7 +45,7 @@ def run(options: Merge, extra: dict[str, Any], inputs: dict[str, Path], out: Pat
     """
     arm = Arm.model_validate(extra["arm"])
     names = (["real"] if arm.real else []) + (["synthetic"] if "synthetic" in inputs else [])
-    faces = Faces([inputs[name] for name in names])
+    faces = ManifestRows([inputs[name] for name in names])
     rows = _real(faces, extra.get("people", "train")) if arm.real else np.empty(0, np.int64)
     if "synthetic" in inputs:
         synthetic = [i for i in faces.of(len(names) - 1) if _wanted(faces.identity[i], arm)]
@@ -83,7 +83,7 @@ def run(options: Merge, extra: dict[str, Any], inputs: dict[str, Path], out: Pat
     context.say(f"{len(people)} people, {real} real and {len(rows) - real} synthetic images")
 
 
-class Faces:
+class ManifestRows:
     """The rows of several manifests, numbered one after another: the columns that decide, and the rows when asked for.
 
     Memory: about 100 bytes a row, and one row group of images.
@@ -121,7 +121,7 @@ class Faces:
                 yield from manifest.at(self.folders[here], rows[run] - self.starts[here], columns)
 
 
-def _real(faces: Faces, people: str) -> np.ndarray:
+def _real(faces: ManifestRows, people: str) -> np.ndarray:
     """The real rows of the train people, or of the judge's half of the val people."""
     rows = faces.of(0)
     rows = rows[faces.split[rows] == people]
@@ -135,7 +135,7 @@ def _wanted(identity: str, arm: Arm) -> bool:
     return arm.new if identity.startswith(manifest.NEW) else arm.existing
 
 
-def _ratio(faces: Faces, synthetic: list[int], real: int, arm: Arm, seed: int) -> np.ndarray:
+def _ratio(faces: ManifestRows, synthetic: list[int], real: int, arm: Arm, seed: int) -> np.ndarray:
     """Whole people, drawn in a seeded order, while they fit below `synthetic_per_real`."""
     if arm.synthetic_per_real is None:
         return np.asarray(synthetic, np.int64)
@@ -150,7 +150,7 @@ def _ratio(faces: Faces, synthetic: list[int], real: int, arm: Arm, seed: int) -
     return np.asarray(kept, np.int64)
 
 
-def _cap(faces: Faces, rows: np.ndarray, options: Merge) -> np.ndarray:
+def _cap(faces: ManifestRows, rows: np.ndarray, options: Merge) -> np.ndarray:
     """At most max_per_identity rows of each person: real ones first, then by a seeded draw."""
     if options.max_per_identity is None:
         return rows
@@ -163,7 +163,9 @@ def _cap(faces: Faces, rows: np.ndarray, options: Merge) -> np.ndarray:
     return rows[kept]
 
 
-def find_duplicates(faces: Faces, rows: np.ndarray, correlation: float, block: int = BLOCK) -> list[dict[str, Any]]:
+def find_duplicates(
+    faces: ManifestRows, rows: np.ndarray, correlation: float, block: int = BLOCK
+) -> list[dict[str, Any]]:
     """Pairs of rows: each repeat of the same bytes with its first row (`exact`), and different images with
     thumbnails correlated at `correlation` or more, also when one is mirrored (`near`).
 
@@ -181,7 +183,7 @@ def find_duplicates(faces: Faces, rows: np.ndarray, correlation: float, block: i
     return found + [_pair(faces, distinct[i], distinct[j], "near", value) for i, j, value in near]
 
 
-def _pair(faces: Faces, one: int, other: int, kind: str, correlation: float) -> dict[str, Any]:
+def _pair(faces: ManifestRows, one: int, other: int, kind: str, correlation: float) -> dict[str, Any]:
     return {
         "image_id": faces.image_id[faces.image[one]].as_py(),
         "other_image_id": faces.image_id[faces.image[other]].as_py(),

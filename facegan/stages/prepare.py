@@ -17,8 +17,8 @@ from facegan.data import manifest
 from facegan.data.options import Prepare, SplitName
 from facegan.data.preparation import quarantine
 from facegan.data.preparation.alignment import Aligner
-from facegan.data.preparation.photo import become, check_unchanged
-from facegan.data.preparation.photo_cache import Decoded, photo_key
+from facegan.data.preparation.photo import check_unchanged, prepare_photo
+from facegan.data.preparation.photo_cache import PhotoCache, photo_key
 from facegan.data.preparation.splits import LEFT_OUT, assign, decided, thin
 from facegan.data.sources import SourceImage
 from facegan.runtime.context import Context
@@ -106,7 +106,7 @@ def _read(
     """Decoded, aligned and resized images; what fails goes to `bad` with the reason, and to `shown` where a photo
     could be read but its face cannot be used. `digests` gets the sha256 of what was read, by name."""
     aligner = Aligner(options.align) if options.align is not None else None
-    decoded = Decoded(context.cache / decides(options) if context.cache is not None else None, context.say)
+    decoded = PhotoCache(context.cache / decides(options) if context.cache is not None else None, context.say)
     for number, item in enumerate(sources, start=1):
         named = {"file": item.relative, "identity": item.identity}
         try:
@@ -118,7 +118,7 @@ def _read(
             digests[item.relative] = sha256 = hashlib.sha256(data).hexdigest()
             photo = photo_key(sha256, item.landmarks)
             if (outcome := decoded.find(photo)) is None:
-                outcome = become(data, item.landmarks, options, aligner)
+                outcome = prepare_photo(data, item.landmarks, options, aligner)
                 if outcome.png or outcome.jpeg:  # what cannot be read may be read another time
                     decoded.add(photo, outcome)
             shown.several += outcome.several

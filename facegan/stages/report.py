@@ -47,7 +47,7 @@ def run(options: Report, extra: dict[str, Any], inputs: dict[str, Path], out: Pa
     for name, data in files.items():
         write_atomic(out / "figures" / f"{name}.png", data)
     photos = prepare.collect(inputs["prepare"], options.show_faces)
-    material = page.Material(drawn, gallery, samples, photos, seen)
+    material = page.PageMaterial(drawn, gallery, samples, photos, seen)
     values = page.context(recipe, inputs, findings, material)
     html, markdown = page.pages(values)
     write_atomic(out / "report.md", markdown.encode())

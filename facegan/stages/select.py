@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from facegan.core.errors import UserError
-from facegan.core.options import Frozen
+from facegan.core.options import Options
 from facegan.recognition import trial_choice
 from facegan.runtime.context import Context
 
 
-def run(options: Frozen, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
+def run(options: Options, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
     """Write `choice.json` (`facegan.recognition.trial_choice`): the trial, and the EER of each on val people.
 
     `inputs` are the recognizers, `<trial>:<seed>`; `extra` lists `trials` and `seeds`. The least mean over the

@@ -17,12 +17,12 @@ from facegan.data import licences, manifest
 from facegan.generation.external_people import ExternalPeople
 from facegan.generation.gans.networks.saved import load_generator
 from facegan.generation.options import Synthesize
-from facegan.generation.people import Casting
-from facegan.generation.shard_worker import digest, leave, shoot, whole
+from facegan.generation.people import SyntheticPeople
+from facegan.generation.shard_worker import digest, is_whole, make_people, write_job
 from facegan.generation.thresholds import prepared
 from facegan.runtime.context import Context
 from facegan.runtime.devices import device_of, threads_of
-from facegan.runtime.shards import Desk
+from facegan.runtime.shards import ShardQueue
 from facegan.store.local import WORK
 
 
@@ -43,11 +43,11 @@ def run(options: Synthesize, extra: dict[str, Any], inputs: dict[str, Path], out
     key = digest(studio, {name: path.name for name, path in inputs.items()}, threads)
     folder = out / WORK / "shards" / key
     with context.runtime.engine.open(context.say) as engine:
-        place = leave(studio, folder / "basis.safetensors", inputs) if engine.remote else studio
-        desk = Desk(folder, engine, partial(shoot, place, threads), whole)
+        place = write_job(studio, folder / "basis.safetensors", inputs) if engine.remote else studio
+        desk = ShardQueue(folder, engine, partial(make_people, place, threads), is_whole)
         if desk.stored:
             context.say(f"goes on from {len(desk.stored)} finished shards")
-        casting = Casting(desk, studio, spec["identities"], inputs["generator"].name, context)
+        casting = SyntheticPeople(desk, studio, spec["identities"], inputs["generator"].name, context)
         # What the generator learned from, and the photos that lend variation, pass on their licence.
         rows: Iterator[dict[str, Any]] = ({**row, "license": license_} for row in casting.rows())
         requested = {

@@ -33,7 +33,7 @@ class Unreachable(UserError):
 
 
 @dataclass(frozen=True)
-class Entry:
+class BucketObject:
     """One object as a listing shows it: `size` in bytes, and the ETag, which changes with each write."""
 
     size: int
@@ -120,7 +120,7 @@ class Bucket:
             time.sleep(0.1 * 2**attempt)  # two conditional writes met: S3 says to try again
         return None
 
-    def entries(self, folder: str) -> dict[str, Entry]:
+    def entries(self, folder: str) -> dict[str, BucketObject]:
         """All objects below `folder` by name relative to it."""
         found = {}
         prefix = self.key(folder).rstrip("/")
@@ -130,7 +130,7 @@ class Bucket:
             with self._telling(folder):
                 page = self._fs.call_s3("list_objects_v2", Bucket=self.bucket, Prefix=prefix, **more)
             for item in page.get("Contents", ()):
-                found[item["Key"].removeprefix(prefix)] = Entry(int(item["Size"]), str(item["ETag"]))
+                found[item["Key"].removeprefix(prefix)] = BucketObject(int(item["Size"]), str(item["ETag"]))
             if not page.get("IsTruncated"):
                 return found
             more = {"ContinuationToken": page["NextContinuationToken"]}

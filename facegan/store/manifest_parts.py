@@ -18,7 +18,7 @@ from typing import IO, Any
 from facegan.core.digests import file_sha256
 from facegan.core.errors import UserError
 from facegan.core.files import disk_error
-from facegan.store.bucket import Bucket, Entry
+from facegan.store.bucket import Bucket, BucketObject
 
 POINTER = "manifest.remote.json"
 CACHE = "parts"
@@ -104,7 +104,7 @@ def _bound(folder: Path, most_bytes: int, keep: Path) -> None:
 
 
 def write_pointer(
-    folder: Path, url: str, outputs: dict[str, dict[str, Any]], there: dict[str, Entry], cache_bytes: int
+    folder: Path, url: str, outputs: dict[str, dict[str, Any]], there: dict[str, BucketObject], cache_bytes: int
 ) -> None:
     """Let `folder` point to its manifest below `url`: `outputs` as in a record, `there` as they are listed now."""
     parts = {

@@ -25,7 +25,7 @@ from filelock import Timeout
 from facegan.core.digests import digest, file_sha256
 from facegan.core.errors import UserError
 from facegan.store import manifest_parts
-from facegan.store.bucket import AGAIN, Bucket, Entry
+from facegan.store.bucket import AGAIN, Bucket, BucketObject
 from facegan.store.lease import Lease
 from facegan.store.local import Artifact, Store, other_input, read_record, verify
 
@@ -126,7 +126,7 @@ class RemoteStore(Store):
         pieces = {n.removeprefix(MANIFEST): e for n, e in record["outputs"].items() if n.startswith(MANIFEST)}
         if pieces:
             etags = record[OBJECTS]["etags"]
-            there = {name: Entry(int(e["bytes"]), etags[MANIFEST + name]) for name, e in pieces.items()}
+            there = {name: BucketObject(int(e["bytes"]), etags[MANIFEST + name]) for name, e in pieces.items()}
             url = self.bucket.path(f"{stage}/{key}/{record[OBJECTS]['attempt']}/{manifest_parts.FOLDER}")
             manifest_parts.write_pointer(self.folder(stage, key), url, pieces, there, self.cache_bytes)
 

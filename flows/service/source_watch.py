@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facegan.core.errors import UserError
-from facegan.data.source_changes import Change, Watch
+from facegan.data.source_changes import SourceChange, SourceWatch
 from facegan.data.sources import SourceConfig
 from facegan.recipe import form
 from flows.deployments import TAG
@@ -57,7 +57,7 @@ def _watch(workdir: Path) -> None:
     from prefect.exceptions import PrefectHTTPStatusError
 
     with get_client(sync_client=True) as client:
-        watching = Watching(client, workdir, automation(client))
+        watching = SourceWatcher(client, workdir, automation(client))
         while True:
             started = time.monotonic()
             try:
@@ -88,12 +88,12 @@ def automation(client: SyncPrefectClient) -> UUID:
     return client.create_automation(wanted)
 
 
-class Watching:
+class SourceWatcher:
     """All deployments that watch, looked after in rounds."""
 
     def __init__(self, client: SyncPrefectClient, workdir: Path, automation: UUID) -> None:
         self._client, self._workdir, self._automation = client, workdir, automation
-        self._watches: dict[str, tuple[SourceConfig, Watch]] = {}  # by the deployment's name
+        self._watches: dict[str, tuple[SourceConfig, SourceWatch]] = {}  # by the deployment's name
         self._sent: Counter[str] = Counter()  # by the change's id
         self._said: dict[str, str] = {}
         self._log = watcher("")
@@ -112,15 +112,15 @@ class Watching:
             if change is not None:
                 self._announce(deployment, watch, change)
 
-    def _of(self, deployment: DeploymentResponse) -> Watch:
+    def _of(self, deployment: DeploymentResponse) -> SourceWatch:
         """The watch of a deployment's source as the page has it now."""
         source = source_of(deployment.parameters.get("recipe", {}))
         known = self._watches.get(deployment.name)
         if known is None or known[0] != source:
-            known = self._watches[deployment.name] = source, Watch(source, self._workdir, deployment.name)
+            known = self._watches[deployment.name] = source, SourceWatch(source, self._workdir, deployment.name)
         return known[1]
 
-    def _announce(self, deployment: DeploymentResponse, watch: Watch, change: Change) -> None:
+    def _announce(self, deployment: DeploymentResponse, watch: SourceWatch, change: SourceChange) -> None:
         """Send the event until its run is there."""
         runs, at = _runs(self._client, deployment), datetime.fromisoformat(change.at)
         waits = any(run.state and (run.state.is_scheduled() or run.state.is_pending()) for run in runs)
@@ -161,7 +161,7 @@ def where(source: SourceConfig) -> str:
     return f"{source.kind} {getattr(source, 'root', '')}".strip()
 
 
-def emit(client: SyncPrefectClient, deployment: DeploymentResponse, source: SourceConfig, change: Change) -> None:
+def emit(client: SyncPrefectClient, deployment: DeploymentResponse, source: SourceConfig, change: SourceChange) -> None:
     """Hand the event to the server; raises as `round`."""
     from prefect.events.schemas.events import Event
 

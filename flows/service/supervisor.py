@@ -66,7 +66,7 @@ class Log(Protocol):
 
 
 @dataclass(frozen=True)
-class Options:
+class ServiceOptions:
     """What `facegan up` was asked for; `database` is a PostgreSQL URL, `runs` how many flow runs may work at once."""
 
     workdir: Path
@@ -82,7 +82,7 @@ class Options:
             raise ConfigError("--database is no PostgreSQL URL", fix="postgresql://user@host:5432/name")
 
 
-def up(options: Options, log: Log) -> None:
+def up(options: ServiceOptions, log: Log) -> None:
     """Start, keep running, and stop all on SIGINT, SIGTERM or SIGHUP; raises UserError for what cannot start."""
     os.umask(0o077)
     with _home(options.workdir) as home:
@@ -97,7 +97,7 @@ def up(options: Options, log: Log) -> None:
             log.answer(f"already up: {found.page}")
             return
         with _stopping() as stopping, listen(options.host, options.port) as listener:
-            Up(options, home, listener, log, stopping).run()
+            Supervisor(options, home, listener, log, stopping).run()
 
 
 @contextlib.contextmanager
@@ -134,7 +134,7 @@ def _stopping() -> Iterator[threading.Event]:
 
 
 @dataclass
-class Kept:
+class SupervisedChild:
     """A child that is started again when it ends."""
 
     name: str
@@ -146,10 +146,12 @@ class Kept:
     again_at: float = 0.0
 
 
-class Up:
+class Supervisor:
     """The children and their upkeep."""
 
-    def __init__(self, options: Options, home: Path, listener: socket.socket, log: Log, stopping: threading.Event):
+    def __init__(
+        self, options: ServiceOptions, home: Path, listener: socket.socket, log: Log, stopping: threading.Event
+    ):
         self._options, self._home, self._listener, self._log, self._stopping = options, home, listener, log, stopping
         port = listener.getsockname()[1]
         host = options.host if options.host not in EVERYWHERE else "127.0.0.1"
@@ -161,9 +163,13 @@ class Up:
     def run(self) -> None:
         """Until asked to stop."""
         log = self._server_log
-        server = Kept("server", log, lambda: start_server(self._server_env(), self._listener, log))
-        worker = Kept("worker", self._home / "worker.log", lambda: Child("flows.service.worker", self._worker_env()))
-        watch = Kept("watch", self._home / "watch.log", lambda: Child("flows.service.source_watch", self._worker_env()))
+        server = SupervisedChild("server", log, lambda: start_server(self._server_env(), self._listener, log))
+        worker = SupervisedChild(
+            "worker", self._home / "worker.log", lambda: Child("flows.service.worker", self._worker_env())
+        )
+        watch = SupervisedChild(
+            "watch", self._home / "watch.log", lambda: Child("flows.service.source_watch", self._worker_env())
+        )
         try:
             self._start(server)
             assert server.child is not None
@@ -180,10 +186,10 @@ class Up:
         finally:
             self._stop(watch, worker, server)
 
-    def _start(self, kept: Kept) -> None:
+    def _start(self, kept: SupervisedChild) -> None:
         kept.child, kept.started = kept.start(), time.monotonic()
 
-    def _look_after(self, kept: Kept) -> None:
+    def _look_after(self, kept: SupervisedChild) -> None:
         """Start a child again that has ended: at once the first time, then ever later; raises UserError in the end."""
         now = time.monotonic()
         if kept.child is None:
@@ -207,7 +213,7 @@ class Up:
         self._log.answer(f"up: {self._address.page}{lies}")
         self._log.line(f"everything lies in {self._options.workdir}; Ctrl-C stops it")
 
-    def _stop(self, watch: Kept, worker: Kept, server: Kept) -> None:
+    def _stop(self, watch: SupervisedChild, worker: SupervisedChild, server: SupervisedChild) -> None:
         """The watch, the worker, then its runs (which tell the server), then the server: nothing is left."""
         self._log.line("stopping")
         address.note(self._home).unlink(missing_ok=True)

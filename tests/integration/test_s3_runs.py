@@ -20,7 +20,7 @@ from facegan.cli.commands.forget import forget_person
 from facegan.cli.commands.gc import collect_garbage
 from facegan.core.digests import digest
 from facegan.core.errors import UserError
-from facegan.data.suppression import Forgotten
+from facegan.data.suppression import SuppressionList
 from facegan.pipeline import graph
 from facegan.recipe.load import load
 
@@ -157,4 +157,4 @@ def test_forget_asks_for_an_empty_bucket_and_gc_leaves_it_alone(world: World, mo
     assert len(held) > 2 and all(path.exists() for path in held)
     world.server.empty()
     assert "folder/p00" in forget_person("folder/p00", workdir, [], yes=True)[0]
-    assert not any(path.exists() for path in held) and Forgotten.read(workdir).knows("folder/p00")
+    assert not any(path.exists() for path in held) and SuppressionList.read(workdir).knows("folder/p00")

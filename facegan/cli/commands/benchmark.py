@@ -19,16 +19,16 @@ from facegan.core.errors import ConfigError, UserError
 from facegan.core.units import span
 from facegan.data import manifest
 from facegan.data.pair_lists import read_pairs
-from facegan.evaluation.embedders import Asked, Entry, embed_all, entries, external
+from facegan.evaluation.embedders import ImageEntry, InputOptions, embed_all, entries, face_embedder
 from facegan.evaluation.options import AnyBenchmark
 from facegan.evaluation.pair_scores import naming
-from facegan.evaluation.protocols import BENCHMARKS, BenchmarkConfig, score
+from facegan.evaluation.protocols import PROTOCOLS, ProtocolConfig, score
 from facegan.runtime.devices import device_of
 from facegan.runtime.options import Runtime
 
 
 @dataclass(frozen=True)
-class Options:
+class BenchmarkArguments:
     """What the command line says beside embedder and data."""
 
     pairs: Path | None = None
@@ -40,7 +40,7 @@ class Options:
     device: str = "auto"
 
 
-def benchmarks(options: Options) -> list[BenchmarkConfig]:
+def benchmarks(options: BenchmarkArguments) -> list[ProtocolConfig]:
     """Those asked for; with --pairs that list alone, without anything all pairs and all searches."""
     specs = [yaml.safe_load(text) for text in options.benchmarks]
     specs = [{"kind": spec} if isinstance(spec, str) else spec for spec in specs]
@@ -48,26 +48,26 @@ def benchmarks(options: Options) -> list[BenchmarkConfig]:
         specs.insert(0, {"kind": "pairs", "file": str(options.pairs)})
     specs = specs or [{"kind": "verification"}, {"kind": "identification"}]
     try:
-        found: list[BenchmarkConfig] = TypeAdapter(list[AnyBenchmark]).validate_python(specs)
+        found: list[ProtocolConfig] = TypeAdapter(list[AnyBenchmark]).validate_python(specs)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"][1:])
         raise ConfigError(
-            f"--benchmark {place}: {first['msg']}", fix=f"the benchmarks are: {', '.join(BENCHMARKS.load())}"
+            f"--benchmark {place}: {first['msg']}", fix=f"the benchmarks are: {', '.join(PROTOCOLS.load())}"
         ) from None
     for one in found:
         one.fingerprint()  # says which file is not there
     return found
 
 
-def given(word: str, split: str | None) -> tuple[Iterator[Entry], list[tuple[str, str]]]:
+def given(word: str, split: str | None) -> tuple[Iterator[ImageEntry], list[tuple[str, str]]]:
     """The images at a path, and (identity, file) of those that the manifest's own quarantine holds."""
     path = Path(word).expanduser()
     if not manifest.is_manifest(path):
         if split is not None:
             raise ConfigError(f"'{path}' is no manifest: it has no split '{split}'", fix="leave --split out")
         return (
-            Entry(row.identity, row.relative, row.group, row.read) for row in import_export.source(word, {}).rows()
+            ImageEntry(row.identity, row.relative, row.group, row.read) for row in import_export.source(word, {}).rows()
         ), []
 
     left = path / "quarantine.parquet"
@@ -76,11 +76,11 @@ def given(word: str, split: str | None) -> tuple[Iterator[Entry], list[tuple[str
     return entries(path, split), [(item["identity"], item["file"]) for item in fits]
 
 
-def run(embedder: str, data: str, asked: Asked, options: Options, json_to: str | None) -> None:
+def run(embedder: str, data: str, asked: InputOptions, options: BenchmarkArguments, json_to: str | None) -> None:
     """Embed, score, and print a table (and JSON); raises UserError as the parts do."""
     started = time.monotonic()
     wanted = benchmarks(options)
-    net = external(embedder, asked, device_of(Runtime(device=options.device)))
+    net = face_embedder(embedder, asked, device_of(Runtime(device=options.device)))
     out = console(to_stderr=json_to == "-")
     out.print(f"{net.name} is given {net.given}", markup=False, soft_wrap=True)
     found, failed = given(data, options.split)

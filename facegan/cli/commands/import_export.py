@@ -17,7 +17,7 @@ from facegan.core.units import span
 from facegan.data.export_faces import export
 from facegan.data.import_faces import Imported, import_
 from facegan.data.sources import SOURCES, OwnFaces, SourceConfig, guess
-from facegan.data.suppression import Forgotten, remember
+from facegan.data.suppression import SuppressionList, remember
 from facegan.store.workdir import store_of
 
 
@@ -58,7 +58,7 @@ def bring_in(words: Sequence[str], out: Path, options: dict[str, Any], workdir: 
         )
     with _at_work(workdir):
         said = _Progress("read")
-        forgotten = Forgotten.read(workdir)
+        forgotten = SuppressionList.read(workdir)
         remember(workdir, out)
         done = import_(
             [forgotten.without(item) for item in sources], out, progress=lambda now: said.at(now.images + len(now.bad))

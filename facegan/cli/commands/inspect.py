@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from facegan.console.screen import Counting
+from facegan.console.screen import ProgressBar
 from facegan.core.errors import ConfigError
 from facegan.core.files import write_atomic
 from facegan.core.options import merge
@@ -26,7 +26,7 @@ PAGE = "index.html"
 def align_photos(photos: Path, out: Path, size_px: int, sets: list[str]) -> list[str]:
     """Align a folder or zip; return the lines to print. Raises UserError as `facegan.data.align_photos.align`."""
     options, started = _options(sets), time.monotonic()
-    with Counting("align", "photos") as counting:
+    with ProgressBar("align", "photos") as counting:
         found = align(photos.expanduser(), out.expanduser(), options, size_px, counting.at)
     seconds = time.monotonic() - started
     lines = [f"  {count:6} {what}" for what, count in found.outcomes.most_common()]
@@ -56,7 +56,7 @@ def _options(sets: list[str]) -> Align:
 
 def inspect_manifest(path: Path, out: Path | None, check: bool, as_json: bool) -> tuple[list[str], bool]:
     """What there is to print of a manifest, and whether it is sound; writes a page and a contact sheet below `out`."""
-    with Counting("inspect", "images") as counting:
+    with ProgressBar("inspect", "images") as counting:
         found = inspect(path.expanduser(), check, counting.at)
     sound = not found.get("faults") and not found["unreadable"]
     tables = _tables(found)

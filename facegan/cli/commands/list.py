@@ -63,9 +63,9 @@ def _heads() -> dict[str, str]:
 
 
 def _benchmarks() -> dict[str, str]:
-    from facegan.evaluation.protocols import BENCHMARKS
+    from facegan.evaluation.protocols import PROTOCOLS
 
-    return _members(BENCHMARKS)
+    return _members(PROTOCOLS)
 
 
 def _engines() -> dict[str, str]:

@@ -14,14 +14,14 @@ import numpy as np
 import yaml
 from pydantic import ValidationError
 
-from facegan.console.screen import Counting
+from facegan.console.screen import ProgressBar
 from facegan.core.errors import ConfigError
 from facegan.core.files import write_private
 from facegan.data import manifest
 from facegan.data.duplicates import same_person
 from facegan.data.duplicates.same_person import Pair
 from facegan.data.options import Prepare
-from facegan.evaluation.embedders import Asked, Entry, embed_all, entries, external
+from facegan.evaluation.embedders import ImageEntry, InputOptions, embed_all, entries, face_embedder
 from facegan.reporting.page import environment
 from facegan.runtime.devices import device_of
 from facegan.runtime.options import Runtime
@@ -32,7 +32,7 @@ PRINTED = 20
 
 
 @dataclass(frozen=True)
-class Options:
+class OverlapArguments:
     """What the command line says beside manifest and embedder."""
 
     most: int = 50
@@ -51,15 +51,15 @@ class People:
     split: np.ndarray
 
 
-def run(path: Path, embedder: str, asked: Asked, options: Options, out: Path | None) -> list[str]:
+def run(path: Path, embedder: str, asked: InputOptions, options: OverlapArguments, out: Path | None) -> list[str]:
     """Find who may stand twice in a manifest; write the page and lists below `out`; return the lines to print."""
     path = path.expanduser()
     if not path.exists():
         raise ConfigError(f"there is no manifest '{path}'", fix="give a folder that `facegan import` or a stage wrote")
     settled = decisions(options.decided)
     columns = manifest.read(path, ["identity", "source", "split"])
-    net = external(embedder, asked, device_of(Runtime(device=options.device)))
-    with Counting("overlap", "images") as counting:
+    net = face_embedder(embedder, asked, device_of(Runtime(device=options.device)))
+    with ProgressBar("overlap", "images") as counting:
         faces = embed_all(
             _entries(path, columns["source"].to_pylist()),
             net,
@@ -109,7 +109,7 @@ def decisions(path: Path | None) -> set[frozenset[str]]:
     return {frozenset((a, b)) for group in groups for a in group for b in group if a != b}
 
 
-def _entries(path: Path, sources: list[str]) -> Iterator[Entry]:
+def _entries(path: Path, sources: list[str]) -> Iterator[ImageEntry]:
     """The real images, each called by the number of its row; `sources` is that of each row."""
     for number, (entry, source) in enumerate(zip(entries(path), sources, strict=True)):
         if source == "real":

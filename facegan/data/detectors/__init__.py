@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from facegan.core.options import Frozen
+from facegan.core.options import Options
 from facegan.core.registry import Registry
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ Detect = Callable[["np.ndarray", Sequence[float] | None], list[Face]]
 """(H, W, 3) uint8 RGB and the landmarks that the source has (ten numbers, or None) -> the faces, in a fixed order."""
 
 
-class DetectorConfig(Frozen):
+class DetectorConfig(Options):
     """What every detector has: a literal `kind`, `note` and `load`. Its `paths` are where files lie, not what it is."""
 
     paths: ClassVar[tuple[str, ...]] = ()

@@ -85,7 +85,7 @@ def find(embedding: ArrayLike, identity: ArrayLike, most: int) -> list[Pair]:
     names, person = np.unique(np.asarray(identity, dtype=str), return_inverse=True)
     if len(names) < 2:
         return []
-    faces = _Faces(unit_rows(embedding), person.astype(np.int64), len(names))
+    faces = _CentredFaces(unit_rows(embedding), person.astype(np.int64), len(names))
     place = {str(name): number for number, name in enumerate(names)}
     spelled = {(place[a], place[b]) for a, b in spelling.alike(place)}
     tops = _tops(faces, len(names) + 1 + len(spelled), most)
@@ -125,7 +125,7 @@ def _z(cosine: NDArray[Any]) -> NDArray[np.float64]:
     return np.asarray(np.arctanh(np.clip(np.asarray(cosine, np.float64), -1 + 1e-7, 1 - 1e-7)))
 
 
-class _Faces:
+class _CentredFaces:
     """Embeddings less their mean over identities, unit rows, in the order of the identities; and their centres."""
 
     def __init__(self, rows: Floats, person: Ints, n: int) -> None:
@@ -202,7 +202,7 @@ class _Top:
         return list(zip(self.p.tolist(), self.q.tolist(), strict=True))
 
 
-def _tops(faces: _Faces, wanted: int, most: int) -> tuple[_Top, _Top]:
+def _tops(faces: _CentredFaces, wanted: int, most: int) -> tuple[_Top, _Top]:
     """The largest similarities of centres and of photos."""
     tops = _Top(max(wanted, most)), _Top(max(wanted, most))
     for p, q, centres, closest in faces.similarities():

@@ -13,11 +13,13 @@ from facegan.data.images import BadFace, BadImage, decode, encode_png, points_to
 from facegan.data.options import Prepare
 from facegan.data.preparation import quality, quarantine
 from facegan.data.preparation.alignment import Aligner
-from facegan.data.preparation.photo_cache import Outcome
+from facegan.data.preparation.photo_cache import PreparedPhoto
 from facegan.data.sources import SourceConfig, SourceImage, entry
 
 
-def become(data: bytes, landmarks: Sequence[float] | None, options: Prepare, aligner: Aligner | None) -> Outcome:
+def prepare_photo(
+    data: bytes, landmarks: Sequence[float] | None, options: Prepare, aligner: Aligner | None
+) -> PreparedPhoto:
     """What a photo's bytes become."""
     photo, several = None, False
     try:
@@ -31,8 +33,8 @@ def become(data: bytes, landmarks: Sequence[float] | None, options: Prepare, ali
     except (BadImage, OSError) as error:
         seen = photo if isinstance(error, BadFace) else None
         jpeg = None if seen is None else quarantine.thumbnail(seen)
-        return Outcome(several=several, reason=quarantine.reason(error), jpeg=jpeg)
-    return Outcome(encode_png(pixels), places, score, several)
+        return PreparedPhoto(several=several, reason=quarantine.reason(error), jpeg=jpeg)
+    return PreparedPhoto(encode_png(pixels), places, score, several)
 
 
 def square(

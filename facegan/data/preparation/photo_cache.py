@@ -37,7 +37,7 @@ SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PreparedPhoto:
     """A photo as it is stored (`png`, its bytes), with `landmarks` (ten numbers in its px) and `quality` in [0, 1];
     or the `reason` why it cannot be used, with a small picture (`jpeg`) where only its face could not be.
 
@@ -52,7 +52,7 @@ class Outcome:
     jpeg: bytes | None = None
 
 
-COLUMNS = tuple(field.name for field in fields(Outcome))
+COLUMNS = tuple(field.name for field in fields(PreparedPhoto))
 
 
 def photo_key(sha256: str, landmarks: Sequence[float] | None) -> str:
@@ -60,7 +60,7 @@ def photo_key(sha256: str, landmarks: Sequence[float] | None) -> str:
     return sha256 if landmarks is None else f"{sha256} {json.dumps(list(landmarks))}"
 
 
-class Decoded:
+class PhotoCache:
     """The outcomes below `folder`, and those that are added; without a folder only the latter, for a while.
 
     A file that is not what its name says, by sha256, is said aloud, deleted and not used.
@@ -68,7 +68,7 @@ class Decoded:
 
     def __init__(self, folder: Path | None, say: Callable[[str], None]) -> None:
         self.folder, self.found = folder, 0
-        self._new: dict[str, Outcome] = {}
+        self._new: dict[str, PreparedPhoto] = {}
         self._held = 0
         self._places: dict[str, tuple[Path, int, int]] = {}  # file, row group, row in it
         self._open: tuple[tuple[Path, int], pa.Table] | None = None
@@ -79,7 +79,7 @@ class Decoded:
                 continue
             self._learn(path)
 
-    def find(self, photo: str) -> Outcome | None:
+    def find(self, photo: str) -> PreparedPhoto | None:
         """What became of a photo, None where that is not known; neighbours are read together."""
         if photo in self._new:
             return self._new[photo]
@@ -90,9 +90,9 @@ class Decoded:
             self._open = (path, group), pq.ParquetFile(path).read_row_group(group, use_threads=False)
         self.found += 1
         row: dict[str, Any] = self._open[1].slice(number, 1).to_pylist()[0]
-        return Outcome(**{name: row[name] for name in COLUMNS})
+        return PreparedPhoto(**{name: row[name] for name in COLUMNS})
 
-    def add(self, photo: str, outcome: Outcome) -> None:
+    def add(self, photo: str, outcome: PreparedPhoto) -> None:
         """Remember what became of a photo; every few hundred of them go to the disk."""
         self._new[photo] = outcome
         self._held += len(outcome.png or b"") + len(outcome.jpeg or b"")

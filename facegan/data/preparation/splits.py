@@ -14,7 +14,7 @@ from facegan.core.errors import ConfigError
 from facegan.data import manifest
 from facegan.data.options import Prepare, Split, SplitName
 from facegan.data.sources import SourceImage
-from facegan.data.suppression import Without
+from facegan.data.suppression import WithoutSuppressed
 
 
 def assign(names: list[str], options: Split, held: Collection[str] = ()) -> dict[str, SplitName]:
@@ -130,7 +130,7 @@ def decided(options: Prepare, sources: Sequence[SourceImage]) -> tuple[list[Sour
     if not (first or options.left_out):
         return list(sources), []
     have = {item.identity for item in sources}
-    knows = options.source.knows if isinstance(options.source, Without) else lambda name: False
+    knows = options.source.knows if isinstance(options.source, WithoutSuppressed) else lambda name: False
     missing = [name for name in (*first, *options.left_out) if name not in have and not knows(name)]
     if missing:
         near = difflib.get_close_matches(missing[0], have, 3)

@@ -14,7 +14,7 @@ from pydantic import Field, PrivateAttr, field_validator
 
 from facegan.core.digests import file_sha256
 from facegan.core.errors import ConfigError
-from facegan.core.options import Frozen
+from facegan.core.options import Options
 from facegan.core.registry import Registry
 
 SOURCES = Registry("source", __name__)
@@ -109,7 +109,7 @@ def read_slice(path: Path, offset: int, size: int) -> bytes:
     return data
 
 
-class SourceConfig(Frozen):
+class SourceConfig(Options):
     """What every source has: a literal `kind` and `rows`. Its `paths` are where it lies, not what it is."""
 
     paths: ClassVar[tuple[str, ...]] = ("root",)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from facegan.core.options import Frozen
+from facegan.core.options import Options
 from facegan.core.registry import Registry
 from facegan.core.types import Embed
 
 JUDGES = Registry("judge", __name__)
 
 
-class JudgeConfig(Frozen):
+class JudgeConfig(Options):
     """What every judge has: a literal `kind`, `note` and `load`."""
 
     kind: str

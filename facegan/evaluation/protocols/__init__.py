@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from facegan.core.options import Frozen
+from facegan.core.options import Options
 from facegan.core.registry import Registry
 
 if TYPE_CHECKING:
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from facegan.evaluation.embedded_faces import Faces
+    from facegan.evaluation.embedded_faces import EmbeddedFaces
 
-BENCHMARKS = Registry("benchmark", __name__)
+PROTOCOLS = Registry("benchmark", __name__)
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,14 @@ class Metric:
 
 
 @dataclass(frozen=True)
-class BenchmarkResult:
+class ProtocolResult:
     """The figures of one benchmark and its curves: {name: {axis: list of floats}}."""
 
     metrics: list[Metric]
     curves: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
 
-class BenchmarkConfig(Frozen):
+class ProtocolConfig(Options):
     """What every benchmark has: a literal `kind`, `run`, and `replicates` for the intervals.
 
     `paths` names the options that say where a file lies that it reads beside the images: they are not hashed, the
@@ -60,11 +60,11 @@ class BenchmarkConfig(Frozen):
         """The metrics that it can give, so that a recipe which compares another is refused before the run."""
         raise TypeError(f"{type(self).__name__} must define names()")
 
-    def run(self, faces: Faces) -> BenchmarkResult:
+    def run(self, faces: EmbeddedFaces) -> ProtocolResult:
         """Figures from the test images; raises ValueError where they allow none."""
         raise TypeError(f"{type(self).__name__} must define run()")
 
-    def replicates(self, faces: Faces, weights: np.ndarray) -> dict[str, np.ndarray]:
+    def replicates(self, faces: EmbeddedFaces, weights: np.ndarray) -> dict[str, np.ndarray]:
         """{metric name: (n_boot,) values} when person p counts weights[b, p] times (n_boot, n_people).
 
         People are in the order of their sorted identities.
@@ -82,12 +82,12 @@ class BenchmarkConfig(Frozen):
     def keep(self, folder: Path) -> None:
         """Write what `kept` needs into the folder of its results."""
 
-    def kept(self, folder: Path) -> BenchmarkConfig:
+    def kept(self, folder: Path) -> ProtocolConfig:
         """The same benchmark, reading what `keep` wrote."""
         return self
 
 
-def score(benchmarks: Iterable[BenchmarkConfig], faces: Faces) -> dict[str, dict[str, Any]]:
+def score(benchmarks: Iterable[ProtocolConfig], faces: EmbeddedFaces) -> dict[str, dict[str, Any]]:
     """{label: {metrics, curves}} of each benchmark, plain data; the faces' remarks stand in each metric's note."""
     found = {}
     for benchmark in benchmarks:

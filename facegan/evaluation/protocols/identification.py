@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from facegan.evaluation.protocols import BENCHMARKS, BenchmarkConfig, BenchmarkResult, Metric
+from facegan.evaluation.protocols import PROTOCOLS, Metric, ProtocolConfig, ProtocolResult
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from facegan.evaluation.embedded_faces import Faces
+    from facegan.evaluation.embedded_faces import EmbeddedFaces
 
 
-@BENCHMARKS.register
-class Identification(BenchmarkConfig):
+@PROTOCOLS.register
+class Identification(ProtocolConfig):
     """One image of each person is enrolled, every other image is searched; each image is enrolled in turn."""
 
     kind: Literal["identification"] = "identification"
@@ -23,11 +23,11 @@ class Identification(BenchmarkConfig):
     rotations: int = Field(10, ge=1, le=1000, description="how many images of each person are enrolled in turn")
 
     def names(self) -> list[str]:
-        """See BenchmarkConfig."""
+        """See ProtocolConfig."""
         return [f"rank-{k}" for k in self.ranks]
 
-    def run(self, faces: Faces) -> BenchmarkResult:
-        """See BenchmarkConfig; raises ValueError without two people, one of them with two images."""
+    def run(self, faces: EmbeddedFaces) -> ProtocolResult:
+        """See ProtocolConfig; raises ValueError without two people, one of them with two images."""
         from facegan.metrics import identification
 
         ranks = identification.search_ranks(faces.embedding, faces.person, self.rotations, faces.acquired)
@@ -38,10 +38,10 @@ class Identification(BenchmarkConfig):
             found.append(Metric(f"rank-{k}", rate, "higher", k, note, n_identities=ranks.n_people))
         curve = identification.cmc(ranks)
         axes = {"rank": [float(k) for k in range(1, len(curve) + 1)], "rate": curve.tolist()}
-        return BenchmarkResult(found, {"cmc": axes})
+        return ProtocolResult(found, {"cmc": axes})
 
-    def replicates(self, faces: Faces, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """See BenchmarkConfig: each rank-k, people weighted as probes while the gallery stays."""
+    def replicates(self, faces: EmbeddedFaces, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """See ProtocolConfig: each rank-k, people weighted as probes while the gallery stays."""
         from facegan.metrics import identification, intervals
 
         ranks = identification.search_ranks(faces.embedding, faces.person, self.rotations, faces.acquired)

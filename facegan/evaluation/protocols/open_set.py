@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from facegan.evaluation.protocols import BENCHMARKS, BenchmarkConfig, BenchmarkResult, Metric
+from facegan.evaluation.protocols import PROTOCOLS, Metric, ProtocolConfig, ProtocolResult
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from facegan.evaluation.embedded_faces import Faces
+    from facegan.evaluation.embedded_faces import EmbeddedFaces
     from facegan.metrics.identification import OpenSearches
 
 
-@BENCHMARKS.register
-class OpenSet(BenchmarkConfig):
+@PROTOCOLS.register
+class OpenSet(ProtocolConfig):
     """DIR at FPIR: a share of the people is not enrolled, and searches of them must find nobody."""
 
     kind: Literal["open_set"] = "open_set"
@@ -26,11 +26,11 @@ class OpenSet(BenchmarkConfig):
     rotations: int = Field(10, ge=1, le=1000, description="how many images of each enrolled person stand in turn")
 
     def names(self) -> list[str]:
-        """See BenchmarkConfig."""
+        """See ProtocolConfig."""
         return [f"dir@fpir={fpir:g}" for fpir in self.fpir]
 
-    def run(self, faces: Faces) -> BenchmarkResult:
-        """See BenchmarkConfig; raises ValueError without an unknown person or a known one with two images."""
+    def run(self, faces: EmbeddedFaces) -> ProtocolResult:
+        """See ProtocolConfig; raises ValueError without an unknown person or a known one with two images."""
         from facegan.metrics import verification
 
         searches = self._searches(faces)
@@ -49,10 +49,10 @@ class OpenSet(BenchmarkConfig):
                 Metric(name, value, "higher", fpir, faces.note(note), pairs.n_genuine, pairs.n_impostor, people)
             )
         curve = verification.det_curve(pairs.score, pairs.genuine)
-        return BenchmarkResult(found, {"open_set": {"fpir": curve.far.tolist(), "fnir": curve.frr.tolist()}})
+        return ProtocolResult(found, {"open_set": {"fpir": curve.far.tolist(), "fnir": curve.frr.tolist()}})
 
-    def replicates(self, faces: Faces, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """See BenchmarkConfig: people weighted as those who are searched for, while the gallery stays."""
+    def replicates(self, faces: EmbeddedFaces, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """See ProtocolConfig: people weighted as those who are searched for, while the gallery stays."""
         from facegan.metrics import intervals
 
         searches = self._searches(faces)
@@ -60,7 +60,7 @@ class OpenSet(BenchmarkConfig):
         wanted = [fpir for fpir in self.fpir if not self._unresolved(searches, fpir)]
         return {f"dir@fpir={x:g}": intervals.bootstrap_tar_at_far(searches.pairs, x, drawn) for x in wanted}
 
-    def _searches(self, faces: Faces) -> OpenSearches:
+    def _searches(self, faces: EmbeddedFaces) -> OpenSearches:
         import numpy as np
 
         from facegan.metrics.identification import open_searches, unknown_people

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from facegan.evaluation.protocols import BENCHMARKS, BenchmarkConfig, BenchmarkResult, Metric
+from facegan.evaluation.protocols import PROTOCOLS, Metric, ProtocolConfig, ProtocolResult
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from facegan.evaluation.embedded_faces import Faces
+    from facegan.evaluation.embedded_faces import EmbeddedFaces
     from facegan.evaluation.pair_scores import ScoredPairs
     from facegan.metrics.verification import FoldAccuracy
 
 
-@BENCHMARKS.register
-class Pairs(BenchmarkConfig):
+@PROTOCOLS.register
+class Pairs(ProtocolConfig):
     """The pairs of a file: accuracy over its folds as LFW's View 2 is published, EER, TAR@FAR, FNMR@FMR, FTA.
 
     A pair of which an image gave no embedding counts as an error. Sources in facegan.metrics.verification and
@@ -43,16 +43,16 @@ class Pairs(BenchmarkConfig):
 
     @property
     def label(self) -> str:
-        """See BenchmarkConfig."""
+        """See ProtocolConfig."""
         return self.name
 
     def names(self) -> list[str]:
-        """See BenchmarkConfig."""
+        """See ProtocolConfig."""
         rates = [f"tar@far={far:g}" for far in self.far] + [f"fnmr@fmr={fmr:g}" for fmr in self.fmr]
         return [f"{self.name}/{metric}" for metric in ("accuracy", "eer", *rates, "fta")]
 
     def fingerprint(self) -> dict[str, str]:
-        """See BenchmarkConfig."""
+        """See ProtocolConfig."""
         from facegan.core.digests import file_sha256
         from facegan.core.errors import UserError
 
@@ -65,17 +65,17 @@ class Pairs(BenchmarkConfig):
         return {f"pairs:{self.name}": file_sha256(path)}
 
     def keep(self, folder: Path) -> None:
-        """See BenchmarkConfig: the list itself, as Parquet."""
+        """See ProtocolConfig: the list itself, as Parquet."""
         from facegan.data.pair_lists import read_pairs
 
         read_pairs(Path(self.file).expanduser()).write(folder / f"pairs-{self.name}.parquet")
 
     def kept(self, folder: Path) -> Pairs:
-        """See BenchmarkConfig."""
+        """See ProtocolConfig."""
         return self.model_copy(update={"file": str(folder / f"pairs-{self.name}.parquet")})
 
-    def run(self, faces: Faces) -> BenchmarkResult:
-        """See BenchmarkConfig; raises UserError where the list does not fit the images."""
+    def run(self, faces: EmbeddedFaces) -> ProtocolResult:
+        """See ProtocolConfig; raises UserError where the list does not fit the images."""
         from facegan.metrics import verification
 
         scored = self._scored(faces)
@@ -107,14 +107,14 @@ class Pairs(BenchmarkConfig):
         det = verification.det_curve(pairs.score, pairs.genuine)
         curves = {f"{self.name}/det": {"far": det.far.tolist(), "frr": det.frr.tolist()}}
         if accuracy is None:
-            return BenchmarkResult([metric("accuracy", None, "higher", None, how), *found], curves)
+            return ProtocolResult([metric("accuracy", None, "higher", None, how), *found], curves)
         axes = {"accuracy": accuracy.of_fold.tolist(), "threshold": accuracy.threshold.tolist()}
         notes = f"{accuracy.n_folds} {how}", f"standard error {accuracy.std_error:.4f}"
         found.insert(0, metric("accuracy", accuracy.mean, "higher", None, *notes))
-        return BenchmarkResult(found, {**curves, f"{self.name}/folds": axes})
+        return ProtocolResult(found, {**curves, f"{self.name}/folds": axes})
 
-    def replicates(self, faces: Faces, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """See BenchmarkConfig: all but fta; thresholds of the folds stay as they are."""
+    def replicates(self, faces: EmbeddedFaces, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """See ProtocolConfig: all but fta; thresholds of the folds stay as they are."""
         from facegan.metrics import intervals, verification
 
         scored = self._scored(faces)
@@ -133,7 +133,7 @@ class Pairs(BenchmarkConfig):
                 found["accuracy"] = intervals.bootstrap_accuracy(pairs, accuracy, drawn)
         return {f"{self.name}/{name}": values for name, values in found.items()}
 
-    def _scored(self, faces: Faces) -> ScoredPairs:
+    def _scored(self, faces: EmbeddedFaces) -> ScoredPairs:
         from facegan.data.pair_lists import read_pairs
         from facegan.evaluation.pair_scores import score_pairs
 

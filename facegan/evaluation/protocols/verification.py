@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from facegan.evaluation.protocols import BENCHMARKS, BenchmarkConfig, BenchmarkResult, Metric
+from facegan.evaluation.protocols import PROTOCOLS, Metric, ProtocolConfig, ProtocolResult
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from facegan.evaluation.embedded_faces import Faces
+    from facegan.evaluation.embedded_faces import EmbeddedFaces
 
 
-@BENCHMARKS.register
-class Verification(BenchmarkConfig):
+@PROTOCOLS.register
+class Verification(ProtocolConfig):
     """Are these two photos of one person? All pairs of different images; sources in facegan.metrics.verification."""
 
     kind: Literal["verification"] = "verification"
@@ -24,11 +24,11 @@ class Verification(BenchmarkConfig):
     folds: int = Field(10, ge=2, le=100, description="person-disjoint folds of the accuracy")
 
     def names(self) -> list[str]:
-        """See BenchmarkConfig."""
+        """See ProtocolConfig."""
         return ["eer", *(f"tar@far={far:g}" for far in self.far), "accuracy"]
 
-    def run(self, faces: Faces) -> BenchmarkResult:
-        """See BenchmarkConfig; raises ValueError without a genuine and an impostor pair."""
+    def run(self, faces: EmbeddedFaces) -> ProtocolResult:
+        """See ProtocolConfig; raises ValueError without a genuine and an impostor pair."""
         from facegan.metrics.all_pairs import all_pairs
         from facegan.metrics.verification import equal_errors, resolvable
 
@@ -51,10 +51,10 @@ class Verification(BenchmarkConfig):
         except ValueError as error:
             found.append(metric("accuracy", None, "higher", note=str(error)))
         det = pairs.det_curve()
-        return BenchmarkResult(found, {"det": {"far": det.far.tolist(), "frr": det.frr.tolist()}})
+        return ProtocolResult(found, {"det": {"far": det.far.tolist(), "frr": det.frr.tolist()}})
 
-    def replicates(self, faces: Faces, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """See BenchmarkConfig: eer, each resolvable tar@far, and accuracy at the thresholds chosen once."""
+    def replicates(self, faces: EmbeddedFaces, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """See ProtocolConfig: eer, each resolvable tar@far, and accuracy at the thresholds chosen once."""
         from facegan.metrics.all_pairs import all_pairs
         from facegan.metrics.verification import resolvable
 

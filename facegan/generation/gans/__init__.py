@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from facegan.core.options import Frozen, unset
+from facegan.core.options import Options, unhashed_default
 from facegan.core.registry import Registry
 from facegan.recognition.heads.scale import Scale
 
@@ -20,7 +20,7 @@ GANS = Registry("GAN family", __name__)
 Augmentation = Literal["color", "translation", "cutout"]
 
 
-class GanConfig(Frozen):
+class GanConfig(Options):
     """What every family has: a literal `kind` and a generator."""
 
     kind: str
@@ -36,7 +36,7 @@ class GanConfig(Frozen):
         raise TypeError(f"{type(self).__name__} must define build_generator()")
 
 
-class IdentityTerm(Frozen):
+class IdentityTerm(Options):
     """A term of G's loss: does the guide know the person again? (IDnet, Kolf et al. 2023)
 
     weight x the cross-entropy of s (cos(e, c_j) - m [j is the person]) over the train people j: e is the guide's
@@ -48,7 +48,7 @@ class IdentityTerm(Frozen):
     scale: Scale = 0.0  # chosen as for the guide's own head by default: between so many people it told them apart
 
 
-class Ada(Frozen):
+class Ada(Options):
     """Adaptive augmentation (Karras et al. 2020, "Training Generative Adversarial Networks with Limited Data", section
     3): each member of `diffaugment` is applied to each image with a probability p, which begins at 0."""
 
@@ -63,7 +63,7 @@ class Ada(Frozen):
     )
 
 
-class Ramp(Frozen):
+class Ramp(Options):
     """From no condition to the whole one (Shahbazi et al. 2022, "Collapse by Conditioning"): until
     `start_kimg` the person plays no part, from `end_kimg` on the whole. In D it is the term of the person; in G the
     identity code, but in cvae_gan, whose G rebuilds photos and must know whose. Only in training: grids before the end
@@ -96,15 +96,19 @@ class AdversarialConfig(GanConfig):
     diffaugment: tuple[Augmentation, ...] = Field(
         ("color", "translation", "cutout"), description="differentiable augmentation of all that D sees"
     )
-    ada: Ada | None = unset(None, description="apply diffaugment with an adaptive probability; null: always")
-    ramp: Ramp | None = unset(None, description="from no condition on the person to the whole one; null: the whole one")
+    ada: Ada | None = unhashed_default(None, description="apply diffaugment with an adaptive probability; null: always")
+    ramp: Ramp | None = unhashed_default(
+        None, description="from no condition on the person to the whole one; null: the whole one"
+    )
     ema_kimg: float = Field(1.0, ge=0, description="half-life of the averaged generator; 0: no average")
     lr_g: float = Field(1e-3, gt=0, description="learning rate of G")
     lr_d: float = Field(5e-4, gt=0, description="learning rate of D")
     beta1: float = Field(0.5, ge=0, lt=1, description="Adam's, of G and D")
     beta2: float = Field(0.99, gt=0, lt=1, description="Adam's, of G and D")
-    identity: IdentityTerm | None = unset(None, description="a term by which the guide knows fakes again; null: none")
-    codes: Literal["learned", "guide"] = unset(
+    identity: IdentityTerm | None = unhashed_default(
+        None, description="a term by which the guide knows fakes again; null: none"
+    )
+    codes: Literal["learned", "guide"] = unhashed_default(
         "learned", description="people's identity codes; guide: principal axes of where it sees them, not trained"
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from facegan.core.options import Frozen
+from facegan.core.options import Options
 from facegan.core.registry import Registry
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 IDENTITIES = Registry("identity sampler", __name__)
 
 
-class IdentitiesConfig(Frozen):
+class IdentitiesConfig(Options):
     """What every sampler of identities has: a literal `kind` and `proposals`."""
 
     kind: str

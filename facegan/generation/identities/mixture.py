@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from facegan.core.options import unset
+from facegan.core.options import unhashed_default
 from facegan.generation.identities import IDENTITIES, IdentitiesConfig
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Mixture(IdentitiesConfig):
     concentration: float = Field(
         10.0, gt=0, title="Concentration", description="of the Dirichlet weights; large means equal shares"
     )
-    distant: float = unset(
+    distant: float = unhashed_default(
         0.0,
         ge=0,
         lt=1,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from facegan.core.options import Frozen
+from facegan.core.options import Options
 from facegan.core.registry import Registry
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 HEADS = Registry("head", __name__)
 
 
-class HeadConfig(Frozen):
+class HeadConfig(Options):
     """What every head config has: a literal `kind` and `build`."""
 
     kind: str

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from facegan.reporting.runs import Doubles
-from facegan.reporting.study.pooled import Pooled, Variant
+from facegan.reporting.study.pooled import Pooled, VariantFindings
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Worth:
 class Efficiency:
     """Variants by rising x, and what the arm is worth at each."""
 
-    variants: tuple[Variant, ...]
+    variants: tuple[VariantFindings, ...]
     worth: tuple[Worth, ...]
 
     @property

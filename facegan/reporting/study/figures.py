@@ -9,13 +9,13 @@ import numpy as np
 
 from facegan.reporting.figures import INK, MUTED, PAPER, Drawn, color, render
 from facegan.reporting.study.efficiency import Efficiency
-from facegan.reporting.study.pooled import Variant
+from facegan.reporting.study.pooled import VariantFindings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def differences(recipe: dict[str, Any], variants: Sequence[Variant]) -> Drawn:
+def differences(recipe: dict[str, Any], variants: Sequence[VariantFindings]) -> Drawn:
     """For each variant and arm the difference from the baseline: dot, interval, and small dots for the units."""
     spec, arms = recipe["comparison"], list(recipe["arms"])
     others = [arm for arm in arms if arm != spec["baseline"]]

@@ -18,7 +18,7 @@ from facegan.reporting.results import NO_GAIN
 from facegan.reporting.study import pooled
 from facegan.reporting.study import words as study_words
 from facegan.reporting.study.efficiency import Efficiency
-from facegan.reporting.study.pooled import Pooled, Variant
+from facegan.reporting.study.pooled import Pooled, VariantFindings
 
 TONES = {"gain": "gain", "loss": "loss", NO_GAIN: "none"}
 
@@ -170,12 +170,14 @@ def context(
     }
 
 
-def _own(recipe: dict[str, Any], told: dict[str, Any], variant: Variant) -> dict[str, Any]:
+def _own(recipe: dict[str, Any], told: dict[str, Any], variant: VariantFindings) -> dict[str, Any]:
     found: dict[str, Any] = told["variants"][variant.name]["comparisons"][recipe["comparison"]["arm"]]
     return found
 
 
-def _variant(recipe: dict[str, Any], inputs: dict[str, Path], variant: Variant, told: dict[str, Any]) -> dict[str, Any]:
+def _variant(
+    recipe: dict[str, Any], inputs: dict[str, Path], variant: VariantFindings, told: dict[str, Any]
+) -> dict[str, Any]:
     """One variant's tables."""
     spec = recipe["comparison"]
     lines = []

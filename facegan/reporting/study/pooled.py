@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from facegan.core.errors import UserError
-from facegan.evaluation.protocols import BENCHMARKS
+from facegan.evaluation.protocols import PROTOCOLS
 from facegan.metrics import intervals
 from facegan.reporting import results, sections
 from facegan.reporting import runs as scored
-from facegan.reporting.results import NO_GAIN, ArmValue, Difference, Measure
+from facegan.reporting.results import NO_GAIN, ArmDifference, ArmValue, Measure
 from facegan.reporting.runs import Doubles, Run
 
 LEAST_UNITS = 3
@@ -30,7 +30,7 @@ Stack = tuple[Doubles, Doubles]
 
 
 @dataclass(frozen=True)
-class Variant:
+class VariantFindings:
     """One variant on all splits. In its measures an arm's `per_seed` holds one value for each unit.
 
     points: {(metric, arm): (n_splits, n_seeds)}, NaN where there is no value. stacks: where all units have values
@@ -56,7 +56,7 @@ class Variant:
 class Pooled:
     """All variants; `unit` is what varies beside people: split, or seed where there is one split."""
 
-    variants: tuple[Variant, ...]
+    variants: tuple[VariantFindings, ...]
     unit: str
     n_people: int
 
@@ -74,7 +74,7 @@ def measure(
 
     Raises UserError when the comparison's metric was not measured, or runs of a split judged different images.
     """
-    benchmarks = [BENCHMARKS.get(spec["kind"]).model_validate(spec) for spec in recipe["benchmark"]["benchmarks"]]
+    benchmarks = [PROTOCOLS.get(spec["kind"]).model_validate(spec) for spec in recipe["benchmark"]["benchmarks"]]
     cells = {
         (name, split): _runs(recipe, cell_inputs(inputs, name, split))
         for name in recipe["study"]["variants"]
@@ -111,7 +111,7 @@ def _variant(
     name: str,
     cells: dict[tuple[str, int], list[Run]],
     drawn: dict[tuple[str, int, str, int], dict[str, Doubles]],
-) -> Variant:
+) -> VariantFindings:
     splits, seeds = recipe["study"]["splits"], recipe["seeds"]
     runs = {(split, run.arm, run.seed): run for split in splits for run in cells[name, split]}
     people = {person for split in splits for person in cells[name, split][0].names}
@@ -129,7 +129,9 @@ def _variant(
         measures.append(_measure(recipe, kind, fields, points, stacks, len(people)))
     x = recipe["study"]["variants"][name]["x"]
     own = [cell_inputs(inputs, name, split) for split in splits]
-    return Variant(name, x, len(people), tuple(measures), points, stacks, _chosen(recipe, own), _images(recipe, own))
+    return VariantFindings(
+        name, x, len(people), tuple(measures), points, stacks, _chosen(recipe, own), _images(recipe, own)
+    )
 
 
 def _measure(
@@ -150,7 +152,7 @@ def _measure(
         if stack := stacks.get((name, arm)):
             ends = results.ends(intervals.single_interval(*stack, n_people, spec["confidence"]))
         arms[arm] = ArmValue(tuple(float(v) if np.isfinite(v) else None for v in units), mean, *ends)
-    differences: dict[str, Difference] = {}
+    differences: dict[str, ArmDifference] = {}
     for arm in (arm for arm in arms if arm != spec["baseline"]):
         ours, theirs = stacks.get((name, arm)), stacks.get((name, spec["baseline"]))
         if ours and theirs:
@@ -164,7 +166,7 @@ def _measure(
     )
 
 
-def _careful(found: Difference, shape: tuple[int, ...]) -> Difference:
+def _careful(found: ArmDifference, shape: tuple[int, ...]) -> ArmDifference:
     """No verdict from fewer than three seeds or, where splits are the units, fewer than three of these."""
     n_splits, n_seeds = shape
     few = [f"three seeds, this study has {n_seeds}"] if n_seeds < LEAST_UNITS else []
@@ -185,7 +187,7 @@ def _images(recipe: dict[str, Any], cells: list[dict[str, Path]]) -> dict[str, d
     return found
 
 
-def comparison(recipe: dict[str, Any], variant: Variant, arm: str) -> dict[str, Any]:
+def comparison(recipe: dict[str, Any], variant: VariantFindings, arm: str) -> dict[str, Any]:
     """An arm against the baseline by the named metric; keys as in the contract, and what a study adds."""
     spec = recipe["comparison"]
     named = variant.measure(spec["metric"])
@@ -211,7 +213,7 @@ def comparison(recipe: dict[str, Any], variant: Variant, arm: str) -> dict[str, 
     }
 
 
-def from_first(recipe: dict[str, Any], first: Variant, variant: Variant) -> Difference | None:
+def from_first(recipe: dict[str, Any], first: VariantFindings, variant: VariantFindings) -> ArmDifference | None:
     """How much more (or less) the named arm moves the named metric in `variant` than in `first`; None: no value.
 
     The difference of the two differences from the baseline, paired by people and units.

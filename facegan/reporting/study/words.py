@@ -10,7 +10,7 @@ from facegan.core.options import merge
 from facegan.reporting import words
 from facegan.reporting.results import NO_GAIN
 from facegan.reporting.study.efficiency import Efficiency, Worth
-from facegan.reporting.study.pooled import Variant
+from facegan.reporting.study.pooled import VariantFindings
 
 Comparison = dict[str, Any]
 
@@ -21,7 +21,7 @@ def size(recipe: dict[str, Any]) -> str:
     return f"{splits} split{'s' * (splits > 1)} × {seeds} seed{'s' * (seeds > 1)}"
 
 
-def sentence(recipe: dict[str, Any], variant: Variant, comparison: Comparison) -> str:
+def sentence(recipe: dict[str, Any], variant: VariantFindings, comparison: Comparison) -> str:
     """The verdict of one variant in one sentence."""
     text = words.verdict(recipe, variant.measure(comparison["metric"]), comparison)
     return f"{variant.name}, {size(recipe)}: {text}"
@@ -33,7 +33,7 @@ def relative(comparison: Comparison) -> str:
     return "–" if change is None else f"{words.signed(change, 0)}\u00a0%"
 
 
-def advice(recipe: dict[str, Any], variant: Variant, told: dict[str, Comparison]) -> dict[str, str]:
+def advice(recipe: dict[str, Any], variant: VariantFindings, told: dict[str, Comparison]) -> dict[str, str]:
     """What to do with data like those of a variant: {what, why}; `told` has every arm's comparison."""
     found = _advice(recipe, variant, told[recipe["comparison"]["arm"]])
     others = [
@@ -46,7 +46,7 @@ def advice(recipe: dict[str, Any], variant: Variant, told: dict[str, Comparison]
     return found
 
 
-def _advice(recipe: dict[str, Any], variant: Variant, comparison: Comparison) -> dict[str, str]:
+def _advice(recipe: dict[str, Any], variant: VariantFindings, comparison: Comparison) -> dict[str, str]:
     metric, arm, baseline = comparison["metric"], comparison["arm"], comparison["baseline"]
     named = variant.measure(metric)
     name, delta, low, high = words.phrase(metric), comparison["delta"], comparison["ci_low"], comparison["ci_high"]
@@ -70,7 +70,7 @@ def _advice(recipe: dict[str, Any], variant: Variant, comparison: Comparison) ->
     return {"what": what, "why": why}
 
 
-def _with(variant: Variant, arm: str) -> str:
+def _with(variant: VariantFindings, arm: str) -> str:
     """Which trial was chosen most."""
     if not (chosen := variant.chosen[arm]):
         return ""
@@ -78,7 +78,7 @@ def _with(variant: Variant, arm: str) -> str:
     return f" with the options “{trial}” (chosen on {count} of {chosen.total()} splits)"
 
 
-def schedule(recipe: dict[str, Any], variant: Variant, arm: str) -> str:
+def schedule(recipe: dict[str, Any], variant: VariantFindings, arm: str) -> str:
     """How many synthetic images of whom, and how they take part; empty for an arm without any."""
     whole = recipe
     for path, value in recipe["study"]["variants"][variant.name]["set"].items():

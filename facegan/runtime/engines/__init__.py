@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from facegan.core.options import Frozen
+from facegan.core.options import Options
 from facegan.core.registry import Registry
 
 ENGINES = Registry("engine", __name__)
@@ -35,7 +35,7 @@ class Engine(Protocol):
         """
 
 
-class EngineConfig(Frozen):
+class EngineConfig(Options):
     """What every engine has: a literal `kind` and `open`."""
 
     kind: str

@@ -18,7 +18,7 @@ LARGEST = 50_000_000  # numbers in one tensor: more is no weight of such a netwo
 
 
 @dataclass
-class Reader:
+class DlibFileReader:
     """Reads forward through the bytes of a .dat file; raises ValueError where they do not fit."""
 
     data: bytes

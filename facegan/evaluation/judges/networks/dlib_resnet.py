@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from facegan.core.errors import UserError
-from facegan.evaluation.judges.networks.dlib_file import Reader
+from facegan.evaluation.judges.networks.dlib_file import DlibFileReader
 
 SIDE_PX = 150
 MEAN = (122.782, 117.001, 104.298)  # of R, G, B: dlib/dnn/input.h
@@ -90,7 +90,7 @@ def load(path: Path) -> DlibResNet:
     """The network with the weights of `dlib_face_recognition_resnet_model_v1.dat`; UserError for another file."""
     net = DlibResNet()
     try:
-        reader = Reader(path.read_bytes())
+        reader = DlibFileReader(path.read_bytes())
         _fill(reader, net.con, net.affine)
         for block in net.blocks:
             _fill(reader, block.con1, block.affine1)
@@ -105,7 +105,7 @@ def load(path: Path) -> DlibResNet:
     return net.eval().requires_grad_(False)
 
 
-def _fill(reader: Reader, con: nn.Conv2d, affine: Affine) -> None:
+def _fill(reader: DlibFileReader, con: nn.Conv2d, affine: Affine) -> None:
     """A convolution's filters and biases in one tensor, then gamma and beta in one tensor."""
     reader.next_string("con_4")
     values, count = reader.tensor().ravel(), con.weight.numel()
