@@ -25,7 +25,7 @@ check: $(VENV)/installed-test
 
 # Writes the pinned keys anew: only where a stage's outputs are meant to change, with a CHANGELOG line that names it.
 fingerprints: $(VENV)/installed-test
-	$(BIN)/python tests/test_fingerprints.py
+	$(BIN)/python tests/pipeline/test_fingerprints.py
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

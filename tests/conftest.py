@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from drawn import Lab, draw_folder, tiny
 
+from drawn import Lab, draw_folder, tiny
 from facegan.recipe.recipe import Recipe
 
 torch.set_num_threads(1)

@@ -4,32 +4,29 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from drawn import Lab
-from ranked import VIT, distance, options, rows_of, trained
 from safetensors.torch import load_file
-from test_workers import wait_until_gone
 
+from drawn import Lab
 from facegan.core.errors import UserError
 from facegan.recipe.recipe import Recipe
-from facegan.runtime.context import Event
 from facegan.runtime.processes import WorkerKilled
 from facegan.store.local import WORK
 from facegan.training import launch
 from facegan.training.checkpoints import Checkpoints
+from process_groups import wait_until_gone
+from rank_runs import Stop, at, environment, signalled, stop
+from ranked import VIT, distance, options, rows_of, trained
 
 pytestmark = pytest.mark.integration
-TESTS = Path(__file__).parent.parent
 STOPPED = {"steps": 40, "evaluations": 4}  # checkpoints at steps 10, 20 and 30
 
 UNDER_TORCHRUN = """
@@ -63,35 +60,6 @@ if __name__ == "__main__":
     inputs = {name: Path(path) for name, path in json.loads(sys.argv[1]).items()}
     trained(options(steps=100_000), inputs, Path(sys.argv[2]), 2, told)
 """
-
-
-class Stop(Exception):
-    """Raised in the middle of a training, as a crash would come."""
-
-
-def at(step: int, act: Callable[[], None]) -> Callable[[Event], None]:
-    """Do something when rank 0 tells of a step."""
-
-    def on_event(event: Event) -> None:
-        if event.kind == "progress" and event.done == step:
-            act()
-
-    return on_event
-
-
-def stop() -> None:
-    raise Stop
-
-
-def signalled(rank: int, number: signal.Signals) -> Callable[[], None]:
-    """Send a signal to a rank."""
-
-    def act() -> None:
-        (one,) = [child for child in multiprocessing.active_children() if child.name == f"training, rank {rank}"]
-        assert one.pid
-        os.kill(one.pid, number)
-
-    return act
 
 
 @pytest.fixture(scope="module")
@@ -198,12 +166,6 @@ def test_ranks_end_with_the_stage(rows: dict[str, Path], tmp_path: Path) -> None
     process.kill()
     process.wait()
     wait_until_gone(process.pid, 20)
-
-
-def environment() -> dict[str, str]:
-    """Variables with which a script finds the tests' modules."""
-    paths = [str(TESTS), str(TESTS.parent), os.environ.get("PYTHONPATH", "")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
 
 
 def assert_same(one: Path, other: Path) -> None:

@@ -19,13 +19,13 @@ from typing import Any
 
 import pytest
 import yaml
-from clusters import Cluster, give_up_at_once, keep_trying, state
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from drawn import RUNTIME, Lab, pick, tiny
 
+from clusters import Cluster, give_up_at_once, keep_trying, state
+from drawn import RUNTIME, Lab, pick, tiny
 from facegan.core.errors import UserError
 from facegan.pipeline import execute, graph
 from facegan.pipeline.graph import Node

@@ -13,10 +13,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from drawn import RUNTIME, Lab
-from ranked_gan import ADAPTIVE, PENALISED, apart, gan_options, gan_trained, people_of
-from test_ddp import Stop, environment, signalled, stop
 
+from drawn import RUNTIME, Lab
 from facegan.core.errors import UserError
 from facegan.generation.options import TrainGan
 from facegan.recipe.recipe import Recipe
@@ -24,6 +22,8 @@ from facegan.runtime.context import Context, Event
 from facegan.runtime.processes import WorkerKilled
 from facegan.stages import train_gan
 from facegan.training import launch
+from rank_runs import Stop, environment, signalled, stop
+from ranked_gan import ADAPTIVE, PENALISED, apart, gan_options, gan_trained, people_of
 
 pytestmark = pytest.mark.integration
 

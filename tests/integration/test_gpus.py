@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from drawn import RUNTIME, Lab, tiny
-from ranked import VIT, distance, options, rows_of, trained
-from ranked_gan import PENALISED, apart, gan_options, gan_trained, people_of
 
+from drawn import RUNTIME, Lab, tiny
 from facegan.pipeline import graph, preflight
 from facegan.recipe.recipe import Recipe
+from ranked import VIT, distance, options, rows_of, trained
+from ranked_gan import PENALISED, apart, gan_options, gan_trained, people_of
 
 GPUS = torch.cuda.device_count() if torch.cuda.is_available() else 0
 one_gpu = pytest.mark.skipif(GPUS < 1, reason="no GPU is here")

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 import yaml
-from drawn import draw_folder, tiny
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun
-from upkeep import Up, wait_for
 
+from drawn import draw_folder, tiny
 from facegan.data.source_changes import QUIET_S
 from facegan.promotion.registry import Models
 from flows.service.source_watch import AUTOMATION, EVENT, POLL_S
+from upkeep import Up, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 PEOPLE = 40

@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 import yaml
-from drawn import Lab, draw_folder, tiny
-from s3 import NAME, SETTINGS, Proxy, Server, running
 
+from drawn import Lab, draw_folder, tiny
 from facegan.cli.commands.forget import forget_person
 from facegan.cli.commands.gc import collect_garbage
 from facegan.core.digests import digest
@@ -23,6 +22,7 @@ from facegan.core.errors import UserError
 from facegan.data.suppression import SuppressionList
 from facegan.pipeline import graph
 from facegan.recipe.load import load
+from s3 import NAME, SETTINGS, Proxy, Server, running
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 URL = f"s3://{NAME}/runs"

@@ -19,8 +19,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import s3fs
-from s3 import NAME, SETTINGS, Proxy, Server, running
-from upkeep import wait_for
 
 from facegan.cli.commands.benchmark import given
 from facegan.cli.commands.import_export import source
@@ -34,6 +32,8 @@ from facegan.store import lease, manifest_parts
 from facegan.store.bucket import Bucket, Unreachable
 from facegan.store.local import WORK, Artifact, fingerprint
 from facegan.store.object_storage import RemoteStore, around
+from s3 import NAME, SETTINGS, Proxy, Server, running
+from upkeep import wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 URL = f"s3://{NAME}/some/stages"

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from drawn import Lab
-from ranked import VIT, distance, options, rows_of, trained
-from test_ddp import Stop, at, stop
-from test_heads import KINDS
 
+from drawn import Lab
 from facegan.recipe.recipe import Recipe
 from facegan.store.local import WORK
 from facegan.training.checkpoints import SHARDS, Checkpoints
+from head_batches import KINDS
+from rank_runs import Stop, at, stop
+from ranked import VIT, distance, options, rows_of, trained
 
 pytestmark = pytest.mark.integration
 MIXED = {"existing": 0.3, "new": 0.3, "own_head": True, "pretrain": 0.2}  # two heads, of whose people a rank has none

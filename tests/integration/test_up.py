@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from drawn import draw_folder, tiny
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun
 from prefect.states import Cancelling
-from upkeep import PATIENCE_S, Up, below, left, wait_for
 
+from drawn import draw_folder, tiny
 from flows.service.source_watch import AUTOMATION
 from flows.service.worker import ZOMBIES
+from upkeep import PATIENCE_S, Up, below, left, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from drawn import draw_folder, tiny
 from upkeep import Up, wait_for
 

@@ -1,0 +1,273 @@
+"""The source lfw: faces in a folder or a zip, and the people of View 1 for train and val alone."""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from pydantic import ValidationError
+from typer.testing import CliRunner
+
+from drawn import SHARED, Lab, draw_face, draw_lfw, tiny
+from facegan.cli.main import main
+from facegan.core.errors import ConfigError, UserError
+from facegan.data import manifest
+from facegan.data.options import Prepare, Split
+from facegan.data.preparation.splits import assign, quotas
+from facegan.data.sources.lfw import Lfw, read_people
+from facegan.recipe import load
+from facegan.store.local import Artifact
+
+DEVELOP = {"Ann_Lee": 3, "Bo": 2, "Cy-X": 2, "Di_Da": 1, "Ed": 2, "Flo": 3}
+TEST = {"Gus": 3, "Hal_O": 1, "Ida": 2, "Joe": 1}
+VIEW1 = "3\nAnn_Lee\t1\t2\nBo\t1\t2\nEd\t1\t2\nAnn_Lee\t1\tCy-X\t2\nDi_Da\t1\tBo\t1\nFlo\t3\tGone\t1\n"
+SPLIT = {"train": 0.6, "val": 0.4, "test": 0.0}
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder `lfw`, an archive of it, and the pairs file. Read only."""
+    root = draw_lfw(tmp_path_factory.mktemp("lfw"), DEVELOP | TEST)
+    (root / "pairs.txt").write_text(VIEW1)
+    (root / "lfw" / "README.txt").write_text("nobody")
+    pack(root / "lfw", root / "lfw.zip")
+    return root
+
+
+def pack(folder: Path, path: Path, top: str = "lfw/", **more: bytes) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(folder.rglob("*.jpg"), reverse=True):
+            archive.write(file, top + file.relative_to(folder).as_posix())
+        for name, data in more.items():
+            archive.writestr(name, data)
+    return path
+
+
+def lfw(root: Path, pairs: Path | None = None) -> Lfw:
+    return Lfw(root=str(root), pairs=str(pairs) if pairs else None)
+
+
+def prepared(lab: Lab, root: Path, pairs: Path) -> Artifact:
+    source = {"kind": "lfw", "root": str(root), "pairs": str(pairs)}
+    return lab.stage(tiny("unused", prepare={"source": source, "split": SPLIT}), "prepare")
+
+
+def test_folder_and_zip_are_the_same_source(drawn: Path, tmp_path: Path) -> None:
+    flat = pack(drawn / "lfw", tmp_path / "flat.zip", top="")
+    places = [drawn, drawn / "lfw", drawn / "lfw.zip", flat]
+    listed = [[(r.identity, r.relative, r.side, r.read()) for r in lfw(place).rows()] for place in places]
+    assert listed[0] == listed[1] == listed[2] == listed[3] == sorted(listed[0])
+    assert Counter(row[0] for row in listed[0]) == {f"lfw/{name}": n for name, n in (DEVELOP | TEST).items()}
+    assert listed[0][0][1] == "Ann_Lee/Ann_Lee_0001.jpg" and {row[2] for row in listed[0]} == {None}
+    assert len({lfw(place).fingerprint() for place in places}) == 1
+
+
+def test_pairs_say_who_is_for_test(drawn: Path, tmp_path: Path) -> None:
+    source = lfw(drawn / "lfw.zip", drawn / "pairs.txt")
+    sides = {row.identity: row.side for row in source.rows()}
+    assert sides == {f"lfw/{name}": "develop" if name in DEVELOP else "test" for name in DEVELOP | TEST}
+    assert source.fingerprint() == lfw(drawn, drawn / "pairs.txt").fingerprint() != lfw(drawn).fingerprint()
+    other = tmp_path / "other.txt"
+    other.write_text(VIEW1.replace("Flo", "Gus"))
+    assert lfw(drawn, other).fingerprint() != source.fingerprint()
+    assert source.identifying() == {"kind": "lfw"}
+
+
+def test_prepare_keeps_the_protocol(lab: Lab, drawn: Path) -> None:
+    """Test people stay with one image; development people need two, and share train and val among them."""
+    made = [prepared(lab, place, drawn / "pairs.txt") for place in (drawn, drawn / "lfw.zip")]
+    assert made[0].fingerprint == made[1].fingerprint and made[1].state == "cached"
+    table = manifest.read(made[0].path, ["identity", "split"]).to_pylist()
+    people = {row["identity"].removeprefix("lfw/"): row["split"] for row in table}
+    assert {name for name, split in people.items() if split == "test"} == set(TEST)
+    assert people.keys() == (DEVELOP.keys() | TEST.keys()) - {"Di_Da"}
+    assert Counter(people.values()) == {"train": 3, "val": 2, "test": 4}
+    assert sum(row["split"] == "test" for row in table) == sum(TEST.values())
+    bad = pq.read_table(made[0].path / "quarantine.parquet").to_pylist()
+    assert [row["file"] for row in bad] == ["Di_Da/Di_Da_0001.jpg"] and "min_images is 2" in bad[0]["reason"]
+
+
+def test_image_ids_are_those_of_the_folder(drawn: Path, tmp_path: Path) -> None:
+    ids = []
+    for number, place in enumerate((drawn, drawn / "lfw.zip")):
+        made = prepared(Lab(tmp_path / str(number)), place, drawn / "pairs.txt")
+        ids.append(manifest.read(made.path, ["image_id", "source_sha256", "split"]).to_pylist())
+    assert ids[0] == ids[1]
+
+
+def test_shares_of_the_development_people() -> None:
+    names = [f"lfw/p{number}" for number in range(1000)]
+    held = set(names[600:])
+    found = assign(names, Split(train=0.7, val=0.3, test=0), held)
+    assert {name for name in names if found[name] == "test"} == held
+    assert Counter(found.values()) == {"train": 420, "val": 180, "test": 400}
+    assert found == assign(names, Split(train=0.35, val=0.15, test=0.5), held)  # test's share is not asked
+    assert found == assign(names[::-1], Split(train=0.7, val=0.3, test=0), held)
+    assert quotas(10, Split(train=0.7, val=0.3, test=0), held=True) == {"train": 7, "val": 3, "test": 0}
+    frozen = Split(train=0.7, val=0.3, test=0, frozen={names[0]: "val", names[700]: "train"})
+    assert (assign(names, frozen, held)[names[0]], assign(names, frozen, held)[names[700]]) == ("val", "test")
+
+
+def test_no_share_for_test_without_a_protocol(drawn: Path) -> None:
+    with pytest.raises(ValidationError, match="names no test people"):
+        Prepare(source=lfw(drawn), split=Split(**SPLIT))
+    assert Prepare(source=lfw(drawn, drawn / "pairs.txt"), split=Split(**SPLIT)).split.test == 0
+
+
+def test_broken_members_go_to_the_quarantine(lab: Lab, drawn: Path, tmp_path: Path) -> None:
+    path = pack(drawn / "lfw", tmp_path / "bad.zip", **{"lfw/Gus/Gus_0009.jpg": b"text", "lfw/Gus/Gus_0008.jpg": b""})
+    whole = next(row.read() for row in lfw(path).rows() if row.relative == "Ida/Ida_0002.jpg")
+    data = path.read_bytes().replace(whole, whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2))
+    path.write_bytes(data)  # stored, not packed: the checksum no longer holds
+    made = prepared(lab, path, drawn / "pairs.txt")
+    found = {r["file"]: r["reason"] for r in pq.read_table(made.path / "quarantine.parquet").to_pylist()}
+    assert "broken in the archive (Bad CRC-32" in found["Ida/Ida_0002.jpg"]
+    assert "not an image" in found["Gus/Gus_0009.jpg"] and "empty file" in found["Gus/Gus_0008.jpg"]
+    names = set(manifest.read(made.path, ["identity"])["identity"].to_pylist())
+    assert {"lfw/Ida", "lfw/Gus"} <= names
+
+
+@pytest.mark.parametrize("name", ["../Eve/Eve_0001.jpg", "lfw/../../Eve/Eve_0001.jpg", "/Eve/Eve_0001.jpg"])
+def test_members_that_lead_out_are_refused(drawn: Path, tmp_path: Path, name: str) -> None:
+    path = pack(drawn / "lfw", tmp_path / "bad.zip", **{name: b"x"})
+    with pytest.raises(UserError, match="leads out of it"):
+        list(lfw(path).rows())
+
+
+def test_archives_that_cannot_be_read(drawn: Path, tmp_path: Path) -> None:
+    path = tmp_path / "short.zip"
+    path.write_bytes((drawn / "lfw.zip").read_bytes()[:-200])
+    with pytest.raises(UserError, match="no zip archive that can be read"):
+        list(lfw(path).rows())
+    path.write_bytes(b"")
+    with pytest.raises(UserError, match="no zip archive that can be read"):
+        lfw(path).fingerprint()
+
+
+def test_links_out_of_the_folder_are_not_followed(drawn: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(drawn / "lfw", tmp_path / "lfw")
+    (root / "Gus" / "Gus_0007.jpg").symlink_to(drawn / "lfw" / "Gus" / "Gus_0001.jpg")
+    (root / "Eve").symlink_to(drawn / "lfw" / "Joe")
+    assert lfw(root).fingerprint() == lfw(drawn).fingerprint()
+
+
+def test_what_is_not_there_is_said_with_its_place(drawn: Path, tmp_path: Path) -> None:
+    for root, words in ((tmp_path / "nowhere", "are not there"), (tmp_path, "no face of LFW")):
+        with pytest.raises(UserError, match=words) as error:
+            list(lfw(root).rows())
+        assert str(root) in str(error.value) and "prepare.source.root" in error.value.fix
+    with pytest.raises(UserError, match="pairs file of LFW is not there") as error:
+        list(lfw(drawn, tmp_path / "gone.txt").rows())
+    assert "pairsDevTrain.txt" in error.value.fix
+    shutil.copytree(drawn / "lfw", tmp_path / "one")
+    shutil.copytree(drawn / "lfw", tmp_path / "two")
+    with pytest.raises(UserError, match="below several folders"):
+        list(lfw(tmp_path).rows())
+    (tmp_path / "strangers.txt").write_text("1\nNobody\t1\t2\nNobody\t1\tNoone\t1\n")
+    with pytest.raises(UserError, match="nobody of"):
+        list(lfw(drawn, tmp_path / "strangers.txt").rows())
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "not a count N"),
+        ("10\t300\nA\t1\t2\n", "not a count N"),
+        ("1\nA\t1\t2\n", "it has 2 lines"),
+        ("1\nA\t1\t2\nA\t1\t2\n", "line 3: expected 4 fields"),
+        ("1\nA\t1\tx\nA\t1\tB\t2\n", "line 2: expected 3 fields"),
+    ],
+)
+def test_pairs_files_that_are_none(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "pairs.txt"
+    path.write_text(text)
+    with pytest.raises(UserError, match=words):
+        read_people(path)
+
+
+def test_the_recipe_waits_for_the_users_files(drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = load.load("lfw-limited")
+    with pytest.raises(UserError, match="not there"):
+        found.prepare.source.fingerprint()
+    assert not found.report.show_faces and found.prepare.split.test == 0 and found.prepare.min_images == 2
+    comparison = found.comparison
+    assert (comparison.metric, comparison.baseline, comparison.arm) == ("eer", "real", "real+synthetic")
+    assert found.study is not None and len(found.study.splits) >= 3 and found.prepare.train_identities == 100
+    assert len(found.seeds) * len(found.study.splits) >= 5
+    monkeypatch.chdir(drawn)
+    given = load.load("lfw-limited", ["prepare.source.root=lfw.zip", "prepare.source.pairs=pairs.txt"])
+    assert {row.side for row in given.prepare.source.rows()} == {"develop", "test"}  # from wherever it is called
+    monkeypatch.chdir("/")
+    assert given.prepare.source.fingerprint()
+    with pytest.raises(ConfigError, match="names no test people"):
+        load.load("lfw-limited", ["prepare.source.pairs=null"])
+
+
+def test_the_recipe_of_views(drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(drawn)
+    found = load.load("lfw-views", ["benchmark.benchmarks.0.file=pairs.txt"])
+    assert list(found.arms) == ["real", "real+synthetic"] and found.comparison.metric == "eer"
+    view1, view2 = found.benchmark.benchmarks[:2]
+    assert (view1.label, view2.label) == ("view1", "view2") and {"view1/accuracy", "view2/eer"} <= {
+        name for one in found.benchmark.benchmarks for name in one.names()
+    }
+    monkeypatch.chdir("/")
+    assert view1.fingerprint().keys() == {"pairs:view1"}
+    with pytest.raises(UserError, match="pairs file of benchmark 'view2' is not there") as error:
+        view2.fingerprint()
+    assert str(drawn / "data" / "lfw" / "pairs.txt") in str(error.value)
+    assert "file" not in view1.identifying()
+
+
+@pytest.mark.skipif(not (SHARED / "lfw_aligned112.zip").is_file(), reason="LFW is not beside the project")
+def test_the_real_lfw() -> None:
+    rows = list(lfw(SHARED / "lfw_aligned112.zip", SHARED / "lfw_pairsDevTrain.txt").rows())
+    assert len(rows) == 13_233 and len({row.relative for row in rows}) == 13_233
+    images = {side: Counter(row.identity for row in rows if row.side == side) for side in ("develop", "test")}
+    assert {side: len(people) for side, people in images.items()} == {"develop": 2132, "test": 3617}
+    assert sum(count >= 2 for count in images["test"].values()) == 735 and images["test"].total() == 6548
+    assert rows[0].identity == "lfw/AJ_Cook" and rows[0].read().startswith(b"\xff\xd8")
+
+
+# Fetching.
+
+
+def fetched(root: Path) -> Path:
+    """What scikit-learn's fetcher leaves: the lists of pairs, and photos of 250 px, 500 of one person."""
+    photos = root / "lfw_home" / "lfw_funneled"
+    for name, count in {"Ann_Lee": 500, "Bo": 2, "Cy-X": 1}.items():
+        (photos / name).mkdir(parents=True)
+        first = photos / name / f"{name}_0001.jpg"
+        Image.fromarray(draw_face(len(name), 0, 250, 250)).convert("RGB").save(first)
+        for shot in range(2, count + 1):
+            (photos / name / f"{name}_{shot:04d}.jpg").hardlink_to(first)
+    (photos / "pairs_01.txt").write_text("as in the archive")
+    for name in ("pairs.txt", "pairsDevTrain.txt", "pairsDevTest.txt"):
+        (root / "lfw_home" / name).write_text("1\nAnn_Lee\t1\t2\nBo\t1\tAnn_Lee\t2\n")
+    return photos
+
+
+def test_what_the_fetcher_leaves_is_a_source(tmp_path: Path) -> None:
+    """And `facegan fetch` finds it there: nothing is downloaded again."""
+    photos = fetched(tmp_path)
+    said = CliRunner().invoke(main, ["fetch", "lfw", "--out", str(tmp_path)])
+    assert said.exit_code == 0 and f"prepare.source.root={photos}" in said.stdout
+    assert sorted(p.name for p in (tmp_path / "lfw_home").iterdir() if p.is_dir()) == ["lfw_funneled"]
+    rows = list(lfw(photos, photos.parent / "pairsDevTrain.txt").rows())
+    assert Counter((row.identity, row.side) for row in rows) == {
+        ("lfw/Ann_Lee", "develop"): 500, ("lfw/Bo", "develop"): 2, ("lfw/Cy-X", "test"): 1,
+    }  # fmt: skip
+
+
+def test_without_a_network_it_says_where_to_put_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("https_proxy", "http_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens there
+    said = CliRunner().invoke(main, ["fetch", "lfw", "--out", str(tmp_path / "out")])
+    assert said.exit_code == 1 and "LFW cannot be fetched: " in said.stderr and "lfw-funneled.tgz" in said.stderr
+    assert str(tmp_path / "out" / "lfw_home") in said.stderr and "bug" not in said.stderr
+    assert CliRunner().invoke(main, ["fetch", "faces", "--out", str(tmp_path / "out")]).exit_code == 2
