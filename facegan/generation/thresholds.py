@@ -17,7 +17,7 @@ from facegan.metrics import leakage
 from facegan.metrics.set_statistics import robust_centre, robust_centres
 from facegan.metrics.verification import pair_scores, threshold_at_far
 from facegan.recognition.embedder import embed, load_embedder
-from facegan.training.tensors import to_tensor
+from facegan.training.tensors import to_input
 
 
 def prepared(
@@ -127,7 +127,7 @@ def encode_all(
     for start in range(0, len(train), options.batch_size):
         part = slice(start, start + options.batch_size)
         w = G.codes()[torch.from_numpy(person[part]).to(device)]
-        z = G.encode(to_tensor(train.pixels[part]).to(device), w)
+        z = G.encode(to_input(train.pixels[part], device).contiguous(), w)
         if z is None:
             return None
         found.append(z.cpu().numpy())

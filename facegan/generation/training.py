@@ -27,13 +27,14 @@ from facegan.generation.gans.networks.objective import (
     r1_penalty,
 )
 from facegan.generation.options import Synthesize, TrainGan
+from facegan.recognition.loader import Loader
 from facegan.runtime.context import Context
 from facegan.store.local import WORK
 from facegan.training import ranks
 from facegan.training.checkpoints import Checkpoints
-from facegan.training.loop import Curve, Sampler, check_finite, cut_curve, numpy_draws, reseed, step_size, update_ema
+from facegan.training.loop import Curve, Sampler, check_finite, cut_curve, reseed, step_size, update_ema
 from facegan.training.sync_batchnorm import synchronised
-from facegan.training.tensors import to_pixels, to_tensor
+from facegan.training.tensors import to_input, to_pixels
 
 GRID_PEOPLE, GRID_VARIATIONS = 8, 6
 
@@ -41,7 +42,7 @@ GRID_PEOPLE, GRID_VARIATIONS = 8, 6
 def begin(G: Generator, images: ManifestImages, codes: np.ndarray, device: torch.device) -> int:
     """Let G begin from the photos, or from as many as it takes; how many those are."""
     some = np.linspace(0, len(images) - 1, min(len(images), G.start_images)).astype(int)
-    G.start(to_tensor(images.pixels[some]).to(device), torch.from_numpy(codes[some]).to(device))
+    G.start(to_input(images.pixels[some], device).contiguous(), torch.from_numpy(codes[some]).to(device))
     return len(some)
 
 
@@ -53,7 +54,12 @@ def train(
     # Networks and optimizers.
     if guide is not None and gan.codes == "guide":
         guide.give_codes(G)
-    device, sampler, first = G.codes().device, Sampler(len(images), options.seed), ranks.rank() == 0
+    device, batch_size, first = G.codes().device, options.batch_size, ranks.rank() == 0
+    sampler, on_cpu = Sampler(len(images), options.seed), device.type == "cpu"
+    loader = Loader(
+        images, lambda step: sampler.batch(step * batch_size, batch_size), batch_size, options.seed,
+        flip=options.flip, normalise=on_cpu, threads=0 if on_cpu else 1,
+    )  # fmt: skip
     D = gan.build_discriminator(G.num_identities, images.pixels.shape[3], images.pixels.shape[1]).to(device)
     for net in (G, D):
         synchronised(net, device, twice=True)
@@ -65,11 +71,11 @@ def train(
     ada = Adaptive() if gan.ada else None
     if ada:
         whole["ada"] = ada
-    parts = parts_of(G, D, options.batch_size, context.runtime.batch_gpu)
+    parts = parts_of(G, D, batch_size, context.runtime.batch_gpu)
     identity = IdentityLoss(gan.identity, guide) if guide is not None and gan.identity is not None else None
 
     # Resume.
-    checkpoints, nimg, total = Checkpoints(out / WORK), 0, step_size(options.kimg, options.batch_size)
+    checkpoints, nimg, total = Checkpoints(out / WORK), 0, step_size(options.kimg, batch_size)
     curve = Curve(out / "curve.jsonl")
     if (latest := ranks.first_alone(checkpoints.load_latest)) is not None:
         nimg, state = latest
@@ -84,14 +90,12 @@ def train(
     ranks.same_everywhere(G, D, G_ema)
 
     # Train.
-    beta = 0.5 ** (options.batch_size / max(gan.ema_kimg * 1000, 1e-8))
-    while nimg < total:
+    beta = 0.5 ** (batch_size / max(gan.ema_kimg * 1000, 1e-8))
+    for batch in loader.batches(nimg // batch_size, total // batch_size):
         reseed(options.seed, nimg, device)
-        rows = sampler.batch(nimg, options.batch_size)
-        mirrored = numpy_draws(options.seed, nimg).random(len(rows)) < 0.5 if options.flip else None
-        real_img = to_tensor(images.pixels[rows], mirrored).to(device)
-        label = torch.from_numpy(codes[rows]).to(device)
-        step = nimg // options.batch_size
+        real_img = to_input(batch.img, device).contiguous()
+        label = torch.from_numpy(codes[batch.rows]).to(device)
+        step = nimg // batch_size
         if gan.ramp:
             for net in (G, D):
                 net.conditioned = gan.ramp.at(nimg)  # type: ignore[assignment] # a plain number
@@ -99,7 +103,7 @@ def train(
             gan, G, D, opt_g, opt_d, real_img, label, step, parts, options.precision, identity, ada
         )  # fmt: skip
         update_ema(G_ema, G, beta)
-        nimg += options.batch_size
+        nimg += batch_size
 
         # Tell, draw, save.
         context.progress(nimg / 1000, total / 1000, "kimg", **values)
@@ -107,9 +111,9 @@ def train(
         if not first:
             continue
         curve.add(nimg, values)
-        if crossed(nimg, options.batch_size, options.snapshot_kimg) or nimg >= total:
+        if crossed(nimg, batch_size, options.snapshot_kimg) or nimg >= total:
             draw(out, nimg, G_ema, images, codes, context)
-        if crossed(nimg, options.batch_size, options.checkpoint_kimg) and nimg < total:
+        if crossed(nimg, batch_size, options.checkpoint_kimg) and nimg < total:
             checkpoints.save(nimg, {name: one.state_dict() for name, one in whole.items()})
     return nimg, G_ema
 
@@ -226,7 +230,7 @@ def draw_grid(path: Path, G: Generator, images: ManifestImages, codes: np.ndarra
     firsts = np.asarray([np.flatnonzero(codes == person)[0] for person in range(people)])
     shown = np.concatenate([firsts, np.linspace(0, len(images) - 1, GRID_VARIATIONS).astype(int)])
     w = G.codes()
-    z = G.encode(to_tensor(images.pixels[shown]).to(device), w[torch.from_numpy(codes[shown]).to(device)])
+    z = G.encode(to_input(images.pixels[shown], device).contiguous(), w[torch.from_numpy(codes[shown]).to(device)])
     rng = np.random.default_rng(0)
     if z is None:
         varied = np.tile(rng.standard_normal((GRID_VARIATIONS, G.z_dim)), (people, 1))

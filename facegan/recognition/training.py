@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,8 @@ from facegan.metrics.verification import eer, pair_scores
 from facegan.recognition.batches import Batches, groups_of
 from facegan.recognition.classifier import Classifier, Heads
 from facegan.recognition.embedder import Embedder, embed
-from facegan.recognition.loader import AT_ONCE, AT_ONCE_BYTES, Filler, ahead, handed, steps_of
+from facegan.recognition.loader import Loader
 from facegan.recognition.options import TrainRecognizer
-from facegan.runtime.array_workers import fill_in_processes
 from facegan.runtime.context import Context
 from facegan.runtime.devices import device_of, threads_of
 from facegan.store.local import WORK
@@ -47,9 +45,14 @@ def train(
     train = ManifestImages(inputs["train"], keep_bytes=keep_bytes)
     val = ManifestImages(inputs["val"], split="val", keep_bytes=keep_bytes)
     size_px, channels = train.pixels.shape[1], train.pixels.shape[3]
-    row_group, readers = groups_of(train), context.runtime.readers
-    filler = partial(Filler, handed(train) if readers else train.pixels, options.augment, seed, mine)
+    row_group = groups_of(train)
     batches = Batches(row_group, options.use, options.steps, batch_size, seed)
+    on_cpu = device.type == "cpu"
+    loader = Loader(
+        train, batches.rows, batch_size, seed, augment=options.augment, part=mine, normalise=on_cpu,
+        threads=0 if on_cpu else 1,  # on a GPU the next batch is made while it works
+        processes=context.runtime.readers,
+    )  # fmt: skip
 
     # Network, head and optimizer.
     torch.manual_seed(subseed("recognizer", seed))
@@ -83,19 +86,12 @@ def train(
     every = max(1, options.steps // options.evaluations)
     net.train()
 
-    wanted = steps_of(batches, range(step, options.steps), batch_size)
-    if readers:
-        made = fill_in_processes(filler, wanted, (mine.stop - mine.start, *train.pixels.shape[1:]), np.uint8, readers)
-    else:
-        fill, beside = filler(), 0 if device.type == "cpu" else 1  # on a GPU the next batch is made while it works
-        some = min(AT_ONCE, max(1, int(AT_ONCE_BYTES // (math.prod(train.pixels.shape[1:]) * batch_size))))
-        made = ahead(lambda *one: (one, fill.made(*one)), wanted, beside, some)
-    for (nimg, rows), pixels in made:
-        reseed(seed, nimg + mine.start, device)
+    for batch in loader.batches(step, options.steps):
+        reseed(seed, batch.nimg + mine.start, device)
         lr = options.lr * cosine_lr(step, options.steps, options.warmup)
         for group in optimizer.param_groups:
             group["lr"] = lr
-        loss = loss_of(to_input(pixels, device), rows, mine, subseed("sample", seed, nimg))
+        loss = loss_of(to_input(batch.img, device), batch.rows, mine, subseed("sample", seed, batch.nimg))
         optimizer.zero_grad(set_to_none=True)
         (loss * ranks.world_size()).backward()  # ranks take the mean of their gradients, but their losses add up
         optimizer.step()

@@ -5,7 +5,6 @@ Threads hand Python's lock to each other; processes have one each. What they mak
 
 from __future__ import annotations
 
-import mmap
 import multiprocessing
 import os
 import pickle
@@ -20,12 +19,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 from facegan.core.errors import UserError
+from facegan.runtime.array_pool import ArrayPool
 from facegan.runtime.options import Runtime
 from facegan.runtime.processes import begin, killed, no_main, portable, start_forkserver, told
 from facegan.runtime.shared_array import SharedArray
 
 Arguments = TypeVar("Arguments", bound=tuple[Any, ...])
-REMOVE: int | None = getattr(mmap, "MADV_REMOVE", None)  # madvise(2), on Linux alone: pages are handed back
 Fill = Callable[..., None]  # (out, *arguments): fills the array `out`
 
 
@@ -39,7 +38,7 @@ def fill_in_processes(
     thread. An array's memory is used again once nothing refers to it or a view of it any more. Closing ends the
     processes. Raises what `filler` raised in its turn, WorkerKilled as soon as a process has died.
     """
-    memory = _Memory(shape, dtype, 2 * processes + 2)
+    memory = ArrayPool(shape, dtype, 2 * processes + 2)
     waiting = deque[tuple[int, Arguments, np.ndarray]]()
     crew = _Crew(filler, memory, processes)
     try:
@@ -58,61 +57,10 @@ def fill_in_processes(
         memory.close()
 
 
-class _Memory:
-    """Places for arrays, used again; there are as many as the machine's memory holds, and most never get a page."""
-
-    def __init__(self, shape: tuple[int, ...], dtype: type, most: int) -> None:
-        """At most so many free places keep their pages."""
-        self.shape, self.dtype, self.most = shape, np.dtype(dtype), most
-        self.size = int(np.prod(shape)) * self.dtype.itemsize
-        room = -(-self.size // mmap.PAGESIZE) * mmap.PAGESIZE
-        number = max(most, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // room)
-        try:
-            self.shared = SharedArray((number, room), np.uint8)
-        except OSError:  # address space is bounded (ulimit -v): enough for who holds a few arrays
-            number = 4 * most
-            self.shared = SharedArray((number, room), np.uint8)
-        self._free, self._next = deque[int](), 0
-
-    def at(self, place: int) -> np.ndarray:
-        """The array there."""
-        return np.frombuffer(memoryview(self.shared.array[place])[: self.size], self.dtype)
-
-    def take(self) -> tuple[int, np.ndarray]:
-        """A free place and the array there, with whatever stands in it."""
-        try:
-            place = self._free.pop()  # the one that was used last is still in the cache
-        except IndexError:
-            place, self._next = self._next, self._next + 1
-            if place >= len(self.shared.array):
-                raise MemoryError(f"{place} arrays of {self.size:,} bytes are held") from None
-        array = self.at(place)  # all views of it hold it, and not what it is a view of: that is no array
-        weakref.finalize(array, self._give_back, place).atexit = False
-        return place, array.reshape(self.shape)
-
-    def close(self) -> None:
-        """Hand back all pages but those of arrays that are held; these follow when they are not."""
-        self.most = 0
-        for place in self._free:
-            self._empty(place)
-
-    def _give_back(self, place: int) -> None:
-        if len(self._free) < self.most:
-            self._free.append(place)
-        else:
-            self._empty(place)
-            self._free.appendleft(place)
-
-    def _empty(self, place: int) -> None:
-        if REMOVE is not None:
-            room = self.shared.array.shape[1]
-            self.shared.map.madvise(REMOVE, place * room, room)
-
-
 class _Crew:
     """Processes that fill arrays; the one that has least to do is asked."""
 
-    def __init__(self, filler: Callable[[], Fill], memory: _Memory, processes: int) -> None:
+    def __init__(self, filler: Callable[[], Fill], memory: ArrayPool, processes: int) -> None:
         start_forkserver(Runtime())
         context = multiprocessing.get_context("forkserver")
         self._members: dict[Connection, Any] = {}

@@ -6,18 +6,17 @@ import numpy as np
 import torch
 
 
-def to_input(pixels: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
-    """NHWC uint8 -> NCHW float32 in -1..1, channels last in memory."""
-    img = torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(0, 3, 1, 2)
-    return img.float().div_(127.5).sub_(1).contiguous(memory_format=torch.channels_last)
+def to_input(pixels: np.ndarray | torch.Tensor, device: torch.device | str = "cpu") -> torch.Tensor:
+    """NHWC uint8 array -> NCHW float32 in -1..1, channels last in memory, on `device`.
 
-
-def to_tensor(pixels: np.ndarray, mirrored: np.ndarray | None = None) -> torch.Tensor:
-    """NHWC uint8 -> NCHW float32 in -1..1; images whose `mirrored` (N,) bool is set are flipped left to right."""
-    img = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div(127.5).sub(1)
-    if mirrored is not None:
-        img = torch.where(torch.from_numpy(mirrored)[:, None, None, None], img.flip(3), img)
-    return img.contiguous()
+    Of a tensor (NCHW) that is float32 already the values stay.
+    """
+    if isinstance(pixels, np.ndarray):
+        pixels = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2)
+    img = pixels.to(device).float()
+    if pixels.dtype == torch.uint8:
+        img = img.div_(127.5).sub_(1)
+    return img.contiguous(memory_format=torch.channels_last)
 
 
 def to_pixels(img: torch.Tensor) -> np.ndarray:

@@ -21,7 +21,7 @@ from facegan.runtime.context import Context
 from facegan.stages import train_gan
 from facegan.store.local import WORK, Artifact
 from facegan.training.checkpoints import Checkpoints
-from facegan.training.tensors import to_tensor
+from facegan.training.tensors import to_input
 from gan_runs import ADVERSARIAL, Stop, gan_node, stop_at
 
 
@@ -62,7 +62,7 @@ def test_it_learns_to_rebuild_faces(faces: Path, shared: Lab, lab: Lab) -> None:
 
     def distance(artifact: Artifact, images: ManifestImages) -> float:
         G, _ = load_generator(artifact.path)
-        img, codes = to_tensor(images.pixels), torch.from_numpy(images.codes()[1])
+        img, codes = to_input(images.pixels).contiguous(), torch.from_numpy(images.codes()[1])
         w = G.codes()[codes]
         z = G.encode(img, w)
         assert z is not None

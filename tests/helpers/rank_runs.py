@@ -35,7 +35,7 @@ def signalled(rank: int, number: signal.Signals) -> Callable[[], None]:
     """Send a signal to a rank."""
 
     def act() -> None:
-        (one,) = [child for child in multiprocessing.active_children() if child.name == f"training, rank {rank}"]
+        (one,) = [child for child in multiprocessing.active_children() if child.name.endswith(f"training, rank {rank}")]
         assert one.pid
         os.kill(one.pid, number)
 

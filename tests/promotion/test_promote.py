@@ -355,7 +355,7 @@ def test_a_promotion_that_is_killed_leaves_the_old_model_and_can_be_given_again(
 ) -> None:
     recipe, models = variant(made[0], 6, promotion={"not_worse_by": 1.0}), Models(workdir)
     shutil.rmtree(models.folder("v2"))
-    for name in ("judge", "write_people", "model_card.text", "Models.decide"):
+    for name in ("compare_models", "write_people", "model_card.text", "Models.decide"):
         with monkeypatch.context() as patch:
             patch.setattr(f"facegan.promotion.promote.{name}", kill)
             dies(lambda: promote(recipe, workdir), name)

@@ -1,9 +1,11 @@
-"""The training reader: the same images as decoded at once, an order without state, even shares, bounded memory."""
+"""The loader: the same images as decoded at once, an order without state, parts of a batch, bounded memory."""
 
 from __future__ import annotations
 
+import gc
 import io
 import itertools
+import multiprocessing
 import threading
 from collections.abc import Iterator
 from itertools import islice
@@ -22,7 +24,7 @@ from facegan.data import manifest
 from facegan.data.dataset import ManifestImages
 from facegan.data.encoded_images import is_color_jpeg
 from facegan.recognition.augment import Augmenter
-from facegan.recognition.loader import AT_ONCE, Reader, ahead
+from facegan.recognition.loader import BATCHES_AT_ONCE, IMAGES_AT_ONCE, Loader, prefetch
 from facegan.recognition.options import Augment
 from facegan.training.loop import Sampler
 from facegan.training.tensors import to_input
@@ -100,38 +102,80 @@ def test_the_size_decides(faces: Path) -> None:
     assert not isinstance(ManifestImages(faces, keep_bytes=decoded - 1).pixels, np.ndarray)
 
 
-def take(reader: Reader, number: int, nimg: int = 0) -> list[tuple[list[int], bytes]]:
-    batches = reader.batches(nimg)
-    found = [(batch.rows.tolist(), batch.img.numpy().tobytes()) for batch in islice(batches, number)]
+def loader_of(images: ManifestImages, size: int, seed: int, **options: Any) -> Loader:
+    """Batches in shuffled epochs, made by two threads where nothing else is said."""
+    sampler = Sampler(len(images), seed)
+    return Loader(images, lambda step: sampler.batch(step * size, size), size, seed, **{"threads": 2, **options})
+
+
+def take(loader: Loader, number: int, start: int = 0) -> list[tuple[list[int], bytes]]:
+    batches = loader.batches(start)
+    taken = [(batch.rows.tolist(), batch.img.numpy().tobytes()) for batch in islice(batches, number)]
     batches.close()
-    return found
+    return taken
 
 
 @pytest.mark.parametrize("augment", [None, Augment()])
 @pytest.mark.parametrize("keep_bytes", [0, 1e9])
 def test_order_and_draws_need_no_state(faces: Path, augment: Augment | None, keep_bytes: float) -> None:
     images = ManifestImages(faces, keep_bytes=keep_bytes)
-    whole = take(Reader(images, 7, seed=3, augment=augment, threads=2), 12)
+    whole = take(loader_of(images, 7, 3, augment=augment), 12)
     sampler = Sampler(len(images), 3)
     assert [rows for rows, _ in whole] == [sampler.batch(7 * step, 7).tolist() for step in range(12)]
     for step in (0, 2, 5, 11):  # in the middle of an epoch, across its end, in a later one
-        assert take(Reader(images, 7, seed=3, augment=augment, threads=1), 1, 7 * step) == [whole[step]]
-    assert take(Reader(images, 7, seed=4, augment=augment), 1) != [whole[0]]
+        for threads in (0, 1):
+            assert take(loader_of(images, 7, 3, augment=augment, threads=threads), 1, step) == [whole[step]]
+    assert take(loader_of(images, 7, 4, augment=augment), 1) != [whole[0]]
     other = ManifestImages(faces, keep_bytes=0 if keep_bytes else 1e9)
-    assert take(Reader(other, 7, seed=3, augment=augment), 12) == whole
+    assert take(loader_of(other, 7, 3, augment=augment), 12) == whole
+    assert [batch.nimg for batch in loader_of(images, 7, 3).batches(2, 5)] == [14, 21, 28]
 
 
-@pytest.mark.parametrize("shares", [2, 3, 7])
+@pytest.mark.parametrize("ranks", [2, 3, 7])
 @pytest.mark.parametrize("augment", [None, Augment()])
-def test_shares_together_read_what_one_reads(faces: Path, augment: Augment | None, shares: int) -> None:
+def test_parts_together_are_what_one_reads(faces: Path, augment: Augment | None, ranks: int) -> None:
     images = ManifestImages(faces, keep_bytes=0)
-    whole = take(Reader(images, 7, seed=0, augment=augment), 6)
-    parts = [take(Reader(images, 7, seed=0, augment=augment, share=(which, shares)), 6) for which in range(shares)]
+    whole = take(loader_of(images, 7, 0, augment=augment), 6)
+    each = [slice(rank * 7 // ranks, (rank + 1) * 7 // ranks) for rank in range(ranks)]
+    parts = [take(loader_of(images, 7, 0, augment=augment, part=part), 6) for part in each]
     for step, (rows, img) in enumerate(whole):
-        each = [part[step][0] for part in parts]
-        assert [row for part in each for row in part] == rows
+        assert all(part[step][0] == rows for part in parts)
         assert b"".join(part[step][1] for part in parts) == img
-        assert max(map(len, each)) - min(map(len, each)) <= 1
+
+
+@pytest.mark.parametrize("augment", [None, Augment()])
+@pytest.mark.parametrize("how", [{"threads": 0}, {"threads": 2}, {"processes": 2}])
+def test_a_device_may_normalise_to_the_same_values(faces: Path, augment: Augment | None, how: dict[str, int]) -> None:
+    images = ManifestImages(faces, keep_bytes=0)
+    plain, ready = (loader_of(images, 7, 0, augment=augment, normalise=n, **how).batches(3, 6) for n in (False, True))
+    for pixels, img in zip(plain, ready, strict=True):
+        assert pixels.img.dtype == torch.uint8 and img.img.dtype == torch.float32
+        assert torch.equal(to_input(pixels.img), img.img)
+        assert to_input(pixels.img).stride() == to_input(img.img).stride() == img.img.stride()
+
+
+def test_without_flips_images_are_as_they_are(faces: Path) -> None:
+    images = ManifestImages(faces)
+    for batch in loader_of(images, 8, 0, flip=False, normalise=False).batches(0, 4):
+        assert np.array_equal(batch.img.permute(0, 2, 3, 1).numpy(), images.pixels[batch.rows])
+
+
+@pytest.mark.parametrize("augment", [None, Augment()])
+@pytest.mark.parametrize(
+    ("size", "step", "part", "processes", "keep_bytes"),
+    [(7, 0, None, 2, 0), (7, 3, slice(2, 4), 1, 1e9), (40, 10, slice(20, 40), 3, 0), (1, 5, None, 2, 1e9)],
+)
+def test_processes_make_what_threads_make(
+    faces: Path, augment: Augment | None, size: int, step: int, part: slice | None, processes: int, keep_bytes: float
+) -> None:
+    images = ManifestImages(faces, keep_bytes=keep_bytes)
+    by_threads = take(loader_of(images, size, 3, augment=augment, part=part), 12, step)
+    loader = loader_of(images, size, 3, augment=augment, part=part, processes=processes)
+    assert take(loader, 12, step) == by_threads
+    assert take(loader, 2, step + 5) == by_threads[5:7], "a loader may be used again"
+    assert np.array_equal(images.pixels[:], ManifestImages(faces).pixels), "kept images were moved, not changed"
+    gc.collect()
+    assert not multiprocessing.active_children()
 
 
 @pytest.mark.parametrize("threads", [0, 1, 3])
@@ -144,7 +188,7 @@ def test_what_is_made_ahead_comes_in_order(threads: int) -> None:
             asked.append(number)
             yield (number,)
 
-    made = ahead(lambda number: (number, threading.current_thread() is threading.main_thread()), numbers(), threads)
+    made = prefetch(lambda number: (number, threading.current_thread() is threading.main_thread()), numbers(), threads)
     assert next(made) == (0, threads == 0)
     assert len(asked) == (threads + 2 if threads else 1), "so many are under way, and no more"
     assert [number for number, _ in made] == list(range(1, 9))
@@ -157,7 +201,7 @@ def test_some_are_made_at_once_when_the_first_is_asked_for() -> None:
         done.append(number)
         return number
 
-    made = ahead(make, ((number,) for number in range(7)), 0, at_once=3)
+    made = prefetch(make, ((number,) for number in range(7)), 0, at_once=3)
     assert next(made) == 0 and done == [0, 1, 2]
     assert [next(made), next(made)] == [1, 2] and done == [0, 1, 2]
     assert list(made) == [3, 4, 5, 6] and done == list(range(7))
@@ -165,25 +209,27 @@ def test_some_are_made_at_once_when_the_first_is_asked_for() -> None:
 
 def test_who_stops_asking_leaves_no_thread_behind() -> None:
     before = set(threading.enumerate())
-    made = ahead(lambda number: number, ((number,) for number in itertools.count()), 2)
+    made = prefetch(lambda number: number, ((number,) for number in itertools.count()), 2)
     assert next(made) == 0 and set(threading.enumerate()) > before
     made.close()
     assert set(threading.enumerate()) == before
 
 
 def test_what_cannot_be_made_is_said_in_its_turn() -> None:
-    made = ahead(lambda number: 1 // number, ((number,) for number in (1, 1, 0, 1)), 2)
+    made = prefetch(lambda number: 1 // number, ((number,) for number in (1, 1, 0, 1)), 2)
     assert [next(made), next(made)] == [1, 1]
     with pytest.raises(ZeroDivisionError):
         next(made)
 
 
 @pytest.mark.parametrize("color", ["rgb", "grey"])
-@pytest.mark.parametrize(("keep_bytes", "size"), [(0, 8), (0, 2 * AT_ONCE + 3), (1e9, 8), (1e9, 2 * AT_ONCE + 3)])
+@pytest.mark.parametrize(
+    ("keep_bytes", "size"), [(0, 8), (0, 2 * IMAGES_AT_ONCE + 3), (1e9, 8), (1e9, 2 * IMAGES_AT_ONCE + 3)]
+)
 def test_flips_and_values(tmp_path: Path, color: str, keep_bytes: float, size: int) -> None:
     images, flipped = ManifestImages(write(tmp_path, color, "JPEG"), keep_bytes=keep_bytes), 0
     before = images.pixels[:].copy()
-    for batch in islice(Reader(images, size, seed=0).batches(), 6):
+    for batch in islice(loader_of(images, size, 0).batches(), 6):
         plain = before[batch.rows]
         upright, mirrored = to_input(plain), to_input(plain[:, :, ::-1])
         assert batch.img.is_contiguous(memory_format=torch.channels_last)
@@ -194,23 +240,24 @@ def test_flips_and_values(tmp_path: Path, color: str, keep_bytes: float, size: i
     assert np.array_equal(images.pixels[:], before)
 
 
-def test_a_batch_that_is_held_stays_as_it_is(faces: Path) -> None:
+@pytest.mark.parametrize("how", [{"threads": 0}, {"threads": 2}, {"processes": 2}])
+def test_a_batch_that_is_held_stays_as_it_is(faces: Path, how: dict[str, int]) -> None:
     """And the memory of one that is not is used again."""
-    reader = Reader(ManifestImages(faces, keep_bytes=0), 8, seed=0)
-    held = [batch.img for batch in islice(reader.batches(), 20)]
+    loader = loader_of(ManifestImages(faces, keep_bytes=0), 8, 0, **how)
+    held = [batch.img for batch in islice(loader.batches(), 20)]
     parts = [img[3, :, ::2].numpy() for img in held]
     assert len({img.data_ptr() for img in held}) == 20
     copies = [part.copy() for part in parts]
     del held
-    list(zip(range(20), reader.batches(), strict=False))
+    list(zip(range(20), loader.batches(), strict=False))
     assert all(np.array_equal(part, copy) for part, copy in zip(parts, copies, strict=True))
     del parts
-    assert len({batch.img.data_ptr() for batch in islice(reader.batches(), 100)}) <= 2 + 2 + 2
+    assert len({batch.img.data_ptr() for batch in islice(loader.batches(), 100)}) <= BATCHES_AT_ONCE + 1
 
 
 def test_the_recipe_is_the_recognizers(faces: Path) -> None:
     images = ManifestImages(faces, keep_bytes=0)
-    batch = next(iter(Reader(images, 8, seed=5, augment=Augment()).batches(16)))
+    batch = next(loader_of(images, 8, 5, augment=Augment()).batches(2))
     augmented = Augmenter(Augment())(ManifestImages(faces).pixels[batch.rows], subseed("augment", 5, 16))
     assert torch.equal(batch.img, to_input(augmented))
 
@@ -221,8 +268,9 @@ def test_an_image_that_cannot_be_decoded_is_said_when_read(faces: Path, tmp_path
     manifest.write(tmp_path, rows, "test", {})
     images = ManifestImages(tmp_path, keep_bytes=0)
     assert images.pixels[0:4].shape == (4, SIZE, SIZE, 3)
-    with pytest.raises(UserError, match="cannot be decoded"):
-        take(Reader(images, 8, seed=0), 4)
+    for how in ({"threads": 0}, {"threads": 2}, {"processes": 2}):
+        with pytest.raises(UserError, match="cannot be decoded"):
+            take(loader_of(images, 8, 0, **how), 4)
 
 
 @pytest.mark.parametrize(
@@ -246,7 +294,7 @@ def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
     rows = (manifest.row(data[i % 8], identity=f"d/p{i % 50}", **shared) for i in range(4000))
     manifest.write(tmp_path, rows, "test", {})
     tracemalloc.start()
-    for _ in islice(Reader(ManifestImages(tmp_path, keep_bytes=0), 32, seed=0).batches(), 125):
+    for _ in islice(loader_of(ManifestImages(tmp_path, keep_bytes=0), 32, 0).batches(), 125):
         pass
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()

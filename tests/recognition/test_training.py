@@ -25,7 +25,6 @@ from facegan.recipe.recipe import Recipe
 from facegan.recognition import batches, loader, training
 from facegan.recognition.augment import Augmenter
 from facegan.recognition.embedder import Embedder, embed, load_embedder
-from facegan.recognition.loader import ahead
 from facegan.recognition.options import Augment, TrainRecognizer
 from facegan.runtime.context import Context, Event
 from facegan.stages import train_recognizer
@@ -204,7 +203,7 @@ def test_batches_made_ahead_are_the_same(
     """As on a GPU, with the next batch in a thread: the same bytes."""
     node = recognizer(recipe, steps=7, evaluations=3)
     inline = shared.make(node)
-    monkeypatch.setattr(training, "ahead", lambda make, wanted, *_: ahead(make, wanted, 1))
+    monkeypatch.setattr(training, "Loader", lambda *images, **how: loader.Loader(*images, **how | {"threads": 1}))
     assert lab.make(node).output_digest() == inline.output_digest()
 
 

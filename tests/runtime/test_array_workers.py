@@ -1,4 +1,4 @@
-"""Batches made by processes: those that threads make, in memory used again; nobody is left behind or waited for."""
+"""Arrays made by processes, in memory used again; nobody is left behind or waited for."""
 
 from __future__ import annotations
 
@@ -26,9 +26,8 @@ from facegan.data import manifest
 from facegan.data.dataset import ManifestImages
 from facegan.data.encoded_images import EncodedImages
 from facegan.data.images import encode_png
-from facegan.recognition.loader import Reader
-from facegan.recognition.options import Augment
-from facegan.runtime.array_workers import _Memory, fill_in_processes
+from facegan.runtime.array_pool import ArrayPool
+from facegan.runtime.array_workers import fill_in_processes
 from facegan.runtime.processes import WorkerKilled
 from facegan.runtime.shared_array import SharedArray
 
@@ -59,33 +58,6 @@ def nobody_left() -> Iterator[None]:
     yield
     gc.collect()
     assert not multiprocessing.active_children()
-
-
-def take(reader: Reader, number: int, nimg: int) -> list[tuple[int, list[int], bytes]]:
-    with closing(reader.batches(nimg)) as batches:
-        return [(batch.nimg, batch.rows.tolist(), batch.img.numpy().tobytes()) for batch in islice(batches, number)]
-
-
-@pytest.mark.parametrize("augment", [None, Augment()])
-@pytest.mark.parametrize(
-    ("size", "nimg", "share", "processes", "keep_bytes"),
-    [(7, 0, (0, 1), 2, 0), (7, 21, (1, 3), 1, 1e9), (40, 400, (1, 2), 3, 0), (1, 5, (0, 1), 2, 1e9)],
-)
-def test_processes_make_what_threads_make(
-    faces: Path,
-    augment: Augment | None,
-    size: int,
-    nimg: int,
-    share: tuple[int, int],
-    processes: int,
-    keep_bytes: float,
-) -> None:
-    images = ManifestImages(faces, keep_bytes=keep_bytes)
-    by_threads = take(Reader(images, size, seed=3, augment=augment, share=share), 12, nimg)
-    reader = Reader(images, size, seed=3, augment=augment, share=share, processes=processes)
-    assert take(reader, 12, nimg) == by_threads
-    assert take(reader, 2, nimg + 5 * size) == by_threads[5:7], "a reader may be used again"
-    assert np.array_equal(images.pixels[:], ManifestImages(faces).pixels), "kept images were moved, not changed"
 
 
 def inode(what: EncodedImages | SharedArray) -> int:
@@ -153,11 +125,6 @@ def test_errors_come_in_their_turn(faces: Path, tmp_path: Path) -> None:
     assert isinstance(error.value.__cause__, Remote) and "number_all" in str(error.value.__cause__)
     with pytest.raises(ZeroDivisionError, match="never works"):
         list(fill_in_processes(broken, iter([()]), (1,), np.int64, 2))
-    torn = rows()
-    torn[4]["image"]["bytes"] = torn[4]["image"]["bytes"][:60]
-    manifest.write(tmp_path, torn, "test", {})
-    with pytest.raises(UserError, match="cannot be decoded"):
-        take(Reader(ManifestImages(tmp_path, keep_bytes=0), 8, seed=0, processes=2), 4, 0)
 
 
 @pytest.mark.parametrize("wanted", [(1, -3, -3, 4, 5, 6, 7, 8, 9), tuple(range(100))])
@@ -184,19 +151,10 @@ def test_an_array_that_is_held_stays_as_it_is(part: Any) -> None:
     assert [set(array.ravel().tolist()) for array in held] == [{number} for number in range(40)]
 
 
-def test_a_batch_that_is_held_stays_as_it_is(faces: Path) -> None:
-    reader = Reader(ManifestImages(faces, keep_bytes=0), 8, seed=0, processes=2)
-    with closing(reader.batches()) as batches:
-        held = [batch.img[3, :, ::2] for batch in islice(batches, 20)]
-        copies = [part.clone() for part in held]
-        assert len({batch.img.data_ptr() for batch in islice(batches, 60)}) <= 2 * 2 + 2
-    assert all(part.equal(copy) for part, copy in zip(held, copies, strict=True))
-
-
 @pytest.mark.skipif(not hasattr(mmap, "MADV_REMOVE"), reason="pages are handed back on Linux alone")
 def test_memory_holds_few_free_places() -> None:
     """In pages of the file: what is held, and at most so many free places; only what is held once it is closed."""
-    memory = _Memory((mmap.PAGESIZE,), np.uint8, most=3)
+    memory = ArrayPool((mmap.PAGESIZE,), np.uint8, most=3)
 
     def pages() -> int:
         return os.fstat(memory.shared.fd).st_blocks * 512 // mmap.PAGESIZE
@@ -231,7 +189,7 @@ import numpy as np
 import jobs
 from facegan.runtime import array_workers, processes
 processes.PRELOAD.clear()  # nothing here needs torch
-made = array_workers.in_processes(jobs.filler, zip(itertools.count()), (1000,), np.float32, 2)
+made = array_workers.fill_in_processes(jobs.filler, zip(itertools.count()), (1000,), np.float32, 2)
 next(made)
 print(*[child.pid for child in multiprocessing.active_children()], flush=True)
 """

@@ -224,7 +224,7 @@ def pixels(images: np.ndarray) -> np.ndarray:
 
 def test_the_command_shows_both_and_writes_lists_for_a_recipe(made: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    words = ("overlap", made, "--embedder", "test_overlap:pixels", "--false-alarms", 1.5, "--most", 6)
+    words = ("overlap", made, "--embedder", f"{__name__}:pixels", "--false-alarms", 1.5, "--most", 6)
     said = invoke(*words, "--out", out)
     assert said.exit_code == 0, said.output
     assert "86 photos of 15 identities, 105 pairs" in said.stdout

@@ -28,7 +28,7 @@ from facegan.generation.gans.networks.objective import (
 from facegan.generation.gans.networks.style import MinibatchStddev, ModulatedConv
 from facegan.generation.training import train_step
 from facegan.training.loop import update_ema
-from facegan.training.tensors import to_tensor
+from facegan.training.tensors import to_input
 
 KINDS = sorted(GANS.load())
 ADVERSARIAL = [kind for kind in KINDS if issubclass(GANS.get(kind), AdversarialConfig)]
@@ -164,7 +164,7 @@ def test_every_parameter_gets_a_gradient(kind: str, loss: str, spectral_norm: bo
     label = torch.tensor([0, 1, 2, 0, 1, 2])  # not a multiple of style's group of four
     opt_g, opt_d = adam(G, config, config.lr_g), adam(D, config, config.lr_d)
     before = copy.deepcopy(G.state_dict())
-    real_img = to_tensor(np.random.default_rng(0).integers(0, 256, (6, 16, 16, 1), np.uint8))
+    real_img = to_input(np.random.default_rng(0).integers(0, 256, (6, 16, 16, 1), np.uint8))
     values = train_step(config, G, D, opt_g, opt_d, real_img, label, 0)
     assert all(math.isfinite(value) for value in values.values())
     assert ("gp" in values) == (loss == "wasserstein") and ("r1" in values) == (loss != "wasserstein")

@@ -32,7 +32,7 @@ from facegan.recipe.recipe import Recipe
 from facegan.recognition.embedder import embed, load_embedder
 from facegan.runtime.context import Context
 from facegan.stages import synthesize, train_gan
-from facegan.training.tensors import to_tensor
+from facegan.training.tensors import to_input
 from gan_runs import ADVERSARIAL, SMALL, Stop, gan_node, stop_at
 from ranked_gan import apart, gan_options, gan_trained
 
@@ -127,7 +127,7 @@ def test_it_sees_photos_as_the_filters_do(people: Path, guide: Path) -> None:
     label = torch.from_numpy(codes)
     expected = nn.functional.cross_entropy(10 * (cos - 0.3 * nn.functional.one_hot(label, len(centres))), label)
     term = IdentityLoss(IdentityTerm(weight=2.0, margin=0.3, scale=10.0), seen)
-    torch.testing.assert_close(term(to_tensor(images.pixels), label), 2 * expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(term(to_input(images.pixels).contiguous(), label), 2 * expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ADVERSARIAL)
@@ -140,7 +140,7 @@ def test_its_gradient_reaches_the_generator_alone(people: Path, guide: Path, kin
     for weight in (None, 0.5):
         torch.manual_seed(0)
         G, D = gan.build_generator(4, 1, 32), gan.build_discriminator(4, 1, 32)
-        img, label = to_tensor(images.pixels[:8]), torch.from_numpy(codes[:8])
+        img, label = to_input(images.pixels[:8]).contiguous(), torch.from_numpy(codes[:8])
         G.start(img, label)
         opt_g, opt_d = (torch.optim.SGD(net.parameters(), 1e-3) for net in (G, D))
         term = IdentityLoss(IdentityTerm(weight=weight), seen) if weight else None
