@@ -9,7 +9,7 @@ spread smaller by a factor, or (null) the same. The truth is the value of the me
 averaged over seeds (for rank-1 and accuracy, which depend on how many people there are, at the size of the
 test set).
 
-    python benchmarks/calibration/interval_coverage.py                      # the table of docs/intervals.md
+    python benchmarks/calibration/interval_coverage.py                      # the table of docs/method/intervals.md
     python benchmarks/calibration/interval_coverage.py --metric rank-1 --worlds balanced --trials 100
 
 Prints Markdown. By default about eight minutes of processor time, so four on two quiet cores.

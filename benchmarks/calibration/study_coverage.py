@@ -5,7 +5,7 @@ mean over them of an effect of the person (the same in every split), of the pers
 (its train people, generator and seeds). People and splits are drawn anew in each simulated study; train people who
 are shared between splits are not simulated. Four worlds differ in what varies most.
 
-    python benchmarks/calibration/study_coverage.py      # the table of docs/studies.md, a minute of processor time
+    python benchmarks/calibration/study_coverage.py      # the table of docs/use/studies.md, a minute of processor time
 """
 
 from __future__ import annotations

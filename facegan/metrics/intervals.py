@@ -4,7 +4,7 @@ The people of the test set and the seeds of the training are two random samples 
 recognizer is judged on the same people. A replicate draws people with replacement, and all arms and seeds
 get the same draw, so that what is hard about a person cancels in a difference. The interval is a Student t
 interval whose variance adds the people's part (from the replicates) and the seeds' part (from the seeds'
-own values). docs/intervals.md has the construction in plain words and how well it covers.
+own values). docs/method/intervals.md has the construction in plain words and how well it covers.
 """
 
 from __future__ import annotations

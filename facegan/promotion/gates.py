@@ -20,7 +20,7 @@ from facegan.metrics import intervals
 from facegan.recipe.comparison import Promotion
 
 LEAST_PEOPLE = 6
-"""With fewer people nothing is claimed: the intervals were tried from so many on (docs/intervals.md)."""
+"""With fewer people nothing is claimed: the intervals were tried from so many on (docs/method/intervals.md)."""
 TOO_FEW = "too few people"
 Outcome = Literal["passed", "failed", "cannot tell"]
 Replicates = dict[str, NDArray[np.float64]]

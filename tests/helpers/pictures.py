@@ -1,4 +1,4 @@
-"""The pictures of docs/ui.md, made again: python tests/helpers/pictures.py [WORKDIR]
+"""The pictures of docs/use/ui.md, made again: python tests/helpers/pictures.py [WORKDIR]
 
 Runs orl-tiny with a longer training on the ORL faces, in the real pages of `facegan up`. Minutes on two cores.
 """

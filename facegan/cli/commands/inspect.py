@@ -51,7 +51,7 @@ def _options(sets: list[str]) -> Align:
         return Align.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
-        raise ConfigError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", fix="see docs/align.md") from None
+        raise ConfigError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", fix="see docs/use/align.md") from None
 
 
 def inspect_manifest(path: Path, out: Path | None, check: bool, as_json: bool) -> tuple[list[str], bool]:

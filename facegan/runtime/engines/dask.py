@@ -99,7 +99,7 @@ class Dask(EngineConfig):
                 tls_client_cert=self.tls_cert,
                 tls_client_key=self.tls_key,
             )
-        start = "start `dask scheduler` and `dask worker`, and look at runtime.engine.address (docs/scaling.md)"
+        start = "start `dask scheduler` and `dask worker`, and look at runtime.engine.address (docs/develop/scaling.md)"
         try:
             client = Client(self.address, timeout=CONNECT_S, security=security, set_as_default=False, name="facegan")
         except (OSError, ValueError, TypeError) as error:
@@ -144,7 +144,7 @@ class _Cluster:
             having = f" with {self.config.resources}" if self.config.resources else ""
             raise UserError(
                 f"the Dask scheduler at {self.config.address} has no worker{having}",
-                fix=f"start one: dask worker {self.config.address} --nthreads 1 (docs/scaling.md)",
+                fix=f"start one: dask worker {self.config.address} --nthreads 1 (docs/develop/scaling.md)",
             )
 
     def workers(self) -> int:
