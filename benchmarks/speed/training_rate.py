@@ -43,16 +43,17 @@ from facegan.generation.gans.networks.objective import d_loss, diffaugment, g_lo
 from facegan.generation.options import TrainGan
 from facegan.recipe.load import load
 from facegan.recipe.recipe import Recipe
-from facegan.recognition import loader, training
+from facegan.recognition import training
 from facegan.recognition.augment import Augmenter
 from facegan.recognition.embedder import Embedder
+from facegan.recognition.loader import BATCHES_AT_ONCE
 from facegan.recognition.options import Arm, TrainRecognizer
 from facegan.runtime.context import Context, Event, silent
 from facegan.runtime.options import Runtime
 from facegan.runtime.processes import keep_freed
 from facegan.stages import merge, prepare, train_gan, train_recognizer
 from facegan.training.loop import Curve, Sampler, reseed, update_ema
-from facegan.training.tensors import to_input, to_tensor
+from facegan.training.tensors import to_input
 
 Step = Callable[[], object]
 STAGES = ["train_gan", "train_recognizer"]
@@ -146,7 +147,7 @@ def bare_gan(
     opt_g = torch.optim.Adam(G.parameters(), gan.lr_g, betas, foreach=True)
     opt_d = torch.optim.Adam(D.parameters(), gan.lr_d, betas, foreach=True)
     rows = np.arange(options.batch_size) % len(images)
-    img = to_tensor(images.pixels[rows]).to(lab.device).contiguous(memory_format=layout)
+    img = to_input(images.pixels[rows], lab.device).contiguous(memory_format=layout)
     label = torch.from_numpy(codes[rows]).to(lab.device)
     draw, look = (torch.compile(G.step), torch.compile(D)) if compiled else (G.step, D)
     autocast = partial(torch.autocast, lab.device.type, torch.bfloat16, enabled=precision == "bfloat16")
@@ -248,7 +249,7 @@ def rates(lab: Lab, steps: int, rounds: int, stages: list[str]) -> None:
             print(f"| {name} | {alone:.2f} | {after} |", flush=True)
 
 
-def together(each: list[float], number: int = loader.AT_ONCE) -> list[float]:
+def together(each: list[float], number: int = BATCHES_AT_ONCE) -> list[float]:
     """The means of `number` steps that follow each other: some steps make the batches of those after them."""
     number = min(number, len(each))
     return [statistics.mean(each[start : start + number]) for start in range(0, len(each) - number + 1, number)]
@@ -272,7 +273,7 @@ def parts(lab: Lab, folder: Path) -> dict[str, Step]:
     few, rows = images.pixels[: gan.batch_size], np.arange(options.batch_size) % len(images)
     made = gan.gan.build_generator(20, few.shape[3], few.shape[1]).to(lab.device)
     ema = gan.gan.build_generator(20, few.shape[3], few.shape[1]).to(lab.device)
-    real, scalar = to_tensor(few).to(lab.device), torch.zeros((), device=lab.device)
+    real, scalar = to_input(few, lab.device).contiguous(), torch.zeros((), device=lab.device)
     fake = real.clone().requires_grad_(True)
     values = dict.fromkeys(("d", "g", "l1", "kl", "real_logits", "gen_logits"), 0.5)
     quiet = lab.context(interval=1e9)
@@ -287,7 +288,7 @@ def parts(lab: Lab, folder: Path) -> dict[str, Step]:
         "recognizer: uint8 to tensor": lambda: to_input(images.pixels[rows], lab.device),
         "GAN: DiffAugment, three times forward and once back": policy,
         "GAN: average of G": lambda: update_ema(ema, made, 0.99),
-        "GAN: uint8 to tensor": lambda: to_tensor(few, np.arange(len(few)) % 2 == 0).to(lab.device),
+        "GAN: uint8 to tensor": lambda: to_input(few[:, :, ::-1], lab.device).contiguous(),
         "both: seeds and rows": lambda: (reseed(0, 1, lab.device), sampler.batch(32, len(rows))),
         "both: a loss to Python": scalar.item,
         "both: a line of the curve": lambda: curve.add(1, values),

@@ -1,13 +1,13 @@
-"""How fast does the training reader read, beside torchvision, webdataset and Hugging Face datasets?
+"""How fast does the loader of both training loops read, beside torchvision, webdataset and Hugging Face datasets?
 
 The same images of an import (`facegan import lfw:ZIP --out DIR`), batches of 64, shuffled, two workers each, warm
 cache; all take turns, and medians of the rounds are told, by the clock and in processor time of all threads and
 processes, from the first batch to the last: what starts workers is in neither. A peer that is not installed is left
 out, and the table says so (`pip install webdataset datasets`).
 
-    python benchmarks/speed/reader.py MANIFEST
-    python benchmarks/speed/reader.py MANIFEST --images 12800 --rounds 5 --workers 2
-    python benchmarks/speed/reader.py MANIFEST --only bare "flip: facegan"      # what takes seconds
+    python benchmarks/speed/loader.py MANIFEST
+    python benchmarks/speed/loader.py MANIFEST --images 12800 --rounds 5 --workers 2
+    python benchmarks/speed/loader.py MANIFEST --only bare "flip: facegan"      # what takes seconds
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ from torchvision.datasets import ImageFolder
 from facegan.data import manifest
 from facegan.data.dataset import ManifestImages
 from facegan.recognition.augment import Augmenter
-from facegan.recognition.loader import AT_ONCE, Reader, normalise
+from facegan.recognition.loader import IMAGES_AT_ONCE, Loader, into
 from facegan.recognition.options import Augment
+from facegan.training.loop import Sampler
 
 BATCH = 64
 FLIP = transforms.Compose(
@@ -76,7 +77,7 @@ class Faces:
                         tar.addfile(info, io.BytesIO(data))
 
 
-def loader(data: Any, workers: int, shuffle: bool = True) -> DataLoader[Any]:
+def data_loader(data: Any, workers: int, shuffle: bool = True) -> DataLoader[Any]:
     """PyTorch's own, with as many processes; they are forked, which was seen to hang once: an error after a minute."""
     return DataLoader(data, BATCH, shuffle=shuffle, num_workers=workers, drop_last=False, timeout=60)
 
@@ -89,7 +90,7 @@ def web(faces: Faces, workers: int) -> Pass:
 
     def once() -> Iterable[Any]:
         data = wds.WebDataset(shards, shardshuffle=8).shuffle(1000).decode("pil").to_tuple("jpg", "cls")
-        return loader(data.map_tuple(FLIP, int), workers, shuffle=False)
+        return data_loader(data.map_tuple(FLIP, int), workers, shuffle=False)
 
     return once
 
@@ -103,7 +104,7 @@ def hugging_face(faces: Faces, workers: int) -> Pass:
     data = datasets.load_dataset("parquet", data_files=files, cache_dir=str(faces.root / "cache"), split="train")
     data = data.select_columns(["image", "identity"])
     data.set_transform(lambda rows: {"image": [FLIP(i) for i in rows["image"]], "identity": rows["identity"]})
-    return lambda: loader(data, workers)
+    return lambda: data_loader(data, workers)
 
 
 class Plain(Dataset[Any]):
@@ -122,13 +123,19 @@ class Plain(Dataset[Any]):
         return torch.from_numpy(pixels).permute(2, 0, 1).float() / 127.5 - 1, label
 
 
+def loader_of(images: ManifestImages, **options: Any) -> Loader:
+    """Batches in shuffled epochs, as a training reads them."""
+    sampler = Sampler(len(images), 0)
+    return Loader(images, lambda step: sampler.batch(step * BATCH, BATCH), BATCH, 0, **options)
+
+
 def ours(
     faces: Faces, workers: int, augment: Augment | None = None, keep_bytes: float = 0, processes: bool = False
 ) -> Pass:
-    """The reader, over stored images unless they may be kept decoded; workers are threads or processes, and stay."""
+    """The loader, over encoded images unless they may be kept decoded; workers are threads or processes, and stay."""
     images = ManifestImages(faces.root / "ours", keep_bytes=keep_bytes)
     kind = {"processes" if processes else "threads": workers}
-    batches = Reader(images, BATCH, seed=0, augment=augment, **kind).batches()
+    batches = loader_of(images, augment=augment, **kind).batches()
 
     def once() -> Iterator[Any]:
         for _ in range(2 * workers + 2):  # made while others had their turn
@@ -175,9 +182,9 @@ def timed(once: Pass, images: int) -> tuple[float, float]:
 
 
 def parts(faces: Faces, images: int = 1280) -> dict[str, float]:
-    """us an image of what the reader does with it, on one thread, the best of ten."""
+    """us an image of what the loader does with it, on one thread, the best of ten."""
     stored = ManifestImages(faces.root / "ours", keep_bytes=0)
-    fill, pixels = Reader(stored, BATCH, seed=0).filler(), np.asarray(stored.pixels[:BATCH])
+    fill, pixels = loader_of(stored).filler(), np.asarray(stored.pixels[:BATCH])
     encoded = [np.frombuffer(data, np.uint8) for data in faces.bytes[:images]]
     room, values = np.empty_like(pixels[0]), np.empty(pixels.shape, np.float32)
     rows, flipped, batches = np.arange(BATCH), np.arange(BATCH) % 2 == 0, range(len(encoded) // BATCH)
@@ -185,11 +192,11 @@ def parts(faces: Faces, images: int = 1280) -> dict[str, float]:
         "decoding": lambda: [cv2.imdecode(data, cv2.IMREAD_COLOR) is None for data in encoded],
         "mirroring": lambda: [cv2.flip(image, 1, dst=room) is None for _ in batches for image in pixels],
         "normalising": lambda: [
-            normalise(pixels[at : at + AT_ONCE], values[at : at + AT_ONCE])
+            into(pixels[at : at + IMAGES_AT_ONCE], values[at : at + IMAGES_AT_ONCE])
             for _ in batches
-            for at in range(0, BATCH, AT_ONCE)
+            for at in range(0, BATCH, IMAGES_AT_ONCE)
         ],
-        "the reader, half of them mirrored": lambda: [
+        "the loader, half of them mirrored": lambda: [
             fill.read(rows + batch * BATCH, flipped, values) for batch in batches
         ],
     }
@@ -212,7 +219,7 @@ def contenders(faces: Faces, workers: int) -> tuple[dict[str, Pass], list[str]]:
         "flip: facegan, stored": ours(faces, workers),
         IN_PROCESSES.format("flip", workers): ours(faces, workers, processes=True),
         "flip: facegan, kept decoded": ours(faces, workers, keep_bytes=float("inf")),
-        "flip: torchvision ImageFolder": lambda: loader(ImageFolder(str(faces.root / "folder"), FLIP), workers),
+        "flip: torchvision ImageFolder": lambda: data_loader(ImageFolder(str(faces.root / "folder"), FLIP), workers),
     }
     for name, make in (("webdataset", web), ("datasets", hugging_face)):
         try:
@@ -221,7 +228,7 @@ def contenders(faces: Faces, workers: int) -> tuple[dict[str, Pass], list[str]]:
             missing.append(name)
     found["recipe: facegan, stored"] = ours(faces, workers, Augment())
     found[IN_PROCESSES.format("recipe", workers)] = ours(faces, workers, Augment(), processes=True)
-    found["recipe: plain Dataset"] = lambda: loader(plain, workers)
+    found["recipe: plain Dataset"] = lambda: data_loader(plain, workers)
     return found, missing
 
 
