@@ -20,6 +20,7 @@ PAGES = [
 ]
 PARENTS = {str(parent) for path in TRACKED for parent in Path(path).parents} | set(TRACKED)
 HISTORY = ("CHANGELOG.md", "docs/experiments/")  # speak also of what is gone
+DEPLOYMENTS = ("facegan/nightly", "facegan/retrain", "facegan/study")  # as Prefect's page names them
 CODE = r"(?<![\w/.])((?:facegan|flows|tests|benchmarks|docs|reports/published)/[\w./*-]*[\w*])"
 
 
@@ -52,12 +53,7 @@ def test_links_lead_somewhere(page: str) -> None:
 def test_files_and_modules_that_a_page_names_are_there(page: str) -> None:
     text = (ROOT / page).read_text()
     for path in re.findall(CODE, text):
-        there = (
-            path.rstrip("/") in PARENTS
-            or "*" in path
-            or "NAME" in path
-            or path in ("facegan/nightly", "facegan/retrain")
-        )  # deployments
+        there = path.rstrip("/") in PARENTS or "*" in path or "NAME" in path or path in DEPLOYMENTS
         assert there or f"# {path}" in text, f"{page} names {path}"  # or shows it, as a file to be written
     for name in re.findall(r"`((?:facegan|flows)(?:\.\w+)+)`", text):
         parts = name.split(".")

@@ -77,6 +77,6 @@ def test_the_commands_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     facegan("regenerate", made, row["image_id"], "--out", "again.png")
     assert Path("again.png").read_bytes() == row["image"]["bytes"]
     facegan("gc", "--keep", 1, "--yes")
-    facegan("forget", "faces/p00", "--yes")
+    facegan("forget", "folder/p00", "--yes")
     assert not Store(tmp_path / "data" / "store").has("prepare", answer["stages"][0]["key"])
     assert set(shown()) == run | NOT_RUN
