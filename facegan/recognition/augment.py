@@ -80,20 +80,20 @@ class Augmenter:
         """What brightness, contrast and gamma make of each grey level, for so many images: (256,) uint8 each; None
         where neither applies."""
         light, gamma, lit, curved = self.light, self.gamma, {}, {}
-        for place in range(number):
+        for index in range(number):
             if light.should_apply():
                 contrast = 1.0 + light.py_random.uniform(*light.contrast_limit)
-                lit[place] = contrast, light.py_random.uniform(*light.brightness_limit) * 255
+                lit[index] = contrast, light.py_random.uniform(*light.brightness_limit) * 255
             if gamma.should_apply():
-                curved[place] = gamma.py_random.uniform(*gamma.gamma_limit) / 100.0
+                curved[index] = gamma.py_random.uniform(*gamma.gamma_limit) / 100.0
         contrast, brightness = np.array([*lit.values()], np.float32).reshape(-1, 2, 1).swapaxes(0, 1)
         levels = np.clip(LEVELS * contrast + brightness, 0, 255).astype(np.uint8)
         curves = (UNIT ** np.array([*curved.values()])[:, None] * 255).astype(np.uint8)
         tables: list[np.ndarray | None] = [None] * number
-        for place, table in zip(lit, levels, strict=True):
-            tables[place] = table
-        for place, curve in zip(curved, curves, strict=True):
-            tables[place] = curve if (table := tables[place]) is None else curve[table]
+        for index, table in zip(lit, levels, strict=True):
+            tables[index] = table
+        for index, curve in zip(curved, curves, strict=True):
+            tables[index] = curve if (table := tables[index]) is None else curve[table]
         return tables
 
     def _matrices(self, number: int, height: int, width: int) -> list[np.ndarray | None]:
@@ -101,23 +101,23 @@ class Augmenter:
 
         centre @ translation @ shear (none) @ rotation @ scale @ -centre, as `A.Affine` multiplies them.
         """
-        draw, affine, drawn, places = self.affine.py_random.uniform, self.affine, [], []
-        for place in range(number):
+        draw, affine, parameters, indices = self.affine.py_random.uniform, self.affine, [], []
+        for index in range(number):
             if affine.should_apply():
                 x, y = (int(draw(*affine.translate_percent[k]) * side) for k, side in (("x", width), ("y", height)))
                 _ = draw(*affine.shear["x"]), draw(*affine.shear["y"])
-                drawn.append((x, y, draw(*affine.scale["x"]), draw(*affine.scale["y"]), draw(*affine.rotate)))
-                places.append(place)
-        right, down, wide, high, turn = np.array(drawn, np.float64).reshape(-1, 5).T
+                parameters.append((x, y, draw(*affine.scale["x"]), draw(*affine.scale["y"]), draw(*affine.rotate)))
+                indices.append(index)
+        right, down, wide, high, turn = np.array(parameters, np.float64).reshape(-1, 5).T
         cos, sin = np.cos(np.deg2rad(turn % 360)), np.sin(np.deg2rad(turn % 360))
         middle = width / 2 - 0.5, height / 2 - 0.5
-        made = _matrix(len(drawn), m02=middle[0], m12=middle[1]) @ _matrix(len(drawn), m02=right, m12=down)
-        made = made @ _matrix(len(drawn), m00=cos, m01=sin, m10=-sin, m11=cos)
-        made = made @ _matrix(len(drawn), m00=wide, m11=high)
-        made = made @ _matrix(len(drawn), m02=-middle[0], m12=-middle[1])
+        product = _matrix(len(parameters), m02=middle[0], m12=middle[1]) @ _matrix(len(parameters), m02=right, m12=down)
+        product = product @ _matrix(len(parameters), m00=cos, m01=sin, m10=-sin, m11=cos)
+        product = product @ _matrix(len(parameters), m00=wide, m11=high)
+        product = product @ _matrix(len(parameters), m02=-middle[0], m12=-middle[1])
         matrices: list[np.ndarray | None] = [None] * number
-        for place, matrix in zip(places, made[:, :2], strict=True):
-            matrices[place] = matrix
+        for index, matrix in zip(indices, product[:, :2], strict=True):
+            matrices[index] = matrix
         return matrices
 
     def _blur(self) -> dict[str, Any] | None:
@@ -140,8 +140,8 @@ class Augmenter:
 
 def _matrix(number: int, **entries: Any) -> np.ndarray:
     """(number, 3, 3) float64: ones on the diagonal, and `m<row><column>` where given."""
-    made = np.zeros((number, 3, 3))
-    made[:, (0, 1, 2), (0, 1, 2)] = 1
+    matrices = np.zeros((number, 3, 3))
+    matrices[:, (0, 1, 2), (0, 1, 2)] = 1
     for name, value in entries.items():
-        made[:, int(name[1]), int(name[2])] = value
-    return made
+        matrices[:, int(name[1]), int(name[2])] = value
+    return matrices

@@ -41,20 +41,20 @@ class Batches:
     def _runs(self, starts: list[int], counts: list[list[int]]) -> None:
         """From step `starts[r]` on a batch has `counts[r]` of each pool; before it `seen[r]` have been drawn."""
         self.starts, self.counts = np.asarray(starts), np.asarray(counts)
-        drawn = self.counts[:-1] * np.diff(self.starts)[:, None]
-        self.seen = np.concatenate([np.zeros_like(self.counts[:1]), np.cumsum(drawn, axis=0)])
+        drawn_before = self.counts[:-1] * np.diff(self.starts)[:, None]
+        self.seen = np.concatenate([np.zeros_like(self.counts[:1]), np.cumsum(drawn_before, axis=0)])
 
     def rows(self, step: int) -> np.ndarray:
         """Row numbers (batch_size,) int64 of a step counted from 0; rows of a group stand together."""
         run = int(np.searchsorted(self.starts, step, side="right")) - 1
         counts = self.counts[run]
         seen = self.seen[run] + counts * (step - self.starts[run])
-        found = [
+        per_group = [
             pool[sampler.batch(int(before), int(count))]
             for (pool, sampler), before, count in zip(self.pools, seen, counts, strict=True)
             if count
         ]
-        return np.concatenate(found)
+        return np.concatenate(per_group)
 
 
 def mixture(size: int, rows: list[int], shares: list[float | None]) -> list[int]:
@@ -68,13 +68,13 @@ def allot(size: int, rows: list[int], shares: list[float | None]) -> list[int]:
 
     A group without rows gets nothing, and what it leaves goes to the others; the largest remainders are rounded up.
     """
-    given = [share if share is not None and count else 0.0 for share, count in zip(shares, rows, strict=True)]
+    fixed = [share if share is not None and count else 0.0 for share, count in zip(shares, rows, strict=True)]
     free = [count if share is None else 0 for share, count in zip(shares, rows, strict=True)]
-    rest = max(0.0, 1 - sum(given))
-    wanted = [g + (rest * f / sum(free) if sum(free) else 0.0) for g, f in zip(given, free, strict=True)]
-    if not sum(wanted):
+    rest = max(0.0, 1 - sum(fixed))
+    share_of = [g + (rest * f / sum(free) if sum(free) else 0.0) for g, f in zip(fixed, free, strict=True)]
+    if not sum(share_of):
         return [0] * len(rows)
-    exact = [size * share / sum(wanted) for share in wanted]
+    exact = [size * share / sum(share_of) for share in share_of]
     counts = [int(value + 1e-9) for value in exact]
     by_remainder = sorted(range(len(rows)), key=lambda place: counts[place] - exact[place])
     for place in by_remainder[: size - sum(counts)]:

@@ -52,14 +52,14 @@ class Heads(nn.Module):
         label = torch.from_numpy(self.label[rows]).to(embedding.device)
         for place, head in enumerate(self.heads):
             if (head_of == place).any():
-                chosen = torch.from_numpy(np.flatnonzero(head_of[part] == place)).to(embedding.device)
+                under_it = torch.from_numpy(np.flatnonzero(head_of[part] == place)).to(embedding.device)
                 if isinstance(head, ShardedHead):
                     everyone = torch.from_numpy(head_of == place).to(embedding.device)
                     before = int((head_of[: part.start] == place).sum()) if part.start else 0
-                    total = total + head(embedding[chosen], label[everyone], before, subseed("centres", draw, place))
+                    total = total + head(embedding[under_it], label[everyone], before, subseed("centres", draw, place))
                 else:
-                    own = label[part][chosen]
-                    total = total + F.cross_entropy(head(embedding[chosen], own), own, reduction="sum")
+                    head_label = label[part][under_it]
+                    total = total + F.cross_entropy(head(embedding[under_it], head_label), head_label, reduction="sum")
         return total / len(rows)
 
     @property
@@ -84,8 +84,8 @@ class Heads(nn.Module):
             for start, stop in head.centres.blocks():
                 checkpoints.save_shard(nimg, shard_name(place, start), head.centres.block(start, stop))
                 written.append((place, start, stop))
-        found = ranks.concatenated(np.asarray(written, np.int64).reshape(-1, 3)).tolist()
-        return {SHARDS: {shard_name(place, start): [place, start, stop] for place, start, stop in found}}
+        blocks = ranks.concatenated(np.asarray(written, np.int64).reshape(-1, 3)).tolist()
+        return {SHARDS: {shard_name(place, start): [place, start, stop] for place, start, stop in blocks}}
 
     def load_shards(self, checkpoints: Checkpoints, nimg: int, state: dict[str, Any]) -> None:
         """Take this rank's centres from the checkpoint `state` at `nimg`, whatever the ranks that wrote it."""

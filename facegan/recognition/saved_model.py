@@ -18,9 +18,9 @@ SPEC, WEIGHTS, ONNX, CARD, PEOPLE = "model.json", "model.safetensors", "model.on
 def read_spec(folder: Path) -> dict[str, Any]:
     """`model.json` in a folder; raises UserError where it cannot be read."""
     try:
-        found: dict[str, Any] = json.loads((folder / SPEC).read_bytes())
-        found["network"], found["preprocessing"], found["thresholds"]
-        return found
+        spec: dict[str, Any] = json.loads((folder / SPEC).read_bytes())
+        spec["network"], spec["preprocessing"], spec["thresholds"]
+        return spec
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder / SPEC} cannot be read: {error!r}", fix="promote the model again") from error
 

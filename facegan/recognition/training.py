@@ -62,7 +62,7 @@ def train(
     net = synchronised(net, device).to(device).to(memory_format=torch.channels_last)
     head = Heads(options, train.label, row_group).to(device)
     optimizer = torch.optim.AdamW(decay_groups(net, head, options), lr=options.lr, foreach=True)
-    parts: dict[str, Any] = {"net": net, "head": head, "optimizer": optimizer}
+    trained: dict[str, Any] = {"net": net, "head": head, "optimizer": optimizer}
 
     # Resume.
     checkpoints, step, best = Checkpoints(out / WORK), 0, {"step": 0, "val_eer": math.inf}
@@ -70,7 +70,7 @@ def train(
     curve = Curve(out / "curve.jsonl")
     if (latest := ranks.first_alone(checkpoints.load_latest)) is not None:
         step, state = latest[0] // batch_size, latest[1]
-        for name, part in parts.items():
+        for name, part in trained.items():
             part.load_state_dict(state[name])
         head.load_shards(checkpoints, latest[0], state)
         best, best_net = state["best"], state["best_net"]
@@ -113,7 +113,7 @@ def train(
         if step % every == 0 and step < options.steps:
             shards = head.save_shards(checkpoints, step * batch_size)
             if first:
-                state = {name: part.state_dict() for name, part in parts.items()}
+                state = {name: part.state_dict() for name, part in trained.items()}
                 checkpoints.save(step * batch_size, {**state, "best": best, "best_net": best_net, **shards})
 
     # Hand over: with the licences of all that the weights have learned from.
@@ -121,8 +121,8 @@ def train(
         return
     save_tensors(out / "embedder.safetensors", best_net)
     spec = {"options": options.model_dump(mode="json", exclude={"weights"}), "channels": channels, "size_px": size_px}
-    given = [f"{licences.UNKNOWN} (weights it started from)"] if options.weights or options.pretrained else []
-    spec["licenses"] = licences.of(inputs["train"]) + given
+    of_start = [f"{licences.UNKNOWN} (weights it started from)"] if options.weights or options.pretrained else []
+    spec["licenses"] = licences.of(inputs["train"]) + of_start
     write_atomic(out / "embedder.json", json.dumps(spec).encode())
     summary = {"steps": step, "best_step": best["step"], "val_eer": best["val_eer"], "images_seen": step * batch_size}
     write_atomic(out / "summary.json", json.dumps(summary).encode())
@@ -150,12 +150,12 @@ def decay_groups(net: nn.Module, head: nn.Module, options: TrainRecognizer) -> l
 
 def start_from(net: Embedder, path: Path) -> None:
     """Load a user's own weights: an embedder's file, or a bare backbone's. Raises UserError when none fit."""
-    given = load_tensors(path)
+    weights = load_tensors(path)
     for part in (net, net.backbone):
-        wanted = part.state_dict()
-        fitting = {k: v for k, v in given.items() if k in wanted and wanted[k].shape == v.shape}
-        if len(fitting) >= 0.5 * len(wanted):
-            part.load_state_dict({**wanted, **fitting})
+        state = part.state_dict()
+        fitting = {k: v for k, v in weights.items() if k in state and state[k].shape == v.shape}
+        if len(fitting) >= 0.5 * len(state):
+            part.load_state_dict({**state, **fitting})
             return
     raise UserError(
         f"the weights in {path} fit less than half of backbone and embedding layer",

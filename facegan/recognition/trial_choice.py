@@ -18,8 +18,8 @@ def write(folder: Path, trial: str, val_eer: dict[str, dict[str, Any]]) -> None:
 
 def read(folder: Path) -> dict[str, Any]:
     """All that was written."""
-    found: dict[str, Any] = json.loads((folder / FILE).read_bytes())
-    return found
+    choice: dict[str, Any] = json.loads((folder / FILE).read_bytes())
+    return choice
 
 
 def trial(folder: Path) -> str:
