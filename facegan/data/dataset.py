@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from facegan.data import manifest
-from facegan.data.encoded_images import EncodedImages, unreadable
+from facegan.data.encoded_images import EncodedImages, decode_error
 from facegan.data.images import to_pixels
 from facegan.runtime.shared_array import SharedArray
 
@@ -41,25 +41,25 @@ class ManifestImages:
         self.file = names_of(table["path"].fill_null(""))  # a part of `image`, which pyarrow calls by its own name
         decoded = 3 * np.dot(table["height"].to_numpy().astype(np.int64), table["width"].to_numpy().astype(np.int64))
         del table
-        said = f"the manifest '{path}'"
-        stored = (pc.struct_field(b["image"], "bytes") for b in manifest.batches(path, ["image"], split))
+        description = f"the manifest '{path}'"
+        encoded = (pc.struct_field(b["image"], "bytes") for b in manifest.batches(path, ["image"], split))
         if decoded > keep_bytes:
-            self.pixels = cast(np.ndarray, EncodedImages(stored, to_pixels, said))
+            self.pixels = cast(np.ndarray, EncodedImages(encoded, to_pixels, description))
             return
         try:
-            images = [to_pixels(item.as_py()) for group in stored for item in group]
+            images = [to_pixels(value.as_py()) for batch in encoded for value in batch]
         except (OSError, SyntaxError, ValueError, TypeError) as error:  # TypeError: no bytes at all
-            raise unreadable(said, error) from error
+            raise decode_error(description, error) from error
         self.pixels = np.stack(images) if images else np.empty((0, 0, 0, 1), np.uint8)
 
     def __len__(self) -> int:
         return len(self.image_id)
 
-    def only(self, places: np.ndarray) -> ManifestImages:
+    def only(self, rows: np.ndarray) -> ManifestImages:
         """Some of the rows, by place (n,) int."""
         chosen = copy.copy(self)
         for name in ("image_id", "identity", "source", "label", "group", "file", "pixels"):
-            setattr(chosen, name, getattr(self, name)[places])
+            setattr(chosen, name, getattr(self, name)[rows])
         return chosen
 
     def codes(self) -> tuple[list[str], np.ndarray]:

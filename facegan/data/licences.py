@@ -16,7 +16,7 @@ AND = " AND "  # as in SPDX expressions: all of them hold
 
 def names(licenses: list[str | None]) -> list[str]:
     """Every licence of some rows once, sorted; those that are joined are taken apart, and none is `UNKNOWN`."""
-    return sorted({name for one in licenses for name in (one or UNKNOWN).split(AND)})
+    return sorted({name for stated in licenses for name in (stated or UNKNOWN).split(AND)})
 
 
 def of(path: Path, split: str | None = None) -> list[str]:
