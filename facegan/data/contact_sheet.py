@@ -1,4 +1,4 @@
-"""Contact sheets: a line of small faces for each person, with the name beside it."""
+"""Contact sheets: a row of thumbnails for each person, beside the name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PEOPLE, EACH = 40, 10
 
 
 def sheet(people: dict[str, list[Image.Image]]) -> bytes:
-    """PNG bytes: {name: faces}, one line a person, in the order given; each face fits FACE_PX x FACE_PX."""
+    """PNG bytes of {name: faces}: one row a person, in the order given; each face fits FACE_PX x FACE_PX."""
     columns = max((len(faces) for faces in people.values()), default=0)
     width, step = NAME_PX + columns * (FACE_PX + GAP_PX), FACE_PX + GAP_PX
     canvas = Image.new("RGB", (width, max(1, len(people)) * step), "white")
@@ -32,7 +32,7 @@ def sheet(people: dict[str, list[Image.Image]]) -> bytes:
 
 
 def thumbnail(face: Image.Image) -> Image.Image:
-    """A face as it is shown: at most FACE_PX wide and high."""
+    """A copy of a face, at most FACE_PX wide and high."""
     face = face.copy()
     face.thumbnail((FACE_PX, FACE_PX), Image.Resampling.LANCZOS)
     return face
@@ -44,13 +44,13 @@ def natural(name: str) -> list[tuple[int, str]]:
 
 
 def spread(names: list[str], count: int) -> list[str]:
-    """At most `count` of the names, evenly spaced in natural order: nobody picks the best ones."""
+    """At most `count` of the names, evenly spaced in natural order, so that nobody picks the best ones."""
     ordered = sorted(names, key=natural)
     return [ordered[index] for index in _even_indices(len(ordered), count)]
 
 
 def some(path: Path, identities: set[str], faces: int, split: str | None = None) -> dict[str, tuple[bytes, ...]]:
-    """At most `faces` images of each wanted identity, evenly spaced in the order of the manifest."""
+    """At most `faces` images of each of `identities`, evenly spaced in the order of the manifest."""
     counts = Counter(manifest.read(path, ["identity"], split)["identity"].to_pylist())
     chosen = {name: set(_even_indices(counts[name], faces)) for name in identities}
     images: dict[str, list[bytes]] = {name: [] for name in identities}
@@ -64,5 +64,5 @@ def some(path: Path, identities: set[str], faces: int, split: str | None = None)
 
 
 def _even_indices(count: int, most: int) -> list[int]:
-    """At most `most` places among `count`, evenly spaced, the first and the last among them."""
+    """At most `most` indices below `count`, evenly spaced, the first and the last among them."""
     return [int(index) for index in np.linspace(0, count - 1, min(most, count)).round()]

@@ -20,16 +20,16 @@ KEEP_BYTES = 2e9  # of decoded images in training, counted in colour: 53,000 of 
 
 
 class ManifestImages:
-    """The rows of a manifest (of one split): columns at hand, and the images as an array or what reads like one.
+    """The rows of a manifest (of one split): columns as arrays, and the images as an array or what reads like one.
 
     `pixels` is (N, H, W, C) uint8, `identity` (N,) names, `label` (N,) int64 or -1 where the manifest has none.
-    Images are decoded once and kept; where they would be more than `keep_bytes` decoded, `pixels` is a StoredPixels,
-    which decodes what is asked for, to the same values. Raises UserError for a manifest that cannot be read, or an
-    image in it (in a StoredPixels: when it is asked for).
+    Images are decoded once and kept; where they would be more than `keep_bytes` decoded, `pixels` is an EncodedImages,
+    which decodes on access, to the same values. Raises UserError for a manifest that cannot be read, or an
+    image in it (in an EncodedImages: on access).
     """
 
     pixels: np.ndarray
-    shared: SharedArray | None = None  # what `pixels` is an array of, where processes were handed it
+    shared: SharedArray | None = None  # the memory of `pixels`, once processes were given it
 
     def __init__(self, path: Path, split: str | None = None, keep_bytes: float = math.inf) -> None:
         columns = ["image_id", "identity", "label", "source", "group", "image.path", "height", "width"]
@@ -56,14 +56,14 @@ class ManifestImages:
         return len(self.image_id)
 
     def only(self, rows: np.ndarray) -> ManifestImages:
-        """Some of the rows, by place (n,) int."""
+        """Some of the rows, by their indices (n,) int."""
         chosen = copy.copy(self)
         for name in ("image_id", "identity", "source", "label", "group", "file", "pixels"):
             setattr(chosen, name, getattr(self, name)[rows])
         return chosen
 
     def codes(self) -> tuple[list[str], np.ndarray]:
-        """The sorted identity names and each row's place among them (N,) int64."""
+        """The sorted identity names and each row's index among them (N,) int64."""
         names, codes = np.unique(self.identity.astype(str), return_inverse=True)
         return names.tolist(), codes.astype(np.int64)
 

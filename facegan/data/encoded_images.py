@@ -1,4 +1,4 @@
-"""A manifest's images where they are too many to keep decoded: encoded in a temporary file, decoded when asked for."""
+"""Images of a manifest that are too many to keep decoded: encoded in a temporary file, decoded on access."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ AS_STORED, AS_RGB = cv2.IMREAD_UNCHANGED, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNO
 
 
 class EncodedImages:
-    """Reads like the array (N, H, W, C) uint8 that it stands for: `shape`, `len`, `[places]`, `[slice]`, `np.asarray`.
+    """Reads like the array (N, H, W, C) uint8 that it stands for: `shape`, `len`, `[indices]`, `[slice]`, `np.asarray`.
 
-    What is held in memory is 9 bytes a row; the encoded images lie one after another in a file without a name, in
-    the temporary folder (TMPDIR), which ends with the process and is mapped: the system drops its pages as it likes.
-    Several threads may decode at once, and processes that are handed this when they start: they map the same file.
+    Memory: 9 bytes a row. The encoded images lie one after another in a file without a name in the temporary folder
+    (TMPDIR). The file ends with the process; it is mapped, so that the system may drop its pages at any time. Several
+    threads may decode at once, and so may processes that are given this when they start: they map the same file.
     """
 
     dtype = np.dtype(np.uint8)
@@ -60,7 +60,7 @@ class EncodedImages:
         return len(self.ends) - 1
 
     def __getitem__(self, indices: Any) -> np.ndarray:
-        """The decoded images at an array of places or in a slice: (n, H, W, C) uint8."""
+        """The decoded images at an array of indices or in a slice: (n, H, W, C) uint8."""
         return self.decode_all(np.arange(len(self))[indices])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -84,7 +84,8 @@ class EncodedImages:
     def decode(self, index: int, out: np.ndarray) -> np.ndarray:
         """One image, (H, W, C) uint8, in memory of its own or in `out` of that shape.
 
-        By OpenCV where it can: the same as Pillow's, faster, and other threads go on. Raises UserError as `decode_all`.
+        Decoded by OpenCV where it can: the same pixels as Pillow's, faster, and other threads go on. Raises UserError as
+        `decode_all`.
         """
         data, is_color = self.encoded(index), self._is_color[index]
         image = cv2.imdecode(data, AS_RGB if is_color else AS_STORED) if len(data) else None
@@ -122,7 +123,7 @@ def is_color_jpeg(data: memoryview) -> bool:
 
 
 def decode_error(description: str, error: Exception) -> UserError:
-    """What to tell of an image in a manifest that cannot be decoded."""
+    """The error for an image in a manifest that cannot be decoded."""
     return UserError(
         f"an image in {description} cannot be decoded: {error}",
         fix="delete the stage's folder: the next run makes it again",

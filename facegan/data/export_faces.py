@@ -136,7 +136,7 @@ FORMATS: dict[str, Callable[[Rows, Path, int], None]] = {
 
 
 def _facts_of(row: dict[str, Any]) -> dict[str, Any]:
-    """What a row has beside its image; its path in the source too."""
+    """All columns of a row but the image, and the path of the image in its source."""
     facts = {name: value for name, value in row.items() if name != "image" and value is not None}
     if "landmarks" in facts:  # NaN, a point that was not found, is no JSON
         facts["landmarks"] = [None if math.isnan(number) else number for number in facts["landmarks"]]

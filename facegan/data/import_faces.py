@@ -27,7 +27,7 @@ IN_FLIGHT_BYTES, IN_FLIGHT = 64_000_000, 256
 
 @dataclass
 class Imported:
-    """What came of an import: images kept, what is in the quarantine, and counts for its summary."""
+    """The result of an import: images kept, what is in the quarantine, and counts for its summary."""
 
     images: int = 0
     encoded: int = 0
@@ -109,12 +109,13 @@ def _rows(
 
 
 StoredImage = tuple[bytes, str, int, int, bool]
+"""(bytes to store, sha256 of the source's bytes, width, height as a viewer shows it, whether encoded as PNG)."""
 
 
 def _check_in_threads(
     images: Iterator[SourceImage], max_megapixels: float, threads: int
 ) -> Iterator[tuple[SourceImage, Callable[[], StoredImage]]]:
-    """Each image with what gives (bytes to store, sha256 of the source's, width, height, whether encoded) or raises.
+    """Each image with a function that returns its StoredImage, or raises BadImage or OSError.
 
     One thread reads, the others hash and decode; at most 256 images and 64 MB, or one larger image, wait between them.
     """

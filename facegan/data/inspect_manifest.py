@@ -32,7 +32,7 @@ def inspect(path: Path, check: bool = False, progress: Progress = lambda done, t
 
     images, identities, groups ({source/split: images, identities}), images_per_identity and quality (quantiles),
     sizes, formats, licenses, datasets ({value: images}), with_landmarks, exact_duplicates, near_duplicates (all pairs,
-    also mirrored; `near_across` of two identities), quarantine ({reason: images}, None where there is none beside it),
+    also mirrored; `across` of two identities), quarantine ({reason: images}, None where there is none beside it),
     faults (only with `check`). Raises UserError for what cannot be read.
     """
     if not path.exists():
@@ -69,7 +69,7 @@ class _ManifestCounts:
         self.listed: list[dict[str, Any]] = []
 
     def add(self, row: dict[str, Any]) -> np.ndarray | None:
-        """Count a row; its pixels, or None where its bytes were seen before or cannot be read."""
+        """Count a row. Returns its pixels, or None where its bytes were seen before or cannot be read."""
         self.images += 1
         self.counts["sizes"][f"{row['width']} x {row['height']}"] += 1
         self.counts["licenses"][row["license"] or "not stated"] += 1

@@ -1,4 +1,4 @@
-"""The `latent` column of synthetic rows: a row's codes and its place in the padded batch."""
+"""The `latent` column of synthetic rows: a row's codes and its index in the padded batch."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ Packed = list[float] | dict[str, Any]
 
 
 def latent_json(w: Packed, z: Packed, index: int, batch_size: int) -> str:
-    """The `latent` column: both codes, `packed` and the place in the padded batch."""
+    """The `latent` column: both codes, `packed`, and the index in the padded batch."""
     position = {"index": int(index) % batch_size, "batch_size": batch_size}
     return json.dumps({"w": w, "z": z, **position})
 
 
 def packed(code: np.ndarray) -> Packed:
-    """A code as a list, or, where most of it is zero, by its other places; the shortest digits of each float32."""
+    """A code as a list, or, where most is zero, the indices and values of the rest; shortest digits of float32."""
     nonzero = np.flatnonzero(code)
-    values = [
-        float(str(x)) for x in np.asarray(code, np.float32)[nonzero if 2 * len(nonzero) < len(code) else slice(None)]
-    ]
+    kept = nonzero if 2 * len(nonzero) < len(code) else slice(None)
+    values = [float(str(x)) for x in np.asarray(code, np.float32)[kept]]
     return {"length": len(code), "at": nonzero.tolist(), "value": values} if len(values) < len(code) else values
 
 

@@ -1,7 +1,7 @@
 """Which licences the rows of a manifest stand under, and what descends from them inherits.
 
 Licences are free text and have no general order of strictness, so none is dropped: what was made from several stands
-under all of them. A row that states none is said to be unknown, which is never read as free.
+under all of them. A row that states none counts as unknown, which never means free.
 """
 
 from __future__ import annotations

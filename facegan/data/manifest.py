@@ -163,7 +163,7 @@ def local_parts(path: Path) -> list[Path]:
 
 
 def open_part(part: Path | RemotePart) -> pq.ParquetFile:
-    """A part to read from; of one on object storage a row group's columns come together, and nothing else."""
+    """A part to read from. From object storage it fetches the columns of a row group together, and nothing else."""
     if isinstance(part, RemotePart):
         return pq.ParquetFile(part.open(), pre_buffer=True)
     return pq.ParquetFile(part)
@@ -204,9 +204,9 @@ def batches(path: Path, columns: Sequence[str] | None = None, split: str | None 
 
 
 def at(path: Path, rows: np.ndarray, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
-    """The rows at `rows` (n,) int, counted from 0 over all parts, in that order; one row group is held at a time.
+    """The rows with the numbers `rows` (n,) int, counted from 0 over all parts, in that order; holds a row group at a time.
 
-    Places in rising order read each row group once. Raises UserError as `read` does.
+    Numbers in rising order read each row group once. Raises UserError as `read` does.
     """
     files = [(part, open_part(part)) for part in parts(path)]
     groups = [(part, file, group) for part, file in files for group in range(file.num_row_groups)]
@@ -235,7 +235,7 @@ def _read_part(part: Path | RemotePart, columns: Sequence[str] | None, split: st
 
 @contextmanager
 def _as_user_errors(part: Path | RemotePart) -> Iterator[None]:
-    """What pyarrow raises over a part, as a UserError."""
+    """Turn what pyarrow raises about a part into a UserError."""
     try:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: text that is no UTF-8

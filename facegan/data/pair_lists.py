@@ -41,7 +41,7 @@ class PairList:
         return len(self.first)
 
     def names(self) -> Iterator[str]:
-        """Every name, as often as it stands."""
+        """Every name, as often as it occurs."""
         yield from self.first
         yield from self.second
 
@@ -52,7 +52,7 @@ class PairList:
 
 
 def read_pairs(path: Path) -> PairList:
-    """The list in a file, whose form its extension tells; raises UserError for one that is none."""
+    """The list in a file; the extension says its form. Raises UserError for a file that is no such list."""
     readers = {".txt": _read_text, ".csv": _read_csv, ".parquet": _read_parquet, ".bin": _read_bin}
     if path.suffix.lower() not in readers:
         raise UserError(f"'{path}' is no list of pairs in a known form", fix=FORMS)

@@ -1,9 +1,9 @@
-"""Whether a source holds what it held before: told once for each content, and only when its files have come to rest.
+"""Watch a source for changes: each new content is reported once, when its files have stopped changing.
 
-What is looked at again and again is names, sizes and times, for which no file is read; only where these have changed,
-and have then stayed for a while, is the source read for its fingerprint. What was told lies in
-`DIR/data/watch/NAME.json` (no names of files or people, but keyed hashes), so that nothing is told twice or lost over
-an end of this process.
+A look compares names, sizes and times, for which no file is read. Only when these have changed, and have then stayed
+the same for a while, is the source read for its fingerprint. The content that was reported last is kept in
+`DIR/data/watch/NAME.json` (keyed hashes, no names of files or people), so that nothing is reported twice or lost when
+this process ends.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ QUIET_S = 10.0  # how long nothing may have moved: a photo that is still being c
 
 @dataclass(frozen=True)
 class SourceChange:
-    """A content that was not told of yet: files that are `new` and `gone` since the one that was.
+    """A content that was not reported yet: how many files are `new` and `gone` since the one that was.
 
-    A photo that was changed or renamed is one of each. `id` is its own for ever; `at` is when it was found (UTC).
+    A photo that was changed or renamed counts as one of each. `id` is unique; `at` is when it was found (UTC).
     """
 
     id: str
@@ -51,7 +51,8 @@ class SourceChange:
 
 @dataclass(frozen=True)
 class SourceState:
-    """A content: the `listing` of its files, its `fingerprint`, and a hash of each file's name and bytes."""
+    """A content: `listing`, a digest of its files' names, sizes and times, its `fingerprint`, and a hash of each file's
+    name and bytes."""
 
     listing: str
     fingerprint: str
@@ -59,7 +60,7 @@ class SourceState:
 
 
 class SourceWatch:
-    """One source, looked at by one process; `clock` counts seconds."""
+    """Watches one source for one process; `clock` counts seconds."""
 
     def __init__(
         self,
@@ -74,21 +75,23 @@ class SourceWatch:
         self._source_digest = digest(source.model_dump(mode="json"))
         self._salt, self._reported, self._pending = self._read()
         self._last_listing, self._unchanged_since = "", clock()
-        self._read_listing = ""  # the listing that was read for its fingerprint: not again before something moves
+        self._fingerprinted_listing = (
+            ""  # the listing that was read for its fingerprint: not again before something moves
+        )
 
     @property
     def files(self) -> int | None:
-        """How many files the content has that was last told of; None before the first look is done."""
+        """How many files the content has that was reported last; None before the first look is done."""
         return None if self._reported is None else len(self._reported.files)
 
     def begin(self) -> None:
-        """Take what is there now as known, unless another content of this source is; raises UserError as `rows`."""
+        """Take the present content as known, unless one of this source already is; raises UserError as `rows`."""
         if self._reported is None:
             self._reported = self._read_state(self._listing())
             self._save()
 
     def look(self) -> SourceChange | None:
-        """What must be told, the same until `told` is called; None where there is nothing (yet).
+        """The change to report, the same until `told` is called; None where there is none (yet).
 
         The first content ever seen of a source is taken as known. Raises UserError, as the source's `rows`, once for
         each state of its files.
@@ -98,7 +101,7 @@ class SourceWatch:
         return self._pending and self._pending[0]
 
     def told(self) -> None:
-        """The change of the last `look` was told."""
+        """Note that the change of the last `look` was reported."""
         assert self._pending is not None
         self._reported, self._pending = self._pending[1], None
         self._save()
@@ -108,12 +111,12 @@ class SourceWatch:
         if listing != self._last_listing:
             self._last_listing, self._unchanged_since = listing, now
         is_known = self._reported is not None and listing == self._reported.listing
-        if is_known or listing == self._read_listing or now - self._unchanged_since < self._quiet_s:
+        if is_known or listing == self._fingerprinted_listing or now - self._unchanged_since < self._quiet_s:
             return
-        self._read_listing = listing
+        self._fingerprinted_listing = listing
         state = self._read_state(listing)
         if self._listing() != listing:
-            self._read_listing = ""  # it moved while it was read
+            self._fingerprinted_listing = ""  # it moved while it was read
             return
         if self._reported is not None and state.fingerprint != self._reported.fingerprint:
             before, after = set(self._reported.files), set(state.files)
@@ -125,20 +128,20 @@ class SourceWatch:
         self._save()
 
     def _read_state(self, listing: str) -> SourceState:
-        """The content, every file read: the source as a run would find it, without who was erased."""
+        """The content, for which every file is read: what a run would find, without people who were erased."""
         source = SuppressionList.read(self._workdir).without(self._source)
         entries = source.entries()
         hashes = (hmac.new(self._salt, json.dumps(entry).encode(), hashlib.sha256).hexdigest() for entry in entries)
         return SourceState(listing, source.fingerprint(entries), tuple(sorted(value[:16] for value in hashes)))
 
     def _listing(self) -> str:
-        """A digest of names, sizes and times of all files that a run would read, and of the list of who was erased."""
+        """A digest of names, sizes and times of all files that a run would read, and of the suppression list."""
         roots = [path for name in self._source.paths if (path := getattr(self._source, name, None))]
         lines = [line for root in roots for line in _files(Path(root).expanduser())]
         return digest([sorted(lines), list(_files(self._workdir / "data" / LIST))])
 
     def _read(self) -> tuple[bytes, SourceState | None, tuple[SourceChange, SourceState] | None]:
-        """What an earlier process knew of this source; nothing where it watched another one."""
+        """(salt, reported state, pending change) that an earlier process saved; new where it watched another source."""
         try:
             record: dict[str, Any] = json.loads(self._state.read_bytes())
             if record["of"] != self._source_digest:

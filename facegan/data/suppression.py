@@ -117,7 +117,7 @@ class WithoutSuppressed(SourceConfig):
 
 
 def copies(workdir: Path) -> list[Path]:
-    """What `facegan import` and `facegan export` wrote outside the store, as far as the working directory knows."""
+    """Paths that `facegan import` and `facegan export` wrote outside the store, as the working directory has them."""
     path = workdir / "data" / COPIES
     try:
         return [Path(str(name)) for name in json.loads(path.read_bytes())] if path.exists() else []

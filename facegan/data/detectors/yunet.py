@@ -56,7 +56,7 @@ class Yunet(DetectorConfig):
         import cv2
         import numpy as np
 
-        self.fingerprint()  # there, and with the wanted checksum
+        self.fingerprint()  # raises unless the file is there and has the expected checksum
         path = str(Path(self.path).expanduser())
         try:
             net = cv2.FaceDetectorYN.create(path, "", (320, 320), score_threshold=self.min_score)

@@ -1,15 +1,15 @@
 """Locality-sensitive hashing of unit vectors: which of many are near each other, without comparing all with all.
 
 A hash function projects on a Gaussian direction, shifts by a uniform number and rounds down to a multiple of a width
-(p-stable hashing: Datar, Immorlica, Indyk and Mirrokni 2004). Two vectors stand in one cell with a chance that depends
-on their distance alone, however they are distributed (`collision_probability`). A table's key is the cells of several functions;
-several tables are drawn independently, and a pair is met where it shares a key in any of them.
+(p-stable hashing: Datar, Immorlica, Indyk and Mirrokni 2004). Two vectors fall into one cell with a chance that depends
+on their distance alone, however they are distributed (`collision_probability`). A table's key is the cells of several
+functions. Several tables are drawn independently; a pair that shares a key in any of them is a candidate.
 
-Mirroring: a vector comes as two parts, of which mirroring keeps the first and turns the sign of the second. Functions
-project both and take the size of the second's, so that they cannot tell a picture from its mirror. This only ever
-brings vectors nearer: the projections of the first parts differ by a symmetric, unimodal number, to which ||u.o| -
-|u.o'||, at most |u.o - u.o'| and |u.o + u.o'|, is added (Anderson's inequality). So `collision_probability` of the smaller of both
-distances is a lower bound.
+Mirroring: a vector comes as two parts, of which mirroring keeps the first and turns the sign of the second. A function
+projects both and takes the absolute value of the second projection, so that it cannot tell a picture from its mirror
+image. This only ever brings vectors nearer: the projections of the first parts differ by a symmetric, unimodal number,
+to which ||u.o| - |u.o'||, at most |u.o - u.o'| and |u.o + u.o'|, is added (Anderson's inequality). So
+`collision_probability` of the smaller of both distances is a lower bound.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ import numpy as np
 from scipy.special import bdtrc
 
 MISS = 1e-6  # the chance that a pair at the very limit is not found; less for a nearer one
-WORDS, WORD = 4, 64  # of a sketch, and bits of a word
-SKETCH_WIDTH = 5  # of a sketch's cells, in distances searched
-BIN = 0.01  # of distances
-MULTIPLIERS = 2**36  # of cells: sums stay below 2^53, so that double precision adds them exactly
-# Nanoseconds for a row, a pair met and a pair of all, on one thread of an AMD EPYC: they choose a plan.
+WORDS, WORD = 4, 64  # words of a sketch, bits of a word
+SKETCH_WIDTH = 5  # width of a sketch's cells, in distances searched
+BIN = 0.01  # width of the bins of a histogram of distances
+MULTIPLIERS = 2**36  # bound of the factors of cells: sums stay below 2^53, so that double precision adds them exactly
+# Nanoseconds on one thread of an AMD EPYC, by which a plan is chosen: for a row in a function and in a table, for a
+# candidate pair, and for a pair where all are compared with all.
 FUNCTION_NS, TABLE_NS, CANDIDATE_NS, EACH_NS = 6, 120, 60, 12
-DOUBT_NS, DOUBT = 1500, 1.5  # more where a sketch lets a pair pass: up to so many distances searched
+DOUBT_NS, DOUBT = 1500, 1.5  # more for a pair that a sketch lets pass: up to DOUBT times the distance searched
 
 
 def collision_probability(distance: float, width: float) -> float:
-    """The chance that two vectors so far apart stand in one cell of one function (Datar et al. 2004, section 3.2)."""
+    """The chance that two vectors so far apart fall into one cell of one function (Datar et al. 2004, section 3.2)."""
     if distance <= 0:
         return 1.0
     ratio = width / distance
@@ -40,7 +41,7 @@ def collision_probability(distance: float, width: float) -> float:
 
 @dataclass(frozen=True)
 class Plan:
-    """So many tables of so many functions each, with cells so wide."""
+    """The number of tables, of functions in each, and the width of cells."""
 
     width: float
     functions: int
@@ -54,18 +55,16 @@ class Plan:
 def plan(count: int, reach: float, spread: np.ndarray) -> Plan | None:
     """The cheapest tables for `count` vectors that miss a pair `reach` apart with a chance of MISS / 2 at most.
 
-    `spread` are distances (n,) of some pairs as functions see them (`hashed_distances`), which say how many pairs share a key by
-    chance. None where comparing each with each is cheaper: few vectors, or such as are hardly farther apart than
-    `reach`.
+    `spread` are distances (n,) of some pairs as functions see them (`hashed_distances`), which say how many pairs
+    share a key by chance. None where comparing all with all is cheaper: few vectors, or vectors that are hardly
+    farther apart than `reach`.
     """
     counts, edges = np.histogram(spread, np.arange(0, max(spread.max(initial=0), 1) + 2 * BIN, BIN))
     pair_ns = counts * (CANDIDATE_NS + DOUBT_NS * (edges[:-1] < DOUBT * reach)) / max(1, len(spread))
     best, cheapest = None, EACH_NS * count / 2
     for width in reach * np.array([3, 4, 5, 6, 8, 10, 12, 16]):
-        p_near, p_far = (
-            collision_probability(reach, width),
-            np.array([collision_probability(edge, width) for edge in edges[:-1]]),
-        )
+        p_near = collision_probability(reach, width)
+        p_far = np.array([collision_probability(edge, width) for edge in edges[:-1]])
         for functions in range(1, 61):
             tables = math.ceil(math.log(MISS / 2) / math.log1p(-(p_near**functions)))
             candidates_ns = count / 2 * float(pair_ns @ p_far**functions)
@@ -76,7 +75,7 @@ def plan(count: int, reach: float, spread: np.ndarray) -> Plan | None:
 
 
 def hashed_distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """How far apart functions see the rows of two parts (n, D), each pair once: the root of the mean square.
+    """The distances at which functions see rows in two parts (n, D), each pair once: the root of the mean square.
 
     For jointly normal X, Y of deviations s, t and correlation c, E|XY| = 2/pi st (sqrt(1 - c^2) + c asin c).
     """
@@ -91,7 +90,7 @@ def hashed_distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 class HashFunctions:
-    """Hash functions, drawn."""
+    """Hash functions, drawn at random."""
 
     def __init__(self, rng: np.random.Generator, dims: int, count: int, width: float) -> None:
         self.directions = rng.standard_normal((2, dims, count), np.float32) / np.float32(width)
@@ -121,10 +120,10 @@ class HashTables:
 
 
 class Sketch:
-    """WORDS words of bits, by which most pairs that share a key by chance are turned down.
+    """WORDS words of bits, by which most pairs that share a key by chance are refused.
 
-    A bit is whether the number of a cell is odd. Of a pair within `reach` so many differ as a binomial number says, or
-    fewer: after each word, as many are let pass as such a pair exceeds with a chance of MISS / 2 in all.
+    A bit says whether the number of a cell is odd. The bits that differ in a pair within `reach` are a binomial number,
+    or fewer. The limit after each word is what such a pair exceeds with a chance of MISS / 2 in all words together.
     """
 
     def __init__(self, rng: np.random.Generator, dims: int, reach: float) -> None:
@@ -140,7 +139,7 @@ class Sketch:
         return np.ascontiguousarray(np.packbits(is_odd.astype(np.uint8), axis=1).view(np.uint64).T)
 
     def passing(self, words: np.ndarray, rows_i: np.ndarray, rows_j: np.ndarray) -> np.ndarray:
-        """Which of the pairs of vectors `rows_i` (n,) and `rows_j` (n,) may be near each other: their places."""
+        """Which of the pairs of vectors `rows_i` (n,) and `rows_j` (n,) may be near each other: their indices."""
         remaining, differ = np.arange(len(rows_i)), np.zeros(len(rows_i), np.int32)
         for word, limit in zip(words, self.max_differing, strict=True):
             differ += np.bitwise_count(word[rows_i] ^ word[rows_j])

@@ -12,23 +12,23 @@ from facegan.data.duplicates.lsh import WORDS, HashTables, Plan, Sketch, hashed_
 from facegan.data.duplicates.thumbnails import BLOCK, SIDE, likeness, mirror_parts, mirrored, standardized
 
 DECIMALS = 4  # of correlations
-ROUNDING = 2e-6  # of a correlation that a product of blocks gives: no more was seen
-SAMPLE = 1024  # thumbnails of which the search learns how far apart they are
-GROUP = 8  # tables made at once: 8 bytes a thumbnail each
-CHUNK = 2**16  # pairs looked at at once
-CROWD = 256  # pairs found in two blocks from which on nothing more is looked for there
-BIG = 4096  # thumbnails with one key from which on their blocks are gone through; pairs then looked at at once
+ROUNDING = 2e-6  # largest error that was seen in a correlation from a product of blocks
+SAMPLE = 1024  # thumbnails from whose distances the search is planned
+GROUP = 8  # tables hashed at once: 8 bytes a thumbnail each
+CHUNK = 2**16  # candidate pairs checked at once
+CROWD = 256  # pairs found in two blocks from which on no more are looked for there
+BIG = 4096  # thumbnails with one key from which on their pairs are listed by blocks; pairs then listed at once
 
 
 def alike(thumbnails: np.ndarray, correlation: float, block: int = BLOCK) -> Iterator[tuple[int, int, float]]:
     """(i, j, correlation), i < j, of thumbnails (N, SIDE^2) uint8 correlated at `correlation` or more (above 0), also
     when one is mirrored; correlations to DECIMALS places.
 
-    Block by block, what comparing each with each gives by products of blocks. The bits of these depend on where a row
-    stands in its block: pairs whose last decimal, or whose place at the limit, hangs on them are compared in their
-    blocks, and so are blocks that hold many pairs. Pairs are looked for by hashing (`Search`), each missed with a
-    chance of `hashing.MISS` at most; the draw is always the same. Memory: some 300 bytes a thumbnail beside them, and a
-    few times 8 for each pair outside crowded blocks.
+    The results are those of comparing all with all by products of blocks, in the order of blocks. The last bits of a
+    product depend on a row's position in its block: pairs whose last decimal, or whose side of the limit, depends on
+    them are compared in their blocks, and so are blocks with many pairs. Pairs are looked for by hashing (`Search`),
+    each missed with a chance of `lsh.MISS` at most; the draw is always the same. Memory: some 300 bytes a thumbnail
+    beside the thumbnails, and a few times 8 for each pair outside crowded blocks.
     """
     search = Search(thumbnails, correlation - ROUNDING, block)
     rows_i, rows_j = search.rows_of(search.run())
@@ -46,19 +46,14 @@ def alike(thumbnails: np.ndarray, correlation: float, block: int = BLOCK) -> Ite
         in_block = slice(*np.searchsorted(block_of_pair, [flat_block, flat_block + 1]))
         yield from zip(rows_i[in_block].tolist(), rows_j[in_block].tolist(), values[in_block].tolist(), strict=True)
         if recompared.flat[flat_block]:
-            yield from _compared(
-                thumbnails,
-                flat_block // len(recompared) * block,
-                flat_block % len(recompared) * block,
-                correlation,
-                block,
-            )
+            start, other_start = flat_block // len(recompared) * block, flat_block % len(recompared) * block
+            yield from _compared(thumbnails, start, other_start, correlation, block)
 
 
 def _compared(
     thumbnails: np.ndarray, start: int, other_start: int, correlation: float, block: int
 ) -> Iterator[tuple[int, int, float]]:
-    """What `alike` gives of the blocks that begin at two rows."""
+    """The pairs of `alike` in the two blocks that begin at these rows, by a product."""
     rows = standardized(thumbnails[start : start + block])
     columns = rows if other_start == start else standardized(thumbnails[other_start : other_start + block])
     values = np.maximum(rows @ columns.T, rows @ mirrored(columns).T)
@@ -68,24 +63,29 @@ def _compared(
 
 
 def _doubtful(values: np.ndarray, correlation: float) -> np.ndarray:
-    """Which correlations (n,) may round or compare otherwise in single precision."""
+    """Which correlations (n,) may round or compare differently in single precision."""
     steps = values * 10**DECIMALS
     may_round = np.abs(steps - np.floor(steps) - 0.5) <= ROUNDING * 10**DECIMALS
     return np.asarray(may_round | (np.abs(values - correlation) <= ROUNDING))
 
 
 class Search:
-    """Pairs are numbers i N + j. `block_counts` (blocks, blocks) counts those found in two blocks; at CROWD they are dropped,
-    so that what has very many copies costs little more time than comparing its blocks, and no memory."""
+    """Finds near pairs by hashing; the pair (i, j) is the number i N + j.
+
+    `block_counts` (blocks, blocks) counts the pairs found in two blocks. At CROWD these are dropped, so that an image
+    with very many copies costs little more time than comparing its blocks, and no memory.
+    """
 
     def __init__(self, thumbnails: np.ndarray, min_correlation: float, block: int) -> None:
         self.thumbnails, self.min_correlation, self.block = thumbnails, min_correlation, block
         self.block_counts = np.zeros((-(-len(thumbnails) // block),) * 2, np.int32)
         starts = range(0, len(thumbnails), BLOCK)
         flat = [np.ptp(thumbnails[start : start + BLOCK], axis=1) == 0 for start in starts]
-        self.rows = np.flatnonzero(~np.concatenate([np.empty(0, bool), *flat]))  # what is flat is like nothing
+        self.rows = np.flatnonzero(
+            ~np.concatenate([np.empty(0, bool), *flat])
+        )  # a flat thumbnail correlates with nothing
         self.block_of = self.rows // block
-        self.pairs = np.array([-1])  # never empty: what looks for a pair finds a place
+        self.pairs = np.array([-1])  # never empty: searchsorted always finds an entry to compare with
 
     def run(self) -> np.ndarray:
         """The pairs (n,) outside crowded blocks, in order."""
@@ -99,7 +99,7 @@ class Search:
         return self.pairs[1:]
 
     def rows_of(self, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The places (n,) of both."""
+        """Both rows (n,) of each pair."""
         return pairs // len(self.thumbnails), pairs % len(self.thumbnails)
 
     def _hash(self, hash_plan: Plan, reach: float) -> None:
@@ -122,16 +122,15 @@ class Search:
     def _hash_all(
         self, hash_block: Callable[[np.ndarray, np.ndarray], np.ndarray], count: int, dtype: type
     ) -> np.ndarray:
-        """(number, rows): what `hash_block` makes of the thumbnails, a block at a time."""
+        """(count, rows): what `hash_block` makes of the thumbnails, a block at a time."""
         hashes: np.ndarray = np.empty((count, len(self.rows)), dtype)
         for start in range(0, len(self.rows), BLOCK):
-            hashes[:, start : start + BLOCK] = hash_block(
-                *mirror_parts(self.thumbnails[self.rows[start : start + BLOCK]])
-            )
+            parts = mirror_parts(self.thumbnails[self.rows[start : start + BLOCK]])
+            hashes[:, start : start + BLOCK] = hash_block(*parts)
         return hashes
 
     def _pairs_with_one_key(self, keys: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Pairs (n,) and (n,) of places among `rows` with the same key, the first before the second."""
+        """Pairs (n,) and (n,) of indices into `rows` with the same key, the first before the second."""
         bits = len(keys).bit_length()
         keys &= (1 << (63 - bits)) - 1
         order = keys << bits
@@ -155,12 +154,12 @@ class Search:
             positions = positions[cell[positions] == cell[positions + step]]
 
     def _open_blocks(self, row: np.ndarray) -> np.ndarray:
-        """The blocks (n, 2) of places in which pairs are still looked for."""
+        """The pairs of blocks (n, 2) of these indices in which pairs are still looked for."""
         blocks = np.unique(self.block_of[row])
         return np.asarray(blocks[np.argwhere(np.triu(self.block_counts[np.ix_(blocks, blocks)] < CROWD))])
 
     def _pairs_of_blocks(self, row: np.ndarray, blocks: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """The pairs of ascending places in some blocks (n, 2), few at once, until the blocks are crowded."""
+        """The pairs of ascending indices in some blocks (n, 2), few at once, until the blocks are crowded."""
         blocks_of_row = self.block_of[row]
         for i, j in blocks.tolist():
             in_i, in_j = (row[slice(*np.searchsorted(blocks_of_row, [block, block + 1]))] for block in (i, j))
@@ -172,7 +171,7 @@ class Search:
                     yield first[first < second], second[first < second]
 
     def _new_near_pairs(self, sketch: Sketch, words: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-        """The pairs (n,) not found before, of places among `rows`. Counts them in `block_counts`."""
+        """The pairs (n,) not found before, of indices into `rows`. Counts them in `block_counts`."""
         if self.block_counts.max() >= CROWD:
             is_open = self.block_counts[self.block_of[i], self.block_of[j]] < CROWD
             i, j = i[is_open], j[is_open]

@@ -1,10 +1,10 @@
-"""Who may stand under two names: pairs of identities too much alike to be two people, ranked, with the number of
+"""People who may stand under two names: pairs of identities too similar to be two people, ranked, with the number of
 false alarms to expect.
 
 Two similarities are taken of each of the M pairs of n identities, from embeddings less their mean over identities: the
 cosine of the two centres, and the largest cosine of a photo of one with a photo of the other (which finds a single
-photo that lies with the wrong name). How many pairs of different people are as similar by chance is told from the pairs
-themselves, on Fisher's scale z = atanh(cosine):
+photo that lies with the wrong name). How many pairs of different people are as similar by chance is estimated from
+the pairs themselves, on Fisher's scale z = atanh(cosine):
 
 - Of the n largest z, the excesses over u, the next one, are taken for exponential: the peaks-over-threshold method
   (Pickands 1975) with the tail that the cosine of random directions in d dimensions has on this scale, where its
@@ -34,7 +34,7 @@ from facegan.data.duplicates import spelling
 from facegan.metrics.verification import unit_rows
 
 FEWEST = 10
-"""With fewer identities than this nothing is said of false alarms."""
+"""With fewer identities than this false alarms are not estimated."""
 DOUBTED = 4
 """One in so many of the largest similarities may be of one person."""
 
@@ -214,6 +214,6 @@ def _largest_pairs(faces: _CentredFaces, tail_size: int, most: int) -> tuple[_La
 
 
 def _values_without(tops: tuple[_LargestPairs, _LargestPairs], left_out: set[tuple[int, int]]) -> list[Floats]:
-    """The values of each, falling, but for some pairs'."""
+    """The values of each, falling, without those of the pairs `left_out`."""
     kept = [[pair not in left_out for pair in top.pairs()] for top in tops]
     return [top.value[np.asarray(mask, bool)] for top, mask in zip(tops, kept, strict=True)]

@@ -1,4 +1,4 @@
-"""Tiny grey pictures of images, and how like each other they are."""
+"""Tiny grey thumbnails of images, and their correlations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BLOCK = 2048  # thumbnails compared at once
 
 
 def shrunk(images: Iterable[np.ndarray], count: int = -1) -> np.ndarray:
-    """Grey SIDE x SIDE thumbnails of (H, W, C) uint8 images: (N, SIDE^2) uint8. `count` spares memory: it is N."""
+    """Grey SIDE x SIDE thumbnails of (H, W, C) uint8 images: (N, SIDE^2) uint8. `count`, which is N, saves memory."""
     small = (
         np.asarray(Image.fromarray(i.squeeze()).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)).ravel()
         for i in images
@@ -40,7 +40,7 @@ def mirrored(small: np.ndarray) -> np.ndarray:
 
 
 def mirror_parts(small: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What mirroring keeps of thumbnails and what it turns the sign of: (N, SIDE^2 / 2) float32 each, made standard.
+    """The parts of standardized thumbnails that mirroring keeps and negates: (N, SIDE^2 / 2) float32 each.
 
     With a = (e, o) and b = (e', o'): a.b = e.e' + o.o', and a.mirrored(b) = e.e' - o.o'.
     """
@@ -53,7 +53,7 @@ def mirror_parts(small: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def likeness(small: np.ndarray, rows_i: np.ndarray, rows_j: np.ndarray) -> np.ndarray:
-    """The correlations (n,) float64 of thumbnails `rows_i` (n,) with `rows_j` (n,), of the better of both ways around."""
+    """The correlations (n,) float64 of thumbnails `rows_i` (n,) with `rows_j` (n,), mirrored where that is larger."""
     values = np.empty(len(rows_i))
     for start in range(0, len(rows_i), BLOCK):
         first, second = (

@@ -1,4 +1,4 @@
-"""From a photo to the standard crop: landmarks -> similarity transform -> warped square; whose face, and whether."""
+"""From a photo to the standard crop: landmarks -> similarity transform -> warped square; and which face is taken."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of a photo: from the bytes of a source's file to the square image of a manifest."""
+"""One photo: from the bytes of a source's file to the square image of a manifest."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from facegan.data.sources import SourceConfig, SourceImage, entry
 def prepare_photo(
     data: bytes, landmarks: Sequence[float] | None, options: Prepare, aligner: Aligner | None
 ) -> PreparedPhoto:
-    """What a photo's bytes become."""
+    """A photo's bytes decoded, aligned and judged: its stored form, or the reason why it cannot be used."""
     photo, several = None, False
     try:
         photo = decode(data, options.max_megapixels)

@@ -1,4 +1,4 @@
-"""What became of photos that were decoded before, so that a source that has grown costs what is new in it.
+"""A cache of prepared photos, so that of a source that has grown only the new photos are decoded.
 
 Tables `<folder>/<sha256 of the file>.parquet` of what `prepare` made of single photos under the same options, by the
 photos' content. They may be deleted at any time: what is missing is decoded again, to the same bytes.
@@ -22,7 +22,7 @@ from facegan.core.digests import file_sha256
 from facegan.core.files import write_atomic
 
 FOLDER = "decoded"  # in the store
-ROWS, BYTES = 500, 64_000_000  # what is kept at once: a run that is killed decodes so much again
+ROWS, BYTES = 500, 64_000_000  # held before they are written: a run that is killed decodes so much again
 SCHEMA = pa.schema(
     [
         pa.field("photo", pa.string(), nullable=False),
@@ -61,9 +61,9 @@ def photo_key(sha256: str, landmarks: Sequence[float] | None) -> str:
 
 
 class PhotoCache:
-    """The outcomes below `folder`, and those that are added; without a folder only the latter, for a while.
+    """The outcomes below `folder`, and those that are added; without a folder only the latter, until the next flush.
 
-    A file that is not what its name says, by sha256, is said aloud, deleted and not used.
+    A file whose sha256 is not its name is reported by `say`, deleted and not used.
     """
 
     def __init__(self, folder: Path | None, say: Callable[[str], None]) -> None:
@@ -108,9 +108,8 @@ class PhotoCache:
             data = buffer.getvalue()
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             path = self.folder / f"{hashlib.sha256(data).hexdigest()}.parquet"
-            temporary = path.with_suffix(
-                f".{os.getpid()}"
-            )  # two splits of a study may write the same at the same moment
+            # Of this process alone: two splits of a study may write the same at the same moment.
+            temporary = path.with_suffix(f".{os.getpid()}")
             write_atomic(temporary, data)
             os.replace(temporary, path)
             self._index(path)

@@ -1,4 +1,4 @@
-"""Who trains, who chooses and who judges: people split by a seeded hash of their name."""
+"""People split into train, val and test by a seeded hash of their name."""
 
 from __future__ import annotations
 

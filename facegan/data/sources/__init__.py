@@ -21,7 +21,7 @@ SOURCES = Registry("source", __name__)
 
 
 NOBODY = "/?"
-"""How the identity of an image ends that cannot be used: reading it says why."""
+"""The end of the identity of an image that cannot be used; reading the image says why."""
 
 LARGEST_BYTES = 500_000_000
 
@@ -110,7 +110,7 @@ def read_slice(path: Path, offset: int, size: int) -> bytes:
 
 
 class SourceConfig(Options):
-    """What every source has: a literal `kind` and `rows`. Its `paths` are where it lies, not what it is."""
+    """The base of sources: a literal `kind` and `rows`. Options in `paths` say only where it lies."""
 
     paths: ClassVar[tuple[str, ...]] = ("root",)
     kind: str

@@ -46,7 +46,7 @@ def source_image(
     """An image of the person `name`, with what `facts` adds under the names of a manifest's columns.
 
     Where `facts` has the dataset that `name` begins with, `name` is the whole identity, as in what facegan exports.
-    What cannot be is an image that goes to the quarantine with the reason.
+    What cannot be right gives an image that goes to the quarantine with the reason.
     """
     relative = printable(relative)
     try:
@@ -151,7 +151,7 @@ def is_base64(value: object) -> bool:
 
 
 def decode_base64(value: str) -> bytes:
-    """The bytes of such a text; raises OSError where it is cut short or holds what is no base64."""
+    """The bytes of a text that `is_base64`; raises OSError where it is cut short or holds what is no base64."""
     match = _ENCODED.match(value)
     start = match.end() if match and value.startswith("data:") else 0
     try:

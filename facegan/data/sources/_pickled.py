@@ -51,8 +51,8 @@ def read(path: Path) -> tuple[Any, Any]:
     with open(path, "rb") as file:
         machine = _Machine(path.stat().st_size)
         bounded = cast(IO[bytes], _Bounded(file, machine.size))
-        for operation, argument, place in pickletools.genops(bounded):
-            machine.step(operation.name, argument, place or 0)
+        for operation, argument, offset in pickletools.genops(bounded):
+            machine.step(operation.name, argument, offset or 0)
     value = machine.pop()
     if not (isinstance(value, list | tuple) and len(value) == 2):
         raise ValueError("it is no pair of images and answers")
@@ -91,13 +91,13 @@ class _Machine:
             raise ValueError("nothing to take from the stack")
         return self._stack.pop()
 
-    def step(self, name: str, argument: Any, place: int) -> None:
+    def step(self, name: str, argument: Any, offset: int) -> None:
         """One operation; raises ValueError for one that plain data has no use for."""
         push = self._stack.append
         if name in _NOTHING or name == "STOP":
             return
         if name in _BYTES:
-            push(Slice(place + _BYTES[name], len(argument)))
+            push(Slice(offset + _BYTES[name], len(argument)))
         elif name in _NUMBERS or name in _TEXTS:
             push(argument)  # INT 00 and 01 are bools already
         elif name in ("NEWTRUE", "NEWFALSE"):

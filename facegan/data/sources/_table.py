@@ -117,7 +117,7 @@ def _flat(batch: pa.RecordBatch, columns: list[str]) -> pa.Table:
 
 @contextlib.contextmanager
 def _as_user_errors(path: Path) -> Iterator[None]:
-    """What Arrow finds wrong with a file, said for a person."""
+    """Turn what Arrow raises about a file into a UserError."""
     try:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:

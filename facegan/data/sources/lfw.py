@@ -76,9 +76,7 @@ def _zipped(path: Path) -> Iterator[SourceImage]:
 
 
 def read_people(path: Path) -> set[str]:
-    """The people of a View 1 file (see pairs.lfw_lines); raises UserError."""
-    pass
-
+    """The people of a View 1 file (see `lfw_lines`); raises UserError."""
     try:
         folds, _, pairs = lfw_lines(path)
     except FileNotFoundError as error:

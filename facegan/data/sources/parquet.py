@@ -77,10 +77,8 @@ class Parquet(OwnFaces):
             identity_column,
             *(name for name in FACTS if name in schema.names and name not in (identity_column, image_column)),
         ]
-        images, names = (
-            Path(self.images).expanduser() if self.images else table.path.parent,
-            class_names(schema, identity_column),
-        )
+        images = Path(self.images).expanduser() if self.images else table.path.parent
+        names = class_names(schema, identity_column)
         for number, row in enumerate(table.rows([*columns, *([path_column] if path_column else [])])):
             person, path = row[identity_column], row.get(path_column) if path_column else None
             if names is not None and isinstance(person, int) and 0 <= person < len(names):
@@ -91,7 +89,7 @@ class Parquet(OwnFaces):
 
 
 def all_named_once(tables: list[Table], image_columns: list[str]) -> bool:
-    """Whether every image has a path and no other image the same: then it is its name, else its place in the table."""
+    """Whether every image has a path of its own: then this is its name, else its row number in the table."""
     seen: set[str] = set()
     for table, image_column in zip(tables, image_columns, strict=True):
         path_column = _path_column(table.schema, image_column, table.path)

@@ -61,7 +61,7 @@ class WebDataset(OwnFaces):
                 raise ValueError(f"no image among {', '.join(member.name for member in group)}"[:300])
             if special := [member.name for member in group if not member.isreg() or member.issparse()]:
                 raise ValueError(f"'{special[0]}' is a link, a device or sparse, not a plain file"[:300])
-            person, facts = self._who(shard, key, by_kind)
+            person, facts = self._person_and_facts(shard, key, by_kind)
         except (ValueError, OSError) as error:
             yield refused_image(self, sample, shard, str(error))
             return
@@ -70,7 +70,9 @@ class WebDataset(OwnFaces):
             reader = partial(read_slice, shard, member.offset_data, member.size)
             yield source_image(self, facts, person, f"{sample}.{kind}", shard, reader)
 
-    def _who(self, shard: Path, key: str, by_kind: dict[str, tarfile.TarInfo]) -> tuple[object, dict[str, Any]]:
+    def _person_and_facts(
+        self, shard: Path, key: str, by_kind: dict[str, tarfile.TarInfo]
+    ) -> tuple[object, dict[str, Any]]:
         """The person of a sample, and what its .json says."""
         labels = {}
         for kind in LABEL_KINDS:
