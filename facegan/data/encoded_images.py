@@ -84,7 +84,7 @@ class EncodedImages:
     def decode(self, index: int, out: np.ndarray) -> np.ndarray:
         """One image, (H, W, C) uint8, in memory of its own or in `out` of that shape.
 
-        Decoded by OpenCV where it can: the same pixels as Pillow's, faster, and other threads go on. Raises UserError as
+        By OpenCV where it can: the same pixels as Pillow's, faster, and other threads go on. Raises UserError as
         `decode_all`.
         """
         data, is_color = self.encoded(index), self._is_color[index]

@@ -204,7 +204,7 @@ def batches(path: Path, columns: Sequence[str] | None = None, split: str | None 
 
 
 def at(path: Path, rows: np.ndarray, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
-    """The rows with the numbers `rows` (n,) int, counted from 0 over all parts, in that order; holds a row group at a time.
+    """The rows with the numbers `rows` (n,) int, counted from 0 over all parts, in that order; holds one row group.
 
     Numbers in rising order read each row group once. Raises UserError as `read` does.
     """

@@ -20,12 +20,21 @@ from drawn import RUNTIME, SHARED, draw_face, tiny
 from facegan.core.errors import ConfigError, UserError
 from facegan.data import manifest
 from facegan.data.detectors import ARCFACE, DETECTORS, Face
-from facegan.data.detectors.dlib import restored, shrunk
+from facegan.data.detectors.dlib import shrink, to_photo_px
 from facegan.data.detectors.landmarks import Landmarks
 from facegan.data.images import BadFace, to_pixels
 from facegan.data.options import Align, Prepare
 from facegan.data.preparation import quarantine
-from facegan.data.preparation.alignment import NO_FACE, Aligner, choose, moved, scale_of, template_at, umeyama, warp
+from facegan.data.preparation.alignment import (
+    NO_FACE,
+    Aligner,
+    choose_face,
+    moved,
+    scale_of,
+    template_at,
+    umeyama,
+    warp,
+)
 from facegan.data.sources import SourceImage
 from facegan.data.sources.folder import Folder
 from facegan.pipeline import graph
@@ -100,19 +109,19 @@ def test_points_that_determine_nothing_are_refused() -> None:
 def test_landmarks_land_on_the_template(size_px: int, scale: float) -> None:
     """Five dots drawn in a photo at turned, moved and scaled places of the template are at the template in the crop."""
     to_photo = similarity(scale, 25, (60 * scale, 30 * scale))
-    places = moved(to_photo, TEMPLATE)
-    side = math.ceil(places.max() + 40 * scale)
+    points = moved(to_photo, TEMPLATE)
+    side = math.ceil(points.max() + 40 * scale)
     y, x = np.mgrid[:side, :side]
     aligner = Aligner(Align(detector=Landmarks(), min_face_px=0))
-    for place, wanted in zip(places, template_at(TEMPLATE, size_px), strict=True):
-        dot = 250 * np.exp(-((x - place[0]) ** 2 + (y - place[1]) ** 2) / (2 * (4 * scale) ** 2))
-        found = aligner(Image.fromarray(dot.astype(np.uint8)), tuple(places.ravel()), size_px)
-        crop = np.asarray(found.image, np.float64)
+    for point, expected in zip(points, template_at(TEMPLATE, size_px), strict=True):
+        dot = 250 * np.exp(-((x - point[0]) ** 2 + (y - point[1]) ** 2) / (2 * (4 * scale) ** 2))
+        aligned = aligner(Image.fromarray(dot.astype(np.uint8)), tuple(points.ravel()), size_px)
+        crop = np.asarray(aligned.image, np.float64)
         v, u = np.mgrid[:size_px, :size_px]
         centre = np.array([(crop * u).sum(), (crop * v).sum()]) / crop.sum()
-        assert np.abs(centre - wanted).max() < 0.15
-        assert np.allclose(found.landmarks, template_at(TEMPLATE, size_px).ravel(), atol=1e-6)
-        assert found.face_px == pytest.approx(112 * scale)
+        assert np.abs(centre - expected).max() < 0.15
+        assert np.allclose(aligned.landmarks, template_at(TEMPLATE, size_px).ravel(), atol=1e-6)
+        assert aligned.face_px == pytest.approx(112 * scale)
 
 
 def test_large_photos_are_averaged_and_not_sampled() -> None:
@@ -134,42 +143,46 @@ def face(centre: tuple[float, float], scale: float) -> tuple[Face, NDArray[np.fl
 
 def test_policies() -> None:
     large, central = face((100, 100), 2.0), face((310, 190), 1.0)
-    assert choose([central, large], "largest", (600, 400)) is large
-    assert choose([large, central], "centre", (600, 400)) is central
+    assert choose_face([central, large], "largest", (600, 400)) is large
+    assert choose_face([large, central], "centre", (600, 400)) is central
     twins = [face((100, 100), 1.0), face((100, 100), 1.0)]
-    assert choose(twins, "largest", (600, 400)) is twins[0] and choose(twins, "centre", (600, 400)) is twins[0]
+    assert (
+        choose_face(twins, "largest", (600, 400)) is twins[0] and choose_face(twins, "centre", (600, 400)) is twins[0]
+    )
 
 
 def photo_of(person: int, shot: int, scale: float, degrees: float) -> tuple[Image.Image, tuple[float, ...]]:
     """A drawn face, turned and small in a large photo, and where its landmarks are."""
-    drawn = np.repeat(draw_face(person, shot, 112, 112)[:, :, None], 3, axis=2)
+    pixels = np.repeat(draw_face(person, shot, 112, 112)[:, :, None], 3, axis=2)
     matrix = similarity(scale, degrees, (90.0, 70.0))
-    pixels = cv2.warpAffine(drawn, matrix, (320, 300), borderValue=(40, 90, 60))
-    return Image.fromarray(pixels), tuple(moved(matrix, TEMPLATE).ravel())
+    photo = cv2.warpAffine(pixels, matrix, (320, 300), borderValue=(40, 90, 60))
+    return Image.fromarray(photo), tuple(moved(matrix, TEMPLATE).ravel())
 
 
 def test_limits_and_reasons() -> None:
-    photo, places = photo_of(0, 0, 1.5, 10)
+    photo, points = photo_of(0, 0, 1.5, 10)
     with pytest.raises(BadFace, match=NO_FACE):
         Aligner(Align(detector=Landmarks()))(photo, None, 64)
     with pytest.raises(BadFace, match=NO_FACE):  # all five in one place, or unknown
         Aligner(Align(detector=Landmarks()))(photo, (7.0,) * 10, 64)
     with pytest.raises(BadFace, match=r"face too small: under min_face_px \(169\)"):
-        Aligner(Align(detector=Landmarks(), min_face_px=169))(photo, places, 64)
-    found = Aligner(Align(detector=Landmarks(), min_face_px=167))(photo, places, 64)
-    assert found.face_px == pytest.approx(168) and found.image.size == (64, 64)
+        Aligner(Align(detector=Landmarks(), min_face_px=169))(photo, points, 64)
+    aligned = Aligner(Align(detector=Landmarks(), min_face_px=167))(photo, points, 64)
+    assert aligned.face_px == pytest.approx(168) and aligned.image.size == (64, 64)
     blurred = Image.fromarray(cv2.GaussianBlur(np.asarray(photo), (0, 0), 12))
     with pytest.raises(BadFace, match="face too blurred"):
-        Aligner(Align(detector=Landmarks(), min_sharpness=0.3))(blurred, places, 64)
-    assert Aligner(Align(detector=Landmarks(), min_sharpness=0.3))(photo, places, 64).image.mode == "RGB"
+        Aligner(Align(detector=Landmarks(), min_sharpness=0.3))(blurred, points, 64)
+    assert Aligner(Align(detector=Landmarks(), min_sharpness=0.3))(photo, points, 64).image.mode == "RGB"
 
 
 def test_unknown_points_do_without(tmp_path: Path) -> None:
-    photo, places = photo_of(0, 0, 1.5, 10)
-    whole = Aligner(Align(detector=Landmarks()))(photo, places, 64)
-    few = Aligner(Align(detector=Landmarks()))(photo, (*places[:6], *[math.nan] * 4), 64)
-    assert np.array_equal(np.asarray(whole.image), np.asarray(few.image))
-    assert np.isnan(few.landmarks[6:]).all() and np.allclose(few.landmarks[:6], whole.landmarks[:6])
+    photo, points = photo_of(0, 0, 1.5, 10)
+    aligned = Aligner(Align(detector=Landmarks()))(photo, points, 64)
+    aligned_by_three = Aligner(Align(detector=Landmarks()))(photo, (*points[:6], *[math.nan] * 4), 64)
+    assert np.array_equal(np.asarray(aligned.image), np.asarray(aligned_by_three.image))
+    assert np.isnan(aligned_by_three.landmarks[6:]).all() and np.allclose(
+        aligned_by_three.landmarks[:6], aligned.landmarks[:6]
+    )
 
 
 # Detectors.
@@ -200,12 +213,12 @@ def test_yunets_file_is_named_and_checked(tmp_path: Path) -> None:
 # A network of YuNet's form, made by hand: it finds bright squares of 8 x 8 px, with a known place for each point.
 
 
-def field(place: int, value: int | str | bytes) -> bytes:
+def field(number: int, value: int | str | bytes) -> bytes:
     """A field of a protobuf message."""
     if isinstance(value, int):
-        return varint(place << 3) + varint(value)
+        return varint(number << 3) + varint(value)
     value = value.encode() if isinstance(value, str) else value
-    return varint(place << 3 | 2) + varint(len(value)) + value
+    return varint(number << 3 | 2) + varint(len(value)) + value
 
 
 def varint(value: int) -> bytes:
@@ -232,15 +245,15 @@ def bright_square_network(points: NDArray[np.float32]) -> bytes:
         pool = f"pool_{stride}"
         nodes.append(node("AveragePool", ["input"], pool, kernel_shape=[stride] * 2, strides=[stride] * 2))
         for name, width, bias in (("cls", 1, [0]), ("obj", 1, [0]), ("bbox", 4, [0.5, 0.5, 0, 0]), ("kps", 10, points)):
-            own = f"{name}_{stride}"
+            output = f"{name}_{stride}"
             score = 1 / 765 if width == 1 and stride == 8 else 0.0
-            weights.append(tensor(f"w_{own}", np.full((width, 3, 1, 1), score, np.float32)))
-            weights.append(tensor(f"b_{own}", np.array(bias, np.float32)))
-            weights.append(tensor(f"s_{own}", np.array([1, -1, width], np.int64)))
-            nodes.append(node("Conv", [pool, f"w_{own}", f"b_{own}"], f"c_{own}"))
-            nodes.append(node("Transpose", [f"c_{own}"], f"t_{own}", perm=[0, 2, 3, 1]))
-            nodes.append(node("Reshape", [f"t_{own}", f"s_{own}"], own))
-            outputs.append(own)
+            weights.append(tensor(f"w_{output}", np.full((width, 3, 1, 1), score, np.float32)))
+            weights.append(tensor(f"b_{output}", np.array(bias, np.float32)))
+            weights.append(tensor(f"s_{output}", np.array([1, -1, width], np.int64)))
+            nodes.append(node("Conv", [pool, f"w_{output}", f"b_{output}"], f"c_{output}"))
+            nodes.append(node("Transpose", [f"c_{output}"], f"t_{output}", perm=[0, 2, 3, 1]))
+            nodes.append(node("Reshape", [f"t_{output}", f"s_{output}"], output))
+            outputs.append(output)
 
     def described(name: str, *sides: int | str) -> bytes:
         shape = b"".join(field(1, field(1 if isinstance(side, int) else 2, side)) for side in sides)
@@ -255,18 +268,18 @@ def bright_square_network(points: NDArray[np.float32]) -> bytes:
 
 def test_yunets_answer_is_brought_back_to_the_photo(tmp_path: Path) -> None:
     """Searched at half its size, a square at (32, 16) to (48, 32) of the photo fills the cell (2, 1) of 8 px."""
-    places = np.linspace(0.1, 1.0, 10, dtype=np.float32)
-    (tmp_path / "net.onnx").write_bytes(bright_square_network(places))
+    points = np.linspace(0.1, 1.0, 10, dtype=np.float32)
+    (tmp_path / "net.onnx").write_bytes(bright_square_network(points))
     photo = np.zeros((100, 200, 3), np.uint8)
     detect = DETECTORS.get("yunet")(path=str(tmp_path / "net.onnx"), max_side_px=100).load()
     assert detect(photo, None) == []
     photo[16:32, 32:48] = 255
     photo[64:80, 160:176] = 255
-    one, other = detect(photo, None)
-    assert one.box == pytest.approx((32.5 - 1, 16.5 - 1, 47.5 + 1, 31.5 + 1), abs=1.01)
-    wanted = ((places.reshape(5, 2) + np.array([2, 1])) * 8 + 0.5) * 2 - 0.5
-    assert np.allclose(one.five, wanted, atol=1e-3) and one.points is one.five
-    assert np.allclose(other.five - one.five, (128, 48), atol=1e-3)
+    first, second = detect(photo, None)
+    assert first.box == pytest.approx((32.5 - 1, 16.5 - 1, 47.5 + 1, 31.5 + 1), abs=1.01)
+    expected = ((points.reshape(5, 2) + np.array([2, 1])) * 8 + 0.5) * 2 - 0.5
+    assert np.allclose(first.five, expected, atol=1e-3) and first.points is first.five
+    assert np.allclose(second.five - first.five, (128, 48), atol=1e-3)
 
 
 @pytest.mark.skipif(HAS_DLIB, reason="dlib is installed")
@@ -278,11 +291,11 @@ def test_without_dlib_the_extra_is_named() -> None:
 def test_shrinking_keeps_places() -> None:
     photo = np.zeros((300, 900, 3), np.uint8)
     photo[100:104, 600:604] = 255
-    small, factor = shrunk(photo, 225)
-    assert small.shape == (75, 225, 3) and factor == 4
-    v, u = np.argwhere(small[:, :, 0] == small.max())[0]
-    assert np.allclose(restored(np.array([[float(u), float(v)]]), factor), [[601.5, 101.5]])
-    assert shrunk(photo, 900)[0] is photo
+    shrunk, factor = shrink(photo, 225)
+    assert shrunk.shape == (75, 225, 3) and factor == 4
+    v, u = np.argwhere(shrunk[:, :, 0] == shrunk.max())[0]
+    assert np.allclose(to_photo_px(np.array([[float(u), float(v)]]), factor), [[601.5, 101.5]])
+    assert shrink(photo, 900)[0] is photo
 
 
 # In prepare.
@@ -294,8 +307,8 @@ class Marked(Folder):
     def rows(self) -> Iterator[SourceImage]:
         for row in super().rows():
             person, shot = int(row.path.parent.name[1:]), int(row.path.stem)
-            places = None if shot == 4 else photo_of(person, shot, 1.5, 10 * shot)[1]
-            yield SourceImage(row.identity, row.relative, row.path, landmarks=places)
+            points = None if shot == 4 else photo_of(person, shot, 1.5, 10 * shot)[1]
+            yield SourceImage(row.identity, row.relative, row.path, landmarks=points)
 
 
 @pytest.fixture(scope="module")
@@ -320,47 +333,47 @@ ALIGN = {"detector": {"kind": "landmarks"}}
 
 
 def test_prepare_aligns_and_says_what_it_left_out(photos: Path, tmp_path: Path) -> None:
-    made = prepared(photos, tmp_path / "a" / "made", align=ALIGN, size_px=64)
-    rows = list(manifest.iterate(made))
-    assert len(rows) == 32 and manifest.validate(made) == []
+    out = prepared(photos, tmp_path / "a" / "made", align=ALIGN, size_px=64)
+    rows = list(manifest.iterate(out))
+    assert len(rows) == 32 and manifest.validate(out) == []
     for row in rows:
         assert np.allclose(row["landmarks"], template_at(TEMPLATE, 64).ravel(), atol=1e-3)
         assert 0 < row["quality"] <= 1
         person = int(row["identity"][-2:])
         upright = [draw_face(person, shot, 112, 112) for shot in range(4)]
         crop = cv2.resize(to_pixels(row["image"]["bytes"]).squeeze(), (112, 112))[20:92, 20:92]
-        alike = [np.corrcoef(crop.ravel(), face[20:92, 20:92].ravel())[0, 1] for face in upright]
-        assert max(alike) > 0.95  # turned back, and at its own size
-    left_out = pq.read_table(made / "quarantine.parquet").to_pylist()
+        correlations = [np.corrcoef(crop.ravel(), face[20:92, 20:92].ravel())[0, 1] for face in upright]
+        assert max(correlations) > 0.95  # turned back, and at its own size
+    left_out = pq.read_table(out / "quarantine.parquet").to_pylist()
     assert {r["reason"] for r in left_out} == {NO_FACE} and len(left_out) == 8
-    faces = json.loads((made / "summary.json").read_text())["faces"]
+    faces = json.loads((out / "summary.json").read_text())["faces"]
     assert faces["counts"] == {"usable": 32, NO_FACE: 8} and "source" in faces["detector"]
-    assert len(quarantine.read_rejected(made)) == 8 and all(
-        r["jpeg"].startswith(b"\xff\xd8") for r in quarantine.read_rejected(made)
+    assert len(quarantine.read_rejected(out)) == 8 and all(
+        r["jpeg"].startswith(b"\xff\xd8") for r in quarantine.read_rejected(out)
     )
     again = prepared(photos, tmp_path / "b" / "made", align=ALIGN, size_px=64)
     for name in ("manifest/part-00000.parquet", "rejected.parquet", "summary.json", "quarantine.parquet"):
-        assert (made / name).read_bytes() == (again / name).read_bytes()
+        assert (out / name).read_bytes() == (again / name).read_bytes()
 
 
 def test_landmarks_follow_a_photo_that_is_not_aligned(photos: Path, tmp_path: Path) -> None:
     """320 x 300 px to the centre square of 64: x loses 10 px of margin first."""
-    made = prepared(photos, tmp_path / "out", size_px=64)
-    row = next(r for r in manifest.iterate(made) if r["landmarks"] is not None and r["identity"] == "folder/p03")
-    given = [np.array(photo_of(3, shot, 1.5, 10 * shot)[1]).reshape(5, 2) for shot in range(4)]
-    wanted = [((places - (10, 0) + 0.5) * 64 / 300 - 0.5).ravel() for places in given]
-    assert min(np.abs(np.array(row["landmarks"]) - places).max() for places in wanted) < 0.5
-    assert "faces" not in json.loads((made / "summary.json").read_text()) and not quarantine.read_rejected(made)
+    out = prepared(photos, tmp_path / "out", size_px=64)
+    row = next(r for r in manifest.iterate(out) if r["landmarks"] is not None and r["identity"] == "folder/p03")
+    in_photo = [np.array(photo_of(3, shot, 1.5, 10 * shot)[1]).reshape(5, 2) for shot in range(4)]
+    expected = [((points - (10, 0) + 0.5) * 64 / 300 - 0.5).ravel() for points in in_photo]
+    assert min(np.abs(np.array(row["landmarks"]) - points).max() for points in expected) < 0.5
+    assert "faces" not in json.loads((out / "summary.json").read_text()) and not quarantine.read_rejected(out)
 
 
 def test_min_quality_leaves_the_worst_out(photos: Path, tmp_path: Path) -> None:
-    whole = prepared(photos, tmp_path / "whole")
-    scores = sorted(r["quality"] for r in manifest.iterate(whole))
+    unfiltered = prepared(photos, tmp_path / "whole")
+    scores = sorted(r["quality"] for r in manifest.iterate(unfiltered))
     bound = round(scores[6], 3)
-    few = prepared(photos, tmp_path / "few", min_quality=bound)
-    kept = [r["quality"] for r in manifest.iterate(few)]
+    filtered = prepared(photos, tmp_path / "few", min_quality=bound)
+    kept = [r["quality"] for r in manifest.iterate(filtered)]
     assert min(kept) >= bound > scores[0] and len(kept) == sum(s >= bound for s in scores)
-    reasons = {r["reason"] for r in pq.read_table(few / "quarantine.parquet").to_pylist()}
+    reasons = {r["reason"] for r in pq.read_table(filtered / "quarantine.parquet").to_pylist()}
     assert reasons == {f"quality under min_quality ({bound:g})"}
 
 
@@ -383,11 +396,11 @@ def test_unset_options_stay_out_of_the_fingerprint_and_paths_too(photos: Path, t
 
 def test_align_is_set_from_the_command_line(photos: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     sets = ["prepare.source.kind=folder", f"prepare.source.root={photos}", "prepare.align.detector.kind=landmarks"]
-    found = load("orl-tiny", [*sets, "prepare.align.faces=skip"]).prepare.align
-    assert found is not None and found.faces == "skip" and isinstance(found.detector, Landmarks)
+    align = load("orl-tiny", [*sets, "prepare.align.faces=skip"]).prepare.align
+    assert align is not None and align.faces == "skip" and isinstance(align.detector, Landmarks)
     monkeypatch.chdir(tmp_path)
-    given = load("orl-tiny", ["prepare.align.detector={kind: yunet, path: net.onnx}"]).prepare.align
-    assert given is not None and given.detector.path == str(tmp_path / "net.onnx")
+    with_yunet = load("orl-tiny", ["prepare.align.detector={kind: yunet, path: net.onnx}"]).prepare.align
+    assert with_yunet is not None and with_yunet.detector.path == str(tmp_path / "net.onnx")
     with pytest.raises(ConfigError, match="detector"):
         load("orl-tiny", ["prepare.align.detector.kind=nobody"])
 
@@ -407,11 +420,11 @@ def test_dlib_finds_and_aligns_real_faces() -> None:
         photos = [archive.read(name) for name in sorted(archive.namelist()) if name.endswith(".jpg")][::17]
     for data in photos:
         photo = Image.open(io.BytesIO(data)).convert("RGB")
-        places = np.array(aligner(photo, None, 112).landmarks).reshape(5, 2)
-        assert np.abs(places[:2] - TEMPLATE[:2]).max() < 5 and np.isnan(places[3:]).all()
+        points = np.array(aligner(photo, None, 112).landmarks).reshape(5, 2)
+        assert np.abs(points[:2] - TEMPLATE[:2]).max() < 5 and np.isnan(points[3:]).all()
         turned = aligner(photo.rotate(10, Image.Resampling.BICUBIC), None, 112)
-        again = np.array(turned.landmarks).reshape(5, 2)
-        assert np.abs(again[:2] - TEMPLATE[:2]).max() < 5  # level again
+        turned_points = np.array(turned.landmarks).reshape(5, 2)
+        assert np.abs(turned_points[:2] - TEMPLATE[:2]).max() < 5  # level again
     assert not aligner._detect(np.zeros((200, 200, 3), np.uint8), None)
 
 

@@ -62,8 +62,8 @@ SAME = (
 
 
 def source(kind: str, root: Path, **options: Any) -> SourceConfig:
-    made: SourceConfig = SOURCES.get(kind)(root=str(root), **options)
-    return made
+    config: SourceConfig = SOURCES.get(kind)(root=str(root), **options)
+    return config
 
 
 def encoded(person: int, shot: int, kind: str = "JPEG", **options: Any) -> bytes:
@@ -91,11 +91,11 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 formats.add(
                     tar, f"{number}-{shot}.{('jpg', 'png')[shot]}", encoded(number, shot, ("JPEG", "PNG")[shot])
                 )
-                said: dict[str, Any] = {"identity": name}
-                said |= {"license": f"licence {number}", "group": "ä/b"} if number % 2 else {}
-                said |= {"landmarks": [p + number / 3 for p in POINTS]} if number % 3 else {}
-                said |= {"landmarks": [*POINTS[:6], None, None, None, None]} if number == 3 else {}
-                formats.add(tar, f"{number}-{shot}.json", json.dumps(said).encode())
+                facts: dict[str, Any] = {"identity": name}
+                facts |= {"license": f"licence {number}", "group": "ä/b"} if number % 2 else {}
+                facts |= {"landmarks": [p + number / 3 for p in POINTS]} if number % 3 else {}
+                facts |= {"landmarks": [*POINTS[:6], None, None, None, None]} if number == 3 else {}
+                formats.add(tar, f"{number}-{shot}.json", json.dumps(facts).encode())
     draw_lfw(root, {"Ann_Lee": 2, "Bo": 1})
     import_([source("webdataset", root / "a.tar", dataset="odd"), source("lfw", root)], root / "out")
     return root / "out"
@@ -119,9 +119,9 @@ def test_an_import_stores_the_files_as_they_are(faces: Path, tmp_path: Path) -> 
 
 def test_the_same_bytes_wherever_it_goes(faces: Path, tmp_path: Path) -> None:
     zipped = formats.write_zip(faces, tmp_path / "a.zip")
-    for place, root in ((tmp_path / "one", faces), (tmp_path / "b" / "two", zipped)):
-        import_([source("folder", root)], place, threads=1 if place.name == "one" else 3)
-    parts = [manifest.parts(place)[0].read_bytes() for place in (tmp_path / "one", tmp_path / "b" / "two")]
+    for out, root in ((tmp_path / "one", faces), (tmp_path / "b" / "two", zipped)):
+        import_([source("folder", root)], out, threads=1 if out.name == "one" else 3)
+    parts = [manifest.parts(out)[0].read_bytes() for out in (tmp_path / "one", tmp_path / "b" / "two")]
     assert parts[0] == parts[1]
 
 
@@ -168,11 +168,11 @@ def test_a_zipped_export_comes_back(odd: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_exports_are_the_same_bytes_each_time(odd: Path, tmp_path: Path, kind: str) -> None:
-    found = []
-    for place in (tmp_path / "one", tmp_path / "two"):
-        export(odd, kind, place)
-        found.append({p.relative_to(place): p.read_bytes() for p in place.rglob("*") if p.is_file()})
-    assert found[0] == found[1]
+    exports = []
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        export(odd, kind, folder)
+        exports.append({p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()})
+    assert exports[0] == exports[1]
 
 
 def test_one_dataset_is_exported_as_a_plain_folder(faces: Path, tmp_path: Path) -> None:
@@ -229,9 +229,9 @@ def test_an_imported_manifest_is_a_source(lab: Lab, faces: Path, tmp_path: Path)
     draw_lfw(tmp_path, dict.fromkeys(("Ann", "Bo", "Cy", "Di", "Ed", "Flo"), 2))
     import_([source("lfw", tmp_path, pairs=str(tmp_path / "pairs.txt"))], tmp_path / "out")
     config = {"kind": "manifest", "root": str(tmp_path / "out")}
-    made = lab.stage(tiny("unused", prepare={"source": config}), "prepare")
-    found = {row["identity"]: (row["split"] == "test", row["license"][:7]) for row in rows(made.path)}
-    assert found == {f"lfw/{n}": (n in ("Ed", "Flo"), "Labeled") for n in ("Ann", "Bo", "Cy", "Di", "Ed", "Flo")}
+    artifact = lab.stage(tiny("unused", prepare={"source": config}), "prepare")
+    by_identity = {row["identity"]: (row["split"] == "test", row["license"][:7]) for row in rows(artifact.path)}
+    assert by_identity == {f"lfw/{n}": (n in ("Ed", "Flo"), "Labeled") for n in ("Ann", "Bo", "Cy", "Di", "Ed", "Flo")}
 
     path = manifest.parts(tmp_path / "out")[0]
     table = pq.read_table(path)
@@ -308,7 +308,7 @@ def test_the_commands(faces: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["import", "{faces}", "{copy}", "--out", "{out}"], "equal names would become one person"),
         (["import", "{tmp}/gone", "--out", "{out}"], "there is no"),
@@ -319,15 +319,15 @@ def test_the_commands(faces: Path, tmp_path: Path) -> None:
         (["export", "{faces}", "--format", "mxnet", "--out", "{out}"], "choose one of: folder, webdataset, parquet"),
     ],
 )
-def test_mistakes_are_said(faces: Path, tmp_path: Path, arguments: list[str], said: str) -> None:
+def test_mistakes_are_said(faces: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
     shutil.copytree(faces, tmp_path / "copy")
     (tmp_path / "notes.txt").write_text("nothing")
     shutil.copytree(faces, tmp_path / "both")
     formats.write_webdataset(faces, tmp_path / "w")
     shutil.copy(tmp_path / "w" / "shard-0.tar", tmp_path / "both")
-    places = {"faces": faces, "copy": tmp_path / "copy", "tmp": tmp_path, "out": tmp_path / "out"}
-    result = invoke(*(argument.format(**places) for argument in arguments))
-    assert result.exit_code in (1, 2) and said in result.output and "Traceback" not in result.output
+    paths = {"faces": faces, "copy": tmp_path / "copy", "tmp": tmp_path, "out": tmp_path / "out"}
+    result = invoke(*(argument.format(**paths) for argument in arguments))
+    assert result.exit_code in (1, 2) and message in result.output and "Traceback" not in result.output
     assert not (tmp_path / "out").exists()
 
 

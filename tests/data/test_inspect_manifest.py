@@ -55,34 +55,34 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_counts(made: Path) -> None:
-    seen: list[tuple[int, int]] = []
-    found = inspect(made, True, lambda done, total: seen.append((done, total)))
-    assert found["images"] == 42 and found["identities"] == 8 and seen[-1] == (42, 42)
-    assert found["groups"] == manifest.summarise(made)["groups"]
-    assert found["images_per_identity"]["min"] == 5 and found["images_per_identity"]["max"] == 6
-    assert found["sizes"] == {"32 x 32": 42} and found["formats"] == {"PNG": 42}
-    assert found["licenses"] == {"consent form 12": 42} and found["datasets"] == {"folder": 42}
-    assert found["exact_duplicates"] == 1 and found["unreadable"] == 0 and found["faults"] == []
-    pairs = {(p["identity"], p["other_identity"]) for p in found["near_duplicates"]["listed"]}
-    assert ("folder/p01", "folder/p02") in pairs and found["near_duplicates"]["across"] >= 1
-    assert found["quarantine"] == {"not an image in a known format": 1}
+    progress: list[tuple[int, int]] = []
+    counts = inspect(made, True, lambda done, total: progress.append((done, total)))
+    assert counts["images"] == 42 and counts["identities"] == 8 and progress[-1] == (42, 42)
+    assert counts["groups"] == manifest.summarise(made)["groups"]
+    assert counts["images_per_identity"]["min"] == 5 and counts["images_per_identity"]["max"] == 6
+    assert counts["sizes"] == {"32 x 32": 42} and counts["formats"] == {"PNG": 42}
+    assert counts["licenses"] == {"consent form 12": 42} and counts["datasets"] == {"folder": 42}
+    assert counts["exact_duplicates"] == 1 and counts["unreadable"] == 0 and counts["faults"] == []
+    pairs = {(p["identity"], p["other_identity"]) for p in counts["near_duplicates"]["listed"]}
+    assert ("folder/p01", "folder/p02") in pairs and counts["near_duplicates"]["across"] >= 1
+    assert counts["quarantine"] == {"not an image in a known format": 1}
     scores = manifest.read(made, ["quality"])["quality"].to_pylist()
-    assert found["quality"]["min"] == pytest.approx(min(scores), abs=1e-4)
-    assert inspect(made / "manifest")["quarantine"] == found["quarantine"]
+    assert counts["quality"]["min"] == pytest.approx(min(scores), abs=1e-4)
+    assert inspect(made / "manifest")["quarantine"] == counts["quarantine"]
     part = inspect(made / "manifest" / "part-00000.parquet")
-    assert part["images"] == 42 and part["quarantine"] == found["quarantine"]
+    assert part["images"] == 42 and part["quarantine"] == counts["quarantine"]
 
 
 def test_the_command_prints_writes_and_validates(made: Path, tmp_path: Path, invoke: Invoke) -> None:
-    said = invoke("inspect", made, "--out", tmp_path / "out", "--validate")
-    assert said.exit_code == 0 and "42 images of 8 people" in said.stdout and "consent form 12: 42" in said.stdout
-    assert "it is sound" in said.stdout
+    result = invoke("inspect", made, "--out", tmp_path / "out", "--validate")
+    assert result.exit_code == 0 and "42 images of 8 people" in result.stdout and "consent form 12: 42" in result.stdout
+    assert "it is sound" in result.stdout
     page = (tmp_path / "out" / "index.html").read_text()
     assert "42 images of 8 people" in page and "data:image/png;base64," in page and "<script" not in page
     sheet = Image.open(tmp_path / "out" / "contact-sheet.png")
     assert sheet.height == 8 * 68
-    found = json.loads(invoke("inspect", made, "--json").stdout)
-    assert found["images"] == 42 and "faults" not in found
+    counts = json.loads(invoke("inspect", made, "--json").stdout)
+    assert counts["images"] == 42 and "faults" not in counts
 
 
 def rewritten(made: Path, out: Path, change: Callable[[dict[str, Any]], None]) -> Path:
@@ -97,22 +97,26 @@ def rewritten(made: Path, out: Path, change: Callable[[dict[str, Any]], None]) -
 
 def test_faults_are_said_and_end_with_1(made: Path, tmp_path: Path, invoke: Invoke) -> None:
     moved = rewritten(made, tmp_path / "a", lambda row: row.update(split="test" if row["split"] != "test" else "val"))
-    said = invoke("inspect", moved, "--validate")
-    assert said.exit_code == 1 and "stands in" in said.stdout
+    result = invoke("inspect", moved, "--validate")
+    assert result.exit_code == 1 and "stands in" in result.stdout
     broken = rewritten(made, tmp_path / "b", lambda row: row["image"].update(bytes=b"\x89PNG no"))
     assert inspect(broken)["unreadable"] == 1 and invoke("inspect", broken).exit_code == 1
     assert "is not the sha256" in invoke("inspect", broken, "--validate").stdout
     for path, words in ((tmp_path / "none", "there is no manifest"), (tmp_path, "no manifest in")):
-        wrong = invoke("inspect", path)
-        assert wrong.exit_code == 1 and words in wrong.stderr
+        result = invoke("inspect", path)
+        assert result.exit_code == 1 and words in result.stderr
     (tmp_path / "part-0.parquet").write_bytes(b"text")
     assert "cannot be read" in invoke("inspect", tmp_path / "part-0.parquet").stderr
 
 
 def test_the_report_tells_quality_by_split(made: Path) -> None:
-    found = prepared.collect(made, pictures=True)
-    assert [line["split"] for line in found["quality"]] == ["train", "val", "test"]
-    assert sum(line["images"] for line in found["quality"]) == 42 and found["faces"] is None and not found["rejected"]
+    collected = prepared.collect(made, pictures=True)
+    assert [line["split"] for line in collected["quality"]] == ["train", "val", "test"]
+    assert (
+        sum(line["images"] for line in collected["quality"]) == 42
+        and collected["faces"] is None
+        and not collected["rejected"]
+    )
 
 
 def test_align_writes_a_folder_that_can_be_read_again(tmp_path: Path, invoke: Invoke) -> None:
@@ -120,14 +124,14 @@ def test_align_writes_a_folder_that_can_be_read_again(tmp_path: Path, invoke: In
     root = draw_folder(tmp_path / "root", people=2, shots=2)
     (root / "p00" / "0.bmp").write_bytes((root / "p00" / "0.png").read_bytes())
     (root / "p01" / "bad.png").write_bytes(b"")
-    said = invoke("align", root, "--out", tmp_path / "out", "--set", "detector.kind=landmarks")
-    assert said.exit_code == 0 and "5 no face found" in said.stdout and "1 empty file" in said.stdout
+    result = invoke("align", root, "--out", tmp_path / "out", "--set", "detector.kind=landmarks")
+    assert result.exit_code == 0 and "5 no face found" in result.stdout and "1 empty file" in result.stdout
     lines = list(csv.DictReader((tmp_path / "out" / "align.csv").read_text().splitlines()))
     assert [line["outcome"] for line in lines].count("no face found") == 5 and len(lines) == 6
-    again = invoke("align", root, "--out", tmp_path / "out")
-    assert again.exit_code == 2 and "is not empty" in again.stderr
-    wrong = invoke("align", root, "--out", tmp_path / "else", "--set", "faces=all")
-    assert wrong.exit_code == 2 and "faces" in wrong.stderr and not (tmp_path / "else").exists()
+    result = invoke("align", root, "--out", tmp_path / "out")
+    assert result.exit_code == 2 and "is not empty" in result.stderr
+    result = invoke("align", root, "--out", tmp_path / "else", "--set", "faces=all")
+    assert result.exit_code == 2 and "faces" in result.stderr and not (tmp_path / "else").exists()
 
 
 def test_aligned_names_stay_apart(tmp_path: Path) -> None:
@@ -194,8 +198,8 @@ def test_pose_by_hand() -> None:
 
 
 def test_score_is_the_geometric_mean_of_what_is_known() -> None:
-    face, places = FACES[0], [30, 40, 80, 40, 60, 60, 40, 90, 70, 90]
-    bare, whole = measure(face), measure(face, places)
+    face, points = FACES[0], [30, 40, 80, 40, 60, 60, 40, 90, 70, 90]
+    bare, with_pose = measure(face), measure(face, points)
     assert bare.pose is None and bare.score == pytest.approx((bare.sharpness * bare.exposure) ** 0.5)
-    assert whole.pose == pytest.approx(0.8) and whole.score == pytest.approx((bare.score**2 * 0.8) ** (1 / 3))
+    assert with_pose.pose == pytest.approx(0.8) and with_pose.score == pytest.approx((bare.score**2 * 0.8) ** (1 / 3))
     assert measure(np.zeros((32, 32, 3), np.uint8)).score == 0

@@ -24,20 +24,20 @@ from facegan.data.import_faces import import_
 from facegan.data.options import Prepare
 from facegan.data.sources import SOURCES, SourceConfig, SourceImage, _pickled, guess
 from facegan.data.sources import csv as csv_source
-from facegan.data.sources._facts import from_base64, in_base64
+from facegan.data.sources._facts import decode_base64, is_base64
 from facegan.data.sources.insightface_bin import read_pairs
 from facegan.store.local import Artifact
 
 Write = Callable[[Path, Path], dict[str, Any]]
 
 
-def csv_config(faces: Path, place: Path) -> dict[str, Any]:
-    return {"kind": "csv", "root": str(formats.write_csv(faces, place / "list.csv")), "images": str(faces)}
+def csv_config(faces: Path, folder: Path) -> dict[str, Any]:
+    return {"kind": "csv", "root": str(formats.write_csv(faces, folder / "list.csv")), "images": str(faces)}
 
 
-def manifest_config(faces: Path, place: Path) -> dict[str, Any]:
-    import_([SOURCES.get("folder")(root=str(faces), dataset="d")], place / "imported")
-    return {"kind": "manifest", "root": str(place / "imported")}
+def manifest_config(faces: Path, folder: Path) -> dict[str, Any]:
+    import_([SOURCES.get("folder")(root=str(faces), dataset="d")], folder / "imported")
+    return {"kind": "manifest", "root": str(folder / "imported")}
 
 
 def bare(data: bytes) -> str:
@@ -74,31 +74,31 @@ WRITERS: dict[str, Write] = {
 }
 
 
-def source(faces: Path, place: Path, name: str) -> SourceConfig:
-    place.mkdir(exist_ok=True)
-    config = WRITERS[name](faces, place)
-    made: SourceConfig = SOURCES.get(config["kind"]).model_validate(
+def source(faces: Path, folder: Path, name: str) -> SourceConfig:
+    folder.mkdir(exist_ok=True)
+    config = WRITERS[name](faces, folder)
+    validated: SourceConfig = SOURCES.get(config["kind"]).model_validate(
         config | ({} if config["kind"] == "manifest" else {"dataset": "d"})
     )
-    return made
+    return validated
 
 
-def prepared(lab: Lab, made: SourceConfig) -> Artifact:
-    return lab.stage(tiny("unused", prepare={"source": made.model_dump(mode="json")}), "prepare")
+def prepared(lab: Lab, source_config: SourceConfig) -> Artifact:
+    return lab.stage(tiny("unused", prepare={"source": source_config.model_dump(mode="json")}), "prepare")
 
 
 def people(rows: list[SourceImage]) -> dict[str, list[bytes]]:
-    found: dict[str, list[bytes]] = {}
+    by_person: dict[str, list[bytes]] = {}
     for row in rows:
-        found.setdefault(row.identity, []).append(row.read())
-    return {name: sorted(images) for name, images in sorted(found.items())}
+        by_person.setdefault(row.identity, []).append(row.read())
+    return {name: sorted(images) for name, images in sorted(by_person.items())}
 
 
 @pytest.fixture(scope="module")
 def reference(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, list[bytes]], list[Any]]:
     """Of the folder: {identity: bytes of their images}, and (image_id, identity, split) of what prepare makes."""
-    made = source(faces, tmp_path_factory.mktemp("none"), "folder")
-    return people(list(made.rows())), stored(prepared(Lab(tmp_path_factory.mktemp("lab")), made))
+    folder = source(faces, tmp_path_factory.mktemp("none"), "folder")
+    return people(list(folder.rows())), stored(prepared(Lab(tmp_path_factory.mktemp("lab")), folder))
 
 
 def stored(artifact: Artifact) -> list[Any]:
@@ -110,18 +110,18 @@ def stored(artifact: Artifact) -> list[Any]:
 def test_the_same_faces_through_any_format(
     lab: Lab, faces: Path, tmp_path: Path, reference: tuple[dict[str, list[bytes]], list[Any]], name: str
 ) -> None:
-    made = source(faces, tmp_path / "here", name)
+    written = source(faces, tmp_path / "here", name)
     images, rows = reference
-    found = people(list(made.rows()))
-    assert list(found.values()) == list(images.values())
-    ids = stored(prepared(lab, made))
+    by_person = people(list(written.rows()))
+    assert list(by_person.values()) == list(images.values())
+    ids = stored(prepared(lab, written))
     if name == "rec":  # people have numbers there
-        assert list(found) == [f"d/{number}" for number in range(8)]
+        assert list(by_person) == [f"d/{number}" for number in range(8)]
         assert [row[0] for row in ids] == [row[0] for row in rows]
     else:
-        assert found.keys() == images.keys() and ids == rows
-    root = Path(made.root)  # type: ignore[attr-defined]
-    assert guess(root) == made.kind
+        assert by_person.keys() == images.keys() and ids == rows
+    root = Path(written.root)  # type: ignore[attr-defined]
+    assert guess(root) == written.kind
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -152,15 +152,15 @@ POINTS = [30.5, 51.25, 65.5, 51.5, 48.0, 71.75, 33.5, 92.25, 62.75, 92.0]
 def test_landmarks_group_and_licence_are_kept(faces: Path, tmp_path: Path) -> None:
     shutil.copytree(faces / "p00", tmp_path / "f" / "p00")
     data = (faces / "p00" / "0.png").read_bytes()
-    said = {"identity": "ann", "license": "CC BY 4.0", "group": "studio", "landmarks": POINTS}
-    (tmp_path / "f" / "metadata.jsonl").write_text(json.dumps({"file_name": "p00/0.png", **said}) + "\n")
-    pq.write_table(pa.Table.from_pylist([{"image": data, **said}]), tmp_path / "a.parquet")
+    facts = {"identity": "ann", "license": "CC BY 4.0", "group": "studio", "landmarks": POINTS}
+    (tmp_path / "f" / "metadata.jsonl").write_text(json.dumps({"file_name": "p00/0.png", **facts}) + "\n")
+    pq.write_table(pa.Table.from_pylist([{"image": data, **facts}]), tmp_path / "a.parquet")
     (tmp_path / "f" / "list.csv").write_text(
-        f'file_name,{",".join(said)}\np00/0.png,ann,CC BY 4.0,studio,"{" ".join(map(str, POINTS))}"\n'
+        f'file_name,{",".join(facts)}\np00/0.png,ann,CC BY 4.0,studio,"{" ".join(map(str, POINTS))}"\n'
     )
     with tarfile.open(tmp_path / "a.tar", "w") as tar:
         formats.add(tar, "1.png", data)
-        formats.add(tar, "1.json", json.dumps({**said, "landmarks": np.reshape(POINTS, (5, 2)).tolist()}).encode())
+        formats.add(tar, "1.json", json.dumps({**facts, "landmarks": np.reshape(POINTS, (5, 2)).tolist()}).encode())
     for kind, path in {"folder": "f", "parquet": "a.parquet", "csv": "f/list.csv", "webdataset": "a.tar"}.items():
         rows = list(SOURCES.get(kind)(root=str(tmp_path / path), dataset="d", license="mine").rows())
         row = next(item for item in rows if item.identity == "d/ann")
@@ -185,8 +185,8 @@ def test_landmarks_go_where_prepare_puts_the_face(lab: Lab, tmp_path: Path) -> N
             Image.fromarray(noisy).save(faces / f"p{person}" / f"{shot}.png")
             lines.append(json.dumps({"file_name": f"p{person}/{shot}.png", "landmarks": points}))
     (faces / "metadata.jsonl").write_text("\n".join(lines))
-    made = prepared(lab, SOURCES.get("folder")(root=str(faces)))
-    row = next(manifest.iterate(made.path))
+    artifact = prepared(lab, SOURCES.get("folder")(root=str(faces)))
+    row = next(manifest.iterate(artifact.path))
     x, y = np.reshape(row["landmarks"], (5, 2)).T
     assert np.allclose(x, (np.array(points[::2]) - 30) * SIZE_PX / 100) and np.allclose(
         y, np.array(points[1::2]) * SIZE_PX / 100
@@ -219,10 +219,12 @@ def test_pairs_of_a_bin(faces: Path, tmp_path: Path, protocol: int) -> None:
     rows = list(SOURCES.get("insightface-bin")(root=str(path)).rows())
     assert [row.read() for row in rows] == expected and len(images) == len(rows) == 80
     # People are joined by genuine pairs and by equal bytes: here that is everybody's own photos, and no one else's.
-    who = {data: {row.identity for row in rows if row.read() == data} for data in expected}
-    assert len({frozenset(names) for names in who.values()}) == 8
+    identities_of = {data: {row.identity for row in rows if row.read() == data} for data in expected}
+    assert len({frozenset(names) for names in identities_of.values()}) == 8
     folders = {data: person for person, _, data in formats.listed(faces)}
-    assert all(len({folders[d] for d in who if who[d] == names}) == 1 for names in who.values())
+    assert all(
+        len({folders[d] for d in identities_of if identities_of[d] == names}) == 1 for names in identities_of.values()
+    )
 
 
 @pytest.mark.parametrize("protocol", [3, 4, 5])
@@ -263,12 +265,12 @@ def test_a_pickle_that_runs_code_is_refused_unrun(tmp_path: Path, protocol: int)
 def test_pickles_that_ask_for_memory_are_refused_at_once(tmp_path: Path) -> None:
     """Lengths beyond the file, a memo of 2^32 places, lists that hold each other many times over."""
     path = tmp_path / "bomb.bin"
-    many = b"\x80\x04]\x94(" + b"]\x94" * 1 + b"h\x00" * 50_000 + b"e](" + b"h\x00" * 50_000 + b"e\x86."
+    nested = b"\x80\x04]\x94(" + b"]\x94" * 1 + b"h\x00" * 50_000 + b"e](" + b"h\x00" * 50_000 + b"e\x86."
     for data in (
         b"\x80\x04B\xff\xff\xff\xff.",
         b"\x80\x04\x8e" + b"\xff" * 7 + b"\x7f.",
         b"\x80\x02]r\xff\xff\xff\xff.",
-        many,
+        nested,
     ):
         path.write_bytes(data)
         with pytest.raises(UserError, match="no insightface"):
@@ -281,27 +283,25 @@ def test_pickles_that_ask_for_memory_are_refused_at_once(tmp_path: Path) -> None
 def test_prepare_takes_every_member(faces: Path, tmp_path: Path) -> None:
     """A recipe can name each of them, and its paths are not part of what is hashed."""
     for name in WRITERS:
-        made = source(faces, tmp_path / name.replace(" ", ""), name)
-        assert Prepare(source=made).source == made
+        written = source(faces, tmp_path / name.replace(" ", ""), name)
+        assert Prepare(source=written).source == written
 
 
 def test_text_is_base64_or_a_path() -> None:
     photo = base64.b64encode(b"\xff\xd8\xff" + bytes(range(200))).decode()
-    assert in_base64(photo) and from_base64(photo)[:3] == b"\xff\xd8\xff"
-    assert in_base64("data:image/jpeg;base64,") and from_base64("data:image/jpeg;base64,") == b""
+    assert is_base64(photo) and decode_base64(photo)[:3] == b"\xff\xd8\xff"
+    assert is_base64("data:image/jpeg;base64,") and decode_base64("data:image/jpeg;base64,") == b""
     for path in ("/9j/0001.jpg", "/9j/" + "a" * 40, "R0lGOD/faces/ann/" + "a" * 60 + ".gif", "data:x.png", "", None, 3):
-        assert not in_base64(path)
+        assert not is_base64(path)
     for broken in (photo[:-1], photo[:100] + "?" + photo[100:], "data:image/png;base64,###"):
         with pytest.raises(OSError, match="base64 is broken"):
-            from_base64(broken)
+            decode_base64(broken)
 
 
 def test_a_row_of_a_csv_is_read_again_where_it_lies(tmp_path: Path) -> None:
     """Quoted line breaks, other letters and empty lines before it; a table that has changed is told."""
-    one, other = (base64.b64encode(b"\xff\xd8\xff" + bytes([n]) * 90).decode() for n in (1, 2))
-    text = (
-        f'\ufeffname,note,image\r\n"Zoë","two\nlines\u2028or three",{one}\r\n\r\nann,,"{other[:40]}\n{other[40:]}"\r\n'
-    )
+    first, second = (base64.b64encode(b"\xff\xd8\xff" + bytes([n]) * 90).decode() for n in (1, 2))
+    text = f'\ufeffname,note,image\r\n"Zoë","two\nlines\u2028or three",{first}\r\n\r\nann,,"{second[:40]}\n{second[40:]}"\r\n'
     table = tmp_path / "a.csv"
     table.write_text(text, encoding="utf-8", newline="")
     rows = list(SOURCES.get("csv")(root=str(table)).rows())
@@ -315,10 +315,10 @@ def test_a_row_of_a_csv_is_read_again_where_it_lies(tmp_path: Path) -> None:
 
 def test_a_line_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(csv_source, "LONGEST", 1000)
-    for field, said in (
+    for field, message in (
         ("A" * 2000, "a line is longer"),
         ('"' + ("A" * 90 + "\n") * 20, "field larger than field limit"),
     ):
         (tmp_path / "a.csv").write_text("name,image\nann," + field)
-        with pytest.raises(UserError, match=f"cannot be read as CSV: {said}"):
+        with pytest.raises(UserError, match=f"cannot be read as CSV: {message}"):
             list(SOURCES.get("csv")(root=str(tmp_path / "a.csv")).rows())

@@ -27,7 +27,7 @@ def folder(root: Path, **options: str) -> Folder:
 def test_the_family(faces: Path, tmp_path: Path) -> None:
     members = SOURCES.load()
     import_([folder(faces)], tmp_path / "imported")
-    places = {
+    paths = {
         "csv": formats.write_csv(faces, tmp_path / "list.csv"),
         "folder": faces,
         "insightface-bin": formats.write_bin(faces, tmp_path / "lfw.bin"),
@@ -37,9 +37,9 @@ def test_the_family(faces: Path, tmp_path: Path) -> None:
         "parquet": formats.write_parquet(faces, tmp_path / "a.parquet"),
         "webdataset": formats.write_webdataset(faces, tmp_path / "shards"),
     }
-    assert members.keys() == places.keys() | {"orl"}
+    assert members.keys() == paths.keys() | {"orl"}
     for kind, member in members.items():
-        options = {"root": str(places[kind])} if kind in places else {}
+        options = {"root": str(paths[kind])} if kind in paths else {}
         options |= {"images": str(faces)} if kind == "csv" else {}
         source: SourceConfig = member.model_validate({"kind": kind, **options})
         rows = list(source.rows())
