@@ -22,18 +22,13 @@ import pytest
 from PIL import Image
 
 import formats
-from drawn import draw_face, draw_folder
+from drawn import draw_folder
 from facegan.core.errors import UserError
 from facegan.data import manifest
 from facegan.data.images import BadImage, decode
 from facegan.data.import_faces import import_
 from facegan.data.sources import SOURCES, SourceConfig
-
-
-def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
+from image_formats import COLOR, FACE, encoded
 
 
 def promise(kind: str, side: int = 50_000) -> bytes:
@@ -52,8 +47,6 @@ def promise(kind: str, side: int = 50_000) -> bytes:
     return bytes(data)
 
 
-FACE = Image.fromarray(draw_face(0, 0))
-COLOR = Image.merge("RGB", [FACE, FACE.point(lambda v: v // 2), FACE.point(lambda v: v // 3)])
 JPEG, PNG = encoded(COLOR, "JPEG", quality=95), encoded(COLOR, "PNG")
 ROTATED = Image.Exif()
 ROTATED[274] = 6

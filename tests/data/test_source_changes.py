@@ -1,23 +1,19 @@
-"""A watched source tells each content once, when its files have come to rest; and nobody who arrives moves another."""
+"""A watched source reports each content once, when its files have stopped changing."""
 
 from __future__ import annotations
 
 import os
-import random
 import shutil
 from pathlib import Path
 
 import pytest
 
-from drawn import Lab, draw_face, draw_folder, tiny
-from facegan.core.errors import ConfigError, UserError
+from drawn import draw_face, draw_folder
+from facegan.core.errors import UserError
 from facegan.data.images import encode_png
-from facegan.data.options import Split
-from facegan.data.preparation.splits import assign, splits_of
 from facegan.data.source_changes import SourceChange, SourceWatch
 from facegan.data.sources.folder import Folder
 from facegan.data.suppression import SuppressionList
-from flows.promotion import check
 
 QUIET_S = 10.0
 
@@ -185,42 +181,3 @@ def test_who_was_erased_is_gone_and_never_new(watched: Watched) -> None:
     assert watched.settled() is None
     (state,) = (watched.workdir / "data" / "watch").iterdir()
     assert "p00" not in state.read_text() and state.stat().st_mode & 0o077 == 0
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_people_keep_their_split_whoever_comes_and_goes(seed: int) -> None:
-    """Random arrivals and departures: an assignment that was once made is never made otherwise."""
-    rng, options = random.Random(seed), Split(by="hash", seed=seed)
-    present: set[str] = set()
-    assigned: dict[str, str] = {}
-    for _ in range(60):
-        present |= {f"d/{rng.randrange(2000)}" for _ in range(rng.randrange(12))}
-        present -= set(rng.sample(sorted(present), k=len(present) // 9))
-        splits = assign(sorted(present), options)
-        assert all(assigned.get(name, split) == split for name, split in splits.items())
-        assigned |= splits
-    assert set(assigned.values()) == {"train", "val", "test"}
-
-
-def test_photos_that_arrive_move_nobody_in_the_manifest(lab: Lab, tmp_path: Path) -> None:
-    """Through prepare itself: people come with a photo too few, get more, and others join."""
-    root, split = draw_folder(tmp_path / "root", people=24, shots=2), {"by": "hash"}
-    before = splits_of(lab.stage(tiny(root, prepare={"split": split}), "prepare").path)
-    for people in ((24,), (25, 26, 27)):
-        for person in people:
-            (root / f"p{person:02d}").mkdir()
-            for shot in range(2 if person > 24 else 1):
-                (root / f"p{person:02d}" / f"{shot}.png").write_bytes(encode_png(draw_face(person, shot)))
-        (root / "p24" / "9.png").write_bytes(encode_png(draw_face(24, 9)))
-        after = splits_of(lab.stage(tiny(root, prepare={"split": split}), "prepare").path)
-        assert before.items() <= after.items()
-        before = after
-    assert len(before) == 28
-
-
-def test_a_run_that_promotes_keeps_people_in_their_split() -> None:
-    check(tiny("faces", prepare={"split": {"by": "hash"}}))
-    with pytest.raises(ConfigError, match="could move others from test to train"):
-        check(tiny("faces"))
-    with pytest.raises(ConfigError, match="no recognizer to promote"):
-        check(tiny("faces", prepare={"split": {"by": "hash"}}), until="prepare")

@@ -1,11 +1,9 @@
-"""prepare: every format to one size, a quarantine with reasons, people split once and for all."""
+"""prepare: a manifest of one size, a quarantine with reasons, people split once and for all."""
 
 from __future__ import annotations
 
 import binascii
-import io
 import json
-import random
 import shutil
 import struct
 import zipfile
@@ -14,22 +12,22 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image, features
+from PIL import Image
 
 from drawn import SHARED, Lab, draw_face, draw_folder, pick, tiny
 from facegan.core.errors import UserError
 from facegan.data import manifest
 from facegan.data.dataset import ManifestImages
-from facegan.data.images import BadImage, decode, to_pixels, to_square
+from facegan.data.images import encode_png, to_pixels
 from facegan.data.options import Prepare, Split
-from facegan.data.preparation.splits import assign, quotas, splits_of
+from facegan.data.preparation.splits import quotas, splits_of
 from facegan.data.sources.orl import Orl
 from facegan.pipeline import graph
 from facegan.recipe.recipe import Recipe
 from facegan.store.local import Artifact
+from image_formats import COLOR, FACE, FORMATS, LAB, encoded
 
 
 def prepared(lab: Lab, root: Path, **options: Any) -> Artifact:
@@ -49,19 +47,6 @@ def huge_png(width: int, height: int) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + body
-
-
-def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-FACE = Image.fromarray(draw_face(0, 0))
-COLOR = Image.merge("RGB", [FACE, FACE.point(lambda v: v // 2), FACE.point(lambda v: v // 3)])
-
-
-LAB = encoded(Image.fromarray(np.zeros((9, 9, 3), np.uint8)).convert("LAB"), "TIFF")
 
 
 def test_orl_comes_out_whole(lab: Lab) -> None:
@@ -162,74 +147,6 @@ def test_a_file_that_cannot_be_read_goes_to_the_quarantine(
 # Formats.
 
 
-def sixteen_bit() -> Image.Image:
-    return Image.fromarray(np.asarray(FACE).astype(np.uint16) * 257)
-
-
-def palette_with_transparency() -> bytes:
-    image = Image.new("P", (44, 48), 1)
-    image.putpalette([0, 0, 0, 255, 0, 0] + [0] * 762)
-    return encoded(image, "PNG", transparency=1)
-
-
-def rotated() -> bytes:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # stored lying: turn by 90 degrees to the right to see it upright
-    return encoded(FACE.transpose(Image.Transpose.ROTATE_90), "JPEG", quality=95, exif=exif)
-
-
-FORMATS = {
-    "grey.png": encoded(FACE, "PNG"),
-    "color.png": encoded(COLOR, "PNG"),
-    "color.jpg": encoded(COLOR, "JPEG", quality=95),
-    "cmyk.jpg": encoded(COLOR.convert("CMYK"), "JPEG", quality=95),
-    "16bit.png": encoded(sixteen_bit(), "PNG"),
-    "16bit.tif": encoded(sixteen_bit(), "TIFF"),
-    "32bit.tif": encoded(FACE.convert("I"), "TIFF"),
-    "float.tif": encoded(FACE.convert("F"), "TIFF"),
-    "palette.png": encoded(COLOR.quantize(256), "PNG"),
-    "palette.gif": encoded(COLOR.quantize(256), "GIF"),
-    "rgba.png": encoded(Image.merge("RGBA", [*COLOR.split(), Image.new("L", FACE.size, 255)]), "PNG"),
-    "la.png": encoded(Image.merge("LA", [FACE, Image.new("L", FACE.size, 255)]), "PNG"),
-    "rotated.jpg": rotated(),
-    "face.bmp": encoded(COLOR, "BMP"),
-    "face.pgm": encoded(FACE, "PPM"),
-    "face.webp": encoded(COLOR, "WEBP", lossless=True),
-    "ycbcr.tif": encoded(COLOR.convert("YCbCr"), "TIFF"),
-}
-
-
-@pytest.mark.parametrize("name", FORMATS)
-@pytest.mark.parametrize(("color", "channels"), [("grey", 1), ("rgb", 3)])
-def test_every_format_comes_out_right(name: str, color: str, channels: int) -> None:
-    pixels = np.asarray(to_square(decode(FORMATS[name]), 32, color))
-    assert pixels.dtype == np.uint8 and pixels.shape == ((32, 32) if channels == 1 else (32, 32, 3))
-    grey = (
-        "grey.png",
-        "16bit.png",
-        "16bit.tif",
-        "32bit.tif",
-        "float.tif",
-        "la.png",
-        "rotated.jpg",
-        "face.pgm",
-    )
-    plain = FACE if name in grey else COLOR
-    expected = np.asarray(to_square(plain, 32, color)).astype(float)
-    assert np.corrcoef(pixels.ravel(), expected.ravel())[0, 1] > 0.97  # the face, upright
-    if name.split(".")[0] not in ("16bit", "32bit", "float"):  # those are stretched to their own range
-        assert np.abs(pixels - expected).mean() < 8
-
-
-def test_one_bit_and_transparency() -> None:
-    one_bit = Image.fromarray(np.asarray(FACE) > 100)
-    assert set(np.unique(np.asarray(to_square(decode(encoded(one_bit, "PNG")), 48, "grey")))) > {0, 255}
-    clear = np.asarray(to_square(decode(palette_with_transparency()), 32, "rgb"))
-    assert (clear == 255).all()  # what is transparent shows the white behind it
-    blank = np.asarray(to_square(Image.fromarray(np.full((20, 20), 7, np.uint16)), 32, "grey"))
-    assert (blank == blank[0, 0]).all()
-
-
 @pytest.mark.parametrize(("color", "channels"), [("grey", 1), ("rgb", 3)])
 def test_formats_in_a_folder(lab: Lab, faces: Path, tmp_path: Path, color: str, channels: int) -> None:
     root = shutil.copytree(faces, tmp_path / "root")
@@ -241,26 +158,6 @@ def test_formats_in_a_folder(lab: Lab, faces: Path, tmp_path: Path, color: str, 
     assert images.pixels.shape == (40 + len(FORMATS), 32, 32, channels)
     for item in manifest.read(artifact.path, ["image"])["image"].to_pylist():
         assert item["bytes"].startswith(b"\x89PNG") and to_pixels(item["bytes"]).shape == (32, 32, channels)
-
-
-def test_no_damaged_image_ends_the_run() -> None:
-    """Whatever Pillow throws at a broken file is a BadImage with a reason."""
-    rng = np.random.default_rng(0)
-    reasons = Counter[str]()
-    rest = [encoded(COLOR, "AVIF")] if features.check("avif") else []
-    for data in [*FORMATS.values(), LAB, encoded(COLOR.quantize(16), "BLP"), *rest]:
-        for _ in range(30):
-            damaged = bytearray(data)
-            for offset in rng.integers(0, len(data), rng.integers(1, 12)):
-                damaged[offset] = int(rng.integers(256))
-            cut = bytes(damaged[: rng.integers(1, len(data) + 1)])
-            for broken in (bytes(damaged), cut):
-                try:
-                    assert to_square(decode(broken, 1), 16, "grey").size == (16, 16)
-                except BadImage as error:
-                    assert str(error)
-                    reasons[str(error).split(":")[0]] += 1
-    assert reasons["broken or truncated"] > 100 and reasons["not an image in a known format"] > 50
 
 
 # People who cannot be used.
@@ -317,34 +214,6 @@ def test_single_images_cannot_be_judged(lab: Lab, tmp_path: Path) -> None:
 # The split.
 
 
-def some_names(count: int, seed: int = 0) -> list[str]:
-    rng = random.Random(seed)
-    return sorted({f"d/{rng.getrandbits(64):x}" for _ in range(count)})
-
-
-@pytest.mark.parametrize("count", [6, 7, 10, 23, 40, 200, 1001])
-def test_proportions(count: int) -> None:
-    options = Split()
-    counts = Counter(assign(some_names(count), options).values())
-    assert sum(counts.values()) == count and counts == quotas(count, options)
-    for split, share in (("train", 0.5), ("val", 0.15), ("test", 0.35)):
-        assert abs(counts[split] - share * count) <= (2 if count < 14 else 1)
-    assert min(counts.values()) >= 2
-
-
-def test_the_split_is_of_the_names_alone() -> None:
-    names = some_names(60)
-    first = assign(names, Split())
-    shuffled = names.copy()
-    random.Random(1).shuffle(shuffled)
-    assert assign(shuffled, Split()) == first
-    assert assign(names, Split(seed=1)) != first
-    # The hash is fixed for ever: a run of years ago has the same test people.
-    orl = assign([f"orl/s{n}" for n in range(1, 11)], Split())
-    assert {name for name in orl if orl[name] == "test"} == {"orl/s10", "orl/s5", "orl/s8", "orl/s4"}
-    assert {name for name in orl if orl[name] == "val"} == {"orl/s9", "orl/s3"}
-
-
 def test_the_split_does_not_know_files(lab: Lab, faces: Path, tmp_path: Path) -> None:
     def splits(root: Path) -> dict[str, str]:
         table = manifest.read(prepared(lab, root).path, ["identity", "split"])
@@ -354,75 +223,6 @@ def test_the_split_does_not_know_files(lab: Lab, faces: Path, tmp_path: Path) ->
     (root / "p04" / "4.png").rename(root / "p04" / "aaa.png")
     (root / "p00" / "0.png").unlink()
     assert splits(root) == splits(faces)
-
-
-def test_frozen_people_stay() -> None:
-    names = some_names(30)
-    frozen: dict[str, Any] = {names[0]: "test", names[1]: "test", names[2]: "val", "d/gone": "train"}
-    options = Split(frozen=frozen)
-    splits = assign(names, options)
-    assert {name: splits[name] for name in names[:3]} == {name: frozen[name] for name in names[:3]}
-    assert "d/gone" not in splits and Counter(splits.values()) == quotas(30, options)
-    # People added later never move those of an earlier run that is frozen whole.
-    grown = assign(names + some_names(20, seed=9), Split(frozen=splits))
-    assert {name: grown[name] for name in names} == splits
-
-
-def test_too_many_frozen_people_take_no_others_place() -> None:
-    names = some_names(10)
-    options = Split(frozen=dict.fromkeys(names[:9], "test"))
-    assert Counter(assign(names, options).values()) == {"test": 9, "train": 1}
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_nobody_is_in_two_splits(seed: int) -> None:
-    rng = random.Random(seed)
-    letters = "aAäß日\u0301/ .-_'\"\\\n0é"
-    names = sorted({"d/" + "".join(rng.choices(letters, k=rng.randint(1, 6))) for _ in range(rng.randint(6, 80))})
-    test = rng.uniform(0.05, 0.4)
-    val = rng.uniform(0.05, 0.4)
-    options = Split(train=1 - val - test, val=val, test=test, seed=seed)
-    rows = rng.choices(names, k=300)
-    assigned = assign(names, options)
-    assert assigned.keys() == set(names) and set(assigned.values()) <= {"train", "val", "test"}
-    people: dict[str, set[str]] = {}
-    for name in rows:
-        people.setdefault(assigned[name], set()).add(name)
-    splits = list(people.values())
-    assert sum(map(len, splits)) == len(set().union(*splits))
-
-
-def test_growing_moves_few() -> None:
-    """Ranks are cut, so one more person moves at most two over each border; none between train and test."""
-    names = some_names(80)
-    for count in range(40, 79):
-        before, after = assign(names[:count], Split()), assign(names[: count + 1], Split())
-        moved = [(before[n], after[n]) for n in before if before[n] != after[n]]
-        assert len(moved) <= 4 and {"train", "test"} not in [set(pair) for pair in moved]
-
-
-@pytest.mark.parametrize("held", [0, 30])
-def test_by_hash_nobody_ever_moves_another(held: int) -> None:
-    """However a source grows or shrinks; and the shares hold within the draw's own error."""
-    names, options = some_names(4000), Split(by="hash")
-    test = set(names[:held])
-    everybody = assign(names, options, test)
-    for some in (names[: held + 1], names[:50], names[:51], names[:3999], names[5:700]):
-        assert assign(some, options, test & set(some)).items() <= everybody.items()
-    shares = {"train": 0.5 / 0.65, "val": 0.15 / 0.65} if held else {"train": 0.5, "val": 0.15, "test": 0.35}
-    counts = Counter(everybody[name] for name in names[held:])
-    assert counts.keys() == shares.keys() and all(everybody[name] == "test" for name in test)
-    for split, share in shares.items():
-        expected = share * (4000 - held)
-        assert abs(counts[split] - expected) < 4 * (expected * (1 - share)) ** 0.5
-    assert assign(names, Split(by="hash", seed=1), test) != everybody
-
-
-def test_frozen_people_stay_by_hash_too() -> None:
-    names = some_names(60)
-    frozen: dict[str, Any] = dict.fromkeys(names[10:20], "test")
-    splits = assign(names, Split(by="hash", frozen=frozen))
-    assert splits == {**assign(names, Split(by="hash")), **frozen}
 
 
 def test_an_earlier_preparation_is_what_is_frozen(lab: Lab, faces: Path, tmp_path: Path) -> None:
@@ -515,3 +315,19 @@ def test_images_keep_their_names_and_the_quarantine_its_side(faces: Path, lab: L
     split = {row["identity"]: row["split"] for row in rows}
     quarantined = pq.read_table(artifact.path / "quarantine.parquet").to_pylist()
     assert len(quarantined) == 9 and all(item["split"] == split.get(item["identity"]) for item in quarantined)
+
+
+def test_photos_that_arrive_move_nobody_in_the_manifest(lab: Lab, tmp_path: Path) -> None:
+    """Through prepare itself: people come with a photo too few, get more, and others join."""
+    root, split = draw_folder(tmp_path / "root", people=24, shots=2), {"by": "hash"}
+    before = splits_of(lab.stage(tiny(root, prepare={"split": split}), "prepare").path)
+    for people in ((24,), (25, 26, 27)):
+        for person in people:
+            (root / f"p{person:02d}").mkdir()
+            for shot in range(2 if person > 24 else 1):
+                (root / f"p{person:02d}" / f"{shot}.png").write_bytes(encode_png(draw_face(person, shot)))
+        (root / "p24" / "9.png").write_bytes(encode_png(draw_face(24, 9)))
+        after = splits_of(lab.stage(tiny(root, prepare={"split": split}), "prepare").path)
+        assert before.items() <= after.items()
+        before = after
+    assert len(before) == 28

@@ -9,16 +9,12 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 from pydantic import ValidationError
-from typer.testing import CliRunner
 
-from drawn import SHARED, Lab, draw_face, draw_lfw, tiny
-from facegan.cli.main import main
+from drawn import SHARED, Lab, draw_lfw, tiny
 from facegan.core.errors import ConfigError, UserError
 from facegan.data import manifest
 from facegan.data.options import Prepare, Split
-from facegan.data.preparation.splits import assign, quotas
 from facegan.data.sources.lfw import Lfw, read_people
 from facegan.recipe import load
 from facegan.store.local import Artifact
@@ -100,19 +96,6 @@ def test_image_ids_are_those_of_the_folder(drawn: Path, tmp_path: Path) -> None:
         artifact = prepared(Lab(tmp_path / str(number)), root, drawn / "pairs.txt")
         ids.append(manifest.read(artifact.path, ["image_id", "source_sha256", "split"]).to_pylist())
     assert ids[0] == ids[1]
-
-
-def test_shares_of_the_development_people() -> None:
-    names = [f"lfw/p{number}" for number in range(1000)]
-    held = set(names[600:])
-    splits = assign(names, Split(train=0.7, val=0.3, test=0), held)
-    assert {name for name in names if splits[name] == "test"} == held
-    assert Counter(splits.values()) == {"train": 420, "val": 180, "test": 400}
-    assert splits == assign(names, Split(train=0.35, val=0.15, test=0.5), held)  # test's share is not asked
-    assert splits == assign(names[::-1], Split(train=0.7, val=0.3, test=0), held)
-    assert quotas(10, Split(train=0.7, val=0.3, test=0), held=True) == {"train": 7, "val": 3, "test": 0}
-    frozen = Split(train=0.7, val=0.3, test=0, frozen={names[0]: "val", names[700]: "train"})
-    assert (assign(names, frozen, held)[names[0]], assign(names, frozen, held)[names[700]]) == ("val", "test")
 
 
 def test_no_share_for_test_without_a_protocol(drawn: Path) -> None:
@@ -234,42 +217,3 @@ def test_the_real_lfw() -> None:
     assert {side: len(people) for side, people in images.items()} == {"develop": 2132, "test": 3617}
     assert sum(count >= 2 for count in images["test"].values()) == 735 and images["test"].total() == 6548
     assert rows[0].identity == "lfw/AJ_Cook" and rows[0].read().startswith(b"\xff\xd8")
-
-
-# Fetching.
-
-
-def fetched(root: Path) -> Path:
-    """What scikit-learn's fetcher leaves: the lists of pairs, and photos of 250 px, 500 of one person."""
-    photos = root / "lfw_home" / "lfw_funneled"
-    for name, count in {"Ann_Lee": 500, "Bo": 2, "Cy-X": 1}.items():
-        (photos / name).mkdir(parents=True)
-        first = photos / name / f"{name}_0001.jpg"
-        Image.fromarray(draw_face(len(name), 0, 250, 250)).convert("RGB").save(first)
-        for shot in range(2, count + 1):
-            (photos / name / f"{name}_{shot:04d}.jpg").hardlink_to(first)
-    (photos / "pairs_01.txt").write_text("as in the archive")
-    for name in ("pairs.txt", "pairsDevTrain.txt", "pairsDevTest.txt"):
-        (root / "lfw_home" / name).write_text("1\nAnn_Lee\t1\t2\nBo\t1\tAnn_Lee\t2\n")
-    return photos
-
-
-def test_what_the_fetcher_leaves_is_a_source(tmp_path: Path) -> None:
-    """And `facegan fetch` finds it there: nothing is downloaded again."""
-    photos = fetched(tmp_path)
-    result = CliRunner().invoke(main, ["fetch", "lfw", "--out", str(tmp_path)])
-    assert result.exit_code == 0 and f"prepare.source.root={photos}" in result.stdout
-    assert sorted(p.name for p in (tmp_path / "lfw_home").iterdir() if p.is_dir()) == ["lfw_funneled"]
-    rows = list(lfw(photos, photos.parent / "pairsDevTrain.txt").rows())
-    assert Counter((row.identity, row.side) for row in rows) == {
-        ("lfw/Ann_Lee", "develop"): 500, ("lfw/Bo", "develop"): 2, ("lfw/Cy-X", "test"): 1,
-    }  # fmt: skip
-
-
-def test_without_a_network_it_says_where_to_put_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("https_proxy", "http_proxy"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens there
-    result = CliRunner().invoke(main, ["fetch", "lfw", "--out", str(tmp_path / "out")])
-    assert result.exit_code == 1 and "LFW cannot be fetched: " in result.stderr and "lfw-funneled.tgz" in result.stderr
-    assert str(tmp_path / "out" / "lfw_home") in result.stderr and "bug" not in result.stderr
-    assert CliRunner().invoke(main, ["fetch", "faces", "--out", str(tmp_path / "out")]).exit_code == 2
