@@ -152,7 +152,7 @@ def test_very_many_copies_cost_no_memory(monkeypatch: pytest.MonkeyPatch) -> Non
     small[np.r_[3000:3600, 9000:9020]] = np.clip(small[0] + 5 * RNG.standard_normal((620, SIDE * SIDE)), 0, 255)
     search = Search(small, 0.98, 1000)
     kept = search.run()
-    assert search.held[3, 3] >= CROWD and len(kept) < 3 * CROWD
+    assert search.block_counts[3, 3] >= CROWD and len(kept) < 3 * CROWD
     assert list(alike(small, 0.98, 1000)) == compared(small, 0.98, 1000)
 
 
