@@ -48,7 +48,7 @@ def align(
         raise ConfigError(f"'{out}' is not empty", fix="give a folder that is empty or not there yet")
     rows = list(Folder(root=str(root)).rows())
     aligner, result = Aligner(options), Outcome(photos=len(rows))
-    shown: dict[str, list[Image.Image]] = {
+    thumbnails: dict[str, list[Image.Image]] = {
         name: [] for name in spread(sorted({r.identity for r in rows}), contact_sheet.PEOPLE)
     }
     table, taken = io.StringIO(), set[str]()
@@ -58,28 +58,28 @@ def align(
         line: dict[str, object] = {"file": row.relative, "identity": row.identity}
         try:
             photo = to_eight_bits(decode(row.read(), MEGAPIXELS), "rgb")
-            found = aligner(photo, row.landmarks, size_px)
+            aligned = aligner(photo, row.landmarks, size_px)
         except (BadImage, OSError) as error:
             line["outcome"] = str(error)
         else:
-            pixels, name = np.asarray(found.image), _free(row.relative, taken)
+            pixels, name = np.asarray(aligned.image), _free(row.relative, taken)
             write_atomic(out / name, encode_png(pixels))
-            score = measure(pixels, found.landmarks).score
+            score = measure(pixels, aligned.landmarks).score
             line |= {
                 "outcome": "aligned",
-                "face_px": f"{found.face_px:.1f}",
+                "face_px": f"{aligned.face_px:.1f}",
                 "quality": f"{score:.3f}",
                 "written": name,
             }
-            if len(shown.get(row.identity, [None] * contact_sheet.EACH)) < contact_sheet.EACH:
-                shown[row.identity].append(contact_sheet.small(found.image))
+            if len(thumbnails.get(row.identity, [None] * contact_sheet.EACH)) < contact_sheet.EACH:
+                thumbnails[row.identity].append(contact_sheet.thumbnail(aligned.image))
         result.outcomes[str(line["outcome"])] += 1
         writer.writerow(line)
         progress(number, len(rows))
     result.several = aligner.several
     write_atomic(out / TABLE, table.getvalue().encode())
-    faces = {name.split("/", 1)[1]: pictures for name, pictures in shown.items() if pictures}
-    write_atomic(out / SHEET, contact_sheet.sheet(faces))
+    by_person = {name.split("/", 1)[1]: images for name, images in thumbnails.items() if images}
+    write_atomic(out / SHEET, contact_sheet.sheet(by_person))
     return result
 
 

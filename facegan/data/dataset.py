@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from facegan.data import manifest
-from facegan.data.encoded_images import EncodedImages, unreadable
+from facegan.data.encoded_images import EncodedImages, decode_error
 from facegan.data.images import to_pixels
 from facegan.runtime.shared_array import SharedArray
 
@@ -20,16 +20,16 @@ KEEP_BYTES = 2e9  # of decoded images in training, counted in colour: 53,000 of 
 
 
 class ManifestImages:
-    """The rows of a manifest (of one split): columns at hand, and the images as an array or what reads like one.
+    """The rows of a manifest (of one split): columns as arrays, and the images as an array or what reads like one.
 
     `pixels` is (N, H, W, C) uint8, `identity` (N,) names, `label` (N,) int64 or -1 where the manifest has none.
-    Images are decoded once and kept; where they would be more than `keep_bytes` decoded, `pixels` is a StoredPixels,
-    which decodes what is asked for, to the same values. Raises UserError for a manifest that cannot be read, or an
-    image in it (in a StoredPixels: when it is asked for).
+    Images are decoded once and kept; where they would be more than `keep_bytes` decoded, `pixels` is an EncodedImages,
+    which decodes on access, to the same values. Raises UserError for a manifest that cannot be read, or an
+    image in it (in an EncodedImages: on access).
     """
 
     pixels: np.ndarray
-    shared: SharedArray | None = None  # what `pixels` is an array of, where processes were handed it
+    shared: SharedArray | None = None  # the memory of `pixels`, once processes were given it
 
     def __init__(self, path: Path, split: str | None = None, keep_bytes: float = math.inf) -> None:
         columns = ["image_id", "identity", "label", "source", "group", "image.path", "height", "width"]
@@ -41,29 +41,29 @@ class ManifestImages:
         self.file = names_of(table["path"].fill_null(""))  # a part of `image`, which pyarrow calls by its own name
         decoded = 3 * np.dot(table["height"].to_numpy().astype(np.int64), table["width"].to_numpy().astype(np.int64))
         del table
-        said = f"the manifest '{path}'"
-        stored = (pc.struct_field(b["image"], "bytes") for b in manifest.batches(path, ["image"], split))
+        description = f"the manifest '{path}'"
+        encoded = (pc.struct_field(b["image"], "bytes") for b in manifest.batches(path, ["image"], split))
         if decoded > keep_bytes:
-            self.pixels = cast(np.ndarray, EncodedImages(stored, to_pixels, said))
+            self.pixels = cast(np.ndarray, EncodedImages(encoded, to_pixels, description))
             return
         try:
-            images = [to_pixels(item.as_py()) for group in stored for item in group]
+            images = [to_pixels(value.as_py()) for batch in encoded for value in batch]
         except (OSError, SyntaxError, ValueError, TypeError) as error:  # TypeError: no bytes at all
-            raise unreadable(said, error) from error
+            raise decode_error(description, error) from error
         self.pixels = np.stack(images) if images else np.empty((0, 0, 0, 1), np.uint8)
 
     def __len__(self) -> int:
         return len(self.image_id)
 
-    def only(self, places: np.ndarray) -> ManifestImages:
-        """Some of the rows, by place (n,) int."""
+    def only(self, rows: np.ndarray) -> ManifestImages:
+        """Some of the rows, by their indices (n,) int."""
         chosen = copy.copy(self)
         for name in ("image_id", "identity", "source", "label", "group", "file", "pixels"):
-            setattr(chosen, name, getattr(self, name)[places])
+            setattr(chosen, name, getattr(self, name)[rows])
         return chosen
 
     def codes(self) -> tuple[list[str], np.ndarray]:
-        """The sorted identity names and each row's place among them (N,) int64."""
+        """The sorted identity names and each row's index among them (N,) int64."""
         names, codes = np.unique(self.identity.astype(str), return_inverse=True)
         return names.tolist(), codes.astype(np.int64)
 

@@ -1,4 +1,4 @@
-"""A manifest's images where they are too many to keep decoded: encoded in a temporary file, decoded when asked for."""
+"""Images of a manifest that are too many to keep decoded: encoded in a temporary file, decoded on access."""
 
 from __future__ import annotations
 
@@ -20,90 +20,93 @@ AS_STORED, AS_RGB = cv2.IMREAD_UNCHANGED, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNO
 
 
 class EncodedImages:
-    """Reads like the array (N, H, W, C) uint8 that it stands for: `shape`, `len`, `[places]`, `[slice]`, `np.asarray`.
+    """Reads like the array (N, H, W, C) uint8 that it stands for: `shape`, `len`, `[indices]`, `[slice]`, `np.asarray`.
 
-    What is held in memory is 9 bytes a row; the encoded images lie one after another in a file without a name, in
-    the temporary folder (TMPDIR), which ends with the process and is mapped: the system drops its pages as it likes.
-    Several threads may decode at once, and processes that are handed this when they start: they map the same file.
+    Memory: 9 bytes a row. The encoded images lie one after another in a file without a name in the temporary folder
+    (TMPDIR). The file ends with the process; it is mapped, so that the system may drop its pages at any time. Several
+    threads may decode at once, and so may processes that are given this when they start: they map the same file.
     """
 
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, encoded: Iterable[pa.BinaryArray], to_pixels: Callable[[bytes], np.ndarray], said: str) -> None:
+    def __init__(
+        self, encoded: Iterable[pa.BinaryArray], to_pixels: Callable[[bytes], np.ndarray], description: str
+    ) -> None:
         """`encoded` comes a batch at a time; `to_pixels` decodes one image where OpenCV gives another shape.
 
-        `said` names the manifest in errors.
+        `description` names the manifest in errors.
         """
-        self.to_pixels, self.said = to_pixels, said
-        ends, self._in_color = [np.zeros(1, np.int64)], bytearray()
+        self.to_pixels, self.description = to_pixels, description
+        ends, self._is_color = [np.zeros(1, np.int64)], bytearray()
         with tempfile.TemporaryFile(prefix="facegan-") as file:
-            for stored in encoded:
-                _, offsets, data = stored.buffers()
-                if len(stored):
-                    at = np.frombuffer(offsets, np.int32)[stored.offset : stored.offset + len(stored) + 1]
-                    at = at.astype(np.int64)
-                    ends.append(ends[-1][-1] + at[1:] - at[0])
+            for batch in encoded:
+                _, offsets, data = batch.buffers()
+                if len(batch):
+                    bounds = np.frombuffer(offsets, np.int32)[batch.offset : batch.offset + len(batch) + 1]
+                    bounds = bounds.astype(np.int64)
+                    ends.append(ends[-1][-1] + bounds[1:] - bounds[0])
                     view = memoryview(data)
-                    file.write(view[at[0] : at[-1]])
-                    self._in_color += bytes(is_color_jpeg(view[a:b]) for a, b in pairwise(at.tolist()))
+                    file.write(view[bounds[0] : bounds[-1]])
+                    self._is_color += bytes(is_color_jpeg(view[start:end]) for start, end in pairwise(bounds.tolist()))
             file.write(b"\0")  # nothing at all cannot be mapped
             file.flush()
             self.ends = np.concatenate(ends)
             self.file = SharedArray((int(self.ends[-1]),), np.uint8, os.dup(file.fileno()))
             self.file.array.flags.writeable = False
-        first = self._slow(0).shape if len(self) else (0, 0, 1)
+        first = self._decode_slowly(0).shape if len(self) else (0, 0, 1)
         self.shape = (len(self), *first)
 
     def __len__(self) -> int:
         return len(self.ends) - 1
 
-    def __getitem__(self, places: Any) -> np.ndarray:
-        """The decoded images at an array of places or in a slice: (n, H, W, C) uint8."""
-        return self.decode_all(np.arange(len(self))[places])
+    def __getitem__(self, indices: Any) -> np.ndarray:
+        """The decoded images at an array of indices or in a slice: (n, H, W, C) uint8."""
+        return self.decode_all(np.arange(len(self))[indices])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return self[:] if dtype is None else self[:].astype(dtype)
 
-    def decode_all(self, places: np.ndarray) -> np.ndarray:
-        """The images at `places` (n,) int: (n, H, W, C) uint8.
+    def decode_all(self, indices: np.ndarray) -> np.ndarray:
+        """The images at `indices` (n,) int: (n, H, W, C) uint8.
 
         Raises UserError for an image that cannot be decoded or has another shape than the first.
         """
-        pixels = np.empty((len(places), *self.shape[1:]), np.uint8)
-        for out, place in zip(pixels, places.tolist(), strict=True):
-            if (image := self.decode(place, out)) is not out:
+        pixels = np.empty((len(indices), *self.shape[1:]), np.uint8)
+        for out, index in zip(pixels, indices.tolist(), strict=True):
+            if (image := self.decode(index, out)) is not out:
                 out[:] = image
         return pixels
 
-    def encoded(self, place: int) -> np.ndarray:
+    def encoded(self, index: int) -> np.ndarray:
         """The stored bytes of an image, (n,) uint8."""
-        return self.file.array[self.ends[place] : self.ends[place + 1]]
+        return self.file.array[self.ends[index] : self.ends[index + 1]]
 
-    def decode(self, place: int, room: np.ndarray) -> np.ndarray:
-        """One image, (H, W, C) uint8, in memory of its own or in `room` of that shape.
+    def decode(self, index: int, out: np.ndarray) -> np.ndarray:
+        """One image, (H, W, C) uint8, in memory of its own or in `out` of that shape.
 
-        By OpenCV where it can: the same as Pillow's, faster, and other threads go on. Raises UserError as `decode_all`.
+        By OpenCV where it can: the same pixels as Pillow's, faster, and other threads go on. Raises UserError as
+        `decode_all`.
         """
-        data, at_once = self.encoded(place), self._in_color[place]
-        image = cv2.imdecode(data, AS_RGB if at_once else AS_STORED) if len(data) else None
+        data, is_color = self.encoded(index), self._is_color[index]
+        image = cv2.imdecode(data, AS_RGB if is_color else AS_STORED) if len(data) else None
         if image is not None and image.dtype == np.uint8:
-            if image.shape == room.shape:
-                return image if at_once else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=room)
-            if (*image.shape, 1) == room.shape:
+            if image.shape == out.shape:
+                return image if is_color else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=out)
+            if (*image.shape, 1) == out.shape:
                 return image[:, :, None]
-        image = self._slow(place)
-        if image.shape != room.shape:
+        image = self._decode_slowly(index)
+        if image.shape != out.shape:
             raise UserError(
-                f"an image in {self.said} is {image.shape}, the first is {room.shape} (height, width, channels)",
+                f"an image in {self.description} is {image.shape}, the first is {out.shape} (height, width, channels)",
                 fix="bring them to one size and colour: facegan prepare",
             )
         return image
 
-    def _slow(self, place: int) -> np.ndarray:
+    def _decode_slowly(self, index: int) -> np.ndarray:
         try:
-            return self.to_pixels(self.encoded(place).tobytes())
+            return self.to_pixels(self.encoded(index).tobytes())
         except (OSError, SyntaxError, ValueError) as error:
-            raise unreadable(self.said, error) from error
+            raise decode_error(self.description, error) from error
 
 
 def is_color_jpeg(data: memoryview) -> bool:
@@ -111,16 +114,17 @@ def is_color_jpeg(data: memoryview) -> bool:
 
     Source: ITU-T T.81, B.1.1 and B.2.2: a start, then segments (marker, length, ...) up to that of the frame.
     """
-    at = 2 if data[:2] == b"\xff\xd8" else len(data)
-    while at + 9 < len(data) and data[at] == 0xFF:
-        if data[at + 1] in (0xC0, 0xC1, 0xC2):  # baseline, extended, progressive
-            return data[at + 9] == 3
-        at += 2 + (data[at + 2] << 8) + data[at + 3]
+    offset = 2 if data[:2] == b"\xff\xd8" else len(data)
+    while offset + 9 < len(data) and data[offset] == 0xFF:
+        if data[offset + 1] in (0xC0, 0xC1, 0xC2):  # baseline, extended, progressive
+            return data[offset + 9] == 3
+        offset += 2 + (data[offset + 2] << 8) + data[offset + 3]
     return False
 
 
-def unreadable(said: str, error: Exception) -> UserError:
-    """What to tell of an image in a manifest that cannot be decoded."""
+def decode_error(description: str, error: Exception) -> UserError:
+    """The error for an image in a manifest that cannot be decoded."""
     return UserError(
-        f"an image in {said} cannot be decoded: {error}", fix="delete the stage's folder: the next run makes it again"
+        f"an image in {description} cannot be decoded: {error}",
+        fix="delete the stage's folder: the next run makes it again",
     )

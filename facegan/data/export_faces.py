@@ -59,8 +59,8 @@ def _folder(rows: Rows, out: Path, datasets: int) -> None:
             data = row["image"]["bytes"]
             stem = escape(PurePosixPath(row["image"]["path"] or "").stem or row["image_id"][:16])
             file = _write_new(folder, stem, _suffix(row), data)
-            said = {"file_name": f"{folder.name}/{file}", **_said(row)}
-            metadata.write(json.dumps(said, ensure_ascii=True) + "\n")
+            line = {"file_name": f"{folder.name}/{file}", **_facts_of(row)}
+            metadata.write(json.dumps(line, ensure_ascii=True) + "\n")
 
 
 def _write_new(folder: Path, stem: str, suffix: str, data: bytes) -> str:
@@ -86,7 +86,7 @@ def _webdataset(rows: Rows, out: Path, datasets: int) -> None:
             while row is not None and count < SHARD_ROWS and size < SHARD_BYTES:
                 data = row["image"]["bytes"]
                 _add(tar, f"{number:09d}{_suffix(row)}", data)
-                _add(tar, f"{number:09d}.json", json.dumps(_said(row), ensure_ascii=True).encode())
+                _add(tar, f"{number:09d}.json", json.dumps(_facts_of(row), ensure_ascii=True).encode())
                 if row["label"] is not None:
                     _add(tar, f"{number:09d}.cls", str(row["label"]).encode())
                 number, count, size, row = number + 1, count + 1, size + len(data), next(rows, None)
@@ -135,12 +135,12 @@ FORMATS: dict[str, Callable[[Rows, Path, int], None]] = {
 }
 
 
-def _said(row: dict[str, Any]) -> dict[str, Any]:
-    """What a row has beside its image; its path in the source too."""
-    said = {name: value for name, value in row.items() if name != "image" and value is not None}
-    if "landmarks" in said:  # NaN, a point that was not found, is no JSON
-        said["landmarks"] = [None if math.isnan(number) else number for number in said["landmarks"]]
-    return said | ({"path": row["image"]["path"]} if row["image"]["path"] else {})
+def _facts_of(row: dict[str, Any]) -> dict[str, Any]:
+    """All columns of a row but the image, and the path of the image in its source."""
+    facts = {name: value for name, value in row.items() if name != "image" and value is not None}
+    if "landmarks" in facts:  # NaN, a point that was not found, is no JSON
+        facts["landmarks"] = [None if math.isnan(number) else number for number in facts["landmarks"]]
+    return facts | ({"path": row["image"]["path"]} if row["image"]["path"] else {})
 
 
 def _suffix(row: dict[str, Any]) -> str:

@@ -33,8 +33,8 @@ def decode(data: bytes, max_megapixels: float = 100) -> Image.Image:
         if width * height > max_megapixels * 1e6:
             raise BadImage(f"{width} x {height} px is more than {max_megapixels:g} megapixels")
         image.load()
-        turned = image.format != "JPEG" or TURNING & image.info.keys()  # else the copy would cost a tenth of the time
-        return ImageOps.exif_transpose(image) if turned else image
+        may_turn = image.format != "JPEG" or TURNING & image.info.keys()  # else the copy would cost a tenth of the time
+        return ImageOps.exif_transpose(image) if may_turn else image
     except BadImage:
         raise
     except UnidentifiedImageError as error:

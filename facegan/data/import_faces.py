@@ -27,7 +27,7 @@ IN_FLIGHT_BYTES, IN_FLIGHT = 64_000_000, 256
 
 @dataclass
 class Imported:
-    """What came of an import: images kept, what is in the quarantine, and counts for its summary."""
+    """The result of an import: images kept, what is in the quarantine, and counts for its summary."""
 
     images: int = 0
     encoded: int = 0
@@ -60,37 +60,37 @@ def import_(
     a part of the manifest. Raises UserError when `out` holds something, a source cannot be read, or not one image
     can be used.
     """
-    done = Imported()
+    result = Imported()
     with new_folder(out.expanduser().absolute()) as folder:
-        manifest.write(folder, _rows(sources, done, max_megapixels, threads, progress), "import", {}, fingerprint="")
-        if not done.images:
-            reasons = Counter(item["reason"] for item in done.bad).most_common(3)
-            seen = "; ".join(f"{count} x {reason}" for reason, count in reasons)
-            raise UserError(f"not one image can be used ({seen})"[:1000], fix="give a source of images that decode")
-        quarantine.write(folder, done.bad)
-        write_atomic(folder / "summary.json", json.dumps(done.summary(), indent=1).encode())
-    return done
+        manifest.write(folder, _rows(sources, result, max_megapixels, threads, progress), "import", {}, fingerprint="")
+        if not result.images:
+            reasons = Counter(item["reason"] for item in result.bad).most_common(3)
+            listing = "; ".join(f"{count} x {reason}" for reason, count in reasons)
+            raise UserError(f"not one image can be used ({listing})"[:1000], fix="give a source of images that decode")
+        quarantine.write(folder, result.bad)
+        write_atomic(folder / "summary.json", json.dumps(result.summary(), indent=1).encode())
+    return result
 
 
 def _rows(
     sources: Sequence[SourceConfig],
-    done: Imported,
+    result: Imported,
     max_megapixels: float,
     threads: int,
     progress: Callable[[Imported], None],
 ) -> Iterator[dict[str, Any]]:
     """Manifest rows in the order of the sources; what fails goes to `done.bad` with the reason."""
     images = (item for source in sources for item in source.rows())
-    for item, checked in _checked(images, max_megapixels, threads):
+    for item, get_stored in _check_in_threads(images, max_megapixels, threads):
         try:
-            data, digest, width, height, encoded = checked()
+            data, digest, width, height, encoded = get_stored()
         except (BadImage, OSError) as error:
-            done.bad.append({"file": item.relative, "identity": item.identity, "reason": quarantine.reason(error)})
+            result.bad.append({"file": item.relative, "identity": item.identity, "reason": quarantine.reason(error)})
         else:
-            done.images += 1
-            done.encoded += encoded
-            done.people.add(item.identity)
-            done.licenses[item.license or "none given"] += 1
+            result.images += 1
+            result.encoded += encoded
+            result.people.add(item.identity)
+            result.licenses[item.license or "none given"] += 1
             yield manifest.row(
                 data,
                 item.relative,
@@ -105,41 +105,42 @@ def _rows(
                 group=item.group,
                 license=item.license,
             )
-        progress(done)
+        progress(result)
 
 
-Checked = tuple[bytes, str, int, int, bool]
+StoredImage = tuple[bytes, str, int, int, bool]
+"""(bytes to store, sha256 of the source's bytes, width, height as a viewer shows it, whether encoded as PNG)."""
 
 
-def _checked(
+def _check_in_threads(
     images: Iterator[SourceImage], max_megapixels: float, threads: int
-) -> Iterator[tuple[SourceImage, Callable[[], Checked]]]:
-    """Each image with what gives (bytes to store, sha256 of the source's, width, height, whether encoded) or raises.
+) -> Iterator[tuple[SourceImage, Callable[[], StoredImage]]]:
+    """Each image with a function that returns its StoredImage, or raises BadImage or OSError.
 
     One thread reads, the others hash and decode; at most 256 images and 64 MB, or one larger image, wait between them.
     """
-    waiting: deque[tuple[SourceImage, Future[Checked], int]] = deque()
-    held = 0
+    queue: deque[tuple[SourceImage, Future[StoredImage], int]] = deque()
+    held_bytes = 0
     with ThreadPoolExecutor(threads) as pool:
         for item in images:
             try:
                 data = item.read()
             except OSError as error:
-                failed: Future[Checked] = Future()
+                failed: Future[StoredImage] = Future()
                 failed.set_exception(error)
-                waiting.append((item, failed, 0))
+                queue.append((item, failed, 0))
                 continue
-            while len(waiting) >= IN_FLIGHT or (waiting and held + len(data) > IN_FLIGHT_BYTES):
-                first, future, size = waiting.popleft()
-                held -= size
+            while len(queue) >= IN_FLIGHT or (queue and held_bytes + len(data) > IN_FLIGHT_BYTES):
+                first, future, size = queue.popleft()
+                held_bytes -= size
                 yield first, future.result
-            held += len(data)
-            waiting.append((item, pool.submit(check, data, max_megapixels), len(data)))
-        for item, future, _ in waiting:
+            held_bytes += len(data)
+            queue.append((item, pool.submit(check, data, max_megapixels), len(data)))
+        for item, future, _ in queue:
             yield item, future.result
 
 
-def check(data: bytes, max_megapixels: float = 100) -> Checked:
+def check(data: bytes, max_megapixels: float = 100) -> StoredImage:
     """(bytes to store, sha256 of `data`, width, height as a viewer shows it, whether encoded); raises BadImage."""
     photo = decode(data, max_megapixels)
     width, height = photo.size

@@ -37,31 +37,31 @@ def inspect(path: Path, check: bool = False, progress: Progress = lambda done, t
     """
     if not path.exists():
         raise UserError(f"there is no manifest '{path}'", fix="give a stage's folder or its manifest/ folder")
-    total = sum(manifest.opened(part).metadata.num_rows for part in _readable(manifest.parts(path)))
-    tally = _Tally()
-    kept: list[tuple[str, str]] = []
+    total = sum(manifest.open_part(part).metadata.num_rows for part in _readable(manifest.parts(path)))
+    counts = _ManifestCounts()
+    thumbnail_ids: list[tuple[str, str]] = []
 
     def photos() -> Iterator[np.ndarray]:
         for row in manifest.iterate(path):
-            if (photo := tally.add(row)) is not None:
-                kept.append((row["identity"], row["image_id"]))
+            if (photo := counts.add(row)) is not None:
+                thumbnail_ids.append((row["identity"], row["image_id"]))
                 yield photo
-            progress(tally.images, total)
+            progress(counts.images, total)
 
-    small = shrunk(photos())
-    tally.compare(kept, small)
+    thumbnails = shrunk(photos())
+    counts.compare(thumbnail_ids, thumbnails)
     return {
-        **tally.result(),
+        **counts.result(),
         "quarantine": _quarantine(path),
         **({"faults": manifest.validate(path)} if check else {}),
     }
 
 
-class _Tally:
+class _ManifestCounts:
     """Counts over the rows of a manifest, none of which it keeps."""
 
     def __init__(self) -> None:
-        self.images = self.unreadable = self.with_landmarks = self.near = self.across = 0
+        self.images = self.unreadable = self.with_landmarks = self.near_pairs = self.near_across = 0
         self.counts: dict[str, Counter[str]] = {n: Counter() for n in ("sizes", "formats", "licenses", "datasets")}
         self.people: dict[str, Counter[str]] = {}
         self.seen: set[str] = set()
@@ -69,7 +69,7 @@ class _Tally:
         self.listed: list[dict[str, Any]] = []
 
     def add(self, row: dict[str, Any]) -> np.ndarray | None:
-        """Count a row; its pixels, or None where its bytes were seen before or cannot be read."""
+        """Count a row. Returns its pixels, or None where its bytes were seen before or cannot be read."""
         self.images += 1
         self.counts["sizes"][f"{row['width']} x {row['height']}"] += 1
         self.counts["licenses"][row["license"] or "not stated"] += 1
@@ -78,38 +78,43 @@ class _Tally:
         self.with_landmarks += row["landmarks"] is not None
         if row["quality"] is not None:
             self.quality.append(row["quality"])
-        new = row["image_id"] not in self.seen
+        is_new = row["image_id"] not in self.seen
         self.seen.add(row["image_id"])
         try:
             self.counts["formats"][_format(row["image"]["bytes"])] += 1
-            return to_pixels(row["image"]["bytes"]) if new else None
+            return to_pixels(row["image"]["bytes"]) if is_new else None
         except (OSError, SyntaxError, ValueError, TypeError):
             self.unreadable += 1
             return None
 
-    def compare(self, names: list[tuple[str, str]], small: np.ndarray) -> None:
+    def compare(self, ids: list[tuple[str, str]], thumbnails: np.ndarray) -> None:
         """Count the near-duplicates among thumbnails, each with its (identity, image_id)."""
-        for i, j, value in alike(small, NEAR):
-            (who, image), (other, other_image) = names[i], names[j]
-            self.near += 1
-            self.across += who != other
+        for i, j, correlation in alike(thumbnails, NEAR):
+            (identity, image_id), (other_identity, other_id) = ids[i], ids[j]
+            self.near_pairs += 1
+            self.near_across += identity != other_identity
             if len(self.listed) < LISTED:
-                pair = {"identity": who, "image_id": image, "other_identity": other, "other_image_id": other_image}
-                self.listed.append({**pair, "correlation": value})
+                pair = {
+                    "identity": identity,
+                    "image_id": image_id,
+                    "other_identity": other_identity,
+                    "other_image_id": other_id,
+                }
+                self.listed.append({**pair, "correlation": correlation})
 
     def result(self) -> dict[str, Any]:
         """See `inspect`."""
-        each = [count for group in self.people.values() for count in group.values()]
+        per_person = [count for group in self.people.values() for count in group.values()]
         return {
             "images": self.images,
             "identities": len(set().union(*self.people.values())),
             "groups": {k: {"images": c.total(), "identities": len(c)} for k, c in sorted(self.people.items())},
-            "images_per_identity": _quantiles(each),
+            "images_per_identity": _quantiles(per_person),
             **{name: dict(counter.most_common(LISTED)) for name, counter in self.counts.items()},
             "with_landmarks": self.with_landmarks,
             "quality": _quantiles(self.quality),
             "exact_duplicates": self.images - len(self.seen),
-            "near_duplicates": {"pairs": self.near, "across": self.across, "listed": self.listed},
+            "near_duplicates": {"pairs": self.near_pairs, "across": self.near_across, "listed": self.listed},
             "unreadable": self.unreadable,
         }
 
@@ -118,7 +123,7 @@ def _readable(parts: list[Path | RemotePart]) -> Iterator[Path | RemotePart]:
     """The parts, each a Parquet file of a known schema; raises UserError for another."""
     for part in parts:
         try:
-            manifest.check_schema(manifest.opened(part).schema_arrow, part)
+            manifest.check_schema(manifest.open_part(part).schema_arrow, part)
         except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors too
             raise UserError(
                 f"the manifest part {part} cannot be read: {error}", fix="make the manifest again"
@@ -136,8 +141,8 @@ def _quantiles(values: list[Any]) -> dict[str, float] | None:
     if not values:
         return None
     names = ("min", "5 %", "25 %", "median", "75 %", "95 %", "max")
-    found = np.quantile(np.asarray(values, np.float64), QUANTILES)
-    return {name: round(float(value), 4) for name, value in zip(names, found, strict=True)}
+    quantiles = np.quantile(np.asarray(values, np.float64), QUANTILES)
+    return {name: round(float(value), 4) for name, value in zip(names, quantiles, strict=True)}
 
 
 def _quarantine(path: Path) -> dict[str, int] | None:
@@ -153,7 +158,7 @@ def _quarantine(path: Path) -> dict[str, int] | None:
 def pictures(path: Path) -> bytes:
     """A contact sheet of the manifest: people evenly spaced among all, and photos of each; PNG bytes."""
     names = sorted(set(manifest.read(path, ["identity"])["identity"].to_pylist()))
-    shown = spread(names, contact_sheet.PEOPLE)
-    found = some(path, set(shown), contact_sheet.EACH)
-    faces = {name: [contact_sheet.small(Image.open(io.BytesIO(data))) for data in found[name]] for name in shown}
+    people = spread(names, contact_sheet.PEOPLE)
+    images = some(path, set(people), contact_sheet.EACH)
+    faces = {name: [contact_sheet.thumbnail(Image.open(io.BytesIO(data))) for data in images[name]] for name in people}
     return contact_sheet.sheet(faces)

@@ -1,4 +1,4 @@
-"""The `latent` column of synthetic rows: a row's codes and its place in the padded batch."""
+"""The `latent` column of synthetic rows: a row's codes and its index in the padded batch."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ Packed = list[float] | dict[str, Any]
 
 
 def latent_json(w: Packed, z: Packed, index: int, batch_size: int) -> str:
-    """The `latent` column: both codes, `packed` and the place in the padded batch."""
-    place = {"index": int(index) % batch_size, "batch_size": batch_size}
-    return json.dumps({"w": w, "z": z, **place})
+    """The `latent` column: both codes, `packed`, and the index in the padded batch."""
+    position = {"index": int(index) % batch_size, "batch_size": batch_size}
+    return json.dumps({"w": w, "z": z, **position})
 
 
 def packed(code: np.ndarray) -> Packed:
-    """A code as a list, or, where most of it is zero, by its other places; the shortest digits of each float32."""
-    at = np.flatnonzero(code)
-    some = [float(str(x)) for x in np.asarray(code, np.float32)[at if 2 * len(at) < len(code) else slice(None)]]
-    return {"length": len(code), "at": at.tolist(), "value": some} if len(some) < len(code) else some
+    """A code as a list, or, where most is zero, the indices and values of the rest; shortest digits of float32."""
+    nonzero = np.flatnonzero(code)
+    kept = nonzero if 2 * len(nonzero) < len(code) else slice(None)
+    values = [float(str(x)) for x in np.asarray(code, np.float32)[kept]]
+    return {"length": len(code), "at": nonzero.tolist(), "value": values} if len(values) < len(code) else values
 
 
 def unpacked(code: Packed) -> np.ndarray:
     """The code of `packed`, (length,) float32."""
     if isinstance(code, list):
         return np.asarray(code, np.float32)
-    whole = np.zeros(int(code["length"]), np.float32)
-    whole[code["at"]] = code["value"]
-    return whole
+    dense = np.zeros(int(code["length"]), np.float32)
+    dense[code["at"]] = code["value"]
+    return dense

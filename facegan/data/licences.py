@@ -1,7 +1,7 @@
 """Which licences the rows of a manifest stand under, and what descends from them inherits.
 
 Licences are free text and have no general order of strictness, so none is dropped: what was made from several stands
-under all of them. A row that states none is said to be unknown, which is never read as free.
+under all of them. A row that states none counts as unknown, which never means free.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ AND = " AND "  # as in SPDX expressions: all of them hold
 
 def names(licenses: list[str | None]) -> list[str]:
     """Every licence of some rows once, sorted; those that are joined are taken apart, and none is `UNKNOWN`."""
-    return sorted({name for one in licenses for name in (one or UNKNOWN).split(AND)})
+    return sorted({name for stated in licenses for name in (stated or UNKNOWN).split(AND)})
 
 
 def of(path: Path, split: str | None = None) -> list[str]:

@@ -106,13 +106,13 @@ def write(
 def _chunks(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
     """Lists of at most ROWS_PER_PART rows and about BYTES_PER_PART of images; an empty one when there are no rows."""
     chunk: list[dict[str, Any]] = []
-    empty, held = True, 0
+    empty, held_bytes = True, 0
     for item in rows:
         chunk.append(item)
-        empty, held = False, held + len(item["image"]["bytes"])
-        if len(chunk) == ROWS_PER_PART or held >= BYTES_PER_PART:
+        empty, held_bytes = False, held_bytes + len(item["image"]["bytes"])
+        if len(chunk) == ROWS_PER_PART or held_bytes >= BYTES_PER_PART:
             yield chunk
-            chunk, held = [], 0
+            chunk, held_bytes = [], 0
     if chunk or empty:
         yield chunk
 
@@ -127,10 +127,10 @@ def parts(path: Path) -> list[Path | RemotePart]:
     if remote := pointed(path):
         return list(remote)
     folder = path / FOLDER if (path / FOLDER).is_dir() else path
-    found = sorted(folder.glob("part-*.parquet"))
-    if not found:
+    paths = sorted(folder.glob("part-*.parquet"))
+    if not paths:
         raise UserError(f"no manifest in '{path}'", fix="give a stage's folder or its manifest/ folder")
-    return list(found)
+    return list(paths)
 
 
 def is_manifest(path: Path) -> bool:
@@ -154,16 +154,16 @@ def _is_part(path: Path) -> bool:
 
 def local_parts(path: Path) -> list[Path]:
     """`parts` of a manifest on this disk; raises UserError for one on object storage."""
-    found = parts(path)
-    local = [part for part in found if isinstance(part, Path)]
-    if len(local) < len(found):
+    all_parts = parts(path)
+    local = [part for part in all_parts if isinstance(part, Path)]
+    if len(local) < len(all_parts):
         fix = "copy its parts here, and give their folder"
-        raise UserError(f"the manifest of '{path}' lies on object storage ({found[0]} ...)", fix=fix)
+        raise UserError(f"the manifest of '{path}' lies on object storage ({all_parts[0]} ...)", fix=fix)
     return local
 
 
-def opened(part: Path | RemotePart) -> pq.ParquetFile:
-    """A part to read from; of one on object storage a row group's columns come together, and nothing else."""
+def open_part(part: Path | RemotePart) -> pq.ParquetFile:
+    """A part to read from. From object storage it fetches the columns of a row group together, and nothing else."""
     if isinstance(part, RemotePart):
         return pq.ParquetFile(part.open(), pre_buffer=True)
     return pq.ParquetFile(part)
@@ -190,40 +190,40 @@ def batches(path: Path, columns: Sequence[str] | None = None, split: str | None 
     Raises UserError as `read` does.
     """
     for part in parts(path):
-        with _telling(part):
-            file = opened(part)
+        with _as_user_errors(part):
+            file = open_part(part)
             check_schema(file.schema_arrow, part)
-        wanted = list(columns or SCHEMA.names)
+        names = list(columns or SCHEMA.names)
         for group in range(file.num_row_groups):
-            with _telling(part):
-                table = file.read_row_group(group, [*wanted, *({"split"} - set(wanted))], use_threads=False)
+            with _as_user_errors(part):
+                table = file.read_row_group(group, [*names, *({"split"} - set(names))], use_threads=False)
                 table.validate(full=True)
                 if split is not None:
                     table = table.filter(pc.field("split") == split)
-            yield from table.select(wanted).replace_schema_metadata(None).combine_chunks().to_batches()
+            yield from table.select(names).replace_schema_metadata(None).combine_chunks().to_batches()
 
 
-def at(path: Path, places: np.ndarray, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
-    """The rows at `places` (n,) int, counted from 0 over all parts, in that order; one row group is held at a time.
+def at(path: Path, rows: np.ndarray, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+    """The rows with the numbers `rows` (n,) int, counted from 0 over all parts, in that order; holds one row group.
 
-    Places in rising order read each row group once. Raises UserError as `read` does.
+    Numbers in rising order read each row group once. Raises UserError as `read` does.
     """
-    files = [(part, opened(part)) for part in parts(path)]
+    files = [(part, open_part(part)) for part in parts(path)]
     groups = [(part, file, group) for part, file in files for group in range(file.num_row_groups)]
     ends = np.cumsum([file.metadata.row_group(group).num_rows for _, file, group in groups])
-    group_of = np.searchsorted(ends, places, side="right")
-    for run in np.split(np.arange(len(places)), np.flatnonzero(np.diff(group_of)) + 1):
+    group_of = np.searchsorted(ends, rows, side="right")
+    for run in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(group_of)) + 1):
         if len(run):
             part, file, group = groups[group_of[run[0]]]
-            with _telling(part):
+            with _as_user_errors(part):
                 table = file.read_row_group(group, list(columns or SCHEMA.names), use_threads=False)
-            within = places[run] - (ends[group_of[run[0]]] - table.num_rows)
-            for start in range(0, len(within), 100):
-                yield from table.take(within[start : start + 100]).to_pylist()
+            rows_in_group = rows[run] - (ends[group_of[run[0]]] - table.num_rows)
+            for start in range(0, len(rows_in_group), 100):
+                yield from table.take(rows_in_group[start : start + 100]).to_pylist()
 
 
 def _read_part(part: Path | RemotePart, columns: Sequence[str] | None, split: str | None) -> pa.Table:
-    with _telling(part):
+    with _as_user_errors(part):
         source = part.open() if isinstance(part, RemotePart) else part
         schema = pq.read_schema(source)
         check_schema(schema, part)
@@ -234,8 +234,8 @@ def _read_part(part: Path | RemotePart, columns: Sequence[str] | None, split: st
 
 
 @contextmanager
-def _telling(part: Path | RemotePart) -> Iterator[None]:
-    """What pyarrow raises over a part, as a UserError."""
+def _as_user_errors(part: Path | RemotePart) -> Iterator[None]:
+    """Turn what pyarrow raises about a part into a UserError."""
     try:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: text that is no UTF-8
@@ -253,14 +253,14 @@ def check_schema(schema: pa.Schema, part: Path | RemotePart) -> None:
             f"{part} has schema version {version}; this facegan reads {SCHEMA_VERSION.split('.')[0]}.x",
             fix="make the manifest again with this version, or install the facegan that wrote it",
         )
-    for wanted in SCHEMA:
-        index = schema.get_field_index(wanted.name)
+    for field in SCHEMA:
+        index = schema.get_field_index(field.name)
         if index < 0:
-            raise UserError(f"{part} has no column '{wanted.name}'", fix="make the manifest again")
-        got = schema.field(index).type
-        if not got.equals(wanted.type):
+            raise UserError(f"{part} has no column '{field.name}'", fix="make the manifest again")
+        actual = schema.field(index).type
+        if not actual.equals(field.type):
             raise UserError(
-                f"{part}: column '{wanted.name}' is {got}, expected {wanted.type}", fix="make the manifest again"
+                f"{part}: column '{field.name}' is {actual}, expected {field.type}", fix="make the manifest again"
             )
 
 

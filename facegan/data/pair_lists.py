@@ -41,7 +41,7 @@ class PairList:
         return len(self.first)
 
     def names(self) -> Iterator[str]:
-        """Every name, as often as it stands."""
+        """Every name, as often as it occurs."""
         yield from self.first
         yield from self.second
 
@@ -52,19 +52,19 @@ class PairList:
 
 
 def read_pairs(path: Path) -> PairList:
-    """The list in a file, whose form its extension tells; raises UserError for one that is none."""
+    """The list in a file; the extension says its form. Raises UserError for a file that is no such list."""
     readers = {".txt": _read_text, ".csv": _read_csv, ".parquet": _read_parquet, ".bin": _read_bin}
     if path.suffix.lower() not in readers:
         raise UserError(f"'{path}' is no list of pairs in a known form", fix=FORMS)
     try:
-        found = readers[path.suffix.lower()](path)
+        pairs = readers[path.suffix.lower()](path)
     except FileNotFoundError as error:
         raise UserError(f"the pairs file '{path}' is not there", fix=FORMS) from error
     except (OSError, UnicodeDecodeError, pa.ArrowException, csv.Error) as error:
         raise UserError(f"the pairs file '{path}' cannot be read: {error}", fix=FORMS) from error
-    if len(found) == 0:
+    if len(pairs) == 0:
         raise UserError(f"'{path}' lists no pair", fix=FORMS)
-    return found
+    return pairs
 
 
 def _read_text(path: Path) -> PairList:
@@ -88,8 +88,8 @@ def _read_csv(path: Path) -> PairList:
 
 
 def _read_parquet(path: Path) -> PairList:
-    have = pq.read_schema(path).names
-    return _from_columns(path, pq.read_table(path, columns=[c for c in (*COLUMNS, "fold") if c in have]).to_pydict())
+    names = pq.read_schema(path).names
+    return _from_columns(path, pq.read_table(path, columns=[c for c in (*COLUMNS, "fold") if c in names]).to_pydict())
 
 
 def _read_bin(path: Path) -> PairList:
@@ -106,11 +106,11 @@ def _from_columns(path: Path, columns: dict[str, list[Any]]) -> PairList:
             f"'{path}' has no column {', '.join(missing)}; it has {', '.join(columns) or 'none'}", fix=FORMS
         )
     same = []
-    for number, (one, other, value) in enumerate(zip(*(columns[name] for name in COLUMNS), strict=True), start=1):
-        said = _SAME.get(str(value).strip().lower())
-        if said is None or not (one and other and isinstance(one, str) and isinstance(other, str)):
-            raise UserError(f"'{path}', pair {number}: expected two paths and 1 or 0, got {one}, {other}, {value}")
-        same.append(said)
+    for number, (first, second, value) in enumerate(zip(*(columns[name] for name in COLUMNS), strict=True), start=1):
+        is_same = _SAME.get(str(value).strip().lower())
+        if is_same is None or not (first and second and isinstance(first, str) and isinstance(second, str)):
+            raise UserError(f"'{path}', pair {number}: expected two paths and 1 or 0, got {first}, {second}, {value}")
+        same.append(is_same)
     fold = _folds(path, columns["fold"]) if "fold" in columns else None
     return PairList(tuple(columns["first"]), tuple(columns["second"]), np.asarray(same, bool), fold)
 
@@ -120,5 +120,5 @@ def _folds(path: Path, values: Sequence[Any]) -> Ints:
     texts = np.asarray([str(value) for value in values])
     if any(value in (None, "") for value in values):
         raise UserError(f"'{path}': some pairs have no fold", fix="give every pair a fold, or leave the column out")
-    whole = all(text.isdecimal() for text in texts)
-    return np.unique(texts.astype(int) if whole else texts, return_inverse=True)[1].astype(np.int32)
+    numeric = all(text.isdecimal() for text in texts)
+    return np.unique(texts.astype(int) if numeric else texts, return_inverse=True)[1].astype(np.int32)

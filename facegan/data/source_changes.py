@@ -1,9 +1,9 @@
-"""Whether a source holds what it held before: told once for each content, and only when its files have come to rest.
+"""Watch a source for changes: each new content is reported once, when its files have stopped changing.
 
-What is looked at again and again is names, sizes and times, for which no file is read; only where these have changed,
-and have then stayed for a while, is the source read for its fingerprint. What was told lies in
-`DIR/data/watch/NAME.json` (no names of files or people, but keyed hashes), so that nothing is told twice or lost over
-an end of this process.
+A look compares names, sizes and times, for which no file is read. Only when these have changed, and have then stayed
+the same for a while, is the source read for its fingerprint. The content that was reported last is kept in
+`DIR/data/watch/NAME.json` (keyed hashes, no names of files or people), so that nothing is reported twice or lost when
+this process ends.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ QUIET_S = 10.0  # how long nothing may have moved: a photo that is still being c
 
 @dataclass(frozen=True)
 class SourceChange:
-    """A content that was not told of yet: files that are `new` and `gone` since the one that was.
+    """A content that was not reported yet: how many files are `new` and `gone` since the one that was.
 
-    A photo that was changed or renamed is one of each. `id` is its own for ever; `at` is when it was found (UTC).
+    A photo that was changed or renamed counts as one of each. `id` is unique; `at` is when it was found (UTC).
     """
 
     id: str
@@ -51,7 +51,8 @@ class SourceChange:
 
 @dataclass(frozen=True)
 class SourceState:
-    """A content: the `listing` of its files, its `fingerprint`, and a hash of each file's name and bytes."""
+    """A content: `listing`, a digest of its files' names, sizes and times, its `fingerprint`, and a hash of each file's
+    name and bytes."""
 
     listing: str
     fingerprint: str
@@ -59,7 +60,7 @@ class SourceState:
 
 
 class SourceWatch:
-    """One source, looked at by one process; `clock` counts seconds."""
+    """Watches one source for one process; `clock` counts seconds."""
 
     def __init__(
         self,
@@ -71,24 +72,26 @@ class SourceWatch:
     ) -> None:
         self._source, self._workdir, self._quiet_s, self._clock = source, workdir, quiet_s, clock
         self._state = workdir / "data" / FOLDER / f"{name}.json"
-        self._of = digest(source.model_dump(mode="json"))
-        self._salt, self._told, self._pending = self._read()
-        self._last, self._since = "", clock()
-        self._tried = ""  # the listing that was read for its fingerprint: not again before something moves
+        self._source_digest = digest(source.model_dump(mode="json"))
+        self._salt, self._reported, self._pending = self._read()
+        self._last_listing, self._unchanged_since = "", clock()
+        self._fingerprinted_listing = (
+            ""  # the listing that was read for its fingerprint: not again before something moves
+        )
 
     @property
     def files(self) -> int | None:
-        """How many files the content has that was last told of; None before the first look is done."""
-        return None if self._told is None else len(self._told.files)
+        """How many files the content has that was reported last; None before the first look is done."""
+        return None if self._reported is None else len(self._reported.files)
 
     def begin(self) -> None:
-        """Take what is there now as known, unless another content of this source is; raises UserError as `rows`."""
-        if self._told is None:
-            self._told = self._seen(self._listing())
+        """Take the present content as known, unless one of this source already is; raises UserError as `rows`."""
+        if self._reported is None:
+            self._reported = self._read_state(self._listing())
             self._save()
 
     def look(self) -> SourceChange | None:
-        """What must be told, the same until `told` is called; None where there is nothing (yet).
+        """The change to report, the same until `told` is called; None where there is none (yet).
 
         The first content ever seen of a source is taken as known. Raises UserError, as the source's `rows`, once for
         each state of its files.
@@ -98,53 +101,53 @@ class SourceWatch:
         return self._pending and self._pending[0]
 
     def told(self) -> None:
-        """The change of the last `look` was told."""
+        """Note that the change of the last `look` was reported."""
         assert self._pending is not None
-        self._told, self._pending = self._pending[1], None
+        self._reported, self._pending = self._pending[1], None
         self._save()
 
     def _compare(self) -> None:
         now, listing = self._clock(), self._listing()
-        if listing != self._last:
-            self._last, self._since = listing, now
-        known = self._told is not None and listing == self._told.listing
-        if known or listing == self._tried or now - self._since < self._quiet_s:
+        if listing != self._last_listing:
+            self._last_listing, self._unchanged_since = listing, now
+        is_known = self._reported is not None and listing == self._reported.listing
+        if is_known or listing == self._fingerprinted_listing or now - self._unchanged_since < self._quiet_s:
             return
-        self._tried = listing
-        found = self._seen(listing)
+        self._fingerprinted_listing = listing
+        state = self._read_state(listing)
         if self._listing() != listing:
-            self._tried = ""  # it moved while it was read
+            self._fingerprinted_listing = ""  # it moved while it was read
             return
-        if self._told is not None and found.fingerprint != self._told.fingerprint:
-            before, after = set(self._told.files), set(found.files)
+        if self._reported is not None and state.fingerprint != self._reported.fingerprint:
+            before, after = set(self._reported.files), set(state.files)
             at = datetime.now(UTC).isoformat()
-            change = SourceChange(str(uuid.uuid4()), at, len(after - before), len(before - after), found.fingerprint)
-            self._pending = change, found
+            change = SourceChange(str(uuid.uuid4()), at, len(after - before), len(before - after), state.fingerprint)
+            self._pending = change, state
         else:
-            self._told = found
+            self._reported = state
         self._save()
 
-    def _seen(self, listing: str) -> SourceState:
-        """The content, every file read: the source as a run would find it, without who was erased."""
+    def _read_state(self, listing: str) -> SourceState:
+        """The content, for which every file is read: what a run would find, without people who were erased."""
         source = SuppressionList.read(self._workdir).without(self._source)
         entries = source.entries()
         hashes = (hmac.new(self._salt, json.dumps(entry).encode(), hashlib.sha256).hexdigest() for entry in entries)
-        return SourceState(listing, source.fingerprint(entries), tuple(sorted(one[:16] for one in hashes)))
+        return SourceState(listing, source.fingerprint(entries), tuple(sorted(value[:16] for value in hashes)))
 
     def _listing(self) -> str:
-        """A digest of names, sizes and times of all files that a run would read, and of the list of who was erased."""
+        """A digest of names, sizes and times of all files that a run would read, and of the suppression list."""
         roots = [path for name in self._source.paths if (path := getattr(self._source, name, None))]
         lines = [line for root in roots for line in _files(Path(root).expanduser())]
         return digest([sorted(lines), list(_files(self._workdir / "data" / LIST))])
 
     def _read(self) -> tuple[bytes, SourceState | None, tuple[SourceChange, SourceState] | None]:
-        """What an earlier process knew of this source; nothing where it watched another one."""
+        """(salt, reported state, pending change) that an earlier process saved; new where it watched another source."""
         try:
-            found: dict[str, Any] = json.loads(self._state.read_bytes())
-            if found["of"] != self._of:
+            record: dict[str, Any] = json.loads(self._state.read_bytes())
+            if record["of"] != self._source_digest:
                 raise FileNotFoundError
-            pending = found["pending"] and (SourceChange(**found["pending"][0]), _seen(found["pending"][1]))
-            return bytes.fromhex(found["salt"]), _seen(found["told"]), pending
+            pending = record["pending"] and (SourceChange(**record["pending"][0]), _state_from(record["pending"][1]))
+            return bytes.fromhex(record["salt"]), _state_from(record["told"]), pending
         except FileNotFoundError:
             return secrets.token_bytes(16), None, None
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -152,25 +155,30 @@ class SourceWatch:
             raise UserError(f"{self._state} cannot be read: {error!r}", fix=fix) from error
 
     def _save(self) -> None:
-        assert self._told is not None
+        assert self._reported is not None
         pending = self._pending and [asdict(self._pending[0]), asdict(self._pending[1])]
-        told = {"of": self._of, "salt": self._salt.hex(), "told": asdict(self._told), "pending": pending}
+        record = {
+            "of": self._source_digest,
+            "salt": self._salt.hex(),
+            "told": asdict(self._reported),
+            "pending": pending,
+        }
         self._state.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_private(self._state, json.dumps(told).encode())
+        write_private(self._state, json.dumps(record).encode())
 
 
-def _seen(data: dict[str, Any]) -> SourceState:
-    return SourceState(data["listing"], data["fingerprint"], tuple(data["files"]))
+def _state_from(record: dict[str, Any]) -> SourceState:
+    return SourceState(record["listing"], record["fingerprint"], tuple(record["files"]))
 
 
 def _files(root: Path) -> Iterator[list[str | int]]:
     """Name, size and times of a file, or of every file below a folder; nothing where there is none."""
     top = os.fsencode(root)
-    below = (os.path.join(folder, name) for folder, _, found in os.walk(top) for name in found)
-    for name in [top] if os.path.isfile(top) else below:
+    below = (os.path.join(folder, path) for folder, _, names in os.walk(top) for path in names)
+    for path in [top] if os.path.isfile(top) else below:
         try:
-            said = os.stat(name)
+            status = os.stat(path)
         except OSError:  # gone meanwhile, or a link to nowhere
             continue
         # The time of the last change of status too: `cp -p` and rsync set the other one back.
-        yield [name.hex(), said.st_size, said.st_mtime_ns, said.st_ctime_ns]
+        yield [path.hex(), status.st_size, status.st_mtime_ns, status.st_ctime_ns]

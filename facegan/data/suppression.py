@@ -37,9 +37,9 @@ class SuppressionList:
         if not path.exists():
             return cls()
         try:
-            found = json.loads(path.read_bytes())
-            salt, digests = found["salt"], frozenset(found["digests"])
-            if not (isinstance(salt, str) and salt and all(isinstance(one, str) for one in digests)):
+            record = json.loads(path.read_bytes())
+            salt, digests = record["salt"], frozenset(record["digests"])
+            if not (isinstance(salt, str) and salt and all(isinstance(value, str) for value in digests)):
                 raise ValueError("no salt, or a hash that is no text")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
@@ -57,11 +57,11 @@ class SuppressionList:
 
     def add(self, words: Iterable[str], workdir: Path) -> SuppressionList:
         """The list with more names and sha256s, written to `workdir/data` for its owner alone."""
-        grown = self if self.salt else SuppressionList(secrets.token_hex(16))
-        grown = replace(grown, digests=self.digests | {grown._hash(word) for word in words})
-        said = {"about": ABOUT, "salt": grown.salt, "digests": sorted(grown.digests)}
-        write_private(workdir / "data" / LIST, json.dumps(said, indent=1).encode())
-        return grown
+        extended = self if self.salt else SuppressionList(secrets.token_hex(16))
+        extended = replace(extended, digests=self.digests | {extended._hash(word) for word in words})
+        record = {"about": ABOUT, "salt": extended.salt, "digests": sorted(extended.digests)}
+        write_private(workdir / "data" / LIST, json.dumps(record, indent=1).encode())
+        return extended
 
     def without(self, source: SourceConfig) -> SourceConfig:
         """The source as though it did not hold them; itself where the list is empty."""
@@ -83,12 +83,12 @@ class WithoutSuppressed(SourceConfig):
         return str(getattr(self.source, "root", self.kind))
 
     @cached_property
-    def _list(self) -> SuppressionList:
+    def _suppressed(self) -> SuppressionList:
         return SuppressionList(self.salt, self.digests)
 
     def knows(self, identity: str) -> bool:
         """Whether an identity was erased."""
-        return self._list.knows(identity)
+        return self._suppressed.knows(identity)
 
     def identifying(self) -> dict[str, object]:
         """See SourceConfig."""
@@ -96,20 +96,20 @@ class WithoutSuppressed(SourceConfig):
 
     def rows(self) -> Iterator[SourceImage]:
         """See SourceConfig; raises UserError when nobody else is left."""
-        left = False
+        any_left = False
         for row in self.source.rows():
-            if any(map(self._list.knows, (row.identity, *row.parents, *filter(None, (row.source_sha256,))))):
+            if any(map(self._suppressed.knows, (row.identity, *row.parents, *filter(None, (row.source_sha256,))))):
                 continue
             try:
                 row = replace(row, sha256_hex=row.sha256())
             except OSError:  # it goes to the quarantine with the reason
                 yield row
-                left = True
+                any_left = True
                 continue
-            if not self._list.knows(str(row.sha256_hex)):
+            if not self._suppressed.knows(str(row.sha256_hex)):
                 yield row
-                left = True
-        if not left:
+                any_left = True
+        if not any_left:
             raise UserError(
                 f"'{self.root}' holds nobody but people who were erased by `facegan forget`",
                 fix="give a source with others",
@@ -117,10 +117,10 @@ class WithoutSuppressed(SourceConfig):
 
 
 def copies(workdir: Path) -> list[Path]:
-    """What `facegan import` and `facegan export` wrote outside the store, as far as the working directory knows."""
+    """Paths that `facegan import` and `facegan export` wrote outside the store, as the working directory has them."""
     path = workdir / "data" / COPIES
     try:
-        return [Path(str(one)) for one in json.loads(path.read_bytes())] if path.exists() else []
+        return [Path(str(name)) for name in json.loads(path.read_bytes())] if path.exists() else []
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"the list of imports and exports, {path}, cannot be read: {error}", fix="delete it") from error
 
@@ -128,9 +128,9 @@ def copies(workdir: Path) -> list[Path]:
 def remember(workdir: Path, out: Path) -> None:
     """Note that `out` holds faces, for a later `facegan forget`; only where the working directory has a store."""
     if (workdir / "data" / "store").is_dir():
-        note(workdir, {*copies(workdir), out.expanduser().absolute()})
+        write_copies(workdir, {*copies(workdir), out.expanduser().absolute()})
 
 
-def note(workdir: Path, paths: Iterable[Path]) -> None:
+def write_copies(workdir: Path, paths: Iterable[Path]) -> None:
     """Write the list of imports and exports."""
     write_private(workdir / "data" / COPIES, json.dumps(sorted(map(str, paths)), indent=1).encode())

@@ -46,15 +46,15 @@ def run(options: Merge, extra: dict[str, Any], inputs: dict[str, Path], out: Pat
     arm = Arm.model_validate(extra["arm"])
     names = (["real"] if arm.real else []) + (["synthetic"] if "synthetic" in inputs else [])
     faces = ManifestRows([inputs[name] for name in names])
-    rows = _real(faces, extra.get("people", "train")) if arm.real else np.empty(0, np.int64)
+    rows = _real_rows(faces, extra.get("people", "train")) if arm.real else np.empty(0, np.int64)
     if "synthetic" in inputs:
-        synthetic = [i for i in faces.of(len(names) - 1) if _wanted(faces.identity[i], arm)]
-        rows = np.concatenate([rows, _ratio(faces, synthetic, len(rows), arm, options.seed)])
+        synthetic = [i for i in faces.rows_of(len(names) - 1) if _belongs_to_arm(faces.identity[i], arm)]
+        rows = np.concatenate([rows, _apply_ratio(faces, synthetic, len(rows), arm, options.seed)])
     before = len(rows)
-    rows = _cap(faces, rows, options)
+    rows = _apply_cap(faces, rows, options)
     capped = before - len(rows)
     duplicates = find_duplicates(faces, rows, options.near_duplicate)
-    rows = faces.first(rows)
+    rows = faces.first_of_each_image(rows)
     people = sorted(set(faces.identity[rows]))
     if len(people) < 2:
         raise UserError(
@@ -101,29 +101,29 @@ class ManifestRows:
         ids = table["image_id"]
         del table
         coded = pc.dictionary_encode(ids).combine_chunks()
-        self.image_id, self.image = coded.dictionary, coded.indices.to_numpy()
+        self.image_id, self.image_code = coded.dictionary, coded.indices.to_numpy()
 
-    def of(self, folder: int) -> np.ndarray:
+    def rows_of(self, folder: int) -> np.ndarray:
         """The numbers of a folder's rows."""
         return np.arange(self.starts[folder], self.starts[folder + 1])
 
-    def first(self, rows: np.ndarray) -> np.ndarray:
+    def first_of_each_image(self, rows: np.ndarray) -> np.ndarray:
         """One row for each image_id, in the same order; the first is kept, and real rows come first."""
-        _, places = np.unique(self.image[rows], return_index=True)
-        return rows[np.sort(places)]
+        _, positions = np.unique(self.image_code[rows], return_index=True)
+        return rows[np.sort(positions)]
 
     def rows(self, rows: np.ndarray, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
         """The rows by number, in the order given."""
-        folder = np.searchsorted(self.starts, rows, side="right") - 1
-        for run in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(folder)) + 1):
-            if len(run):
-                here = folder[run[0]]
-                yield from manifest.at(self.folders[here], rows[run] - self.starts[here], columns)
+        folder_of_row = np.searchsorted(self.starts, rows, side="right") - 1
+        for span in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(folder_of_row)) + 1):
+            if len(span):
+                index = folder_of_row[span[0]]
+                yield from manifest.at(self.folders[index], rows[span] - self.starts[index], columns)
 
 
-def _real(faces: ManifestRows, people: str) -> np.ndarray:
+def _real_rows(faces: ManifestRows, people: str) -> np.ndarray:
     """The real rows of the train people, or of the judge's half of the val people."""
-    rows = faces.of(0)
+    rows = faces.rows_of(0)
     rows = rows[faces.split[rows] == people]
     if people == "val":
         chosen = set(judges_half(sorted(set(faces.identity[rows]))))
@@ -131,11 +131,11 @@ def _real(faces: ManifestRows, people: str) -> np.ndarray:
     return rows
 
 
-def _wanted(identity: str, arm: Arm) -> bool:
+def _belongs_to_arm(identity: str, arm: Arm) -> bool:
     return arm.new if identity.startswith(manifest.NEW) else arm.existing
 
 
-def _ratio(faces: ManifestRows, synthetic: list[int], real: int, arm: Arm, seed: int) -> np.ndarray:
+def _apply_ratio(faces: ManifestRows, synthetic: list[int], real: int, arm: Arm, seed: int) -> np.ndarray:
     """Whole people, drawn in a seeded order, while they fit below `synthetic_per_real`."""
     if arm.synthetic_per_real is None:
         return np.asarray(synthetic, np.int64)
@@ -150,16 +150,16 @@ def _ratio(faces: ManifestRows, synthetic: list[int], real: int, arm: Arm, seed:
     return np.asarray(kept, np.int64)
 
 
-def _cap(faces: ManifestRows, rows: np.ndarray, options: Merge) -> np.ndarray:
+def _apply_cap(faces: ManifestRows, rows: np.ndarray, options: Merge) -> np.ndarray:
     """At most max_per_identity rows of each person: real ones first, then by a seeded draw."""
     if options.max_per_identity is None:
         return rows
     draw = np.random.default_rng(subseed("cap", options.seed)).permutation(len(rows))
     kept, counts = np.zeros(len(rows), bool), Counter[str]()
-    for place in np.lexsort((draw, ~faces.real[rows])):
-        name = faces.identity[rows[place]]
+    for position in np.lexsort((draw, ~faces.real[rows])):
+        name = faces.identity[rows[position]]
         counts[name] += 1
-        kept[place] = counts[name] <= options.max_per_identity
+        kept[position] = counts[name] <= options.max_per_identity
     return rows[kept]
 
 
@@ -172,23 +172,23 @@ def find_duplicates(
     Near ones are all that there are, wherever their rows stand, but for a chance of one in a million each (`alike`).
     Memory: about 600 bytes for each different image.
     """
-    _, places, image = np.unique(faces.image[rows], return_index=True, return_inverse=True)
-    again = np.flatnonzero(places[image] != np.arange(len(rows)))
-    repeats = zip(rows[places[image[again]]], rows[again], strict=True)
-    found = [_pair(faces, one, other, "exact", 1.0) for one, other in repeats]
-    del places, image, again, repeats
-    distinct = faces.first(rows)
-    small = shrunk((to_pixels(item["image"]["bytes"]) for item in faces.rows(distinct, ["image"])), len(distinct))
-    near = alike(small, correlation, block)
-    return found + [_pair(faces, distinct[i], distinct[j], "near", value) for i, j, value in near]
+    _, first_positions, code = np.unique(faces.image_code[rows], return_index=True, return_inverse=True)
+    repeated = np.flatnonzero(first_positions[code] != np.arange(len(rows)))
+    repeats = zip(rows[first_positions[code[repeated]]], rows[repeated], strict=True)
+    exact = [_pair(faces, row, other_row, "exact", 1.0) for row, other_row in repeats]
+    del first_positions, code, repeated, repeats
+    distinct = faces.first_of_each_image(rows)
+    thumbnails = shrunk((to_pixels(item["image"]["bytes"]) for item in faces.rows(distinct, ["image"])), len(distinct))
+    near = alike(thumbnails, correlation, block)
+    return exact + [_pair(faces, distinct[i], distinct[j], "near", value) for i, j, value in near]
 
 
-def _pair(faces: ManifestRows, one: int, other: int, kind: str, correlation: float) -> dict[str, Any]:
+def _pair(faces: ManifestRows, row: int, other_row: int, kind: str, correlation: float) -> dict[str, Any]:
     return {
-        "image_id": faces.image_id[faces.image[one]].as_py(),
-        "other_image_id": faces.image_id[faces.image[other]].as_py(),
-        "identity": faces.identity[one],
-        "other_identity": faces.identity[other],
+        "image_id": faces.image_id[faces.image_code[row]].as_py(),
+        "other_image_id": faces.image_id[faces.image_code[other_row]].as_py(),
+        "identity": faces.identity[row],
+        "other_identity": faces.identity[other_row],
         "kind": kind,
         "correlation": correlation,
     }

@@ -19,7 +19,7 @@ from facegan.data.preparation import quarantine
 from facegan.data.preparation.alignment import Aligner
 from facegan.data.preparation.photo import check_unchanged, prepare_photo
 from facegan.data.preparation.photo_cache import PhotoCache, photo_key
-from facegan.data.preparation.splits import LEFT_OUT, assign, decided, thin
+from facegan.data.preparation.splits import LEFT_OUT, apply_decisions, assign, limit_sizes
 from facegan.data.sources import SourceImage
 from facegan.runtime.context import Context
 from facegan.stages import VERSIONS
@@ -44,46 +44,48 @@ def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: P
     than two people are left for each of train, val and test, a train and a test person share a photo, or the source is
     no longer what it was when the run was planned.
     """
-    bad: list[dict[str, str]] = []
+    quarantined: list[dict[str, str]] = []
     listed = list(options.source.rows())
-    sources, left_out = decided(options, listed)
-    bad += [{"file": item.relative, "identity": item.identity, "reason": LEFT_OUT} for item in left_out]
-    shown = quarantine.Rejected()
+    sources, left_out = apply_decisions(options, listed)
+    quarantined += [{"file": item.relative, "identity": item.identity, "reason": LEFT_OUT} for item in left_out]
+    rejected = quarantine.Rejected()
     digests: dict[str, str] = {}
-    readable = list(_read(sources, options, bad, shown, digests, context))
+    readable = list(_prepare_photos(sources, options, quarantined, rejected, digests, context))
     check_unchanged(options.source, listed, digests, context.raw.get("source"), out)
     readable.sort(key=quarantine.by_person)  # sources list images as they are quick to read
-    counts = Counter(row["identity"] for row in readable)
+    image_counts = Counter(row["identity"] for row in readable)
     held = {item.identity for item in sources if item.side == "test"}  # by the source's own protocol
-    few = {name for name, count in counts.items() if count < options.min_images and name not in held}
+    too_few = {name for name, count in image_counts.items() if count < options.min_images and name not in held}
     for item in readable:
-        if item["identity"] in few:
-            reason = f"identity has {counts[item['identity']]} readable image(s), min_images is {options.min_images}"
-            bad.append({"file": item["file"], "identity": item["identity"], "reason": reason})
-    kept = [item for item in readable if item["identity"] not in few]
+        if item["identity"] in too_few:
+            reason = (
+                f"identity has {image_counts[item['identity']]} readable image(s), min_images is {options.min_images}"
+            )
+            quarantined.append({"file": item["file"], "identity": item["identity"], "reason": reason})
+    kept = [item for item in readable if item["identity"] not in too_few]
     split = assign(sorted({item["identity"] for item in kept}), options.split, held)
-    _check(split, counts, options, len(listed), bad)
+    _check_people(split, image_counts, options, len(listed), quarantined)
     usable = len(split), len(kept)
-    split, kept = thin(split, kept, options)
+    split, kept = limit_sizes(split, kept, options)
     _check_sides(split, kept)
     rows = (_row(item, split[item["identity"]], options.size_px) for item in kept)
     manifest.write(out, rows, "prepare", {})
-    whose = {**dict.fromkeys(held, "test"), **split}
-    quarantine.write(out, [{**item, "split": whose.get(item["identity"])} for item in bad])
+    split_of = {**dict.fromkeys(held, "test"), **split}
+    quarantine.write(out, [{**item, "split": split_of.get(item["identity"])} for item in quarantined])
     people: Counter[str] = Counter(split.values())
     images: Counter[str] = Counter(split[item["identity"]] for item in kept)
     splits = {s: {"identities": people[s], "images": images[s]} for s in manifest.SPLITS}
     summary: dict[str, Any] = {
         "files": len(listed),
-        "quarantined": len(bad),
+        "quarantined": len(quarantined),
         "splits": splits,
     }
     if options.train_identities or options.train_images or options.val_images:
         summary["not_used"] = {"identities": usable[0] - len(split), "images": usable[1] - len(kept)}
     if options.align is not None or options.min_quality is not None:
-        shown.write(out)
-        summary["faces"] = shown.summary(options, len(readable))
-        context.table([{"what": w, "images": n} for w, n in shown.counts(len(readable)).items()], "faces found")
+        rejected.write(out)
+        summary["faces"] = rejected.summary(options, len(readable))
+        context.table([{"what": w, "images": n} for w, n in rejected.counts(len(readable)).items()], "faces found")
     write_atomic(out / "summary.json", json.dumps(summary, indent=1).encode())
     context.table([{"split": s, **v} for s, v in splits.items()], "people and images of each split")
     if people["train"] < FEW:
@@ -91,49 +93,51 @@ def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: P
             f"{people['train']} train people are few: a generator can make little of them that is new, and the filters "
             f"turn most of it down; {WANTED} people or more in all give a verdict that can tell"
         )
-    if bad:
-        context.table(sorted(bad, key=quarantine.by_person)[:20], f"{len(bad)} image(s) in the quarantine")
+    if quarantined:
+        context.table(
+            sorted(quarantined, key=quarantine.by_person)[:20], f"{len(quarantined)} image(s) in the quarantine"
+        )
 
 
-def _read(
+def _prepare_photos(
     sources: list[SourceImage],
     options: Prepare,
-    bad: list[dict[str, str]],
-    shown: quarantine.Rejected,
+    quarantined: list[dict[str, str]],
+    rejected: quarantine.Rejected,
     digests: dict[str, str],
     context: Context,
 ) -> Iterator[dict[str, Any]]:
-    """Decoded, aligned and resized images; what fails goes to `bad` with the reason, and to `shown` where a photo
-    could be read but its face cannot be used. `digests` gets the sha256 of what was read, by name."""
+    """Decoded, aligned and resized images; what fails goes to `quarantined` with the reason, and to `rejected`
+    where a photo could be read but its face cannot be used. `digests` gets the sha256 of what was read, by name."""
     aligner = Aligner(options.align) if options.align is not None else None
-    decoded = PhotoCache(context.cache / decides(options) if context.cache is not None else None, context.say)
+    cache = PhotoCache(context.cache / decides(options) if context.cache is not None else None, context.say)
     for number, item in enumerate(sources, start=1):
-        named = {"file": item.relative, "identity": item.identity}
+        origin = {"file": item.relative, "identity": item.identity}
         try:
             data = item.read()
         except OSError as error:
-            bad.append({**named, "reason": quarantine.reason(error)})
+            quarantined.append({**origin, "reason": quarantine.reason(error)})
             data = None
         if data is not None:
             digests[item.relative] = sha256 = hashlib.sha256(data).hexdigest()
             photo = photo_key(sha256, item.landmarks)
-            if (outcome := decoded.find(photo)) is None:
+            if (outcome := cache.find(photo)) is None:
                 outcome = prepare_photo(data, item.landmarks, options, aligner)
                 if outcome.png or outcome.jpeg:  # what cannot be read may be read another time
-                    decoded.add(photo, outcome)
-            shown.several += outcome.several
+                    cache.add(photo, outcome)
+            rejected.several += outcome.several
             if outcome.reason is None:
                 facts = {"license": item.license, "group": item.group, "source_sha256": item.source_sha256 or sha256}
-                known = {"png": outcome.png, "landmarks": outcome.landmarks, "quality": outcome.quality}
-                yield {**named, **facts, **known}
+                prepared = {"png": outcome.png, "landmarks": outcome.landmarks, "quality": outcome.quality}
+                yield {**origin, **facts, **prepared}
             else:
-                bad.append({**named, "reason": outcome.reason})
+                quarantined.append({**origin, "reason": outcome.reason})
                 if outcome.jpeg is not None:
-                    shown.add(bad[-1], outcome.jpeg)
+                    rejected.add(quarantined[-1], outcome.jpeg)
         context.progress(number, len(sources), "images")
-    decoded.flush()
-    if decoded.found:
-        context.say(f"{decoded.found} of {len(sources)} images had been decoded before")
+    cache.flush()
+    if cache.hits:
+        context.say(f"{cache.hits} of {len(sources)} images had been decoded before")
 
 
 def decides(options: Prepare) -> str:
@@ -163,19 +167,19 @@ def _row(item: dict[str, Any], split: str, size_px: int) -> dict[str, Any]:
     )
 
 
-def _check(
-    split: Mapping[str, str], counts: Counter[str], options: Prepare, files: int, bad: list[dict[str, str]]
+def _check_people(
+    split: Mapping[str, str], counts: Counter[str], options: Prepare, files: int, quarantined: list[dict[str, str]]
 ) -> None:
     people = Counter(split.values())
-    paired = {split[name] for name in split if counts[name] >= 2}  # the others have no genuine pair
-    if min(people[s] for s in manifest.SPLITS) >= 2 and paired >= {"val", "test"}:
+    paired = {split[person] for person in split if counts[person] >= 2}  # the others have no genuine pair
+    if min(people[name] for name in manifest.SPLITS) >= 2 and paired >= {"val", "test"}:
         return
-    reasons = Counter(item["reason"] for item in bad).most_common(3)
-    seen = "; ".join(f"{count} x {reason}" for reason, count in reasons) or "nothing was quarantined"
+    reasons = Counter(item["reason"] for item in quarantined).most_common(3)
+    listing = "; ".join(f"{count} x {reason}" for reason, count in reasons) or "nothing was quarantined"
     raise UserError(
         f"too few usable people in {getattr(options.source, 'root', options.source.kind)}: train {people['train']}, "
         f"val {people['val']}, test {people['test']}, of two and more that each needs (from {files} files; people "
-        f"need {options.min_images} or more readable images; {seen})",
+        f"need {options.min_images} or more readable images; {listing})",
         fix=f"give at least six people with two images or more each ({WANTED} and more for a verdict that can tell)"
         + (", or prepare.split.by=rank, which fills every split" if options.split.by == "hash" else ""),
     )
@@ -183,12 +187,12 @@ def _check(
 
 def _check_sides(split: dict[str, SplitName], kept: list[dict[str, Any]]) -> None:
     """Raise UserError where the same bytes are a photo of a train and of a test person: see benchmark.gate."""
-    trained = {item["source_sha256"]: item for item in kept if split[item["identity"]] == "train"}
+    train_photos = {item["source_sha256"]: item for item in kept if split[item["identity"]] == "train"}
     for item in kept:
-        same = trained.get(item["source_sha256"]) if split[item["identity"]] == "test" else None
-        if same is not None:
+        train_item = train_photos.get(item["source_sha256"]) if split[item["identity"]] == "test" else None
+        if train_item is not None:
             raise UserError(
-                f"the same photo stands in train and in test: '{same['file']}' of {same['identity']} is "
+                f"the same photo stands in train and in test: '{train_item['file']}' of {train_item['identity']} is "
                 f"'{item['file']}' of {item['identity']}",
                 fix="name both in prepare.same_people, or one in prepare.left_out, or delete one of the files; "
                 "`facegan overlap` finds others",

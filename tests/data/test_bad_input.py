@@ -22,18 +22,13 @@ import pytest
 from PIL import Image
 
 import formats
-from drawn import draw_face, draw_folder
+from drawn import draw_folder
 from facegan.core.errors import UserError
 from facegan.data import manifest
 from facegan.data.images import BadImage, decode
 from facegan.data.import_faces import import_
 from facegan.data.sources import SOURCES, SourceConfig
-
-
-def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
+from image_formats import COLOR, FACE, encoded
 
 
 def promise(kind: str, side: int = 50_000) -> bytes:
@@ -46,15 +41,13 @@ def promise(kind: str, side: int = 50_000) -> bytes:
         return (
             b"BM" + struct.pack("<IHHIIiiHHIIiiII", 154, 0, 0, 54, 40, side, side, 1, 24, 0, 0, 0, 0, 0, 0) + bytes(100)
         )
-    data = bytearray(saved(FACE, "JPEG"))
-    place = data.index(b"\xff\xc0") + 5
-    data[place : place + 4] = struct.pack(">HH", side, side)
+    data = bytearray(encoded(FACE, "JPEG"))
+    offset = data.index(b"\xff\xc0") + 5
+    data[offset : offset + 4] = struct.pack(">HH", side, side)
     return bytes(data)
 
 
-FACE = Image.fromarray(draw_face(0, 0))
-COLOR = Image.merge("RGB", [FACE, FACE.point(lambda v: v // 2), FACE.point(lambda v: v // 3)])
-JPEG, PNG = saved(COLOR, "JPEG", quality=95), saved(COLOR, "PNG")
+JPEG, PNG = encoded(COLOR, "JPEG", quality=95), encoded(COLOR, "PNG")
 ROTATED = Image.Exif()
 ROTATED[274] = 6
 BAD = {
@@ -72,12 +65,12 @@ BAD = {
     "zeros": bytes(5000),
 }
 ODD = {
-    "cmyk.jpg": saved(COLOR.convert("CMYK"), "JPEG"),
-    "16bit.png": saved(Image.fromarray(np.asarray(FACE, np.uint16) * 200), "PNG"),
-    "palette.png": saved(COLOR.quantize(16), "PNG"),
-    "rotated.jpg": saved(COLOR.rotate(90, expand=True), "JPEG", exif=ROTATED.tobytes()),
-    "grey.jpg": saved(FACE, "JPEG"),
-    "bits.png": saved(FACE.convert("1"), "PNG"),
+    "cmyk.jpg": encoded(COLOR.convert("CMYK"), "JPEG"),
+    "16bit.png": encoded(Image.fromarray(np.asarray(FACE, np.uint16) * 200), "PNG"),
+    "palette.png": encoded(COLOR.quantize(16), "PNG"),
+    "rotated.jpg": encoded(COLOR.rotate(90, expand=True), "JPEG", exif=ROTATED.tobytes()),
+    "grey.jpg": encoded(FACE, "JPEG"),
+    "bits.png": encoded(FACE.convert("1"), "PNG"),
 }
 
 
@@ -115,24 +108,24 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def as_manifest(faces: Path, place: Path) -> dict[str, Any]:
+def as_manifest(faces: Path, folder: Path) -> dict[str, Any]:
     rows = [
         manifest.row(data, identity=f"d/{person}", source="real", dataset="d", split="train", height=1, width=1)
         for person, _, data in formats.listed(faces)
     ]
-    manifest.write(place / "m", rows, "import", {})
-    return {"kind": "manifest", "root": str(place / "m")}
+    manifest.write(folder / "m", rows, "import", {})
+    return {"kind": "manifest", "root": str(folder / "m")}
 
 
-def as_arrow(faces: Path, place: Path) -> dict[str, Any]:
-    table = pq.read_table(formats.write_parquet(faces, place / "a.parquet"))
-    with pa.OSFile(str(place / "a.arrow"), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
+def as_arrow(faces: Path, folder: Path) -> dict[str, Any]:
+    table = pq.read_table(formats.write_parquet(faces, folder / "a.parquet"))
+    with pa.OSFile(str(folder / "a.arrow"), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
         writer.write_table(table, max_chunksize=5)
-    return {"kind": "parquet", "root": str(place / "a.arrow")}
+    return {"kind": "parquet", "root": str(folder / "a.arrow")}
 
 
-def as_csv(faces: Path, place: Path) -> dict[str, Any]:
-    return {"kind": "csv", "root": str(formats.write_csv(faces, place / "a.csv")), "images": str(faces)}
+def as_csv(faces: Path, folder: Path) -> dict[str, Any]:
+    return {"kind": "csv", "root": str(formats.write_csv(faces, folder / "a.csv")), "images": str(faces)}
 
 
 WRITERS: dict[str, Callable[[Path, Path], dict[str, Any]]] = {
@@ -150,27 +143,27 @@ WRITERS: dict[str, Callable[[Path, Path], dict[str, Any]]] = {
 
 
 def source(config: dict[str, Any]) -> SourceConfig:
-    made: SourceConfig = SOURCES.get(config["kind"]).model_validate(config)
-    return made
+    validated: SourceConfig = SOURCES.get(config["kind"]).model_validate(config)
+    return validated
 
 
 @pytest.mark.parametrize("name", ["folder", *WRITERS])
 def test_bad_images_go_to_the_quarantine_and_odd_ones_are_kept(mixed: Path, tmp_path: Path, name: str) -> None:
     config = WRITERS[name](mixed, tmp_path) if name in WRITERS else {"kind": "folder", "root": str(mixed)}
-    made = source(config)
+    faces = source(config)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    done = import_([made], tmp_path / "out")
+    imported = import_([faces], tmp_path / "out")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 200_000  # kB: nothing of 7.5 GB was unpacked
-    listed = list(made.rows())
-    assert done.images + len(done.bad) == len(listed)
+    listed = list(faces.rows())
+    assert imported.images + len(imported.bad) == len(listed)
     if name != "bin":  # there photos stand in several pairs
-        assert (done.images, len(done.bad)) == (len(ODD) + 2, len(BAD))
+        assert (imported.images, len(imported.bad)) == (len(ODD) + 2, len(BAD))
     stored = {row["image"]["bytes"] for row in manifest.iterate(tmp_path / "out")}
     assert stored == {*ODD.values(), JPEG, PNG}  # as they are
-    assert all(item["reason"] and item["file"] for item in done.bad)
-    said = " ".join(item["reason"] for item in done.bad)
-    assert all(words in said for words in ("empty file", "not an image", "truncated", "absurdly large"))
-    assert pq.read_table(tmp_path / "out" / "quarantine.parquet").num_rows == len(done.bad)
+    assert all(item["reason"] and item["file"] for item in imported.bad)
+    reasons = " ".join(item["reason"] for item in imported.bad)
+    assert all(words in reasons for words in ("empty file", "not an image", "truncated", "absurdly large"))
+    assert pq.read_table(tmp_path / "out" / "quarantine.parquet").num_rows == len(imported.bad)
 
 
 def damaged(data: bytes, count: int, seed: int) -> Iterator[tuple[str, bytes]]:
@@ -205,21 +198,21 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_damaged_containers_end_in_words(few: Path, tmp_path: Path, name: str) -> None:
     """Every row is read or refused with a reason; what is cut short is never taken for the whole."""
     config = WRITERS[name](few, tmp_path)
-    made = source(config)
+    faces = source(config)
     root = Path(config["root"])
     inner = {"rec": "train.rec", "webdataset": "shard-0.tar", "manifest": "manifest/part-00000.parquet"}
     path = root / inner[name] if name in inner else root
-    whole, data = len(list(made.rows())), path.read_bytes()
+    count, data = len(list(faces.rows())), path.read_bytes()
     refused = read = 0
     for kind, broken in damaged(data, 60, seed=len(name)):
         path.write_bytes(broken)
         try:
-            rows = list(made.rows())
+            rows = list(faces.rows())
         except UserError as error:
             assert str(error) and error.fix
             refused += 1
             continue
-        assert kind != "cut" or name.startswith("csv") or len(rows) == whole
+        assert kind != "cut" or name.startswith("csv") or len(rows) == count
         for row in rows:
             json.dumps([row.identity, row.relative, row.license, row.group, row.landmarks])
             try:
@@ -279,14 +272,14 @@ def test_bombs_and_locked_members_of_a_zip(tmp_path: Path) -> None:
         archive.writestr("ann/1.jpg", JPEG)
         archive.writestr("ann/2.jpg", bytes(1000))
     data = bytearray((tmp_path / "a.zip").read_bytes())
-    place = data.rindex(b"PK\x01\x02")
-    data[place + 24 : place + 28] = struct.pack("<I", 0x70000000)  # says that it unpacks to 1.9 GB
+    last = data.rindex(b"PK\x01\x02")
+    data[last + 24 : last + 28] = struct.pack("<I", 0x70000000)  # says that it unpacks to 1.9 GB
     first = data.index(b"PK\x01\x02")
     (tmp_path / "big.zip").write_bytes(data)
     data[first + 8] |= 1  # encrypted
     (tmp_path / "locked.zip").write_bytes(data)
-    done = import_([source({"kind": "folder", "root": str(tmp_path / "big.zip")})], tmp_path / "out")
-    assert done.images == 1 and "larger than 500 MB" in done.bad[0]["reason"]
+    imported = import_([source({"kind": "folder", "root": str(tmp_path / "big.zip")})], tmp_path / "out")
+    assert imported.images == 1 and "larger than 500 MB" in imported.bad[0]["reason"]
     with pytest.raises(UserError, match=r"encrypted|broken in the archive"):
         import_([source({"kind": "folder", "root": str(tmp_path / "locked.zip")})], tmp_path / "none")
 

@@ -15,11 +15,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from typer.testing import CliRunner, Result
 
 import formats
 from drawn import Lab, draw_face, draw_lfw, tiny
-from facegan.cli.main import main
 from facegan.core.errors import UserError
 from facegan.data import export_faces, manifest
 from facegan.data.export_faces import FORMATS, escape, export
@@ -62,8 +60,8 @@ SAME = (
 
 
 def source(kind: str, root: Path, **options: Any) -> SourceConfig:
-    made: SourceConfig = SOURCES.get(kind)(root=str(root), **options)
-    return made
+    config: SourceConfig = SOURCES.get(kind)(root=str(root), **options)
+    return config
 
 
 def encoded(person: int, shot: int, kind: str = "JPEG", **options: Any) -> bytes:
@@ -91,11 +89,11 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 formats.add(
                     tar, f"{number}-{shot}.{('jpg', 'png')[shot]}", encoded(number, shot, ("JPEG", "PNG")[shot])
                 )
-                said: dict[str, Any] = {"identity": name}
-                said |= {"license": f"licence {number}", "group": "ä/b"} if number % 2 else {}
-                said |= {"landmarks": [p + number / 3 for p in POINTS]} if number % 3 else {}
-                said |= {"landmarks": [*POINTS[:6], None, None, None, None]} if number == 3 else {}
-                formats.add(tar, f"{number}-{shot}.json", json.dumps(said).encode())
+                facts: dict[str, Any] = {"identity": name}
+                facts |= {"license": f"licence {number}", "group": "ä/b"} if number % 2 else {}
+                facts |= {"landmarks": [p + number / 3 for p in POINTS]} if number % 3 else {}
+                facts |= {"landmarks": [*POINTS[:6], None, None, None, None]} if number == 3 else {}
+                formats.add(tar, f"{number}-{shot}.json", json.dumps(facts).encode())
     draw_lfw(root, {"Ann_Lee": 2, "Bo": 1})
     import_([source("webdataset", root / "a.tar", dataset="odd"), source("lfw", root)], root / "out")
     return root / "out"
@@ -119,9 +117,9 @@ def test_an_import_stores_the_files_as_they_are(faces: Path, tmp_path: Path) -> 
 
 def test_the_same_bytes_wherever_it_goes(faces: Path, tmp_path: Path) -> None:
     zipped = formats.write_zip(faces, tmp_path / "a.zip")
-    for place, root in ((tmp_path / "one", faces), (tmp_path / "b" / "two", zipped)):
-        import_([source("folder", root)], place, threads=1 if place.name == "one" else 3)
-    parts = [manifest.parts(place)[0].read_bytes() for place in (tmp_path / "one", tmp_path / "b" / "two")]
+    for out, root in ((tmp_path / "one", faces), (tmp_path / "b" / "two", zipped)):
+        import_([source("folder", root)], out, threads=1 if out.name == "one" else 3)
+    parts = [manifest.parts(out)[0].read_bytes() for out in (tmp_path / "one", tmp_path / "b" / "two")]
     assert parts[0] == parts[1]
 
 
@@ -168,11 +166,11 @@ def test_a_zipped_export_comes_back(odd: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_exports_are_the_same_bytes_each_time(odd: Path, tmp_path: Path, kind: str) -> None:
-    found = []
-    for place in (tmp_path / "one", tmp_path / "two"):
-        export(odd, kind, place)
-        found.append({p.relative_to(place): p.read_bytes() for p in place.rglob("*") if p.is_file()})
-    assert found[0] == found[1]
+    exports = []
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        export(odd, kind, folder)
+        exports.append({p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()})
+    assert exports[0] == exports[1]
 
 
 def test_one_dataset_is_exported_as_a_plain_folder(faces: Path, tmp_path: Path) -> None:
@@ -229,9 +227,9 @@ def test_an_imported_manifest_is_a_source(lab: Lab, faces: Path, tmp_path: Path)
     draw_lfw(tmp_path, dict.fromkeys(("Ann", "Bo", "Cy", "Di", "Ed", "Flo"), 2))
     import_([source("lfw", tmp_path, pairs=str(tmp_path / "pairs.txt"))], tmp_path / "out")
     config = {"kind": "manifest", "root": str(tmp_path / "out")}
-    made = lab.stage(tiny("unused", prepare={"source": config}), "prepare")
-    found = {row["identity"]: (row["split"] == "test", row["license"][:7]) for row in rows(made.path)}
-    assert found == {f"lfw/{n}": (n in ("Ed", "Flo"), "Labeled") for n in ("Ann", "Bo", "Cy", "Di", "Ed", "Flo")}
+    artifact = lab.stage(tiny("unused", prepare={"source": config}), "prepare")
+    by_identity = {row["identity"]: (row["split"] == "test", row["license"][:7]) for row in rows(artifact.path)}
+    assert by_identity == {f"lfw/{n}": (n in ("Ed", "Flo"), "Labeled") for n in ("Ann", "Bo", "Cy", "Di", "Ed", "Flo")}
 
     path = manifest.parts(tmp_path / "out")[0]
     table = pq.read_table(path)
@@ -284,54 +282,3 @@ def test_parts_are_cut_by_their_bytes(faces: Path, tmp_path: Path, monkeypatch: 
     sizes = [sum(len(row["image"]["bytes"]) for row in rows(part)) for part in manifest.parts(tmp_path / "out")]
     assert len(sizes) > 3 and all(10_000 <= size < 14_000 for size in sizes[:-1])
     assert len(rows(tmp_path / "out")) == 40
-
-
-# The command line.
-
-
-def invoke(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(a) for a in arguments])
-
-
-def test_the_commands(faces: Path, tmp_path: Path) -> None:
-    formats.write_csv(faces, tmp_path / "list.csv")
-    result = invoke("import", faces, "orl", "--images", faces, "--out", tmp_path / "out")
-    assert result.exit_code == 2 and "takes --images" in result.output
-    options = ["--images", faces, "--identity-column", "person", "--license", "CC0", "--dataset", "mine"]
-    result = invoke("import", tmp_path / "list.csv", *options, "--out", tmp_path / "out")
-    assert result.exit_code == 0 and "40 images of 8 people" in result.output and "CC0 (40)" in result.output
-    assert {row["identity"] for row in rows(tmp_path / "out")} == {f"mine/p{n:02d}" for n in range(8)}
-    result = invoke("export", tmp_path / "out", "--format", "webdataset", "--out", tmp_path / "w")
-    assert result.exit_code == 0 and "40 images as webdataset" in result.output
-    result = invoke("import", tmp_path / "w", "orl", "--out", tmp_path / "both")
-    assert result.exit_code == 0 and "440 images of 48 people" in result.output
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["import", "{faces}", "{copy}", "--out", "{out}"], "equal names would become one person"),
-        (["import", "{tmp}/gone", "--out", "{out}"], "there is no"),
-        (["import", "{tmp}/notes.txt", "--out", "{out}"], "looks like no source"),
-        (["import", "{tmp}/both", "--out", "{out}"], "looks like folder and like webdataset"),
-        (["import", "{faces}", "--dataset", "synthetic", "--out", "{out}"], "people who do not exist"),
-        (["export", "{faces}", "--format", "folder", "--out", "{out}"], "no manifest in"),
-        (["export", "{faces}", "--format", "mxnet", "--out", "{out}"], "choose one of: folder, webdataset, parquet"),
-    ],
-)
-def test_mistakes_are_said(faces: Path, tmp_path: Path, arguments: list[str], said: str) -> None:
-    shutil.copytree(faces, tmp_path / "copy")
-    (tmp_path / "notes.txt").write_text("nothing")
-    shutil.copytree(faces, tmp_path / "both")
-    formats.write_webdataset(faces, tmp_path / "w")
-    shutil.copy(tmp_path / "w" / "shard-0.tar", tmp_path / "both")
-    places = {"faces": faces, "copy": tmp_path / "copy", "tmp": tmp_path, "out": tmp_path / "out"}
-    result = invoke(*(argument.format(**places) for argument in arguments))
-    assert result.exit_code in (1, 2) and said in result.output and "Traceback" not in result.output
-    assert not (tmp_path / "out").exists()
-
-
-def test_two_folders_of_the_same_people_are_joined_where_that_is_said(faces: Path, tmp_path: Path) -> None:
-    copy = shutil.copytree(faces, tmp_path / "copy")
-    result = invoke("import", faces, copy, "--dataset", "mine", "--out", tmp_path / "out")
-    assert result.exit_code == 0 and "80 images of 8 people" in result.output

@@ -27,12 +27,12 @@ def test_a_sources_licence_reaches_the_weights(faces: Path, tmp_path: Path) -> N
     (root / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
     recipe = tiny(root, train_recognizer={"steps": 2, "evaluations": 1})
     lab = Lab(tmp_path / "store")
-    wanted = licences.of(lab.stage(recipe, "prepare").path, "train")
-    assert wanted == [licences.UNKNOWN, "non-commercial research only"], "the split has people of both"
-    made = lab.stage(recipe, "synthesize").path
-    assert set(manifest.read(made, ["license"])["license"].to_pylist()) == {licences.AND.join(wanted)}
-    assert json.loads((lab.stage(recipe, "train_gan").path / "generator.json").read_bytes())["licenses"] == wanted
+    expected = licences.of(lab.stage(recipe, "prepare").path, "train")
+    assert expected == [licences.UNKNOWN, "non-commercial research only"], "the split has people of both"
+    synthetic = lab.stage(recipe, "synthesize").path
+    assert set(manifest.read(synthetic, ["license"])["license"].to_pylist()) == {licences.AND.join(expected)}
+    assert json.loads((lab.stage(recipe, "train_gan").path / "generator.json").read_bytes())["licenses"] == expected
     summary = json.loads((lab.stage(recipe, "merge", "synthetic").path / "summary.json").read_bytes())
-    assert summary["licenses"] == wanted, "an arm without one photo still stands under the photos' licences"
+    assert summary["licenses"] == expected, "an arm without one photo still stands under the photos' licences"
     weights = lab.stage(recipe, "train_recognizer", "synthetic", 0).path
-    assert json.loads((weights / "embedder.json").read_bytes())["licenses"] == wanted
+    assert json.loads((weights / "embedder.json").read_bytes())["licenses"] == expected

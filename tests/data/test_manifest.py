@@ -53,8 +53,8 @@ def synthetic(person: int, shot: int, **columns: Any) -> dict[str, Any]:
 
 def rows() -> list[dict[str, Any]]:
     splits = ["train", "train", "val", "test"]
-    found = [real(person, shot, splits[person]) for person in range(4) for shot in range(3)]
-    return found + [synthetic(9, shot) for shot in range(2)]
+    real_rows = [real(person, shot, splits[person]) for person in range(4) for shot in range(3)]
+    return real_rows + [synthetic(9, shot) for shot in range(2)]
 
 
 @pytest.fixture
@@ -142,11 +142,11 @@ def test_parts_are_bounded_and_stale_ones_go(tmp_path: Path, monkeypatch: pytest
 def test_rows_at_places_come_in_the_order_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(manifest, "ROWS_PER_PART", 5)
     manifest.write(tmp_path, rows(), "prepare", {})
-    places = np.array([13, 0, 4, 5, 5, 12, 1])
-    assert list(manifest.at(tmp_path, places)) == [rows()[place] for place in places]
-    found = list(manifest.at(tmp_path, places[:2], ["identity"]))
-    assert found == [{"identity": rows()[place]["identity"]} for place in places[:2]]
-    assert list(manifest.at(tmp_path, places[:0])) == []
+    numbers = np.array([13, 0, 4, 5, 5, 12, 1])
+    assert list(manifest.at(tmp_path, numbers)) == [rows()[number] for number in numbers]
+    rows_read = list(manifest.at(tmp_path, numbers[:2], ["identity"]))
+    assert rows_read == [{"identity": rows()[number]["identity"]} for number in numbers[:2]]
+    assert list(manifest.at(tmp_path, numbers[:0])) == []
 
 
 def test_an_empty_manifest_can_be_read(tmp_path: Path) -> None:
@@ -226,12 +226,12 @@ def test_what_is_no_parquet_or_no_manifest_is_refused(written: Path, tmp_path: P
 
 def test_a_damaged_part_is_refused_or_faulted_never_a_traceback(written: Path) -> None:
     part = part_of(written)
-    whole = part.read_bytes()
+    data = part.read_bytes()
     rng = np.random.default_rng(0)
     refused = 0
-    for place in rng.integers(0, len(whole), 120):
-        damaged = bytearray(whole)
-        damaged[place] ^= int(rng.integers(1, 256))
+    for offset in rng.integers(0, len(data), 120):
+        damaged = bytearray(data)
+        damaged[offset] ^= int(rng.integers(1, 256))
         part.write_bytes(damaged)
         try:
             manifest.validate(written)

@@ -1,23 +1,19 @@
-"""A watched source tells each content once, when its files have come to rest; and nobody who arrives moves another."""
+"""A watched source reports each content once, when its files have stopped changing."""
 
 from __future__ import annotations
 
 import os
-import random
 import shutil
 from pathlib import Path
 
 import pytest
 
-from drawn import Lab, draw_face, draw_folder, tiny
-from facegan.core.errors import ConfigError, UserError
+from drawn import draw_face, draw_folder
+from facegan.core.errors import UserError
 from facegan.data.images import encode_png
-from facegan.data.options import Split
-from facegan.data.preparation.splits import assign, splits_of
 from facegan.data.source_changes import SourceChange, SourceWatch
 from facegan.data.sources.folder import Folder
 from facegan.data.suppression import SuppressionList
-from flows.promotion import check
 
 QUIET_S = 10.0
 
@@ -56,9 +52,9 @@ class Watched:
 @pytest.fixture
 def watched(tmp_path: Path, faces: Path) -> Watched:
     """One whose first content is known."""
-    made = Watched(tmp_path, faces)
-    assert made.settled() is None and made.watch.files == 40
-    return made
+    watched_folder = Watched(tmp_path, faces)
+    assert watched_folder.settled() is None and watched_folder.watch.files == 40
+    return watched_folder
 
 
 def test_a_new_photo_is_told_once(watched: Watched) -> None:
@@ -90,9 +86,9 @@ def test_what_moves_while_it_is_read_is_not_told(watched: Watched, monkeypatch: 
     entries = Folder.entries
 
     def slow(source: Folder) -> list[tuple[str, ...]]:
-        found = entries(source)
+        listed = entries(source)
         watched.add("p00/8.png", shot=8)
-        return found
+        return listed
 
     with monkeypatch.context() as patch:
         patch.setattr(Folder, "entries", slow)
@@ -168,12 +164,12 @@ def test_another_source_is_known_as_it_is_found(watched: Watched, tmp_path: Path
 
 
 def test_begin_takes_what_is_there_as_known_at_once(tmp_path: Path, faces: Path) -> None:
-    made = Watched(tmp_path, faces)
-    made.watch.begin()
-    made.add("p00/7.png")
-    made.start()
-    made.watch.begin()
-    assert made.settled() is not None, "what was known stays known"
+    folder = Watched(tmp_path, faces)
+    folder.watch.begin()
+    folder.add("p00/7.png")
+    folder.start()
+    folder.watch.begin()
+    assert folder.settled() is not None, "what was known stays known"
 
 
 def test_who_was_erased_is_gone_and_never_new(watched: Watched) -> None:
@@ -185,42 +181,3 @@ def test_who_was_erased_is_gone_and_never_new(watched: Watched) -> None:
     assert watched.settled() is None
     (state,) = (watched.workdir / "data" / "watch").iterdir()
     assert "p00" not in state.read_text() and state.stat().st_mode & 0o077 == 0
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_people_keep_their_split_whoever_comes_and_goes(seed: int) -> None:
-    """Random arrivals and departures: an assignment that was once made is never made otherwise."""
-    drawn, options = random.Random(seed), Split(by="hash", seed=seed)
-    present: set[str] = set()
-    known: dict[str, str] = {}
-    for _ in range(60):
-        present |= {f"d/{drawn.randrange(2000)}" for _ in range(drawn.randrange(12))}
-        present -= set(drawn.sample(sorted(present), k=len(present) // 9))
-        found = assign(sorted(present), options)
-        assert all(known.get(name, split) == split for name, split in found.items())
-        known |= found
-    assert set(known.values()) == {"train", "val", "test"}
-
-
-def test_photos_that_arrive_move_nobody_in_the_manifest(lab: Lab, tmp_path: Path) -> None:
-    """Through prepare itself: people come with a photo too few, get more, and others join."""
-    root, split = draw_folder(tmp_path / "root", people=24, shots=2), {"by": "hash"}
-    known = splits_of(lab.stage(tiny(root, prepare={"split": split}), "prepare").path)
-    for people in ((24,), (25, 26, 27)):
-        for person in people:
-            (root / f"p{person:02d}").mkdir()
-            for shot in range(2 if person > 24 else 1):
-                (root / f"p{person:02d}" / f"{shot}.png").write_bytes(encode_png(draw_face(person, shot)))
-        (root / "p24" / "9.png").write_bytes(encode_png(draw_face(24, 9)))
-        found = splits_of(lab.stage(tiny(root, prepare={"split": split}), "prepare").path)
-        assert known.items() <= found.items()
-        known = found
-    assert len(known) == 28
-
-
-def test_a_run_that_promotes_keeps_people_in_their_split() -> None:
-    check(tiny("faces", prepare={"split": {"by": "hash"}}))
-    with pytest.raises(ConfigError, match="could move others from test to train"):
-        check(tiny("faces"))
-    with pytest.raises(ConfigError, match="no recognizer to promote"):
-        check(tiny("faces", prepare={"split": {"by": "hash"}}), until="prepare")

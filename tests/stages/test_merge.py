@@ -101,23 +101,23 @@ def sources(out: Path) -> Counter[str]:
 def test_each_arm_has_its_rows_and_no_other(tmp_path: Path, name: str) -> None:
     arm = ARMS[name]
     out = run(tmp_path, arm)
-    wanted = {"real": 15 * arm.real, "existing": 7 * arm.existing, "new": 12 * arm.new}
-    assert sources(out) == {key: count for key, count in wanted.items() if count}
+    expected = {"real": 15 * arm.real, "existing": 7 * arm.existing, "new": 12 * arm.new}
+    assert sources(out) == {key: count for key, count in expected.items() if count}
     rows = rows_of(out)
     assert {r["split"] for r in rows} == {"train"}
     assert not {r["identity"] for r in rows} & {"d/p3", "d/p4"}
     assert manifest.validate(out) == []  # labels dense, one for each person
     assert {r["label"] for r in rows} == set(range(summary(out)["identities"]))
-    assert summary(out)["rows"] == {"real": wanted["real"], "synthetic": wanted["existing"] + wanted["new"]}
-    given = {r["image_id"]: r for r in [*real_rows(), *synthetic_rows()]}
+    assert summary(out)["rows"] == {"real": expected["real"], "synthetic": expected["existing"] + expected["new"]}
+    inputs = {r["image_id"]: r for r in [*real_rows(), *synthetic_rows()]}
     for r in rows:
-        assert {**r, "label": None} == given[r["image_id"]]  # nothing else is changed
+        assert {**r, "label": None} == inputs[r["image_id"]]  # nothing else is changed
 
 
 def test_labels_follow_names_and_not_the_order_of_rows(tmp_path: Path) -> None:
-    one = rows_of(run(tmp_path / "a", Arm()))
-    two = rows_of(run(tmp_path / "b", Arm(), real=real_rows()[::-1]))
-    labels = [{r["identity"]: r["label"] for r in rows} for rows in (one, two)]
+    first = rows_of(run(tmp_path / "a", Arm()))
+    second = rows_of(run(tmp_path / "b", Arm(), real=real_rows()[::-1]))
+    labels = [{r["identity"]: r["label"] for r in rows} for rows in (first, second)]
     assert labels[0] == labels[1] == {"d/p0": 0, "d/p1": 1, "d/p2": 2}
 
 
@@ -138,14 +138,16 @@ def test_an_arm_of_one_person_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_arm_whose_synthetic_images_were_all_turned_down_says_so(tmp_path: Path) -> None:
-    said: list[str] = []
+    messages: list[str] = []
     manifest.write(tmp_path / "real", real_rows(), "prepare", {})
     for name, rows in (("none", synthetic_rows()[:4]), ("some", synthetic_rows())):
         manifest.write(tmp_path / name, rows, "synthesize", {})
         inputs = {"real": tmp_path / "real", "synthetic": tmp_path / name}
-        context = Context(RUNTIME, lambda event: said.append(event.text))
+        context = Context(RUNTIME, lambda event: messages.append(event.text))
         merge.run(Merge(), {"arm": Arm(new=True).model_dump(mode="json")}, inputs, tmp_path / "out", context)
-    assert ["no synthetic image is left" in text for text in said].count(True) == 1 and "no synthetic" in said[0]
+    assert ["no synthetic image is left" in text for text in messages].count(True) == 1 and "no synthetic" in messages[
+        0
+    ]
 
 
 # Duplicates.
@@ -153,11 +155,11 @@ def test_an_arm_whose_synthetic_images_were_all_turned_down_says_so(tmp_path: Pa
 
 @pytest.mark.parametrize("near", [0.98, 1.0])
 def test_exact_duplicates_are_dropped_once_and_the_real_one_stays(tmp_path: Path, near: float) -> None:
-    real, made = real_rows(), synthetic_rows()
+    real, synthetic = real_rows(), synthetic_rows()
     twin = {**real[7], "identity": "d/p2"}
-    copy = {**made[0], **{key: real[0][key] for key in ("image", "image_id")}}
-    triple = {**made[1]}
-    out = run(tmp_path, Arm(existing=True), [*real, twin], [*made, copy, triple, triple], near_duplicate=near)
+    copy = {**synthetic[0], **{key: real[0][key] for key in ("image", "image_id")}}
+    triple = {**synthetic[1]}
+    out = run(tmp_path, Arm(existing=True), [*real, twin], [*synthetic, copy, triple, triple], near_duplicate=near)
     rows = rows_of(out)
     counts = Counter(r["image_id"] for r in rows)
     assert set(counts.values()) == {1} and len(rows) == 15 + 7
@@ -193,12 +195,12 @@ def test_near_duplicates_are_found_and_kept(tmp_path: Path, how: str) -> None:
     twin = row("d/p1", np.ascontiguousarray(changed(how, draw_face(0, 0, 32, 32))))
     original = next(r for r in real_rows() if r["identity"] == "d/p0")
     out = run(tmp_path, Arm(), [*real_rows(), twin])
-    found = pq.read_table(out / "duplicates.parquet").to_pylist()
-    assert [(d["kind"], {d["image_id"], d["other_image_id"]}) for d in found] == [
+    duplicates_found = pq.read_table(out / "duplicates.parquet").to_pylist()
+    assert [(d["kind"], {d["image_id"], d["other_image_id"]}) for d in duplicates_found] == [
         ("near", {original["image_id"], twin["image_id"]})
     ]
-    assert {found[0]["identity"], found[0]["other_identity"]} == {"d/p0", "d/p1"}
-    assert 0.98 <= found[0]["correlation"] <= 1
+    assert {duplicates_found[0]["identity"], duplicates_found[0]["other_identity"]} == {"d/p0", "d/p1"}
+    assert 0.98 <= duplicates_found[0]["correlation"] <= 1
     assert len(rows_of(out)) == 16 and summary(out)["near_duplicates"] == 1
 
 
@@ -222,18 +224,18 @@ def test_blocks_do_not_matter(tmp_path: Path, block: int) -> None:
     def pairs(found: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
         return sorted((d["image_id"], d["other_image_id"], d["kind"]) for d in found)
 
-    whole = pairs(duplicates(tmp_path, rows, 0.8))
-    assert len(whole) > 3 and pairs(duplicates(tmp_path, rows, 0.8, block)) == whole
+    expected = pairs(duplicates(tmp_path, rows, 0.8))
+    assert len(expected) > 3 and pairs(duplicates(tmp_path, rows, 0.8, block)) == expected
     assert duplicates(tmp_path, [], 0.9) == []
 
 
 def test_near_duplicates_are_found_wherever_they_stand(tmp_path: Path) -> None:
     """A photo and its lighter twin with 40 others between, in blocks of two rows."""
-    one = draw_face(0, 0, 32, 32)
+    face = draw_face(0, 0, 32, 32)
     others = [row("d/p1", np.random.default_rng(n).integers(0, 256, (16, 16), np.uint8)) for n in range(40)]
-    near = [row("d/p0", one), *others, row("d/p2", (one * 0.9).astype(np.uint8))]
-    found = duplicates(tmp_path, near, 0.98, 2)
-    assert [(d["identity"], d["other_identity"], d["kind"]) for d in found] == [("d/p0", "d/p2", "near")]
+    rows_with_copies = [row("d/p0", face), *others, row("d/p2", (face * 0.9).astype(np.uint8))]
+    pairs_found = duplicates(tmp_path, rows_with_copies, 0.98, 2)
+    assert [(d["identity"], d["other_identity"], d["kind"]) for d in pairs_found] == [("d/p0", "d/p2", "near")]
 
 
 # Cap and ratio.
@@ -261,12 +263,12 @@ def test_the_cap_draws_by_seed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("ratio", [0.05, 0.2, 0.4, 0.67, 1.0, 5.0])
 def test_the_ratio_keeps_whole_people(tmp_path: Path, ratio: float) -> None:
     out = run(tmp_path, Arm(existing=True, new=True, synthetic_per_real=ratio))
-    made = Counter(r["identity"] for r in rows_of(out) if r["source"] == "synthetic")
-    whole = Counter(r["identity"] for r in synthetic_rows())
-    assert all(made[name] == whole[name] for name in made)
-    assert sum(made.values()) <= ratio * 15
-    room = ratio * 15 - sum(made.values())
-    assert not [name for name in whole if name not in made and whole[name] <= room]  # nobody else would fit
+    kept = Counter(r["identity"] for r in rows_of(out) if r["source"] == "synthetic")
+    available = Counter(r["identity"] for r in synthetic_rows())
+    assert all(kept[name] == available[name] for name in kept)
+    assert sum(kept.values()) <= ratio * 15
+    budget = ratio * 15 - sum(kept.values())
+    assert not [name for name in available if name not in kept and available[name] <= budget]  # nobody else would fit
     assert sources(out)["real"] == 15
 
 

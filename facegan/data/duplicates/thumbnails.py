@@ -1,4 +1,4 @@
-"""Tiny grey pictures of images, and how like each other they are."""
+"""Tiny grey thumbnails of images, and their correlations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BLOCK = 2048  # thumbnails compared at once
 
 
 def shrunk(images: Iterable[np.ndarray], count: int = -1) -> np.ndarray:
-    """Grey SIDE x SIDE thumbnails of (H, W, C) uint8 images: (N, SIDE^2) uint8. `count` spares memory: it is N."""
+    """Grey SIDE x SIDE thumbnails of (H, W, C) uint8 images: (N, SIDE^2) uint8. `count`, which is N, saves memory."""
     small = (
         np.asarray(Image.fromarray(i.squeeze()).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)).ravel()
         for i in images
@@ -21,7 +21,7 @@ def shrunk(images: Iterable[np.ndarray], count: int = -1) -> np.ndarray:
     return np.fromiter(small, np.dtype((np.uint8, SIDE * SIDE)), count)
 
 
-def standard(small: np.ndarray) -> np.ndarray:
+def standardized(small: np.ndarray) -> np.ndarray:
     """Thumbnails (N, SIDE^2) uint8 with mean 0 and length 1 each, so that products are correlations: float32."""
     stack = small.astype(np.float32)
     stack -= stack.mean(axis=1, keepdims=True)
@@ -31,7 +31,7 @@ def standard(small: np.ndarray) -> np.ndarray:
 
 def thumbnails(images: Iterable[np.ndarray]) -> np.ndarray:
     """Grey thumbnails of (H, W, C) uint8 images, mean 0 and length 1 each: (N, SIDE^2) float32."""
-    return standard(shrunk(images))
+    return standardized(shrunk(images))
 
 
 def mirrored(small: np.ndarray) -> np.ndarray:
@@ -39,12 +39,12 @@ def mirrored(small: np.ndarray) -> np.ndarray:
     return small.reshape(-1, SIDE, SIDE)[:, :, ::-1].reshape(small.shape)
 
 
-def folded(small: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What mirroring keeps of thumbnails and what it turns the sign of: (N, SIDE^2 / 2) float32 each, made standard.
+def mirror_parts(small: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The parts of standardized thumbnails that mirroring keeps and negates: (N, SIDE^2 / 2) float32 each.
 
     With a = (e, o) and b = (e', o'): a.b = e.e' + o.o', and a.mirrored(b) = e.e' - o.o'.
     """
-    stack = standard(small).reshape(-1, SIDE, SIDE)
+    stack = standardized(small).reshape(-1, SIDE, SIDE)
     left, right = stack[:, :, : SIDE // 2], stack[:, :, : SIDE // 2 - 1 : -1]
     even, odd = left + right, left - right
     half = np.float32(math.sqrt(0.5))
@@ -52,10 +52,12 @@ def folded(small: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return even.reshape(shape) * half, odd.reshape(shape) * half
 
 
-def likeness(small: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """The correlations (n,) float64 of thumbnails `one` (n,) with `other` (n,), of the better of both ways around."""
-    values = np.empty(len(one))
-    for start in range(0, len(one), BLOCK):
-        here, there = (standard(small[at[start : start + BLOCK]]).astype(np.float64) for at in (one, other))
-        values[start : start + BLOCK] = np.maximum((here * there).sum(1), (here * mirrored(there)).sum(1))
+def likeness(small: np.ndarray, rows_i: np.ndarray, rows_j: np.ndarray) -> np.ndarray:
+    """The correlations (n,) float64 of thumbnails `rows_i` (n,) with `rows_j` (n,), mirrored where that is larger."""
+    values = np.empty(len(rows_i))
+    for start in range(0, len(rows_i), BLOCK):
+        first, second = (
+            standardized(small[rows[start : start + BLOCK]]).astype(np.float64) for rows in (rows_i, rows_j)
+        )
+        values[start : start + BLOCK] = np.maximum((first * second).sum(1), (first * mirrored(second)).sum(1))
     return np.minimum(values, 1)

@@ -1,4 +1,4 @@
-"""From a photo to the standard crop: landmarks -> similarity transform -> warped square; whose face, and whether."""
+"""From a photo to the standard crop: landmarks -> similarity transform -> warped square; and which face is taken."""
 
 from __future__ import annotations
 
@@ -91,34 +91,36 @@ class Aligner:
     def __call__(self, photo: Image.Image, landmarks: Sequence[float] | None, size_px: int) -> Aligned:
         """The aligned crop of a grey or RGB photo; raises BadFace with the reason where there is none."""
         faces = self._detect(np.asarray(photo.convert("RGB")), landmarks)
-        sized = [(face, matrix) for face in faces if (matrix := self._matrix(face, size_px)) is not None]
-        if not sized:
+        candidates = [(face, matrix) for face in faces if (matrix := self._matrix(face, size_px)) is not None]
+        if not candidates:
             raise BadFace(NO_FACE)
-        big = [(face, matrix) for face, matrix in sized if size_px / scale_of(matrix) >= self.options.min_face_px]
-        if not big:
+        large = [
+            (face, matrix) for face, matrix in candidates if size_px / scale_of(matrix) >= self.options.min_face_px
+        ]
+        if not large:
             raise BadFace(f"face too small: under min_face_px ({self.options.min_face_px})")
-        if len(big) > 1 and self.options.faces == "skip":
+        if len(large) > 1 and self.options.faces == "skip":
             raise BadFace("several faces")
-        face, matrix = choose(big, self.options.faces, photo.size)
+        face, matrix = choose_face(large, self.options.faces, photo.size)
         crop = warp(photo, matrix, size_px)
         if self.options.min_sharpness and sharpness(np.asarray(crop)) < self.options.min_sharpness:
             raise BadFace(f"face too blurred: under min_sharpness ({self.options.min_sharpness:g})")
-        self.several += len(big) > 1
+        self.several += len(large) > 1
         return Aligned(crop, moved(matrix, face.five).ravel().tolist(), size_px / scale_of(matrix))
 
     def _matrix(self, face: Face, size_px: int) -> NDArray[np.float64] | None:
         """photo -> crop by the points that are known; None where they determine nothing."""
-        known = np.isfinite(face.points).all(1)
+        finite = np.isfinite(face.points).all(1)
         try:
-            return umeyama(face.points[known], template_at(self._template[known], size_px))
+            return umeyama(face.points[finite], template_at(self._template[finite], size_px))
         except ValueError:
             return None
 
 
-Sized = tuple[Face, NDArray[np.float64]]
+Candidate = tuple[Face, NDArray[np.float64]]
 
 
-def choose(faces: list[Sized], policy: str, size: tuple[int, int]) -> Sized:
+def choose_face(faces: list[Candidate], policy: str, size: tuple[int, int]) -> Candidate:
     """One of several faces with their transforms: the `largest`, or (`centre`) that nearest to the photo's centre.
 
     size: width and height of the photo. The first of equals.
@@ -126,7 +128,7 @@ def choose(faces: list[Sized], policy: str, size: tuple[int, int]) -> Sized:
     if policy == "centre":
         middle = (np.array(size) - 1) / 2
 
-        def distance(item: Sized) -> float:
+        def distance(item: Candidate) -> float:
             left, top, right, bottom = item[0].box
             return float(np.hypot(*(np.array([left + right, top + bottom]) / 2 - middle)))
 

@@ -1,4 +1,4 @@
-"""What becomes of a photo: from the bytes of a source's file to the square image of a manifest."""
+"""One photo: from the bytes of a source's file to the square image of a manifest."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from facegan.data.sources import SourceConfig, SourceImage, entry
 def prepare_photo(
     data: bytes, landmarks: Sequence[float] | None, options: Prepare, aligner: Aligner | None
 ) -> PreparedPhoto:
-    """What a photo's bytes become."""
+    """A photo's bytes decoded, aligned and judged: its stored form, or the reason why it cannot be used."""
     photo, several = None, False
     try:
         photo = decode(data, options.max_megapixels)
         before = aligner.several if aligner is not None else 0
-        pixels, places = square(photo, landmarks, options, aligner)
+        pixels, points = square(photo, landmarks, options, aligner)
         several = aligner is not None and aligner.several > before
-        score = quality.measure(pixels, places).score
+        score = quality.measure(pixels, points).score
         if options.min_quality is not None and score < options.min_quality:
             raise BadFace(f"quality under min_quality ({options.min_quality:g})")
     except (BadImage, OSError) as error:
-        seen = photo if isinstance(error, BadFace) else None
-        jpeg = None if seen is None else quarantine.thumbnail(seen)
+        readable = photo if isinstance(error, BadFace) else None
+        jpeg = None if readable is None else quarantine.thumbnail(readable)
         return PreparedPhoto(several=several, reason=quarantine.reason(error), jpeg=jpeg)
-    return PreparedPhoto(encode_png(pixels), places, score, several)
+    return PreparedPhoto(encode_png(pixels), points, score, several)
 
 
 def square(
@@ -47,8 +47,8 @@ def square(
     if aligner is not None:
         aligned = aligner(to_eight_bits(photo, options.color), landmarks, options.size_px)
         return np.asarray(aligned.image), aligned.landmarks
-    inside = None if landmarks is None else points_to_square(landmarks, photo.size, options.size_px)
-    return np.asarray(to_square(photo, options.size_px, options.color)), inside
+    points = None if landmarks is None else points_to_square(landmarks, photo.size, options.size_px)
+    return np.asarray(to_square(photo, options.size_px, options.color)), points
 
 
 def check_unchanged(
@@ -60,8 +60,8 @@ def check_unchanged(
     """
     root = getattr(source, "root", None)
     within = root is not None and out.resolve().is_relative_to(Path(root).expanduser().resolve())
-    found = sorted(entry(item, digests.get(item.relative)) for item in listed)
-    if planned is not None and source.fingerprint(found) != planned:
+    entries = sorted(entry(item, digests.get(item.relative)) for item in listed)
+    if planned is not None and source.fingerprint(entries) != planned:
         raise UserError(
             f"{root or source.kind} has changed since this run began",
             fix="what the run writes lies in it: give a --workdir outside"

@@ -1,4 +1,4 @@
-"""What became of photos that were decoded before, so that a source that has grown costs what is new in it.
+"""A cache of prepared photos, so that of a source that has grown only the new photos are decoded.
 
 Tables `<folder>/<sha256 of the file>.parquet` of what `prepare` made of single photos under the same options, by the
 photos' content. They may be deleted at any time: what is missing is decoded again, to the same bytes.
@@ -22,7 +22,7 @@ from facegan.core.digests import file_sha256
 from facegan.core.files import write_atomic
 
 FOLDER = "decoded"  # in the store
-ROWS, BYTES = 500, 64_000_000  # what is kept at once: a run that is killed decodes so much again
+ROWS, BYTES = 500, 64_000_000  # held before they are written: a run that is killed decodes so much again
 SCHEMA = pa.schema(
     [
         pa.field("photo", pa.string(), nullable=False),
@@ -61,42 +61,42 @@ def photo_key(sha256: str, landmarks: Sequence[float] | None) -> str:
 
 
 class PhotoCache:
-    """The outcomes below `folder`, and those that are added; without a folder only the latter, for a while.
+    """The outcomes below `folder`, and those that are added; without a folder only the latter, until the next flush.
 
-    A file that is not what its name says, by sha256, is said aloud, deleted and not used.
+    A file whose sha256 is not its name is reported by `say`, deleted and not used.
     """
 
     def __init__(self, folder: Path | None, say: Callable[[str], None]) -> None:
-        self.folder, self.found = folder, 0
+        self.folder, self.hits = folder, 0
         self._new: dict[str, PreparedPhoto] = {}
-        self._held = 0
-        self._places: dict[str, tuple[Path, int, int]] = {}  # file, row group, row in it
+        self._new_bytes = 0
+        self._locations: dict[str, tuple[Path, int, int]] = {}  # file, row group, row in it
         self._open: tuple[tuple[Path, int], pa.Table] | None = None
         for path in sorted(folder.glob("*.parquet")) if folder is not None else ():
             if file_sha256(path) != path.stem:
                 say(f"{path} was changed: its photos are decoded again")
                 path.unlink()
                 continue
-            self._learn(path)
+            self._index(path)
 
     def find(self, photo: str) -> PreparedPhoto | None:
         """What became of a photo, None where that is not known; neighbours are read together."""
         if photo in self._new:
             return self._new[photo]
-        if photo not in self._places:
+        if photo not in self._locations:
             return None
-        path, group, number = self._places[photo]
+        path, group, number = self._locations[photo]
         if self._open is None or self._open[0] != (path, group):
             self._open = (path, group), pq.ParquetFile(path).read_row_group(group, use_threads=False)
-        self.found += 1
+        self.hits += 1
         row: dict[str, Any] = self._open[1].slice(number, 1).to_pylist()[0]
         return PreparedPhoto(**{name: row[name] for name in COLUMNS})
 
     def add(self, photo: str, outcome: PreparedPhoto) -> None:
         """Remember what became of a photo; every few hundred of them go to the disk."""
         self._new[photo] = outcome
-        self._held += len(outcome.png or b"") + len(outcome.jpeg or b"")
-        if len(self._new) >= ROWS or self._held >= BYTES:
+        self._new_bytes += len(outcome.png or b"") + len(outcome.jpeg or b"")
+        if len(self._new) >= ROWS or self._new_bytes >= BYTES:
             self.flush()
 
     def flush(self) -> None:
@@ -108,14 +108,15 @@ class PhotoCache:
             data = buffer.getvalue()
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             path = self.folder / f"{hashlib.sha256(data).hexdigest()}.parquet"
-            own = path.with_suffix(f".{os.getpid()}")  # two splits of a study may write the same at the same moment
-            write_atomic(own, data)
-            os.replace(own, path)
-            self._learn(path)
-        self._new, self._held = {}, 0
+            # Of this process alone: two splits of a study may write the same at the same moment.
+            temporary = path.with_suffix(f".{os.getpid()}")
+            write_atomic(temporary, data)
+            os.replace(temporary, path)
+            self._index(path)
+        self._new, self._new_bytes = {}, 0
 
-    def _learn(self, path: Path) -> None:
+    def _index(self, path: Path) -> None:
         file = pq.ParquetFile(path)
         for group in range(file.num_row_groups):
             for number, photo in enumerate(file.read_row_group(group, ["photo"])["photo"].to_pylist()):
-                self._places.setdefault(photo, (path, group, number))
+                self._locations.setdefault(photo, (path, group, number))

@@ -56,10 +56,10 @@ def sharpness(pixels: NDArray[np.uint8]) -> float:
     sigma = SIGMA * max(pixels.shape[:2])
     smooth = cv2.GaussianBlur(grey, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101)
     response = sigma**2 * cv2.Laplacian(smooth, cv2.CV_32F, borderType=cv2.BORDER_REFLECT_101)
-    spread = float(grey.var())
-    if spread < 1:  # less than one grey level: nothing to see
+    variance = float(grey.var())
+    if variance < 1:  # less than one grey level: nothing to see
         return 0.0
-    ratio = float(response.var()) / spread
+    ratio = float(response.var()) / variance
     return ratio / (ratio + HALF_SHARP)
 
 
@@ -72,8 +72,8 @@ def exposure(pixels: NDArray[np.uint8]) -> float:
     grey = middle(pixels)
     clipped = float(((grey <= DARK) | (grey >= BRIGHT)).mean())
     mean = float(grey.mean()) / 255
-    near = min(1.0, mean / GOOD_MEAN[0], (1 - mean) / (1 - GOOD_MEAN[1]))
-    return (1 - clipped) * near
+    mean_score = min(1.0, mean / GOOD_MEAN[0], (1 - mean) / (1 - GOOD_MEAN[1]))
+    return (1 - clipped) * mean_score
 
 
 def pose(landmarks: Sequence[float] | None) -> float | None:

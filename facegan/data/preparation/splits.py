@@ -1,4 +1,4 @@
-"""Who trains, who chooses and who judges: people split by a seeded hash of their name."""
+"""People split into train, val and test by a seeded hash of their name."""
 
 from __future__ import annotations
 
@@ -39,28 +39,28 @@ def assign(names: list[str], options: Split, held: Collection[str] = ()) -> dict
 
 def _by_hash(name: str, options: Split, held: bool) -> SplitName:
     """Where a person's hash, as a number in [0, 1), lies among the shares: train, then val, then test."""
-    place = _place(_rank(options.seed, name))
+    position = _fraction(_hash(options.seed, name))
     train, val = options.train, options.train + options.val
     if held:
         train, val = train / val, 1
-    return "train" if place < train else "val" if place < val else "test"
+    return "train" if position < train else "val" if position < val else "test"
 
 
 def _by_rank(
-    free: list[str], wanted: dict[SplitName, int], taken: Counter[SplitName], seed: int
+    free: list[str], targets: dict[SplitName, int], taken: Counter[SplitName], seed: int
 ) -> dict[str, SplitName]:
     """What is missing of each split filled with people in the order of their hashes."""
-    room = {split: max(0, count - taken[split]) for split, count in wanted.items()}
+    missing = {split: max(0, count - taken[split]) for split, count in targets.items()}
     assigned: dict[str, SplitName] = {}
-    for name in sorted(free, key=lambda name: _rank(seed, name)):
-        assigned[name] = next((split for split in room if room[split] > 0), "test")
-        room[assigned[name]] -= 1
+    for name in sorted(free, key=lambda name: _hash(seed, name)):
+        assigned[name] = next((split for split in missing if missing[split] > 0), "test")
+        missing[assigned[name]] -= 1
     return assigned
 
 
 def held_back(names: Collection[str], share: float) -> set[str]:
     """Those of the test people `names` who judge promotions alone: each by their own hash, for ever, whoever comes."""
-    return {name for name in names if _place(_rank("held back", name)) < share}
+    return {name for name in names if _fraction(_hash("held back", name)) < share}
 
 
 def splits_of(prepared: Path) -> dict[str, SplitName]:
@@ -72,7 +72,7 @@ def splits_of(prepared: Path) -> dict[str, SplitName]:
     return dict(sorted(zip(table["identity"].to_pylist(), table["split"].to_pylist(), strict=True)))
 
 
-def thin(
+def limit_sizes(
     split: dict[str, SplitName], items: list[dict[str, Any]], options: Prepare
 ) -> tuple[dict[str, SplitName], list[dict[str, Any]]]:
     """`split` and `items` without the train people and the train and val images that the options leave out.
@@ -81,28 +81,28 @@ def thin(
     too. Order stays; test people keep all.
     """
     seed = options.split.seed
-    train = sorted((name for name in split if split[name] == "train"), key=lambda name: _rank(seed, name))
+    train = sorted((name for name in split if split[name] == "train"), key=lambda name: _hash(seed, name))
     left_out = set(train[options.train_identities :]) if options.train_identities else set()
     items = [item for item in items if item["identity"] not in left_out]
-    for where, most in (("train", options.train_images), ("val", options.val_images)):
-        if most is not None:
+    for side, limit in (("train", options.train_images), ("val", options.val_images)):
+        if limit is not None:
             ranked: dict[str, list[tuple[str, str]]] = {}
             for item in items:
-                if split[item["identity"]] == where:
-                    place = (_rank(seed, f"{item['source_sha256']}/{item['file']}"), item["file"])
-                    ranked.setdefault(item["identity"], []).append(place)
-            surplus = {file for places in ranked.values() for _, file in sorted(places)[most:]}
+                if split[item["identity"]] == side:
+                    rank = (_hash(seed, f"{item['source_sha256']}/{item['file']}"), item["file"])
+                    ranked.setdefault(item["identity"], []).append(rank)
+            surplus = {file for ranks in ranked.values() for _, file in sorted(ranks)[limit:]}
             items = [item for item in items if item["file"] not in surplus]
-    return {name: where for name, where in split.items() if name not in left_out}, items
+    return {name: side for name, side in split.items() if name not in left_out}, items
 
 
-def _rank(seed: int | str, name: str) -> str:
+def _hash(seed: int | str, name: str) -> str:
     return hashlib.sha256(f"{seed}/{name}".encode()).hexdigest()
 
 
-def _place(rank: str) -> float:
+def _fraction(digest: str) -> float:
     """A hash as a number in [0, 1)."""
-    return int(rank[:13], 16) / 16**13
+    return int(digest[:13], 16) / 16**13
 
 
 def quotas(people: int, options: Split, held: bool = False) -> dict[SplitName, int]:
@@ -121,7 +121,7 @@ def quotas(people: int, options: Split, held: bool = False) -> dict[SplitName, i
 LEFT_OUT = "left out by prepare.left_out"
 
 
-def decided(options: Prepare, sources: Sequence[SourceImage]) -> tuple[list[SourceImage], list[SourceImage]]:
+def apply_decisions(options: Prepare, sources: Sequence[SourceImage]) -> tuple[list[SourceImage], list[SourceImage]]:
     """(rows, rows left out): those of prepare.same_people under the first name of their group, less prepare.left_out.
 
     Raises ConfigError where a list names somebody who is not in the source and was not erased from it.
@@ -129,16 +129,16 @@ def decided(options: Prepare, sources: Sequence[SourceImage]) -> tuple[list[Sour
     first = {name: group[0] for group in options.same_people for name in group}
     if not (first or options.left_out):
         return list(sources), []
-    have = {item.identity for item in sources}
+    people = {item.identity for item in sources}
     knows = options.source.knows if isinstance(options.source, WithoutSuppressed) else lambda name: False
-    missing = [name for name in (*first, *options.left_out) if name not in have and not knows(name)]
+    missing = [name for name in (*first, *options.left_out) if name not in people and not knows(name)]
     if missing:
-        near = difflib.get_close_matches(missing[0], have, 3)
-        where = "same_people" if missing[0] in first else "left_out"
+        similar = difflib.get_close_matches(missing[0], people, 3)
+        option = "same_people" if missing[0] in first else "left_out"
         raise ConfigError(
-            f"prepare.{where} names '{missing[0]}', and nobody in the source is called that",
-            fix=f"names are dataset/name{', such as ' + ', '.join(near) if near else ''}",
+            f"prepare.{option} names '{missing[0]}', and nobody in the source is called that",
+            fix=f"names are dataset/name{', such as ' + ', '.join(similar) if similar else ''}",
         )
-    gone = set(options.left_out)
-    kept = [replace(i, identity=first.get(i.identity, i.identity)) for i in sources if i.identity not in gone]
-    return kept, [item for item in sources if item.identity in gone]
+    left_out = set(options.left_out)
+    kept = [replace(i, identity=first.get(i.identity, i.identity)) for i in sources if i.identity not in left_out]
+    return kept, [item for item in sources if item.identity in left_out]

@@ -21,7 +21,7 @@ SOURCES = Registry("source", __name__)
 
 
 NOBODY = "/?"
-"""How the identity of an image ends that cannot be used: reading it says why."""
+"""The end of the identity of an image that cannot be used; reading the image says why."""
 
 LARGEST_BYTES = 500_000_000
 
@@ -81,9 +81,9 @@ def guess(path: Path) -> str:
         return kinds[0]
     if not path.exists():
         raise ConfigError(f"there is nothing at '{path}'", fix="give the path of a folder or file")
-    found = f"looks like {' and like '.join(kinds)}" if kinds else "looks like no source that facegan knows"
+    looks = f"looks like {' and like '.join(kinds)}" if kinds else "looks like no source that facegan knows"
     raise ConfigError(
-        f"'{path}' {found}", fix=f"say which it is, as KIND:PATH; the kinds are: {', '.join(SOURCES.load())}"
+        f"'{path}' {looks}", fix=f"say which it is, as KIND:PATH; the kinds are: {', '.join(SOURCES.load())}"
     )
 
 
@@ -110,7 +110,7 @@ def read_slice(path: Path, offset: int, size: int) -> bytes:
 
 
 class SourceConfig(Options):
-    """What every source has: a literal `kind` and `rows`. Its `paths` are where it lies, not what it is."""
+    """The base of sources: a literal `kind` and `rows`. Options in `paths` say only where it lies."""
 
     paths: ClassVar[tuple[str, ...]] = ("root",)
     kind: str
@@ -168,15 +168,15 @@ class OwnFaces(SourceConfig):
         return dataset
 
 
-def text(name: str) -> str:
+def printable(name: str) -> str:
     """A file name as text that can be written: bytes that are no UTF-8 become `\\xNN`."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def entry(row: SourceImage, sha256: str | None = None) -> tuple[str, ...]:
     """What a fingerprint holds of an image; its bytes are read where their `sha256` is not given."""
-    made = [list(row.parents), row.generator] if row.parents or row.generator else []
-    facts = [row.identity, row.license, row.group, row.landmarks, *made]
+    origin = [list(row.parents), row.generator] if row.parents or row.generator else []
+    facts = [row.identity, row.license, row.group, row.landmarks, *origin]
     stated = (json.dumps(facts),) if row.stated else ()
     return (row.relative, sha256 or _sha256(row), *([row.side] if row.side else []), *stated)
 

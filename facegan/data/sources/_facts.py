@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from facegan.core.errors import UserError
 from facegan.data.manifest import NEW
-from facegan.data.sources import NOBODY, SourceImage, refuse, text
+from facegan.data.sources import NOBODY, SourceImage, printable, refuse
 
 IDENTITY = ("identity", "identity_name", "person", "person_id", "subject", "subject_id", "name", "label", "class", "id")
 IMAGE = ("image", "jpg", "png", "path", "file_name", "filename", "file", "image_path", "bytes")
@@ -23,7 +23,7 @@ IMAGE = ("image", "jpg", "png", "path", "file_name", "filename", "file", "image_
 _ENCODED = re.compile(r"data:[\w/+.=;-]{0,100};base64,|/9j/|iVBORw0KGgo|R0lGOD|UklGR")
 
 
-class Names(Protocol):
+class NamingSource(Protocol):
     """A source that names people: what begins their names, and the licence of a row that names none."""
 
     @property
@@ -34,76 +34,80 @@ class Names(Protocol):
     def made_up(self) -> bool: ...
 
 
-def image(
-    source: Names,
-    said: Mapping[str, Any],
+def source_image(
+    source: NamingSource,
+    facts: Mapping[str, Any],
     name: object,
     relative: str,
     path: Path,
     reader: Callable[[], bytes] | None = None,
     **rest: Any,
 ) -> SourceImage:
-    """An image of the person `name`, with what `said` adds under the names of a manifest's columns.
+    """An image of the person `name`, with what `facts` adds under the names of a manifest's columns.
 
-    Where `said` has the dataset that `name` begins with, `name` is the whole identity, as in what facegan exports.
-    What cannot be is an image that goes to the quarantine with the reason.
+    Where `facts` has the dataset that `name` begins with, `name` is the whole identity, as in what facegan exports.
+    What cannot be right gives an image that goes to the quarantine with the reason.
     """
-    relative = text(relative)
+    relative = printable(relative)
     try:
-        identity = _made_up(source.dataset, said, name) if source.made_up else _identity(source.dataset, said, name)
-        facts: dict[str, Any] = {
-            "license": _words(said.get("license"), "license") or source.license,
-            "group": _words(said.get("group"), "group"),
-            "landmarks": landmarks(said.get("landmarks")),
-            "source_sha256": _sha256(said.get("source_sha256")),
-            "parents": _parents(said.get("parents")) if source.made_up else (),
-            "generator": _words(said.get("generator"), "generator") if source.made_up else None,
+        identity = _made_up(source.dataset, facts, name) if source.made_up else _identity(source.dataset, facts, name)
+        columns: dict[str, Any] = {
+            "license": _optional_text(facts.get("license"), "license") or source.license,
+            "group": _optional_text(facts.get("group"), "group"),
+            "landmarks": parse_landmarks(facts.get("landmarks")),
+            "source_sha256": _sha256(facts.get("source_sha256")),
+            "parents": _parents(facts.get("parents")) if source.made_up else (),
+            "generator": _optional_text(facts.get("generator"), "generator") if source.made_up else None,
         }
     except ValueError as error:
-        return refused(source, relative, path, str(error))
-    return SourceImage(identity, relative, path, reader=reader, stated=True, **facts, **rest)
+        return refused_image(source, relative, path, str(error))
+    return SourceImage(identity, relative, path, reader=reader, stated=True, **columns, **rest)
 
 
-def refused(source: Names, relative: str, path: Path, reason: str) -> SourceImage:
+def refused_image(source: NamingSource, relative: str, path: Path, reason: str) -> SourceImage:
     """An entry that cannot be used: it goes to the quarantine with the reason."""
-    return SourceImage(source.dataset + NOBODY, text(relative), path, stated=True, reader=partial(refuse, reason))
+    return SourceImage(source.dataset + NOBODY, printable(relative), path, stated=True, reader=partial(refuse, reason))
 
 
-def _made_up(dataset: str, said: Mapping[str, Any], name: object) -> str:
+def _made_up(dataset: str, facts: Mapping[str, Any], name: object) -> str:
     """The identity of a person who does not exist: as facegan names them, or as any source does."""
-    word, own = text(str(name)).strip(), said.get("dataset")
-    if word.startswith(NEW) and word != NEW:
-        return word
-    if said.get("source") == "synthetic" and own and word.startswith(f"{own}/"):
+    identity, row_dataset = printable(str(name)).strip(), facts.get("dataset")
+    if identity.startswith(NEW) and identity != NEW:
+        return identity
+    if facts.get("source") == "synthetic" and row_dataset and identity.startswith(f"{row_dataset}/"):
         raise ValueError("a synthetic image of a train person: only people who do not exist are taken")
-    return _identity(dataset, {**said, "source": None}, name)
+    return _identity(dataset, {**facts, "source": None}, name)
 
 
 def _parents(value: Any) -> tuple[str, ...]:
     if value is None or value == "":
         return ()
-    if isinstance(value, list | tuple) and all(isinstance(one, str) for one in value):
-        return tuple(text(one) for one in value)
+    if isinstance(value, list | tuple) and all(isinstance(parent, str) for parent in value):
+        return tuple(printable(parent) for parent in value)
     raise ValueError(f"its parents are no list of names: {value!r}"[:200])
 
 
-def _identity(dataset: str, said: Mapping[str, Any], name: object) -> str:
-    if said.get("source") == "synthetic":
+def _identity(dataset: str, facts: Mapping[str, Any], name: object) -> str:
+    if facts.get("source") == "synthetic":
         raise ValueError("a synthetic image: no photo of anybody")
     if isinstance(name, float) and name.is_integer():
         name = int(name)
     if name is None or isinstance(name, bool | float | bytes | list | dict):
         raise ValueError(f"names no person: {name!r}"[:200])
-    word = text(str(name)).strip()
-    own = said.get("dataset")
-    if isinstance(own, str) and re.fullmatch(r"[A-Za-z0-9._-]+", own) and word.startswith(f"{own}/"):
-        dataset, word = own, word[len(own) + 1 :]
-    if not word or dataset == "synthetic":
-        raise ValueError("names no person" if not word else "a synthetic image: no photo of anybody")
-    return f"{dataset}/{word}"
+    person = printable(str(name)).strip()
+    row_dataset = facts.get("dataset")
+    if (
+        isinstance(row_dataset, str)
+        and re.fullmatch(r"[A-Za-z0-9._-]+", row_dataset)
+        and person.startswith(f"{row_dataset}/")
+    ):
+        dataset, person = row_dataset, person[len(row_dataset) + 1 :]
+    if not person or dataset == "synthetic":
+        raise ValueError("names no person" if not person else "a synthetic image: no photo of anybody")
+    return f"{dataset}/{person}"
 
 
-def landmarks(value: Any) -> tuple[float, ...] | None:
+def parse_landmarks(value: Any) -> tuple[float, ...] | None:
     """Five points x, y in px from ten numbers, five pairs, or text of them; raises ValueError for anything else.
 
     A point that its detector does not find is NaN (or null), both x and y; not all of them.
@@ -119,17 +123,17 @@ def landmarks(value: Any) -> tuple[float, ...] | None:
     except (TypeError, ValueError):
         numbers = ()
     points = list(zip(numbers[::2], numbers[1::2], strict=False))
-    known = [point for point in points if not (math.isnan(point[0]) and math.isnan(point[1]))]
-    if len(numbers) != 10 or not known or not all(math.isfinite(x) and math.isfinite(y) for x, y in known):
+    finite = [point for point in points if not (math.isnan(point[0]) and math.isnan(point[1]))]
+    if len(numbers) != 10 or not finite or not all(math.isfinite(x) and math.isfinite(y) for x, y in finite):
         raise ValueError("its landmarks are not ten numbers (five points x, y)")
     return numbers
 
 
-def _words(value: Any, what: str) -> str | None:
+def _optional_text(value: Any, what: str) -> str | None:
     if value is None or value == "":
         return None
     if isinstance(value, str | int) and not isinstance(value, bool):
-        return text(str(value))
+        return printable(str(value))
     raise ValueError(f"its {what} is no text: {value!r}"[:200])
 
 
@@ -137,41 +141,41 @@ def _sha256(value: Any) -> str | None:
     return value if isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) else None
 
 
-def in_base64(value: object) -> bool:
+def is_base64(value: object) -> bool:
     """Whether a text is an image in base64 and no path: a data: URI, or as a JPEG, PNG, GIF or WebP begins."""
-    found = _ENCODED.match(value) if isinstance(value, str) else None
-    if found is None or not isinstance(value, str):
+    match = _ENCODED.match(value) if isinstance(value, str) else None
+    if match is None or not isinstance(value, str):
         return False
     uri = value.startswith("data:")
     return uri or (len(value) >= 64 and re.fullmatch(r"[A-Za-z0-9+/=\s]*", value[:200]) is not None)
 
 
-def from_base64(value: str) -> bytes:
-    """The bytes of such a text; raises OSError where it is cut short or holds what is no base64."""
-    found = _ENCODED.match(value)
-    start = found.end() if found and value.startswith("data:") else 0
+def decode_base64(value: str) -> bytes:
+    """The bytes of a text that `is_base64`; raises OSError where it is cut short or holds what is no base64."""
+    match = _ENCODED.match(value)
+    start = match.end() if match and value.startswith("data:") else 0
     try:
         return base64.b64decode("".join(value[start:].split()), validate=True)
     except ValueError as error:
         raise OSError(errno.EINVAL, f"its base64 is broken: {error}") from error
 
 
-def column(wanted: str | None, names: Iterable[str], usual: tuple[str, ...], what: str, where: Path) -> str:
+def find_column(chosen: str | None, names: Iterable[str], usual: tuple[str, ...], what: str, where: Path) -> str:
     """The column that holds `what`: the one wanted, or the first usual one; raises UserError that lists them all."""
-    have = list(names)
+    columns = list(names)
     option = f"{what}_column"
-    if wanted is not None and wanted not in have:
-        raise UserError(f"'{where}' has no column '{wanted}'", fix=f"{option} is one of: {', '.join(have)}"[:500])
-    found = wanted or next((name for name in usual if name in have), None)
-    if found is None:
+    if chosen is not None and chosen not in columns:
+        raise UserError(f"'{where}' has no column '{chosen}'", fix=f"{option} is one of: {', '.join(columns)}"[:500])
+    name = chosen or next((name for name in usual if name in columns), None)
+    if name is None:
         raise UserError(
             f"'{where}' has no column whose name says that it holds the {what} (looked for {', '.join(usual)})",
-            fix=f"set {option} to one of: {', '.join(have)}"[:500],
+            fix=f"set {option} to one of: {', '.join(columns)}"[:500],
         )
-    return found
+    return name
 
 
-def parse(data: bytes) -> dict[str, Any]:
+def parse_json(data: bytes) -> dict[str, Any]:
     """A JSON object; raises ValueError for anything else, nested too deep included."""
     try:
         value = json.loads(data)
@@ -184,7 +188,7 @@ def parse(data: bytes) -> dict[str, Any]:
     return value
 
 
-def inside(images: Path, name: str) -> tuple[Path, str]:
+def resolve_inside(images: Path, name: str) -> tuple[Path, str]:
     """(path, its name below `images`) of a file that a table names; raises ValueError where it leads out or is none."""
     try:
         path = images / name

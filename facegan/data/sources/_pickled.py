@@ -51,8 +51,8 @@ def read(path: Path) -> tuple[Any, Any]:
     with open(path, "rb") as file:
         machine = _Machine(path.stat().st_size)
         bounded = cast(IO[bytes], _Bounded(file, machine.size))
-        for operation, argument, place in pickletools.genops(bounded):
-            machine.step(operation.name, argument, place or 0)
+        for operation, argument, offset in pickletools.genops(bounded):
+            machine.step(operation.name, argument, offset or 0)
     value = machine.pop()
     if not (isinstance(value, list | tuple) and len(value) == 2):
         raise ValueError("it is no pair of images and answers")
@@ -91,13 +91,13 @@ class _Machine:
             raise ValueError("nothing to take from the stack")
         return self._stack.pop()
 
-    def step(self, name: str, argument: Any, place: int) -> None:
+    def step(self, name: str, argument: Any, offset: int) -> None:
         """One operation; raises ValueError for one that plain data has no use for."""
         push = self._stack.append
         if name in _NOTHING or name == "STOP":
             return
         if name in _BYTES:
-            push(Slice(place + _BYTES[name], len(argument)))
+            push(Slice(offset + _BYTES[name], len(argument)))
         elif name in _NUMBERS or name in _TEXTS:
             push(argument)  # INT 00 and 01 are bools already
         elif name in ("NEWTRUE", "NEWFALSE"):
@@ -127,20 +127,20 @@ class _Machine:
     def _name(self, name: str, argument: Any) -> None:
         """The operations that would import and call: allowed on NumPy's own names, and then only noted."""
         if name == "GLOBAL":
-            self._stack.append(_named(argument))
+            self._stack.append(_numpy_object(argument))
         elif name == "STACK_GLOBAL":
             last, module = self.pop(), self.pop()
-            self._stack.append(_named(f"{module} {last}"))
+            self._stack.append(_numpy_object(f"{module} {last}"))
         elif name == "REDUCE":
-            arguments, called = self.pop(), self.pop()
-            if not isinstance(called, _Object) or not isinstance(arguments, tuple):
+            arguments, function = self.pop(), self.pop()
+            if not isinstance(function, _Object) or not isinstance(arguments, tuple):
                 raise ValueError("it calls something")
-            self._stack.append(_Object(called.name, arguments))
+            self._stack.append(_Object(function.name, arguments))
         elif name == "BUILD":
-            state, made = self.pop(), self._top()
-            if not isinstance(made, _Object):
+            state, array = self.pop(), self._top()
+            if not isinstance(array, _Object):
                 raise ValueError("it sets something")
-            made.state = state
+            array.state = state
         else:
             raise ValueError(f"it holds more than plain data ({name})")
 
@@ -169,7 +169,7 @@ class _Machine:
         raise ValueError("it takes from the memo what was never put there")
 
 
-def _named(name: str) -> _Object:
+def _numpy_object(name: str) -> _Object:
     if name not in NAMES:
         raise ValueError(f"it would import '{name.replace(' ', '.')[:100]}'")
     return _Object(name)

@@ -36,7 +36,7 @@ class Table:
         self._broken: set[int] = set()
         self._group, self._batches, self._batch = -1, iter(()), None  # type: int, Iterator[pa.RecordBatch], Any
         self._start = self._stop = 0
-        with _said(path):
+        with _as_user_errors(path):
             if _is_parquet(path):
                 with pq.ParquetFile(path) as file:
                     self.schema: pa.Schema = file.schema_arrow
@@ -48,7 +48,7 @@ class Table:
 
     def rows(self, columns: list[str]) -> Iterator[dict[str, Any]]:
         """The rows' values of `columns`; `image.path` is a member of a struct, under that name."""
-        with _said(self.path):
+        with _as_user_errors(self.path):
             for batch in self._read(columns):
                 yield from _flat(batch, columns).to_pylist()
 
@@ -64,10 +64,10 @@ class Table:
                     batch.validate(full=True)
                     yield batch
             return
-        tops = list(dict.fromkeys(name if name in self.schema.names else name.split(".")[0] for name in columns))
+        top_columns = list(dict.fromkeys(name if name in self.schema.names else name.split(".")[0] for name in columns))
         with pa.memory_map(str(self.path)) as file:
-            for whole in pa.ipc.open_stream(file):
-                batch = whole.select(tops)
+            for full_batch in pa.ipc.open_stream(file):
+                batch = full_batch.select(top_columns)
                 batch.validate(full=True)  # Arrow believes a file's offsets, and would read where they lead
                 for start in range(0, batch.num_rows, ROWS):
                     yield batch.slice(start, ROWS)
@@ -107,17 +107,17 @@ def _size(value: pa.Scalar) -> int:
 
 def _flat(batch: pa.RecordBatch, columns: list[str]) -> pa.Table:
     """`columns` of a batch, members of structs by their dotted names."""
-    found = {}
+    arrays = {}
     for name in columns:
         top, _, member = (name, "", "") if name in batch.schema.names else name.partition(".")
         array = batch.column(top)
-        found[name] = array.flatten()[array.type.get_field_index(member)] if member else array
-    return pa.table(found)
+        arrays[name] = array.flatten()[array.type.get_field_index(member)] if member else array
+    return pa.table(arrays)
 
 
 @contextlib.contextmanager
-def _said(path: Path) -> Iterator[None]:
-    """What Arrow finds wrong with a file, said for a person."""
+def _as_user_errors(path: Path) -> Iterator[None]:
+    """Turn what Arrow raises about a file into a UserError."""
     try:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -129,7 +129,7 @@ def _is_parquet(path: Path) -> bool:
     return path.suffix != ".arrow"
 
 
-def files(root: Path) -> list[Path]:
+def table_files(root: Path) -> list[Path]:
     """The Parquet (or else Arrow) files at or below `root`, sorted; raises UserError when there are none.
 
     Arrow files are those of a folder that `datasets` saved; its own cached steps are passed over.
@@ -137,13 +137,13 @@ def files(root: Path) -> list[Path]:
     if root.is_file():
         return [root]
     for pattern in ("*.parquet", "*.arrow"):
-        found = [p for p in root.rglob(pattern) if p.is_file() and _own(p.relative_to(root))]
-        if found:
-            return sorted(found)
+        paths = [p for p in root.rglob(pattern) if p.is_file() and _is_data(p.relative_to(root))]
+        if paths:
+            return sorted(paths)
     raise UserError(f"no Parquet or Arrow file is at '{root}'", fix=FIX)
 
 
-def _own(relative: Path) -> bool:
+def _is_data(relative: Path) -> bool:
     return not (relative.name.startswith("cache-") or any(part.startswith(".") for part in relative.parts))
 
 

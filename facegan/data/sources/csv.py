@@ -15,7 +15,16 @@ from pydantic import Field
 
 from facegan.core.errors import UserError
 from facegan.data.sources import SOURCES, OwnFaces, SourceImage, read_slice
-from facegan.data.sources._facts import IDENTITY, IMAGE, column, from_base64, image, in_base64, inside, refused
+from facegan.data.sources._facts import (
+    IDENTITY,
+    IMAGE,
+    decode_base64,
+    find_column,
+    is_base64,
+    refused_image,
+    resolve_inside,
+    source_image,
+)
 
 LONGEST = 64_000_000
 """Bytes of the longest line: an image of 48 MB."""
@@ -54,16 +63,16 @@ class Csv(OwnFaces):
                 lines = _Lines(file)
                 reader = csv.DictReader(lines, delimiter=delimiter)
                 names = [name for name in reader.fieldnames or [] if name]
-                where = column(self.image_column, names, IMAGE, "image", path)
-                who = column(self.identity_column, names, IDENTITY, "identity", path)
-                start, place = lines.end, list(reader.fieldnames or []).index(where)
-                for number, said in enumerate(reader):
-                    if in_base64(said[where]):
-                        again = partial(_image, path, start, lines.end - start, delimiter, place)
+                image_key = find_column(self.image_column, names, IMAGE, "image", path)
+                identity_key = find_column(self.identity_column, names, IDENTITY, "identity", path)
+                start, index = lines.end, list(reader.fieldnames or []).index(image_key)
+                for number, row in enumerate(reader):
+                    if is_base64(row[image_key]):
+                        reread = partial(_image, path, start, lines.end - start, delimiter, index)
                         seen.add(relative := f"{path.name}/{number:08d}")
-                        yield image(self, said, said[who], relative, path, again)
+                        yield source_image(self, row, row[identity_key], relative, path, reread)
                     else:
-                        yield self._row(said, said[where], said[who], images, f"line {reader.line_num}", seen)
+                        yield self._row(row, row[image_key], row[identity_key], images, f"line {reader.line_num}", seen)
                     start = lines.end
         except FileNotFoundError as error:
             raise UserError(f"the list of faces '{path}' is not there", fix=fix) from error
@@ -73,19 +82,19 @@ class Csv(OwnFaces):
             raise UserError(f"'{path}' names no image", fix=fix)
 
     def _row(
-        self, said: dict[str, str], name: str | None, who: str | None, images: Path, line: str, seen: set[str]
+        self, facts: dict[str, str], name: str | None, person: str | None, images: Path, line: str, seen: set[str]
     ) -> SourceImage:
         try:
             if not name:
                 raise ValueError("names no image")
-            path, relative = inside(images, name)
+            path, relative = resolve_inside(images, name)
             if relative in seen:
                 raise ValueError(f"names '{relative}' once more"[:300])
         except ValueError as error:
             seen.add(line)
-            return refused(self, line, images, str(error))
+            return refused_image(self, line, images, str(error))
         seen.add(relative)
-        return image(self, said, who, relative, path)
+        return source_image(self, facts, person, relative, path)
 
 
 class _Lines:
@@ -110,11 +119,11 @@ class _Lines:
 _ENDED = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 
 
-def _image(path: Path, start: int, size: int, delimiter: str, place: int) -> bytes:
+def _image(path: Path, start: int, size: int, delimiter: str, index: int) -> bytes:
     """The image in a row that was seen before; raises OSError where the file is no longer what it was."""
     try:
         text = read_slice(path, start, size).decode("utf-8")
         row = next(row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if row)
-        return from_base64(row[place])
+        return decode_base64(row[index])
     except (csv.Error, UnicodeDecodeError, StopIteration, IndexError) as error:
         raise OSError(errno.EIO, "its table has changed") from error

@@ -11,8 +11,8 @@ from PIL import Image
 from pydantic import Field
 
 from facegan.core.errors import UserError
-from facegan.data.sources import SOURCES, OwnFaces, SourceImage, text
-from facegan.data.sources._facts import image, parse, refused
+from facegan.data.sources import SOURCES, OwnFaces, SourceImage, printable
+from facegan.data.sources._facts import parse_json, refused_image, source_image
 from facegan.data.sources._zip import members
 
 METADATA = "metadata.jsonl"
@@ -40,8 +40,8 @@ class Folder(OwnFaces):
         if path.is_file():
             return path.suffix.lower() == ".zip"
         kinds, depth = set(Image.registered_extensions()), len(path.parts) + 1
-        found = (Path(top) / name for top, _, names in os.walk(path) if len(Path(top).parts) >= depth for name in names)
-        return any(name.suffix.lower() in kinds for name in found)
+        files = (Path(top) / name for top, _, names in os.walk(path) if len(Path(top).parts) >= depth for name in names)
+        return any(name.suffix.lower() in kinds for name in files)
 
     def rows(self) -> Iterator[SourceImage]:
         """See SourceConfig. Links that lead out of the folder and hidden files are passed over."""
@@ -55,65 +55,65 @@ class Folder(OwnFaces):
                 f"the folder of faces '{root}' is not there",
                 fix="set the root (prepare.source.root) to a directory that holds one directory for each identity",
             )
-        said = _metadata(files.pop(METADATA, None), root)
-        listed = {name: (path, reader) for name, (path, reader) in files.items() if "/" in name or name in said}
-        if not listed and not said:
+        metadata = _metadata(files.pop(METADATA, None), root)
+        images = {name: (path, reader) for name, (path, reader) in files.items() if "/" in name or name in metadata}
+        if not images and not metadata:
             raise UserError(
                 f"no identity found in '{root}': it holds no directories ({len(files)} files directly in it)", fix=FIX
             )
-        for name, (path, reader) in listed.items():
+        for name, (path, reader) in images.items():
             person, _, _ = name.partition("/")
-            if name in said:
-                who = said[name].get("identity", person if person != name else None)
-                yield image(self, said[name], who, name, path, reader)
+            if name in metadata:
+                name_in_row = metadata[name].get("identity", person if person != name else None)
+                yield source_image(self, metadata[name], name_in_row, name, path, reader)
             else:
                 yield SourceImage(f"{self.dataset}/{person}", name, path, self.license, reader=reader)
-        for name in sorted(said.keys() - listed.keys()):
-            yield refused(self, name, root, f"{METADATA} names it, but it is not there")
+        for name in sorted(metadata.keys() - images.keys()):
+            yield refused_image(self, name, root, f"{METADATA} names it, but it is not there")
 
 
 def _on_disk(root: Path) -> dict[str, tuple[Path, Reader | None]]:
     """{name below the root: (file, None)}, person by person."""
     inside = root.resolve()
-    found: dict[str, tuple[Path, Reader | None]] = {}
+    files: dict[str, tuple[Path, Reader | None]] = {}
     for top in sorted(p for p in root.iterdir() if not p.name.startswith(".")):
         for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
             relative = path.relative_to(root)
             hidden = any(part.startswith(".") for part in relative.parts)
             if not hidden and path.is_file() and inside in path.resolve().parents:
-                found[text(relative.as_posix())] = path, None
-    return found
+                files[printable(relative.as_posix())] = path, None
+    return files
 
 
 def _zipped(path: Path) -> dict[str, tuple[Path, Reader | None]]:
     """{name below the root: (archive, reader)}; where all lies in one directory of directories, that is the root."""
-    found = {}
+    files = {}
     for name, reader in members(path, fix=FIX):
         parts = PurePosixPath(name).parts
         if not any(part.startswith(".") or part == "__MACOSX" for part in parts):
-            found[parts] = path, reader
-    tops = {parts[0] for parts in found}
-    wrapped = len(tops) == 1 and all(len(parts) > 2 or parts[1:] == (METADATA,) for parts in found)
-    return {text("/".join(parts[wrapped:])): found[parts] for parts in sorted(found)}
+            files[parts] = path, reader
+    tops = {parts[0] for parts in files}
+    wrapped = len(tops) == 1 and all(len(parts) > 2 or parts[1:] == (METADATA,) for parts in files)
+    return {printable("/".join(parts[wrapped:])): files[parts] for parts in sorted(files)}
 
 
-def _metadata(listed: tuple[Path, Reader | None] | None, root: Path) -> dict[str, dict[str, Any]]:
+def _metadata(file: tuple[Path, Reader | None] | None, root: Path) -> dict[str, dict[str, Any]]:
     """{file name: what its line of metadata.jsonl says}; raises UserError for a line that cannot be read."""
-    said: dict[str, dict[str, Any]] = {}
-    if listed is None:
-        return said
-    path, reader = listed
+    by_name: dict[str, dict[str, Any]] = {}
+    if file is None:
+        return by_name
+    path, reader = file
     number = 0
     try:
         for line in (reader() if reader else path.read_bytes()).split(b"\n"):
             number += 1
             if line.strip():
-                row = parse(line)
+                row = parse_json(line)
                 name = row.pop("file_name", None)
                 if not isinstance(name, str):
                     raise ValueError("it has no file_name")
-                said[name] = row
+                by_name[name] = row
     except (ValueError, OSError) as error:
         fix = "mend the line, or take the file away"
         raise UserError(f"'{root}', line {number} of {METADATA}, cannot be read: {error}", fix=fix) from error
-    return said
+    return by_name

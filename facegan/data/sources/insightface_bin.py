@@ -37,8 +37,8 @@ class InsightfaceBin(OwnFaces):
         """See SourceConfig; image n is named by its place, pair n // 2."""
         path = Path(self.root).expanduser()
         images, same = read_pairs(path)
-        for number, (part, person) in enumerate(zip(images, _people(path, images, same), strict=True)):
-            relative, reader = f"{number:06d}", partial(read_slice, path, part.offset, part.size)
+        for number, (piece, person) in enumerate(zip(images, _people(path, images, same), strict=True)):
+            relative, reader = f"{number:06d}", partial(read_slice, path, piece.offset, piece.size)
             yield SourceImage(f"{self.dataset}/{person:06d}", relative, path, self.license, reader=reader, stated=True)
 
 
@@ -64,21 +64,21 @@ def read_pairs(path: Path) -> tuple[list[pickled.Slice], list[bool]]:
 
 def _people(path: Path, images: list[pickled.Slice], same: list[bool]) -> list[int]:
     """For each image the first one that shows its person: joined by genuine pairs and by equal bytes."""
-    above = list(range(len(images)))
+    parent = list(range(len(images)))
 
     def first(number: int) -> int:
-        while above[number] != number:
-            above[number] = number = above[above[number]]
+        while parent[number] != number:
+            parent[number] = number = parent[parent[number]]
         return number
 
-    def join(one: int, two: int) -> None:
-        low, high = sorted((first(one), first(two)))
-        above[high] = low
+    def join(a: int, b: int) -> None:
+        low, high = sorted((first(a), first(b)))
+        parent[high] = low
 
     seen: dict[bytes, int] = {}
-    for number, part in enumerate(images):
-        if part.size:
-            join(number, seen.setdefault(hashlib.sha256(read_slice(path, part.offset, part.size)).digest(), number))
+    for number, piece in enumerate(images):
+        if piece.size:
+            join(number, seen.setdefault(hashlib.sha256(read_slice(path, piece.offset, piece.size)).digest(), number))
     for pair, genuine in enumerate(same):
         if genuine:
             join(2 * pair, 2 * pair + 1)

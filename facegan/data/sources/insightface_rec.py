@@ -16,7 +16,7 @@ from pydantic import Field
 
 from facegan.core.errors import UserError
 from facegan.data.sources import SOURCES, OwnFaces, SourceImage, check_size
-from facegan.data.sources._facts import refused
+from facegan.data.sources._facts import refused_image
 
 MAGIC = 0xCED7230A
 WHOLE, FIRST, MIDDLE, LAST = range(4)
@@ -52,7 +52,7 @@ class InsightfaceRec(OwnFaces):
                 continue  # a header record: labels and no image
             empty = False
             if labels is None or not _is_whole(labels[0]):
-                yield refused(self, relative, path, "its record has no label that is a whole number")
+                yield refused_image(self, relative, path, "its record has no label that is a whole number")
                 continue
             reader, person = partial(_read, path, record.offset, labels[1]), f"{self.dataset}/{int(labels[0])}"
             yield SourceImage(person, relative, path, self.license, reader=reader, stated=True)

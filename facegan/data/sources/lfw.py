@@ -63,22 +63,20 @@ def _folder(root: Path) -> Iterator[SourceImage]:
         raise UserError(f"the LFW faces are not there: '{root}'", fix=HERE)
     inside = root.resolve()
     for path in [*root.glob("*/*.jpg"), *root.glob("*/*/*.jpg")]:
-        found = _IMAGE.fullmatch(path.relative_to(root).as_posix())
-        if found and path.is_file() and inside in path.resolve().parents:
-            yield SourceImage(f"lfw/{found['name']}", found["file"], path, LICENSE)
+        match = _IMAGE.fullmatch(path.relative_to(root).as_posix())
+        if match and path.is_file() and inside in path.resolve().parents:
+            yield SourceImage(f"lfw/{match['name']}", match["file"], path, LICENSE)
 
 
 def _zipped(path: Path) -> Iterator[SourceImage]:
     """The images of an archive, of which nothing is unpacked."""
     for member, reader in members(path, HERE):
-        if found := _IMAGE.fullmatch(member):
-            yield SourceImage(f"lfw/{found['name']}", found["file"], path, LICENSE, reader=reader)
+        if match := _IMAGE.fullmatch(member):
+            yield SourceImage(f"lfw/{match['name']}", match["file"], path, LICENSE, reader=reader)
 
 
 def read_people(path: Path) -> set[str]:
-    """The people of a View 1 file (see pairs.lfw_lines); raises UserError."""
-    pass
-
+    """The people of a View 1 file (see `lfw_lines`); raises UserError."""
     try:
         folds, _, pairs = lfw_lines(path)
     except FileNotFoundError as error:

@@ -12,7 +12,7 @@ from pydantic import Field
 from facegan.core.errors import UserError
 from facegan.data import manifest
 from facegan.data.sources import SOURCES, Side, SourceConfig, SourceImage
-from facegan.data.sources._facts import image
+from facegan.data.sources._facts import source_image
 from facegan.data.sources._table import Table
 from facegan.data.sources.parquet import all_named_once
 
@@ -53,12 +53,12 @@ class Manifest(SourceConfig):
         by_name = all_named_once(tables, ["image"] * len(tables))
         empty = True
         for table in tables:
-            for number, said in enumerate(table.rows([*COLUMNS, "image_id"])):
-                relative = said["image.path"] if by_name else f"{table.path.name}/{number:08d}"
+            for number, row in enumerate(table.rows([*COLUMNS, "image_id"])):
+                relative = row["image.path"] if by_name else f"{table.path.name}/{number:08d}"
                 reader = partial(_bytes, table.reader("image", number))
-                side = SIDES.get(said["split"])
-                yield image(self, said, said["identity"], relative, table.path, reader,
-                            side=side, sha256_hex=said["image_id"])  # fmt: skip
+                side = SIDES.get(row["split"])
+                yield source_image(self, row, row["identity"], relative, table.path, reader,
+                            side=side, sha256_hex=row["image_id"])  # fmt: skip
                 empty = False
         if empty:
             raise UserError(f"the manifest '{self.root}' has no row", fix="import some faces")

@@ -15,8 +15,16 @@ from pydantic import Field
 from facegan.core.errors import UserError
 from facegan.data.manifest import is_manifest
 from facegan.data.sources import SOURCES, OwnFaces, SourceImage, refuse
-from facegan.data.sources._facts import IDENTITY, IMAGE, column, from_base64, image, in_base64, inside
-from facegan.data.sources._table import Table, class_names, files
+from facegan.data.sources._facts import (
+    IDENTITY,
+    IMAGE,
+    decode_base64,
+    find_column,
+    is_base64,
+    resolve_inside,
+    source_image,
+)
+from facegan.data.sources._table import Table, class_names, table_files
 
 FACTS = ("dataset", "source", "license", "group", "landmarks", "source_sha256", "parents", "generator")
 
@@ -44,44 +52,52 @@ class Parquet(OwnFaces):
     def rows(self) -> Iterator[SourceImage]:
         """See SourceConfig; a path in a table that leads out of the folder of images goes to the quarantine."""
         root = Path(self.root).expanduser()
-        tables = [Table(path) for path in files(root)]
-        where = [column(self.image_column, table.schema.names, IMAGE, "image", table.path) for table in tables]
-        by_name = all_named_once(tables, where)
+        tables = [Table(path) for path in table_files(root)]
+        image_columns = [
+            find_column(self.image_column, table.schema.names, IMAGE, "image", table.path) for table in tables
+        ]
+        by_name = all_named_once(tables, image_columns)
         empty = True
-        for table, name in zip(tables, where, strict=True):
+        for table, image_column in zip(tables, image_columns, strict=True):
             shard = table.path.name if root.is_file() else table.path.relative_to(root).as_posix()
-            for row in self._rows(table, name, shard, by_name):
+            for row in self._rows(table, image_column, shard, by_name):
                 empty = False
                 yield row
         if empty:
             raise UserError(f"'{root}' has no row", fix="give a table with an image and a person in each row")
 
-    def _rows(self, table: Table, where: str, shard: str, by_name: bool) -> Iterator[SourceImage]:
+    def _rows(self, table: Table, image_column: str, shard: str, by_name: bool) -> Iterator[SourceImage]:
         schema = table.schema
-        who = column(self.identity_column, (n for n in schema.names if n != where), IDENTITY, "identity", table.path)
-        _check_type(schema.field(who).type, _is_name, who, "text or whole numbers", table.path)
-        path_column = _path_column(schema, where, table.path) if by_name else None
-        columns = [who, *(name for name in FACTS if name in schema.names and name not in (who, where))]
-        images, names = Path(self.images).expanduser() if self.images else table.path.parent, class_names(schema, who)
-        for number, said in enumerate(table.rows([*columns, *([path_column] if path_column else [])])):
-            person, path = said[who], said.get(path_column) if path_column else None
+        identity_column = find_column(
+            self.identity_column, (n for n in schema.names if n != image_column), IDENTITY, "identity", table.path
+        )
+        _check_type(schema.field(identity_column).type, _is_name, identity_column, "text or whole numbers", table.path)
+        path_column = _path_column(schema, image_column, table.path) if by_name else None
+        columns = [
+            identity_column,
+            *(name for name in FACTS if name in schema.names and name not in (identity_column, image_column)),
+        ]
+        images = Path(self.images).expanduser() if self.images else table.path.parent
+        names = class_names(schema, identity_column)
+        for number, row in enumerate(table.rows([*columns, *([path_column] if path_column else [])])):
+            person, path = row[identity_column], row.get(path_column) if path_column else None
             if names is not None and isinstance(person, int) and 0 <= person < len(names):
                 person = names[person]
             relative = path or f"{shard}/{number:08d}"
-            reader = partial(_read, table.reader(where, number), images)
-            yield image(self, said, person, relative, table.path, reader)
+            reader = partial(_read, table.reader(image_column, number), images)
+            yield source_image(self, row, person, relative, table.path, reader)
 
 
-def all_named_once(tables: list[Table], where: list[str]) -> bool:
-    """Whether every image has a path and no other image the same: then it is its name, else its place in the table."""
+def all_named_once(tables: list[Table], image_columns: list[str]) -> bool:
+    """Whether every image has a path of its own: then this is its name, else its row number in the table."""
     seen: set[str] = set()
-    for table, name in zip(tables, where, strict=True):
-        path_column = _path_column(table.schema, name, table.path)
+    for table, image_column in zip(tables, image_columns, strict=True):
+        path_column = _path_column(table.schema, image_column, table.path)
         if path_column is None:
             return False
-        for said in table.rows([path_column]):
-            path = said[path_column]
-            if not path or path in seen or in_base64(path):
+        for row in table.rows([path_column]):
+            path = row[path_column]
+            if not path or path in seen or is_base64(path):
                 return False
             seen.add(path)
     return True
@@ -96,9 +112,9 @@ def _path_column(schema: pa.Schema, name: str, path: Path) -> str | None:
     return name if _is_text(kind) else None
 
 
-def _check_type(kind: pa.DataType, fits: Callable[[pa.DataType], bool], name: str, wanted: str, path: Path) -> None:
+def _check_type(kind: pa.DataType, fits: Callable[[pa.DataType], bool], name: str, expected: str, path: Path) -> None:
     if not fits(kind):
-        raise UserError(f"'{path}': column '{name}' is {kind}, expected {wanted}"[:500], fix="name another column")
+        raise UserError(f"'{path}': column '{name}' is {kind}, expected {expected}"[:500], fix="name another column")
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -124,12 +140,12 @@ def _read(value_of: Callable[[], Any], images: Path) -> bytes:
         value, path = value["bytes"], value["path"]
     if isinstance(value, bytes):
         return value
-    if in_base64(value):
-        return from_base64(value)
+    if is_base64(value):
+        return decode_base64(value)
     if not path:
         refuse("the table holds no image there")
     try:
-        found, _ = inside(images, path)
+        file, _ = resolve_inside(images, path)
     except ValueError as error:
         raise OSError(errno.EINVAL, str(error)) from error
-    return SourceImage("", "", found).read()
+    return SourceImage("", "", file).read()

@@ -13,11 +13,11 @@ from pydantic import Field
 
 from facegan.core.errors import UserError
 from facegan.data.sources import SOURCES, OwnFaces, SourceImage, read_slice
-from facegan.data.sources._facts import IDENTITY, image, parse, refused
+from facegan.data.sources._facts import IDENTITY, parse_json, refused_image, source_image
 
 IMAGES = ("jpg", "jpeg", "png", "webp", "bmp", "ppm", "pgm", "pnm", "tif", "tiff", "gif")
-SAYS = ("json", "cls", "txt")
-LARGEST_SAID_BYTES = 1_000_000
+LABEL_KINDS = ("json", "cls", "txt")
+LARGEST_LABEL_BYTES = 1_000_000
 FIX = "give a .tar that is whole and not packed (gunzip it first), or a folder of such shards"
 
 
@@ -44,50 +44,52 @@ class WebDataset(OwnFaces):
             samples = itertools.groupby(members(shard), lambda member: _key(member.name))
             seen: set[str] = set()
             for number, (key, group) in enumerate(samples):
-                place = f"{shard.name}/{key}"
-                place = f"{place}#{number}" if place in seen else place
-                seen.add(place)
-                for row in self._sample(shard, place, key, list(group)):
+                name = f"{shard.name}/{key}"
+                name = f"{name}#{number}" if name in seen else name
+                seen.add(name)
+                for row in self._sample(shard, name, key, list(group)):
                     empty = False
                     yield row
         if empty:
             raise UserError(f"no sample is in '{root}' ({len(shards)} .tar files)", fix=FIX)
 
-    def _sample(self, shard: Path, place: str, key: str, group: list[tarfile.TarInfo]) -> Iterator[SourceImage]:
+    def _sample(self, shard: Path, sample: str, key: str, group: list[tarfile.TarInfo]) -> Iterator[SourceImage]:
         by_kind = {_suffix(member.name): member for member in group}
-        found = [kind for kind in by_kind if kind.rsplit(".", 1)[-1] in IMAGES]
+        image_kinds = [kind for kind in by_kind if kind.rsplit(".", 1)[-1] in IMAGES]
         try:
-            if not found:
+            if not image_kinds:
                 raise ValueError(f"no image among {', '.join(member.name for member in group)}"[:300])
-            if odd := [member.name for member in group if not member.isreg() or member.issparse()]:
-                raise ValueError(f"'{odd[0]}' is a link, a device or sparse, not a plain file"[:300])
-            name, said = self._who(shard, key, by_kind)
+            if special := [member.name for member in group if not member.isreg() or member.issparse()]:
+                raise ValueError(f"'{special[0]}' is a link, a device or sparse, not a plain file"[:300])
+            person, facts = self._person_and_facts(shard, key, by_kind)
         except (ValueError, OSError) as error:
-            yield refused(self, place, shard, str(error))
+            yield refused_image(self, sample, shard, str(error))
             return
-        for kind in found:
+        for kind in image_kinds:
             member = by_kind[kind]
             reader = partial(read_slice, shard, member.offset_data, member.size)
-            yield image(self, said, name, f"{place}.{kind}", shard, reader)
+            yield source_image(self, facts, person, f"{sample}.{kind}", shard, reader)
 
-    def _who(self, shard: Path, key: str, by_kind: dict[str, tarfile.TarInfo]) -> tuple[object, dict[str, Any]]:
+    def _person_and_facts(
+        self, shard: Path, key: str, by_kind: dict[str, tarfile.TarInfo]
+    ) -> tuple[object, dict[str, Any]]:
         """The person of a sample, and what its .json says."""
-        told = {}
-        for kind in SAYS:
+        labels = {}
+        for kind in LABEL_KINDS:
             if kind in by_kind:
                 member = by_kind[kind]
-                if member.size > LARGEST_SAID_BYTES:
+                if member.size > LARGEST_LABEL_BYTES:
                     raise ValueError(f"'{member.name}' has {member.size} bytes")
-                told[kind] = read_slice(shard, member.offset_data, member.size)
-        said = parse(told.pop("json")) if "json" in told else {}
+                labels[kind] = read_slice(shard, member.offset_data, member.size)
+        facts = parse_json(labels.pop("json")) if "json" in labels else {}
         if self.identity_column is not None:
-            return said.get(self.identity_column), said
-        if (column := next((name for name in IDENTITY if name in said), None)) is not None:
-            return said[column], said
-        for data in told.values():
-            return data.decode(), said
+            return facts.get(self.identity_column), facts
+        if (column := next((name for name in IDENTITY if name in facts), None)) is not None:
+            return facts[column], facts
+        for data in labels.values():
+            return data.decode(), facts
         folder = key.rpartition("/")[0]
-        return folder or None, said
+        return folder or None, facts
 
 
 def members(shard: Path) -> Iterator[tarfile.TarInfo]:
@@ -112,10 +114,10 @@ def _check_end(shard: Path, end: int) -> None:
     with open(shard, "rb") as file:
         file.seek(end)
         rest = file.read(512)
-        whole = len(rest) == 512
+        full_block = len(rest) == 512
         while rest and not any(rest):
             rest = file.read(1 << 20)
-    if rest or not whole:
+    if rest or not full_block:
         raise UserError(f"'{shard}' is damaged or cut short at byte {end}", fix=FIX)
 
 

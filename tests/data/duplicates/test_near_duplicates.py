@@ -13,7 +13,7 @@ from drawn import draw_face
 from facegan.data.duplicates import near_duplicates
 from facegan.data.duplicates.lsh import Plan
 from facegan.data.duplicates.near_duplicates import CROWD, Search, alike
-from facegan.data.duplicates.thumbnails import SIDE, likeness, shrunk, standard
+from facegan.data.duplicates.thumbnails import SIDE, likeness, shrunk, standardized
 
 RNG = np.random.default_rng(0)
 ROUNDING = 1e-5 + 0.5e-4  # of single precision and to four decimals
@@ -24,12 +24,12 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
     """The plans by which a test's search hashes: none where it compares each with each."""
     plans, plan = [], near_duplicates.plan
 
-    def noted(count: int, reach: float, spread: np.ndarray) -> Plan | None:
-        made = plan(count, reach, spread)
-        plans.extend([made] if made else [])
-        return made
+    def plan_and_note(count: int, reach: float, spread: np.ndarray) -> Plan | None:
+        hash_plan = plan(count, reach, spread)
+        plans.extend([hash_plan] if hash_plan else [])
+        return hash_plan
 
-    monkeypatch.setattr(near_duplicates, "plan", noted)
+    monkeypatch.setattr(near_duplicates, "plan", plan_and_note)
     return plans
 
 
@@ -75,16 +75,21 @@ def all_with_all(small: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("correlation", [0.98, 0.9, 0.5])
-@pytest.mark.parametrize("made", [noise, smooth, faces])
-def test_finds_what_comparing_each_with_each_finds(made: Callable[[int], np.ndarray], correlation: float) -> None:
-    small = planted(made(800))  # more than two tiles of the search
+@pytest.mark.parametrize("draw", [noise, smooth, faces])
+def test_finds_what_comparing_each_with_each_finds(draw: Callable[[int], np.ndarray], correlation: float) -> None:
+    small = planted(draw(800))  # more than two tiles of the search
     pairs = list(alike(small, correlation, 100))
     values = np.triu(all_with_all(small), 1)
-    found = np.zeros(values.shape)
+    correlations = np.zeros(values.shape)
     for i, j, value in pairs:
-        found[i, j] = value
-    assert np.count_nonzero(found) == len(pairs) and np.abs(found - values)[found > 0].max() < ROUNDING
-    assert (found[values > correlation + ROUNDING] > 0).all() and (values[found > 0] > correlation - ROUNDING).all()
+        correlations[i, j] = value
+    assert (
+        np.count_nonzero(correlations) == len(pairs)
+        and np.abs(correlations - values)[correlations > 0].max() < ROUNDING
+    )
+    assert (correlations[values > correlation + ROUNDING] > 0).all() and (
+        values[correlations > 0] > correlation - ROUNDING
+    ).all()
 
 
 def compared(small: np.ndarray, correlation: float, block: int) -> list[tuple[int, int, float]]:
@@ -95,19 +100,19 @@ def compared(small: np.ndarray, correlation: float, block: int) -> list[tuple[in
     ]
 
 
-@pytest.mark.parametrize(("made", "count", "block"), [(noise, 6000, 100), (smooth, 9000, 2048), (faces, 5000, 700)])
+@pytest.mark.parametrize(("draw", "count", "block"), [(noise, 6000, 100), (smooth, 9000, 2048), (faces, 5000, 700)])
 def test_looking_by_hashing_gives_what_comparing_each_with_each_gives(
-    hashed: list[Plan], made: Callable[[int], np.ndarray], count: int, block: int
+    hashed: list[Plan], draw: Callable[[int], np.ndarray], count: int, block: int
 ) -> None:
-    small = planted(made(count))
-    found = list(alike(small, 0.98, block))
-    assert len(hashed) == 1 and len(found) > 100
-    assert found == compared(small, 0.98, block)  # in the same order, with the same numbers
+    small = planted(draw(count))
+    pairs = list(alike(small, 0.98, block))
+    assert len(hashed) == 1 and len(pairs) > 100
+    assert pairs == compared(small, 0.98, block)  # in the same order, with the same numbers
 
 
 def beside(small: np.ndarray, correlation: np.ndarray) -> np.ndarray:
     """Thumbnails correlated so with those given, but for the rounding to whole numbers."""
-    unit = standard(small).astype(np.float64)
+    unit = standardized(small).astype(np.float64)
     across = RNG.standard_normal(unit.shape)
     across -= across.mean(axis=1, keepdims=True)
     across -= unit * (unit * across).sum(axis=1, keepdims=True)
@@ -116,21 +121,21 @@ def beside(small: np.ndarray, correlation: np.ndarray) -> np.ndarray:
     return np.asarray((127.5 + turned * 127 / np.abs(turned).max(axis=1, keepdims=True)).round().astype(np.uint8))
 
 
-@pytest.mark.parametrize("made", [noise, smooth])
+@pytest.mark.parametrize("draw", [noise, smooth])
 def test_thousands_of_pairs_up_to_the_limit_are_all_found(
-    hashed: list[Plan], made: Callable[[int], np.ndarray]
+    hashed: list[Plan], draw: Callable[[int], np.ndarray]
 ) -> None:
-    small = made(6000)
-    near = beside(small, np.concatenate([np.full(3000, 0.9802), np.linspace(0.98, 1, 3000)]))
-    near[::2] = mirrored(near[::2])
+    small = draw(6000)
+    copies = beside(small, np.concatenate([np.full(3000, 0.9802), np.linspace(0.98, 1, 3000)]))
+    copies[::2] = mirrored(copies[::2])
     order = RNG.permutation(12_000)
-    place = np.argsort(order)
-    stack = np.concatenate([small, near])[order]
-    found = {(i, j) for i, j, _ in alike(stack, 0.98)}
-    values = likeness(np.concatenate([small, near]), np.arange(6000), np.arange(6000, 12_000))
-    pairs = [tuple(sorted(p)) for p in np.column_stack([place[:6000], place[6000:]])[values >= 0.98].tolist()]
+    position = np.argsort(order)
+    stack = np.concatenate([small, copies])[order]
+    pairs_found = {(i, j) for i, j, _ in alike(stack, 0.98)}
+    values = likeness(np.concatenate([small, copies]), np.arange(6000), np.arange(6000, 12_000))
+    pairs = [tuple(sorted(p)) for p in np.column_stack([position[:6000], position[6000:]])[values >= 0.98].tolist()]
     assert len(hashed) == 1 and len(pairs) > 5000 and np.ptp(values[:3000]) < 0.001
-    assert found == set(pairs)
+    assert pairs_found == set(pairs)
 
 
 def test_copies_are_found_however_far_apart() -> None:
@@ -147,7 +152,7 @@ def test_very_many_copies_cost_no_memory(monkeypatch: pytest.MonkeyPatch) -> Non
     small[np.r_[3000:3600, 9000:9020]] = np.clip(small[0] + 5 * RNG.standard_normal((620, SIDE * SIDE)), 0, 255)
     search = Search(small, 0.98, 1000)
     kept = search.run()
-    assert search.held[3, 3] >= CROWD and len(kept) < 3 * CROWD
+    assert search.block_counts[3, 3] >= CROWD and len(kept) < 3 * CROWD
     assert list(alike(small, 0.98, 1000)) == compared(small, 0.98, 1000)
 
 

@@ -9,16 +9,12 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 from pydantic import ValidationError
-from typer.testing import CliRunner
 
-from drawn import SHARED, Lab, draw_face, draw_lfw, tiny
-from facegan.cli.main import main
+from drawn import SHARED, Lab, draw_lfw, tiny
 from facegan.core.errors import ConfigError, UserError
 from facegan.data import manifest
 from facegan.data.options import Prepare, Split
-from facegan.data.preparation.splits import assign, quotas
 from facegan.data.sources.lfw import Lfw, read_people
 from facegan.recipe import load
 from facegan.store.local import Artifact
@@ -59,12 +55,12 @@ def prepared(lab: Lab, root: Path, pairs: Path) -> Artifact:
 
 def test_folder_and_zip_are_the_same_source(drawn: Path, tmp_path: Path) -> None:
     flat = pack(drawn / "lfw", tmp_path / "flat.zip", top="")
-    places = [drawn, drawn / "lfw", drawn / "lfw.zip", flat]
-    listed = [[(r.identity, r.relative, r.side, r.read()) for r in lfw(place).rows()] for place in places]
+    roots = [drawn, drawn / "lfw", drawn / "lfw.zip", flat]
+    listed = [[(r.identity, r.relative, r.side, r.read()) for r in lfw(root).rows()] for root in roots]
     assert listed[0] == listed[1] == listed[2] == listed[3] == sorted(listed[0])
     assert Counter(row[0] for row in listed[0]) == {f"lfw/{name}": n for name, n in (DEVELOP | TEST).items()}
     assert listed[0][0][1] == "Ann_Lee/Ann_Lee_0001.jpg" and {row[2] for row in listed[0]} == {None}
-    assert len({lfw(place).fingerprint() for place in places}) == 1
+    assert len({lfw(root).fingerprint() for root in roots}) == 1
 
 
 def test_pairs_say_who_is_for_test(drawn: Path, tmp_path: Path) -> None:
@@ -80,37 +76,26 @@ def test_pairs_say_who_is_for_test(drawn: Path, tmp_path: Path) -> None:
 
 def test_prepare_keeps_the_protocol(lab: Lab, drawn: Path) -> None:
     """Test people stay with one image; development people need two, and share train and val among them."""
-    made = [prepared(lab, place, drawn / "pairs.txt") for place in (drawn, drawn / "lfw.zip")]
-    assert made[0].fingerprint == made[1].fingerprint and made[1].state == "cached"
-    table = manifest.read(made[0].path, ["identity", "split"]).to_pylist()
+    artifacts = [prepared(lab, root, drawn / "pairs.txt") for root in (drawn, drawn / "lfw.zip")]
+    assert artifacts[0].fingerprint == artifacts[1].fingerprint and artifacts[1].state == "cached"
+    table = manifest.read(artifacts[0].path, ["identity", "split"]).to_pylist()
     people = {row["identity"].removeprefix("lfw/"): row["split"] for row in table}
     assert {name for name, split in people.items() if split == "test"} == set(TEST)
     assert people.keys() == (DEVELOP.keys() | TEST.keys()) - {"Di_Da"}
     assert Counter(people.values()) == {"train": 3, "val": 2, "test": 4}
     assert sum(row["split"] == "test" for row in table) == sum(TEST.values())
-    bad = pq.read_table(made[0].path / "quarantine.parquet").to_pylist()
-    assert [row["file"] for row in bad] == ["Di_Da/Di_Da_0001.jpg"] and "min_images is 2" in bad[0]["reason"]
+    quarantined = pq.read_table(artifacts[0].path / "quarantine.parquet").to_pylist()
+    assert [row["file"] for row in quarantined] == ["Di_Da/Di_Da_0001.jpg"] and "min_images is 2" in quarantined[0][
+        "reason"
+    ]
 
 
 def test_image_ids_are_those_of_the_folder(drawn: Path, tmp_path: Path) -> None:
     ids = []
-    for number, place in enumerate((drawn, drawn / "lfw.zip")):
-        made = prepared(Lab(tmp_path / str(number)), place, drawn / "pairs.txt")
-        ids.append(manifest.read(made.path, ["image_id", "source_sha256", "split"]).to_pylist())
+    for number, root in enumerate((drawn, drawn / "lfw.zip")):
+        artifact = prepared(Lab(tmp_path / str(number)), root, drawn / "pairs.txt")
+        ids.append(manifest.read(artifact.path, ["image_id", "source_sha256", "split"]).to_pylist())
     assert ids[0] == ids[1]
-
-
-def test_shares_of_the_development_people() -> None:
-    names = [f"lfw/p{number}" for number in range(1000)]
-    held = set(names[600:])
-    found = assign(names, Split(train=0.7, val=0.3, test=0), held)
-    assert {name for name in names if found[name] == "test"} == held
-    assert Counter(found.values()) == {"train": 420, "val": 180, "test": 400}
-    assert found == assign(names, Split(train=0.35, val=0.15, test=0.5), held)  # test's share is not asked
-    assert found == assign(names[::-1], Split(train=0.7, val=0.3, test=0), held)
-    assert quotas(10, Split(train=0.7, val=0.3, test=0), held=True) == {"train": 7, "val": 3, "test": 0}
-    frozen = Split(train=0.7, val=0.3, test=0, frozen={names[0]: "val", names[700]: "train"})
-    assert (assign(names, frozen, held)[names[0]], assign(names, frozen, held)[names[700]]) == ("val", "test")
 
 
 def test_no_share_for_test_without_a_protocol(drawn: Path) -> None:
@@ -121,14 +106,14 @@ def test_no_share_for_test_without_a_protocol(drawn: Path) -> None:
 
 def test_broken_members_go_to_the_quarantine(lab: Lab, drawn: Path, tmp_path: Path) -> None:
     path = pack(drawn / "lfw", tmp_path / "bad.zip", **{"lfw/Gus/Gus_0009.jpg": b"text", "lfw/Gus/Gus_0008.jpg": b""})
-    whole = next(row.read() for row in lfw(path).rows() if row.relative == "Ida/Ida_0002.jpg")
-    data = path.read_bytes().replace(whole, whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2))
+    photo = next(row.read() for row in lfw(path).rows() if row.relative == "Ida/Ida_0002.jpg")
+    data = path.read_bytes().replace(photo, photo[: len(photo) // 2] + bytes(len(photo) - len(photo) // 2))
     path.write_bytes(data)  # stored, not packed: the checksum no longer holds
-    made = prepared(lab, path, drawn / "pairs.txt")
-    found = {r["file"]: r["reason"] for r in pq.read_table(made.path / "quarantine.parquet").to_pylist()}
-    assert "broken in the archive (Bad CRC-32" in found["Ida/Ida_0002.jpg"]
-    assert "not an image" in found["Gus/Gus_0009.jpg"] and "empty file" in found["Gus/Gus_0008.jpg"]
-    names = set(manifest.read(made.path, ["identity"])["identity"].to_pylist())
+    artifact = prepared(lab, path, drawn / "pairs.txt")
+    reasons = {r["file"]: r["reason"] for r in pq.read_table(artifact.path / "quarantine.parquet").to_pylist()}
+    assert "broken in the archive (Bad CRC-32" in reasons["Ida/Ida_0002.jpg"]
+    assert "not an image" in reasons["Gus/Gus_0009.jpg"] and "empty file" in reasons["Gus/Gus_0008.jpg"]
+    names = set(manifest.read(artifact.path, ["identity"])["identity"].to_pylist())
     assert {"lfw/Ida", "lfw/Gus"} <= names
 
 
@@ -191,30 +176,30 @@ def test_pairs_files_that_are_none(tmp_path: Path, text: str, words: str) -> Non
 
 
 def test_the_recipe_waits_for_the_users_files(drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = load.load("lfw-limited")
+    recipe = load.load("lfw-limited")
     with pytest.raises(UserError, match="not there"):
-        found.prepare.source.fingerprint()
-    assert not found.report.show_faces and found.prepare.split.test == 0 and found.prepare.min_images == 2
-    comparison = found.comparison
+        recipe.prepare.source.fingerprint()
+    assert not recipe.report.show_faces and recipe.prepare.split.test == 0 and recipe.prepare.min_images == 2
+    comparison = recipe.comparison
     assert (comparison.metric, comparison.baseline, comparison.arm) == ("eer", "real", "real+synthetic")
-    assert found.study is not None and len(found.study.splits) >= 3 and found.prepare.train_identities == 100
-    assert len(found.seeds) * len(found.study.splits) >= 5
+    assert recipe.study is not None and len(recipe.study.splits) >= 3 and recipe.prepare.train_identities == 100
+    assert len(recipe.seeds) * len(recipe.study.splits) >= 5
     monkeypatch.chdir(drawn)
-    given = load.load("lfw-limited", ["prepare.source.root=lfw.zip", "prepare.source.pairs=pairs.txt"])
-    assert {row.side for row in given.prepare.source.rows()} == {"develop", "test"}  # from wherever it is called
+    with_files = load.load("lfw-limited", ["prepare.source.root=lfw.zip", "prepare.source.pairs=pairs.txt"])
+    assert {row.side for row in with_files.prepare.source.rows()} == {"develop", "test"}  # from wherever it is called
     monkeypatch.chdir("/")
-    assert given.prepare.source.fingerprint()
+    assert with_files.prepare.source.fingerprint()
     with pytest.raises(ConfigError, match="names no test people"):
         load.load("lfw-limited", ["prepare.source.pairs=null"])
 
 
 def test_the_recipe_of_views(drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(drawn)
-    found = load.load("lfw-views", ["benchmark.benchmarks.0.file=pairs.txt"])
-    assert list(found.arms) == ["real", "real+synthetic"] and found.comparison.metric == "eer"
-    view1, view2 = found.benchmark.benchmarks[:2]
+    recipe = load.load("lfw-views", ["benchmark.benchmarks.0.file=pairs.txt"])
+    assert list(recipe.arms) == ["real", "real+synthetic"] and recipe.comparison.metric == "eer"
+    view1, view2 = recipe.benchmark.benchmarks[:2]
     assert (view1.label, view2.label) == ("view1", "view2") and {"view1/accuracy", "view2/eer"} <= {
-        name for one in found.benchmark.benchmarks for name in one.names()
+        name for benchmark in recipe.benchmark.benchmarks for name in benchmark.names()
     }
     monkeypatch.chdir("/")
     assert view1.fingerprint().keys() == {"pairs:view1"}
@@ -232,42 +217,3 @@ def test_the_real_lfw() -> None:
     assert {side: len(people) for side, people in images.items()} == {"develop": 2132, "test": 3617}
     assert sum(count >= 2 for count in images["test"].values()) == 735 and images["test"].total() == 6548
     assert rows[0].identity == "lfw/AJ_Cook" and rows[0].read().startswith(b"\xff\xd8")
-
-
-# Fetching.
-
-
-def fetched(root: Path) -> Path:
-    """What scikit-learn's fetcher leaves: the lists of pairs, and photos of 250 px, 500 of one person."""
-    photos = root / "lfw_home" / "lfw_funneled"
-    for name, count in {"Ann_Lee": 500, "Bo": 2, "Cy-X": 1}.items():
-        (photos / name).mkdir(parents=True)
-        first = photos / name / f"{name}_0001.jpg"
-        Image.fromarray(draw_face(len(name), 0, 250, 250)).convert("RGB").save(first)
-        for shot in range(2, count + 1):
-            (photos / name / f"{name}_{shot:04d}.jpg").hardlink_to(first)
-    (photos / "pairs_01.txt").write_text("as in the archive")
-    for name in ("pairs.txt", "pairsDevTrain.txt", "pairsDevTest.txt"):
-        (root / "lfw_home" / name).write_text("1\nAnn_Lee\t1\t2\nBo\t1\tAnn_Lee\t2\n")
-    return photos
-
-
-def test_what_the_fetcher_leaves_is_a_source(tmp_path: Path) -> None:
-    """And `facegan fetch` finds it there: nothing is downloaded again."""
-    photos = fetched(tmp_path)
-    said = CliRunner().invoke(main, ["fetch", "lfw", "--out", str(tmp_path)])
-    assert said.exit_code == 0 and f"prepare.source.root={photos}" in said.stdout
-    assert sorted(p.name for p in (tmp_path / "lfw_home").iterdir() if p.is_dir()) == ["lfw_funneled"]
-    rows = list(lfw(photos, photos.parent / "pairsDevTrain.txt").rows())
-    assert Counter((row.identity, row.side) for row in rows) == {
-        ("lfw/Ann_Lee", "develop"): 500, ("lfw/Bo", "develop"): 2, ("lfw/Cy-X", "test"): 1,
-    }  # fmt: skip
-
-
-def test_without_a_network_it_says_where_to_put_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("https_proxy", "http_proxy"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens there
-    said = CliRunner().invoke(main, ["fetch", "lfw", "--out", str(tmp_path / "out")])
-    assert said.exit_code == 1 and "LFW cannot be fetched: " in said.stderr and "lfw-funneled.tgz" in said.stderr
-    assert str(tmp_path / "out" / "lfw_home") in said.stderr and "bug" not in said.stderr
-    assert CliRunner().invoke(main, ["fetch", "faces", "--out", str(tmp_path / "out")]).exit_code == 2
