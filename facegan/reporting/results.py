@@ -140,7 +140,7 @@ def replicates(benchmarks: list[ProtocolConfig], run: Run, weights: NDArray[np.i
     """{metric: (n_boot,)} of all benchmarks, with people weighted as in `weights` (n_boot, n_people)."""
     found: dict[str, Doubles] = {}
     for benchmark in benchmarks:
-        found.update(benchmark.kept(run.folder).replicates(run.faces, weights))
+        found.update(benchmark.reading_from(run.folder).replicates(run.faces, weights))
     return found
 
 

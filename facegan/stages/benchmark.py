@@ -45,7 +45,7 @@ def run(options: Benchmark, extra: dict[str, Any], inputs: dict[str, Path], out:
     results: dict[str, Any] = {}
     for number, benchmark in enumerate(options.benchmarks, start=1):
         results |= score([benchmark], judged_faces)
-        benchmark.keep(out)
+        benchmark.save_files(out)
         context.progress(number, len(options.benchmarks), "benchmarks")
     write_atomic(out / "results.json", json.dumps(results, indent=1).encode())
     _write_rows(out, judged_faces, [] if options.templates else test.image_id.tolist())

@@ -82,7 +82,8 @@ def test_a_file_here_stands_in_for_no_module(here: Path) -> None:
     """Only what is named is imported: torch.py and timm.py in the current directory are not."""
     for name in ("torch", "timm", "yaml", "onnx", "numpy"):
         (here / f"{name}.py").write_text("open('imported', 'w')")
-    code = "from facegan.evaluation.embedders import *; external('theirs_x:rows', Asked()); import timm, yaml"
+    imports = "from facegan.evaluation.embedders import InputOptions, face_embedder"
+    code = f"{imports}; face_embedder('theirs_x:rows', InputOptions()); import timm, yaml"
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert not (here / "imported").exists()

@@ -190,7 +190,8 @@ def test_test_people_only(listed: Path) -> None:
     """Pairs of people who are not there are left out, and it is said; with `all` they must not be train people."""
     whole = drawn_faces()
     here = np.asarray([name.startswith(("d/P0", "d/P3")) for name in whole.identity])
-    some = faces(whole.embedding[here], whole.identity[here], whole.file[here].tolist(), others=frozenset({"d/P1_0"}))
+    files, developed_on = whole.file[here].tolist(), frozenset({"d/P1_0"})
+    some = faces(whole.embedding[here], whole.identity[here], files, developed_on=developed_on)
     result = Pairs(file=str(listed), people="test", name="view2").run(some)
     accuracy = result.metrics[0]
     assert accuracy.name == "view2/accuracy" and (accuracy.n_genuine, accuracy.n_impostor) == (12, 12)
@@ -288,7 +289,7 @@ def test_lfw_outside_devtrain(lfw: EmbeddedFaces) -> None:
     develop = {name for f in lfw_lines(SHARED / "lfw_pairsDevTrain.txt")[2] for name in (f[0], f[-2])}
     outside = np.asarray([name.removeprefix("lfw/") not in develop for name in lfw.identity])
     others = frozenset(np.unique(lfw.identity[~outside]).tolist())
-    test = faces(lfw.embedding[outside], lfw.identity[outside], lfw.file[outside].tolist(), others=others)
+    test = faces(lfw.embedding[outside], lfw.identity[outside], lfw.file[outside].tolist(), developed_on=others)
     assert len(np.unique(test.identity)) == 3617
     view1 = Pairs(name="view1", file=str(SHARED / "lfw_pairsDevTest.txt")).run(test).metrics
     assert (view1[0].n_genuine, view1[0].n_impostor) == (500, 500)

@@ -338,7 +338,7 @@ def test_pairs_in_a_run(recipe: Recipe, lab: Lab, tmp_path: Path) -> None:
     assert found["own/fta"]["value"] == 1 / 11 and "mirror image added" in plain["eer"]["note"]
     run = runs.load({"benchmark:real:0": made.path}, "real", 0)
     moved = path.rename(tmp_path / "elsewhere.parquet")
-    kept = PROTOCOLS.get("pairs").model_validate(benchmarks[1]).kept(run.folder)
+    kept = PROTOCOLS.get("pairs").model_validate(benchmarks[1]).reading_from(run.folder)
     drawn = kept.replicates(run.faces, np.ones((2, 2), np.int32))
     assert drawn["own/eer"] == pytest.approx(found["own/eer"]["value"], abs=1e-6)
     same = judged([benchmarks[0], {**benchmarks[1], "file": str(moved)}])
