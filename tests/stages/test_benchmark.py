@@ -28,7 +28,7 @@ from facegan.recipe.recipe import Recipe
 from facegan.reporting import runs
 from facegan.runtime.context import Context
 from facegan.stages import benchmark
-from facegan.stages.benchmark import gate
+from facegan.stages.benchmark import check_disjoint
 
 KINDS = sorted(PROTOCOLS.load())
 LISTS = tempfile.TemporaryDirectory()
@@ -61,8 +61,8 @@ def sides(tmp_path: Path, *planted: dict[str, Any]) -> tuple[Path, Path]:
 
 
 def test_a_clean_split_passes(tmp_path: Path) -> None:
-    gate(*sides(tmp_path))
-    gate(*sides(tmp_path, row(4, 0, "train")))  # a val person is none of the gate's business
+    check_disjoint(*sides(tmp_path))
+    check_disjoint(*sides(tmp_path, row(4, 0, "train")))  # a val person is none of the gate's business
 
 
 PLANTED: dict[str, tuple[dict[str, Any], str]] = {
@@ -95,7 +95,7 @@ PLANTED: dict[str, tuple[dict[str, Any], str]] = {
 def test_what_is_on_both_sides_is_refused(tmp_path: Path, what: str) -> None:
     planted, sentence = PLANTED[what]
     with pytest.raises(UserError, match="test") as error:
-        gate(*sides(tmp_path, planted))
+        check_disjoint(*sides(tmp_path, planted))
     assert sentence in str(error.value) and error.value.fix
 
 
@@ -103,7 +103,7 @@ def test_files_without_a_digest_are_not_the_same_file(tmp_path: Path) -> None:
     arm, source = sides(tmp_path, row(9, 9, "train", source_sha256=None))
     rows = manifest.read(source).to_pylist()
     manifest.write(source, [{**r, "source_sha256": None} for r in rows], "prepare", {})
-    gate(arm, source)
+    check_disjoint(arm, source)
 
 
 def test_the_stage_passes_the_gate_first(recipe: Recipe, shared: Lab, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from facegan.reporting import results
 from facegan.reporting.study import efficiency, pooled
 from facegan.reporting.study import words as study_words
 from facegan.reporting.study.efficiency import reach
-from facegan.reporting.study.pooled import Pooled
+from facegan.reporting.study.pooled import StudyFindings
 from facegan.runtime.context import Context
 from facegan.stages import study
 
@@ -100,7 +100,7 @@ class World:
         return whole
 
     @cached_property
-    def numbers(self) -> Pooled:
+    def numbers(self) -> StudyFindings:
         return pooled.measure(self.dump(), self.inputs, BOOT, 0, lambda done, total: None)
 
     def compared(self, variant: str, arm: str = "real+synthetic") -> dict[str, Any]:
@@ -125,7 +125,7 @@ def test_people_are_drawn_once_for_all_splits_by_name(world: World) -> None:
     for split in range(3):
         of_seeds = []
         for seed in range(3):
-            run = pooled.scored.load(pooled.cell_inputs(world.inputs, "few", split), "real", seed)
+            run = pooled.benchmark_runs.load(pooled.cell_inputs(world.inputs, "few", split), "real", seed)
             ranks = search_ranks(run.faces.embedding, run.faces.person, 10)
             hit, searched = np.zeros(PEOPLE), np.zeros(PEOPLE)
             for person, rank in zip(ranks.person, ranks.rank, strict=True):
@@ -201,8 +201,8 @@ def test_what_the_arm_is_worth_at_the_measured_points(world: World) -> None:
     curve = efficiency.measure(world.dump(), world.numbers)
     assert curve is not None and [w.x for w in curve.worth] == [3, 10]
     last = curve.worth[1]  # a large gain at the largest x: beyond all that was measured
-    assert np.isinf(last.equals) and study_words.place(last.equals, curve) == "more than 10"
-    assert study_words.span(last, curve) == "more than 10"
+    assert np.isinf(last.equals) and study_words.x_text(last.equals, curve) == "more than 10"
+    assert study_words.x_interval(last, curve) == "more than 10"
     for worth in curve.worth:
         assert worth.low is not None and worth.high is not None and worth.low <= worth.equals <= worth.high
 
@@ -248,7 +248,7 @@ def test_each_arm_is_told_what_its_own_val_people_chose(tmp_path: Path) -> None:
             own[f"select:{arm}"].mkdir()
             trial_choice.write(own[f"select:{arm}"], trial, {})
         cells.append(own)
-    found = pooled._chosen({"arms": {"real": {}, "other": {}, "plain": {}}}, cells)
+    found = pooled._chosen_trials({"arms": {"real": {}, "other": {}, "plain": {}}}, cells)
     assert found == {"real": {"a": 2, "b": 1}, "other": {"a": 1, "b": 2}, "plain": {}}
 
 

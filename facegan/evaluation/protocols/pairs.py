@@ -83,7 +83,9 @@ class Pairs(ProtocolConfig):
         failed = f"{scored.failed} of {scored.images} images gave no embedding"
         common_note = [f"{pairs.n_genuine} genuine and {pairs.n_impostor} impostor pairs"]
         if self.people == "test":
-            common_note = [f"{len(pairs.score)} of {scored.listed} pairs, those of test people: not the published protocol"]
+            common_note = [
+                f"{len(pairs.score)} of {scored.listed} pairs, those of test people: not the published protocol"
+            ]
         common_note += [f"{failed} and their pairs count as errors"] if scored.failed else []
 
         def metric(name: str, value: float | None, better: str, rate: float | None = None, *notes: str) -> Metric:
