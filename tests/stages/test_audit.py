@@ -1,4 +1,4 @@
-"""audit: a clean set passes, planted leaks stop the run, and what is written; the family of judges."""
+"""audit: a clean set passes, planted leaks stop the run, and what is written."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from facegan.core.types import Embed
 from facegan.data import manifest
 from facegan.data.dataset import ManifestImages
 from facegan.data.images import encode_png
-from facegan.evaluation.judges import JUDGES, JudgeConfig, judges_half
+from facegan.evaluation.judges import JudgeConfig, judges_half
 from facegan.evaluation.options import Audit
 from facegan.evaluation.set_card import SETS
 from facegan.metrics.leakage import LEAKS
@@ -180,12 +180,6 @@ def test_a_judge_may_learn_from_val_people(ground: tuple[Recipe, Lab, dict[str, 
     learned = manifest.read(lab.stage(changed, "merge", "judge").path)["identity"].to_pylist()
     val = sorted(set(ManifestImages(inputs["manifest"], "val").identity))
     assert sorted(set(learned)) == judges_half(val) and 0 < len(set(learned)) < len(val)
-
-
-@pytest.mark.parametrize("kind", sorted(JUDGES.load()))
-def test_every_judge_says_what_it_has_learned_from(kind: str) -> None:
-    judge = JUDGES.get(kind).model_validate({"kind": kind, **({"path": "x.onnx"} if kind == "onnx" else {})})
-    assert len(judge.note()) > 20 and "x.onnx" not in json.dumps(judge.identifying())
 
 
 def test_judges_that_are_not_there(tmp_path: Path) -> None:
