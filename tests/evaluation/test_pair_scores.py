@@ -52,17 +52,17 @@ def test_failed_images_count_as_errors() -> None:
 
 
 def test_lists_that_do_not_fit_the_images(tmp_path: Path, listed: Path) -> None:
-    found = drawn_faces()
+    embedded = drawn_faces()
     with pytest.raises(UserError, match="pairs file of benchmark 'view2' is not there"):
         Pairs(name="view2", file=str(tmp_path / "none.txt")).fingerprint()
     stranger = PairList(("x/1", "x/2"), ("x/2", "y/1"), np.array([True, False]))
     with pytest.raises(
         UserError, match=r"none of the images .* such as 'x/1', is here; they are called such as 'P0_0/"
     ):
-        score_pairs(stranger, found, False, "the list")
+        score_pairs(stranger, embedded, False, "the list")
     text = read_pairs(listed)
     with pytest.raises(UserError, match="two people, their identities say otherwise"):
-        score_pairs(PairList(text.first, text.second, ~text.same), found, False, "the list")
+        score_pairs(PairList(text.first, text.second, ~text.same), embedded, False, "the list")
     twice = faces(np.eye(2), ["a", "a"], ["x/a/1.png", "y/a/1.png"])
     with pytest.raises(UserError, match="several images are called"):
         score_pairs(PairList(("a/1",), ("a/1",), np.array([True])), twice, False, "the list")

@@ -48,8 +48,8 @@ def sides(tmp_path: Path, *planted: dict[str, Any]) -> tuple[Path, Path]:
     """An arm of people 0 and 1 with `planted` beside them, and a source whose test people are 2 and 3."""
     train = [row(person, shot, "train") for person in (0, 1) for shot in range(3)]
     test = [row(person, shot, "test") for person in (2, 3) for shot in range(3)]
-    made = row(50, 0, "train", source="synthetic", source_sha256=None, parents=["d/p0", "d/p1"])
-    manifest.write(tmp_path / "arm", [*train, made, *planted], "merge", {})
+    synthetic = row(50, 0, "train", source="synthetic", source_sha256=None, parents=["d/p0", "d/p1"])
+    manifest.write(tmp_path / "arm", [*train, synthetic, *planted], "merge", {})
     manifest.write(tmp_path / "source", [*train, row(4, 0, "val"), *test], "prepare", {})
     return tmp_path / "arm", tmp_path / "source"
 
@@ -183,24 +183,24 @@ def test_pairs_in_a_run(recipe: Recipe, lab: Lab, tmp_path: Path) -> None:
     path = listed(lab, recipe, tmp_path / "list.parquet")
     benchmarks = [{"kind": "verification"}, {"kind": "pairs", "name": "own", "file": str(path), "people": "test"}]
 
-    def judged(specs: list[dict[str, str]]) -> Recipe:
+    def with_benchmarks(specs: list[dict[str, str]]) -> Recipe:
         options = Benchmark.model_validate({"benchmarks": specs, "flip": True})
         return recipe.model_copy(update={"benchmark": options})
 
-    given = judged(benchmarks)
-    node = pick(graph.build(given), "benchmark", "real", 0)
-    made = lab.make(node)
-    results = json.loads((made.path / "results.json").read_text())
-    found = {m["name"]: m for m in results["own"]["metrics"]}
-    plain = {m["name"]: m for m in results["verification"]["metrics"]}
-    assert (found["own/eer"]["n_genuine"], plain["eer"]["n_genuine"]) == (21, 20)
-    assert found["own/fta"]["value"] == 1 / 11 and "mirror image added" in plain["eer"]["note"]
-    run = runs.load({"benchmark:real:0": made.path}, "real", 0)
+    recipe_with_pairs = with_benchmarks(benchmarks)
+    node = pick(graph.build(recipe_with_pairs), "benchmark", "real", 0)
+    artifact = lab.make(node)
+    results = json.loads((artifact.path / "results.json").read_text())
+    metrics = {m["name"]: m for m in results["own"]["metrics"]}
+    verification = {m["name"]: m for m in results["verification"]["metrics"]}
+    assert (metrics["own/eer"]["n_genuine"], verification["eer"]["n_genuine"]) == (21, 20)
+    assert metrics["own/fta"]["value"] == 1 / 11 and "mirror image added" in verification["eer"]["note"]
+    run = runs.load({"benchmark:real:0": artifact.path}, "real", 0)
     moved = path.rename(tmp_path / "elsewhere.parquet")
     kept = PROTOCOLS.get("pairs").model_validate(benchmarks[1]).reading_from(run.folder)
-    drawn = kept.replicates(run.faces, np.ones((2, 2), np.int32))
-    assert drawn["own/eer"] == pytest.approx(found["own/eer"]["value"], abs=1e-6)
-    same = judged([benchmarks[0], {**benchmarks[1], "file": str(moved)}])
+    replicates = kept.replicates(run.faces, np.ones((2, 2), np.int32))
+    assert replicates["own/eer"] == pytest.approx(metrics["own/eer"]["value"], abs=1e-6)
+    same = with_benchmarks([benchmarks[0], {**benchmarks[1], "file": str(moved)}])
     assert pick(graph.build(same), "benchmark", "real", 0).key == node.key
     PairList(("p00/0", "p00/0"), ("p00/1", "p01/1"), np.array([True, False])).write(moved)
     assert pick(graph.build(same), "benchmark", "real", 0).key != node.key
@@ -213,10 +213,10 @@ def test_photos_in_the_quarantine_are_failures(faces: Path, lab: Lab, tmp_path: 
     for side in ("train", "test"):
         who = next(row["identity"] for row in split if row["split"] == side).split("/")[1]
         (root / who / "broken.png").write_bytes(b"\x89PNG")
-    made = lab.stage(tiny(root), "benchmark", "real", 0)
-    rows = pq.read_table(made.path / "rows.parquet").to_pylist()
+    artifact = lab.stage(tiny(root), "benchmark", "real", 0)
+    rows = pq.read_table(artifact.path / "rows.parquet").to_pylist()
     assert [row["file"].split("/")[1] for row in rows if not row["acquired"]] == ["broken.png"] and len(rows) == 11
-    metric = json.loads((made.path / "results.json").read_text())["verification"]["metrics"][0]
+    metric = json.loads((artifact.path / "results.json").read_text())["verification"]["metrics"][0]
     assert metric["note"] == "1 of 11 images gave no embedding and count as errors" and metric["n_genuine"] == 25
 
 

@@ -29,20 +29,20 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def command(*words: str) -> tuple[int, str]:
-    done = CliRunner().invoke(main, ["benchmark", *words])
-    return done.exit_code, done.output
+    result = CliRunner().invoke(main, ["benchmark", *words])
+    return result.exit_code, result.output
 
 
 def answer(*words: str) -> dict[str, Any]:
     path = Path("answer.json")
     code, text = command(*words, "--json", str(path))
     assert code == 0, text
-    found: dict[str, Any] = json.loads(path.read_text())
-    return found
+    results: dict[str, Any] = json.loads(path.read_text())
+    return results
 
 
-def values(found: dict[str, Any]) -> dict[str, float]:
-    return {m["name"]: m["value"] for result in found["benchmarks"].values() for m in result["metrics"]}
+def values(results: dict[str, Any]) -> dict[str, float]:
+    return {m["name"]: m["value"] for result in results["benchmarks"].values() for m in result["metrics"]}
 
 
 def test_a_recognizer_scores_as_in_its_run(recipe: Recipe, shared: Lab, here: Path) -> None:
@@ -50,9 +50,9 @@ def test_a_recognizer_scores_as_in_its_run(recipe: Recipe, shared: Lab, here: Pa
     node = pick(graph.build(recipe), "benchmark", "real", 0)
     stage = shared.make(node)
     net, test = (str(shared.done[node.needs[name].key].path) for name in ("recognizer", "test"))
-    found = answer("--embedder", net, "--data", test, "--split", "test")
-    assert found["benchmarks"] == json.loads((stage.path / "results.json").read_text())
-    assert found["images"] == 10 and found["failed"] == 0
+    results = answer("--embedder", net, "--data", test, "--split", "test")
+    assert results["benchmarks"] == json.loads((stage.path / "results.json").read_text())
+    assert results["images"] == 10 and results["failed"] == 0
 
 
 def test_folders_failures_and_pairs(here: Path) -> None:
@@ -96,14 +96,14 @@ def test_lfw_from_a_zip(here: Path) -> None:
     words = ("--embedder", "theirs_y:rows", "--data", "lfw.zip", "--pairs", "pairs.txt", "--size-px", "32")
     code, text = command(*words)
     assert code == 0 and "RGB, 32 px, uint8" in text and "3 folds of the list" in text
-    found = answer(*words)
-    assert found["images"] == 18 and found["benchmarks"]["pairs"]["metrics"][0]["n_genuine"] == 6
+    results = answer(*words)
+    assert results["images"] == 18 and results["benchmarks"]["pairs"]["metrics"][0]["n_genuine"] == 6
 
 
 def test_what_cannot_work_is_said(here: Path) -> None:
     draw_folder(here / "own", people=2, shots=2)
     base = ("--embedder", "theirs_x:rows", "--data", "own")
-    for words, said in (
+    for words, message in (
         (("--embedder", "theirs_x:rows", "--data", "nowhere"), "there is nothing at"),
         ((*base, "--split", "test"), "is no manifest"),
         ((*base, "--benchmark", "none"), "the benchmarks are: identification, open_set, pairs, verification"),
@@ -112,7 +112,7 @@ def test_what_cannot_work_is_said(here: Path) -> None:
         ((*base, "--benchmark", "open_set", "--benchmark", "{kind: verification, folds: 1}"), "folds"),
     ):
         code, text = command(*words)
-        assert code in (1, 2) and said in text and "Traceback" not in text, text
+        assert code in (1, 2) and message in text and "Traceback" not in text, text
 
 
 def test_templates_by_group(here: Path) -> None:
@@ -126,7 +126,7 @@ def test_templates_by_group(here: Path) -> None:
                 manifest.row(data, f"p{person}/{n}.png", height=16, width=16, group=f"video{n // 3}", **columns)
             )
     manifest.write(here / "m", rows, "import", {})
-    found = answer("--embedder", "theirs_x:rows", "--data", "m", "--size-px", "16", "--templates")
-    metric = found["benchmarks"]["verification"]["metrics"][0]
+    results = answer("--embedder", "theirs_x:rows", "--data", "m", "--size-px", "16", "--templates")
+    metric = results["benchmarks"]["verification"]["metrics"][0]
     assert metric["n_genuine"] == 4 and metric["n_impostor"] == 24
     assert "8 templates of 24 images, pooled by group" in metric["note"]

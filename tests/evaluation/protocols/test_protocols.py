@@ -41,9 +41,9 @@ def values(result: ProtocolResult) -> dict[str, float | None]:
     return {metric.name: metric.value for metric in result.metrics}
 
 
-def faces_of(embedding: np.ndarray, codes: np.ndarray, places: np.ndarray | None = None) -> EmbeddedFaces:
+def faces_of(embedding: np.ndarray, codes: np.ndarray, rows: np.ndarray | None = None) -> EmbeddedFaces:
     """Image n is called `x/n`, wherever it stands."""
-    return faces(embedding, codes, [f"x/{n}.png" for n in (range(len(codes)) if places is None else places)])
+    return faces(embedding, codes, [f"x/{n}.png" for n in (range(len(codes)) if rows is None else rows)])
 
 
 def member(kind: str, codes: np.ndarray | None = None) -> ProtocolConfig:
@@ -96,12 +96,12 @@ def test_random_embeddings_are_chance() -> None:
 def test_what_cannot_be_resolved_is_null_with_the_reason() -> None:
     codes = people(5, 4)  # 160 impostor pairs
     result = member("verification").run(faces_of(between(codes), codes))
-    found = {metric.name: metric for metric in result.metrics}
-    assert found["tar@far=0.1"].value is not None and found["tar@far=0.1"].note == ""
+    metrics = {metric.name: metric for metric in result.metrics}
+    assert metrics["tar@far=0.1"].value is not None and metrics["tar@far=0.1"].note == ""
     for far in ("0.01", "0.001"):
-        assert found[f"tar@far={far}"].value is None
-        assert found[f"tar@far={far}"].note == "not resolvable with 160 impostor pairs"
-    assert (found["eer"].n_genuine, found["eer"].n_impostor, found["eer"].n_identities) == (30, 160, 5)
+        assert metrics[f"tar@far={far}"].value is None
+        assert metrics[f"tar@far={far}"].note == "not resolvable with 160 impostor pairs"
+    assert (metrics["eer"].n_genuine, metrics["eer"].n_impostor, metrics["eer"].n_identities) == (30, 160, 5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -113,9 +113,9 @@ def test_replicates_of_weight_one_are_the_point_value(kind: str) -> None:
     assert ones.keys() and ones.keys() <= point.keys()
     missing = {name for name in point if name not in ones and point[name] is not None}
     assert missing <= {"accuracy", "pairs/fta"}
-    for name, drawn in ones.items():
-        assert drawn.shape == (3,) and 0 < (point[name] or 0) < 1
-        assert np.allclose(drawn, point[name], atol=1e-6), name
+    for name, replicates in ones.items():
+        assert replicates.shape == (3,) and 0 < (point[name] or 0) < 1
+        assert np.allclose(replicates, point[name], atol=1e-6), name
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -124,12 +124,12 @@ def test_replicates_of_whole_people(kind: str) -> None:
     codes = people(12, 5)
     embedding = between(codes)
     weights = np.random.default_rng(0).multinomial(12, [1 / 12] * 12, size=50)
-    drawn = member(kind, codes).replicates(faces_of(embedding, codes), weights)
+    replicates = member(kind, codes).replicates(faces_of(embedding, codes), weights)
     point = values(member(kind, codes).run(faces_of(embedding, codes)))
-    for name, found in drawn.items():
-        assert found.shape == (50,) and np.isfinite(found).all() and found.std() > 0
-        assert ((found >= 0) & (found <= 1)).all()
-        assert abs(np.median(found) - (point[name] or 0)) < 0.1
+    for name, replicate in replicates.items():
+        assert replicate.shape == (50,) and np.isfinite(replicate).all() and replicate.std() > 0
+        assert ((replicate >= 0) & (replicate <= 1)).all()
+        assert abs(np.median(replicate) - (point[name] or 0)) < 0.1
 
 
 @pytest.mark.parametrize("kind", KINDS)
