@@ -1,4 +1,4 @@
-"""The images that benchmarks judge: embeddings, who they are of, what they are called, and which have none."""
+"""The images that benchmarks judge: embedding, identity, file name, and which images have no embedding."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 
 @dataclass(frozen=True)
 class EmbeddedFaces:
-    """N test images; one that gave no embedding (unreadable, or no face found) is here too, not `acquired`.
+    """N test images. An image that gave no embedding (unreadable, or no face found) is included, not `acquired`.
 
     embedding: float32 (N, d), any values where not acquired. identity: (N,) names (`dataset/name`) or codes. file:
-    (N,) paths below the source, '' where unknown. group: (N,) str, '' where none. acquired: bool (N,). others:
-    identities that the recognizer was developed on. remarks: how the embeddings were made, where not plainly.
+    (N,) paths below the source, '' where unknown. group: (N,) str, '' where none. acquired: bool (N,). developed_on:
+    identities that the recognizer was developed on. remarks: how the embeddings were made, where not in the usual way.
     """
 
     embedding: NDArray[np.float32]
@@ -26,7 +26,7 @@ class EmbeddedFaces:
     file: NDArray[Any]
     group: NDArray[Any]
     acquired: NDArray[np.bool_]
-    others: frozenset[str] = frozenset()
+    developed_on: frozenset[str] = frozenset()
     remarks: tuple[str, ...] = ()
 
     @cached_property
@@ -41,11 +41,11 @@ class EmbeddedFaces:
         return f"{failed} of {len(self.acquired)} images gave no embedding and count as errors" if failed else ""
 
     def note(self, text: str) -> str:
-        """`text` and the failures."""
+        """`text` followed by `failures`."""
         return "; ".join(filter(None, (text, self.failures)))
 
     def only(self, rows: NDArray[Any]) -> EmbeddedFaces:
-        """Some of the images, by place or bool (N,)."""
+        """Some of the images: by row numbers, or by a bool mask (N,)."""
         columns = ("embedding", "identity", "file", "group", "acquired")
         return replace(self, **{name: getattr(self, name)[rows] for name in columns})
 
@@ -58,23 +58,24 @@ class EmbeddedFaces:
         """
         from facegan.metrics.verification import unit_rows
 
-        alone = np.where(self.group == "", np.arange(len(self.group)).astype(str), "")
-        keys = [f"{who}\n{group}\n{own}" for who, group, own in zip(self.identity, self.group, alone, strict=True)]
+        ungrouped_row = np.where(self.group == "", np.arange(len(self.group)).astype(str), "")
+        key_columns = zip(self.identity, self.group, ungrouped_row, strict=True)
+        keys = [f"{identity}\n{group}\n{row}" for identity, group, row in key_columns]
         _, first, template = np.unique(keys, return_index=True, return_inverse=True)
         rows = unit_rows(np.where(self.acquired[:, None], self.embedding, 0))
-        total = np.zeros((len(first), rows.shape[1]))
-        np.add.at(total, template, rows)
-        names = [
-            f"{PurePosixPath(str(who)).name}/{group}" if group else file
-            for who, group, file in zip(self.identity[first], self.group[first], self.file[first], strict=True)
+        sums = np.zeros((len(first), rows.shape[1]))
+        np.add.at(sums, template, rows)
+        files = [
+            f"{PurePosixPath(str(identity)).name}/{group}" if group else file
+            for identity, group, file in zip(self.identity[first], self.group[first], self.file[first], strict=True)
         ]
         return EmbeddedFaces(
-            unit_rows(total),
+            unit_rows(sums),
             self.identity[first],
-            np.asarray(names, dtype=object),
+            np.asarray(files, dtype=object),
             self.group[first],
             np.bincount(template, weights=self.acquired) > 0,
-            self.others,
+            self.developed_on,
             (*self.remarks, f"{len(first)} templates of {len(keys)} images, pooled by group"),
         )
 
@@ -85,23 +86,24 @@ def faces(
     file: Sequence[str | None] | None = None,
     group: Sequence[str | None] | None = None,
     failed: Sequence[tuple[str, str]] = (),
-    others: frozenset[str] = frozenset(),
+    developed_on: frozenset[str] = frozenset(),
     remarks: tuple[str, ...] = (),
 ) -> EmbeddedFaces:
-    """Faces from what there is: embeddings (N, d) of people (N,), and (identity, file) of those that `failed`.
+    """EmbeddedFaces of embeddings (N, d) and identities (N,), then of `failed` images, each (identity, file).
 
     Raises ValueError where lengths differ.
     """
-    rows, who = np.asarray(embedding, dtype=np.float32), np.asarray(identity)
-    if rows.ndim != 2 or who.shape != (len(rows),):
-        raise ValueError(f"need embeddings (N, d) and N identities, got {rows.shape} and {who.shape}")
-    texts = [
-        np.asarray(["" if text is None else text for text in (column or [None] * len(rows))], dtype=object)
+    embeddings, identities = np.asarray(embedding, dtype=np.float32), np.asarray(identity)
+    if embeddings.ndim != 2 or identities.shape != (len(embeddings),):
+        raise ValueError(f"need embeddings (N, d) and N identities, got {embeddings.shape} and {identities.shape}")
+    files, groups = (
+        np.asarray(["" if text is None else text for text in (column or [None] * len(embeddings))], dtype=object)
         for column in (file, group)
-    ]
+    )
     if failed:
-        who = np.append(who, [name for name, _ in failed])
-        rows = np.concatenate([rows, np.zeros((len(failed), rows.shape[1]), np.float32)])
-        texts = [np.append(texts[0], [path for _, path in failed]), np.append(texts[1], [""] * len(failed))]
-    acquired = np.arange(len(rows)) < len(rows) - len(failed)
-    return EmbeddedFaces(rows, who, texts[0], texts[1], acquired, others, remarks)
+        identities = np.append(identities, [name for name, _ in failed])
+        embeddings = np.concatenate([embeddings, np.zeros((len(failed), embeddings.shape[1]), np.float32)])
+        files = np.append(files, [path for _, path in failed])
+        groups = np.append(groups, [""] * len(failed))
+    acquired = np.arange(len(embeddings)) < len(embeddings) - len(failed)
+    return EmbeddedFaces(embeddings, identities, files, groups, acquired, developed_on, remarks)

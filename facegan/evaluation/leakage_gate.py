@@ -15,32 +15,32 @@ LISTED = 24  # closest pairs kept for the report
 
 
 def near_copies(synthetic: JudgedFaces, train: JudgedFaces, options: Audit) -> dict[str, Any]:
-    """Part 1 of the gate: which synthetic images are copies of a training photo, and how well that can be told."""
+    """Part 1 of the gate: which synthetic images are copies of a training photo, and how well copies are detected."""
     photos = leakage.grey(train.images.pixels)
-    score, place = leakage.closest(leakage.grey(synthetic.images.pixels), photos)
-    real = leakage.nearest_other(photos, train.person)
+    similarity, nearest_photo = leakage.closest(leakage.grey(synthetic.images.pixels), photos)
+    real_similarity = leakage.nearest_other(photos, train.person)
     try:
         bound = leakage.copy_bound(train.images.pixels, train.person, options.max_false_alarm)
     except ValueError as error:
         raise UserError(
             f"near-copies cannot be told from new photos: {error}", fix="raise prepare.min_images to 2 or more"
         ) from error
-    order = np.argsort(-score, kind="stable")[: max(LISTED, int((score >= bound.value).sum()))]
+    order = np.argsort(-similarity, kind="stable")[: max(LISTED, int((similarity >= bound.value).sum()))]
     return {
         **bound._asdict(),
-        "images": len(score),
-        "copies": int((score >= bound.value).sum()),
-        "largest": float(score.max()),
-        "median": float(np.median(score)),
-        "real_median": float(np.median(real)),
-        "real_largest": float(real.max()),
+        "images": len(similarity),
+        "copies": int((similarity >= bound.value).sum()),
+        "largest": float(similarity.max()),
+        "median": float(np.median(similarity)),
+        "real_median": float(np.median(real_similarity)),
+        "real_largest": float(real_similarity.max()),
         "closest": [
             {
                 "image_id": str(synthetic.images.image_id[n]),
                 "identity": str(synthetic.images.identity[n]),
-                "photo": str(train.images.image_id[place[n]]),
-                "photo_identity": str(train.images.identity[place[n]]),
-                "similarity": float(score[n]),
+                "photo": str(train.images.image_id[nearest_photo[n]]),
+                "photo_identity": str(train.images.identity[nearest_photo[n]]),
+                "similarity": float(similarity[n]),
             }
             for n in order
         ],
@@ -52,45 +52,45 @@ def new_people(
     existing: JudgedFaces,
     val: JudgedFaces,
     train: JudgedFaces,
-    limits: dict[str, Any],
+    thresholds: dict[str, Any],
     options: Audit,
 ) -> dict[str, Any]:
     """Part 2 of the gate: how many new people match a train person.
 
-    Beside it the null, how many val people do, and the power: how many train people match themselves, their
-    synthetic images (or, without any, half of their photos) against their photos, and how many val people do, one
-    half of their photos against the other.
+    Beside it the null: how many val people do. And the power: how many train people match themselves, by their
+    synthetic images (or, without any, half of their photos) against their photos, and how many val people do, by
+    one half of their photos against the other.
     """
 
-    def alike(faces: JudgedFaces, photos: JudgedFaces) -> np.ndarray:
+    def likeness(faces: JudgedFaces, photos: JudgedFaces) -> np.ndarray:
         return leakage.likeness(faces.embedding, faces.person, photos.embedding, photos.person)
 
-    def own(faces: JudgedFaces, photos: JudgedFaces) -> np.ndarray:
-        _, mine, theirs = np.intersect1d(faces.names, photos.names, return_indices=True)
-        return np.asarray(alike(faces, photos)[mine, theirs])
+    def own_likeness(faces: JudgedFaces, photos: JudgedFaces) -> np.ndarray:
+        _, rows, columns = np.intersect1d(faces.names, photos.names, return_indices=True)
+        return np.asarray(likeness(faces, photos)[rows, columns])
 
     def halves(faces: JudgedFaces) -> np.ndarray:
-        return own(*(faces.only(side) for side in set_statistics.halves(faces.person)))
+        return own_likeness(*(faces.only(side) for side in set_statistics.halves(faces.person)))
 
-    known = own(existing, train) if len(existing) else halves(train)
+    seen = own_likeness(existing, train) if len(existing) else halves(train)
     unseen = halves(val)
-    level = leakage.match_level(known, unseen, limits["image"]["value"])
+    level = leakage.match_level(seen, unseen, thresholds["image"]["value"])
 
     def rates(faces: JudgedFaces) -> dict[str, Any]:
         if len(faces) == 0:
             return {"people": 0, "matched": 0, "rate": 0.0, "centre_rate": 0.0, "worst": []}
-        found = alike(faces, train)
-        near = (
+        likenesses = likeness(faces, train)
+        centre_similarity = (
             set_statistics.centres(faces.embedding, faces.person)
             @ set_statistics.centres(train.embedding, train.person).T
         )
-        best, with_whom = found.max(axis=1), found.argmax(axis=1)
+        largest, nearest = likenesses.max(axis=1), likenesses.argmax(axis=1)
         return {
-            **leakage.summary(found, level),
-            "centre_rate": float((near >= limits["centre"]["value"]).any(axis=1).mean()),
+            **leakage.summary(likenesses, level),
+            "centre_rate": float((centre_similarity >= thresholds["centre"]["value"]).any(axis=1).mean()),
             "worst": [
-                {"identity": faces.names[n], "train_person": train.names[with_whom[n]], "likeness": float(best[n])}
-                for n in np.argsort(-best, kind="stable")[:LISTED]
+                {"identity": faces.names[n], "train_person": train.names[nearest[n]], "likeness": float(largest[n])}
+                for n in np.argsort(-largest, kind="stable")[:LISTED]
             ],
         }
 
@@ -98,19 +98,19 @@ def new_people(
         "new": rates(new),
         "null": rates(val),
         "level": level,
-        "power": float((known >= level).mean()),
+        "power": float((seen >= level).mean()),
         "power_unseen": float((unseen >= level).mean()),
         "max_match_rate": options.max_match_rate,
     }
 
 
 def faults(gate: dict[str, Any]) -> list[dict[str, str]]:
-    """What the gate does not let pass: {what was found against which bound, the picture of it, what to do}."""
-    found = []
+    """What the gate does not let pass, each {what: the value and its bound, picture: a file, fix: what to do}."""
+    failures = []
     copies, people = gate["copies"], gate["people"]
     if copies["copies"]:
         worst = copies["closest"][0]
-        found.append(
+        failures.append(
             {
                 "what": f"{copies['copies']} of {copies['images']} synthetic images are near-copies of a training "
                 f"photo (similarity {copies['value']:.3f} or more; the largest is {worst['similarity']:.3f}, "
@@ -124,7 +124,7 @@ def faults(gate: dict[str, Any]) -> list[dict[str, str]]:
     new, null = people["new"], people["null"]
     if new["rate"] > people["max_match_rate"]:
         worst = new["worst"][0]
-        found.append(
+        failures.append(
             {
                 "what": f"{new['matched']} of {new['people']} new people match a train person "
                 f"({new['rate']:.1%}, above audit.max_match_rate {people['max_match_rate']:.1%}; of "
@@ -135,4 +135,4 @@ def faults(gate: dict[str, Any]) -> list[dict[str, str]]:
                 "raise audit.max_match_rate knowingly",
             }
         )
-    return found
+    return failures

@@ -47,7 +47,7 @@ class Benchmark(Options):
     batch_size: int = Field(64, ge=1, description="images embedded at once")
 
     @model_validator(mode="after")
-    def _pairs_are_whole(self) -> Benchmark:
-        if self.held_back and any(getattr(one, "people", "test") == "all" for one in self.benchmarks):
+    def _all_pairs_are_tested(self) -> Benchmark:
+        if self.held_back and any(getattr(benchmark, "people", "test") == "all" for benchmark in self.benchmarks):
             raise ValueError("held_back leaves out people whom a list of pairs names: set people of that one to test")
         return self

@@ -1,4 +1,4 @@
-"""The card of a synthetic set: what `card` measures, for four sets side by side.
+"""The card of a synthetic set: the figures of `facegan.metrics.set_statistics` for four sets side by side.
 
 `existing` (synthetic images of train people) stands beside `real train` (half of their photos), both held
 against the other half of the photos; `new` (people who do not exist) beside `real val`, both against all train
@@ -24,25 +24,25 @@ SETS = ("existing", "real train", "new", "real val")
 
 @dataclass(frozen=True)
 class JudgedFaces:
-    """One set under the judge: images, unit embeddings (N, d), the sorted names and each image's place in them."""
+    """One set as the judge embeds it: images, unit embeddings (N, d), sorted names, each image's index in them."""
 
     images: ManifestImages
     embedding: np.ndarray
     names: list[str]
     person: np.ndarray
 
-    def only(self, places: np.ndarray) -> JudgedFaces:
-        """Some of the images, by place; people are numbered anew."""
-        kept = self.images.only(places)
-        names, person = kept.codes()
-        return JudgedFaces(kept, self.embedding[places], names, person)
+    def only(self, rows: np.ndarray) -> JudgedFaces:
+        """Some of the images, by row; people are numbered anew."""
+        images = self.images.only(rows)
+        names, person = images.codes()
+        return JudgedFaces(images, self.embedding[rows], names, person)
 
     def thinned(self) -> JudgedFaces:
         """Whole people, evenly chosen, of at most about LARGEST images."""
-        wanted = max(2, round(len(self.names) * LARGEST / max(len(self), 1)))
-        if wanted >= len(self.names):
+        n_people = max(2, round(len(self.names) * LARGEST / max(len(self), 1)))
+        if n_people >= len(self.names):
             return self
-        people = np.linspace(0, len(self.names) - 1, wanted).round().astype(int)
+        people = np.linspace(0, len(self.names) - 1, n_people).round().astype(int)
         return self.only(np.flatnonzero(np.isin(self.person, people)))
 
     def __len__(self) -> int:
@@ -50,63 +50,63 @@ class JudgedFaces:
 
 
 def describe(
-    existing: JudgedFaces, new: JudgedFaces, train: JudgedFaces, val: JudgedFaces, limits: dict[str, Any], k: int
+    existing: JudgedFaces, new: JudgedFaces, train: JudgedFaces, val: JudgedFaces, thresholds: dict[str, Any], k: int
 ) -> dict[str, Any]:
     """The card: {sets: {set: {figure: value or None}}, people: the most and least consistent synthetic ones}.
 
-    `limits` are `card.thresholds` on val people, `k` the neighbours of precision, recall, density and coverage. A
-    figure is None where its set is empty or too small for it.
+    `thresholds` are those of `set_statistics.thresholds` on val people, `k` the neighbours of precision, recall,
+    density and coverage. A figure is None where its set is empty or too small for it.
     """
     train = train.thinned()
-    even, odd = (train.only(side) for side in set_statistics.halves(train.person))
-    held = {"existing": (existing, even), "real train": (odd, even), "new": (new, train), "real val": (val, train)}
-    sets = {name: figures(faces.thinned(), against, limits, k) for name, (faces, against) in held.items()}
-    for name, (faces, against) in held.items():
-        sets[name]["diversity"] = _diversity(faces.thinned(), against) if name in ("existing", "real train") else None
-    return {"sets": sets, "people": {name: ranked(held[name][0], limits) for name in ("existing", "new")}}
+    even, odd = (train.only(rows) for rows in set_statistics.halves(train.person))
+    compared = {"existing": (existing, even), "real train": (odd, even), "new": (new, train), "real val": (val, train)}
+    sets = {name: figures(faces.thinned(), reference, thresholds, k) for name, (faces, reference) in compared.items()}
+    for name, (faces, reference) in compared.items():
+        sets[name]["diversity"] = _diversity(faces.thinned(), reference) if name in ("existing", "real train") else None
+    return {"sets": sets, "people": {name: ranked(compared[name][0], thresholds) for name in ("existing", "new")}}
 
 
-def figures(faces: JudgedFaces, against: JudgedFaces, limits: dict[str, Any], k: int) -> dict[str, Any]:
-    """One set alone (separability, uniqueness, consistency), then held against real photos."""
-    found: dict[str, Any] = {"people": len(faces.names), "images": len(faces)}
+def figures(faces: JudgedFaces, reference: JudgedFaces, thresholds: dict[str, Any], k: int) -> dict[str, Any]:
+    """Figures of one set alone (separability, uniqueness, consistency), then of the set against real photos."""
+    values: dict[str, Any] = {"people": len(faces.names), "images": len(faces)}
     if len(faces) < 2:
-        return found
+        return values
     centre = set_statistics.centres(faces.embedding, faces.person)
     pairs = pair_scores(faces.embedding, faces.person)
     if 0 < pairs.n_genuine < len(pairs.score):
-        found |= set_statistics.separability(pairs)
-        found["within"] = float(pairs.score[pairs.genuine].mean())
-    apart = set_statistics.distinguishable(centre, limits["centre"]["value"])
-    found |= {"distinguishable": apart, "uniqueness": apart / len(centre)}
-    found["consistency"] = set_statistics.consistency(
-        faces.embedding, faces.person, limits["image to centre"]["value"]
+        values |= set_statistics.separability(pairs)
+        values["within"] = float(pairs.score[pairs.genuine].mean())
+    n_distinguishable = set_statistics.distinguishable(centre, thresholds["centre"]["value"])
+    values |= {"distinguishable": n_distinguishable, "uniqueness": n_distinguishable / len(centre)}
+    values["consistency"] = set_statistics.consistency(
+        faces.embedding, faces.person, thresholds["image to centre"]["value"]
     )[0]
-    nearest = (faces.embedding @ against.embedding.T).max(axis=1)
-    found["nearest photo"] = float(np.median(nearest))
-    near_centre = (centre @ set_statistics.centres(against.embedding, against.person).T).max(axis=1)
-    found["nearest person"] = float(np.median(near_centre))
-    found["kid"] = set_statistics.kid(against.embedding, faces.embedding)
-    return found | set_statistics.manifolds(against.embedding, faces.embedding, k)
+    nearest_photo = (faces.embedding @ reference.embedding.T).max(axis=1)
+    values["nearest photo"] = float(np.median(nearest_photo))
+    nearest_centre = (centre @ set_statistics.centres(reference.embedding, reference.person).T).max(axis=1)
+    values["nearest person"] = float(np.median(nearest_centre))
+    values["kid"] = set_statistics.kid(reference.embedding, faces.embedding)
+    return values | set_statistics.manifolds(reference.embedding, faces.embedding, k)
 
 
-def _diversity(faces: JudgedFaces, against: JudgedFaces) -> float | None:
+def _diversity(faces: JudgedFaces, reference: JudgedFaces) -> float | None:
     """DCFace's D in the space of 16 x 16 thumbnails; None for an empty set."""
     if len(faces) == 0:
         return None
-    photo_person = np.asarray([_place(faces.names, name) for name in against.names])[against.person]
-    looks = (thumbnails(faces.images.pixels), thumbnails(against.images.pixels))
-    return set_statistics.diversity(looks[0], faces.person, looks[1], photo_person)
+    photo_person = np.asarray([_index(faces.names, name) for name in reference.names])[reference.person]
+    thumbs = (thumbnails(faces.images.pixels), thumbnails(reference.images.pixels))
+    return set_statistics.diversity(thumbs[0], faces.person, thumbs[1], photo_person)
 
 
-def _place(names: list[str], name: str) -> int:
+def _index(names: list[str], name: str) -> int:
     return names.index(name) if name in names else -1
 
 
-def ranked(faces: JudgedFaces, limits: dict[str, Any]) -> list[dict[str, Any]]:
+def ranked(faces: JudgedFaces, thresholds: dict[str, Any]) -> list[dict[str, Any]]:
     """The SHOWN most and the SHOWN least consistent people, most consistent first: {identity, cosine}."""
     if len(faces) == 0:
         return []
-    cosine = set_statistics.consistency(faces.embedding, faces.person, limits["image to centre"]["value"])[1]
+    cosine = set_statistics.consistency(faces.embedding, faces.person, thresholds["image to centre"]["value"])[1]
     order = np.argsort(-cosine, kind="stable")
     if len(order) > 2 * SHOWN:
         order = np.concatenate([order[:SHOWN], order[-SHOWN:]])

@@ -68,12 +68,12 @@ class Study(Options):
         return self.claim or next(iter(self.variants))
 
     @model_validator(mode="after")
-    def _hangs_together(self) -> Study:
+    def _check_variants(self) -> Study:
         if len(set(self.splits)) != len(self.splits) or min(self.splits) < 0:
             raise ValueError(f"splits must be distinct and not negative, got {list(self.splits)}")
         if self.claimed not in self.variants:
             raise ValueError(f"claim names variant '{self.claim}', but the variants are: {', '.join(self.variants)}")
-        places = [variant.x for variant in self.variants.values() if variant.x is not None]
-        if len(set(places)) != len(places):
-            raise ValueError(f"two variants have the same x: {places}")
+        xs = [variant.x for variant in self.variants.values() if variant.x is not None]
+        if len(set(xs)) != len(xs):
+            raise ValueError(f"two variants have the same x: {xs}")
         return self

@@ -1,4 +1,4 @@
-"""What pydantic found wrong, said for a person: the path, what was got, what would be right."""
+"""pydantic's errors as messages for a person: the option's path, the value that it has, what would be right."""
 
 from __future__ import annotations
 
@@ -26,27 +26,30 @@ LAST_WITH_REMOVED = "941a319"
 
 
 def defaults() -> dict[str, Any]:
-    """The recipe that says nothing, with everything that it leaves unsaid."""
+    """The data of a recipe that sets nothing: the default of every option."""
     return Recipe.model_validate({}).model_dump(mode="json")
 
 
 def explain(error: ValidationError, data: Any, what: str) -> ConfigError:
-    """One line for each fault of `data`, which was to become a Recipe; `what` names it."""
-    lines = [_line(dict(fault), data) for fault in error.errors(include_url=False)]
+    """An error with one line for each fault of `data` as a Recipe; `what` names the data."""
+    lines = [_fault_text(dict(fault), data) for fault in error.errors(include_url=False)]
     text = lines[0] if len(lines) == 1 else "\n" + "\n".join(f"  - {line}" for line in lines)
-    if removed := [name for words, name in REMOVED.items() if words in text]:
-        fix = f"leave out {', '.join(removed)}: removed, since it did not help (docs/experiments/index.md has the "
-        return ConfigError(f"{what}: {text}", fix=f"{fix}trials); commit {LAST_WITH_REMOVED} was the last that had it")
-    families = any(fault["type"].startswith("union_tag") for fault in error.errors(include_url=False))
-    return ConfigError(f"{what}: {text}", fix="`facegan list` shows the members of every family" if families else "")
+    if removed_options := [name for words, name in REMOVED.items() if words in text]:
+        fix = (
+            f"leave out {', '.join(removed_options)}: removed, since it did not help (docs/experiments/index.md has "
+            f"the trials); commit {LAST_WITH_REMOVED} was the last that had it"
+        )
+        return ConfigError(f"{what}: {text}", fix=fix)
+    wrong_kind = any(fault["type"].startswith("union_tag") for fault in error.errors(include_url=False))
+    return ConfigError(f"{what}: {text}", fix="`facegan list` shows the members of every family" if wrong_kind else "")
 
 
-def _line(fault: dict[str, Any], data: Any) -> str:
-    path, got, models = _place(data, fault["loc"])
+def _fault_text(fault: dict[str, Any], data: Any) -> str:
+    path, got, models = _locate(data, fault["loc"])
     kind, context = fault["type"], fault.get("ctx", {})
     parent, _, key = path.rpartition(".")
     if kind == "extra_forbidden":
-        return f"{path}: unknown key (got {_short(got)}){_hint(key, parent, models)}"
+        return f"{path}: unknown key (got {_shortened(got)}){_suggestion(key, parent, models)}"
     if kind == "union_tag_invalid":
         return f"{path}.kind: unknown kind '{context['tag']}'; choose one of: {_tags(context)}"
     if kind == "union_tag_not_found":
@@ -54,19 +57,19 @@ def _line(fault: dict[str, Any], data: Any) -> str:
     message = str(fault["msg"]).removeprefix("Value error, ").removeprefix("Input ")
     if kind == "missing":
         return f"{path}: is missing, and has no default"
-    if kind == "value_error":  # the sentence of one of our own validators says what was got
+    if kind == "value_error":  # the message of one of our own validators includes the value
         return f"{path}: {message}" if path else message
     if kind == "string_pattern_mismatch":  # a regular expression says little to most
-        said = [field.description for model in models if (field := model.model_fields.get(key))]
-        return f"{path}: got {_short(got)}, wanted {next(filter(None, said), context['pattern'])}"
-    return f"{path}: {message}, got {_short(got)}"
+        descriptions = [field.description for model in models if (field := model.model_fields.get(key))]
+        return f"{path}: got {_shortened(got)}, wanted {next(filter(None, descriptions), context['pattern'])}"
+    return f"{path}: {message}, got {_shortened(got)}"
 
 
-def _place(data: Any, location: tuple[Any, ...]) -> tuple[str, Any, list[type[BaseModel]]]:
-    """Dotted path, value and the models that hold the key; without the tags that unions add to a path."""
+def _locate(data: Any, location: tuple[Any, ...]) -> tuple[str, Any, list[type[BaseModel]]]:
+    """Dotted path, value and the models with the key; the tags that unions add to a location are left out."""
     path: list[str] = []
     value, models = data, list[type[BaseModel]]([Recipe])
-    holders = models
+    models_with_key = models
     for part in location:
         if part == "[key]":
             value = path[-1]
@@ -75,17 +78,17 @@ def _place(data: Any, location: tuple[Any, ...]) -> tuple[str, Any, list[type[Ba
             models = [m for m in models if m.model_fields["kind"].default == part]
             continue
         path.append(str(part))
-        holders = models
+        models_with_key = models
         fields = [m.model_fields[part] for m in models if isinstance(part, str) and part in m.model_fields]
         models = [m for field in fields for m in _models(field.annotation)] if fields else models
         try:
             value = value[part]
         except (KeyError, IndexError, TypeError):
             value = _MISSING
-    return ".".join(path), value, models if _unfinished(value, models) else holders
+    return ".".join(path), value, models if _lacks_kind(value, models) else models_with_key
 
 
-def _unfinished(value: Any, models: list[type[BaseModel]]) -> bool:
+def _lacks_kind(value: Any, models: list[type[BaseModel]]) -> bool:
     return isinstance(value, dict) and "kind" not in value and bool(_kinds(models))
 
 
@@ -103,23 +106,23 @@ def _tags(context: dict[str, Any]) -> str:
     return str(context["expected_tags"]).replace("'", "")
 
 
-def _hint(key: str, parent: str, models: list[type[BaseModel]]) -> str:
-    valid = sorted({name for model in models for name in model.model_fields})
-    close = get_close_matches(key, valid, n=1, cutoff=0.6)
-    elsewhere = [path for path in _paths(defaults()) if path.rpartition(".")[2] == key]
-    elsewhere = [path for path in elsewhere if path != f"{parent}.{key}"]
-    mean = f"{parent}.{close[0]}".lstrip(".") if close else " or ".join(elsewhere[:3])
-    question = f"; did you mean {mean}?" if mean else ";"
-    return f"{question} valid here: {', '.join(valid)}"
+def _suggestion(key: str, parent: str, models: list[type[BaseModel]]) -> str:
+    valid_names = sorted({name for model in models for name in model.model_fields})
+    close_names = get_close_matches(key, valid_names, n=1, cutoff=0.6)
+    other_paths = [path for path in _paths(defaults()) if path.rpartition(".")[2] == key]
+    other_paths = [path for path in other_paths if path != f"{parent}.{key}"]
+    suggested = f"{parent}.{close_names[0]}".lstrip(".") if close_names else " or ".join(other_paths[:3])
+    question = f"; did you mean {suggested}?" if suggested else ";"
+    return f"{question} valid here: {', '.join(valid_names)}"
 
 
-def _paths(data: dict[str, Any], above: str = "") -> Iterator[str]:
+def _paths(data: dict[str, Any], prefix: str = "") -> Iterator[str]:
     for key, value in data.items():
-        yield above + key
+        yield prefix + key
         if isinstance(value, dict):
-            yield from _paths(value, f"{above}{key}.")
+            yield from _paths(value, f"{prefix}{key}.")
 
 
-def _short(value: Any) -> str:
+def _shortened(value: Any) -> str:
     text = "nothing" if value is _MISSING else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

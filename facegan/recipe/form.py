@@ -1,7 +1,7 @@
-"""A recipe as a form: the JSON schema of what a recipe file may say, for tools that draw a form from a schema.
+"""A recipe as a form: the JSON schema of recipe files, for tools that draw a form from a schema.
 
-A form is a recipe file with every option left out at first: it names the recipe that it `extends`, and what is
-left empty stays as it is there. `set` takes what one would give to `--set`.
+A form is a recipe file in which every option is left out at first. It names the recipe that it `extends`; an option
+that is left empty stays as it is there. `set` takes the values of `--set`.
 """
 
 from __future__ import annotations
@@ -16,38 +16,44 @@ from facegan.recipe.recipe import Recipe
 
 
 def read(form: Any) -> Recipe:
-    """The recipe that a form stands for; a Recipe is one already. Raises ConfigError, as a recipe file does."""
+    """The recipe of a filled-in form; a Recipe is returned as it is. Raises ConfigError as for a recipe file."""
     if isinstance(form, Recipe):
         return form
     if not isinstance(form, dict):
         raise ConfigError(f"a recipe is a mapping of stages, got {form!r:.60}", fix=f"give {{extends: {DEFAULT}}}")
     # Prefect's page leaves an empty section behind where a field that it shows as JSON is left alone.
     data = {key: copy.deepcopy(value) for key, value in form.items() if value != {}}
-    sets = data.pop("set", None) or []
-    if not (isinstance(sets, list) and all(isinstance(one, str) for one in sets)):
-        raise ConfigError(f"set is a list of PATH=VALUE, got {sets!r:.60}", fix="for example: [train_gan.kimg=40]")
-    return load_data(data, "the form", sets)
+    overrides = data.pop("set", None) or []
+    if not (isinstance(overrides, list) and all(isinstance(item, str) for item in overrides)):
+        raise ConfigError(f"set is a list of PATH=VALUE, got {overrides!r:.60}", fix="for example: [train_gan.kimg=40]")
+    return load_data(data, "the form", overrides)
 
 
 def schema() -> dict[str, Any]:
     """The form's JSON schema (draft 2020-12), without references, so that it can stand inside another schema.
 
-    No option has a default (what is empty must not be sent: it would undo what the extended recipe says) and none may
-    be null. Members of a family are a choice: the name of one, or one with its options.
+    No option has a default, since the form would send it, and so undo what the extended recipe says; none may be null.
+    Members of a family are a choice: the name of one, or one with its options.
     """
-    whole = Recipe.model_json_schema()
-    found = _plain(whole, whole["$defs"])
-    found["description"] = "Pick a recipe, change what you like; what is left empty stays as it is in that recipe."
-    found["properties"] = {"extends": _extends(), "set": _set(), **found["properties"]}
-    return found
+    recipe_schema = Recipe.model_json_schema()
+
+    form = _plain(recipe_schema, recipe_schema["$defs"])
+    form["description"] = "Pick a recipe, change what you like; what is left empty stays as it is in that recipe."
+    form["properties"] = {"extends": _extends(), "set": _set(), **form["properties"]}
+    return form
 
 
 def _extends() -> dict[str, Any]:
-    told = " · ".join(f"{name}: {re.split('[.:;(]', text)[0].strip()}" for name, text in descriptions().items())
-    shipped = {"type": "string", "enum": list(descriptions()), "title": "by name"}
-    own = {"type": "string", "minLength": 1, "title": "from a file", "description": "its path, where the run works"}
-    described = f"The recipe to start from. {told}."
-    return {"anyOf": [shipped, own], "title": "extends", "description": described}
+    summaries = " · ".join(f"{name}: {re.split('[.:;(]', text)[0].strip()}" for name, text in descriptions().items())
+    by_name = {"type": "string", "enum": list(descriptions()), "title": "by name"}
+    from_file = {
+        "type": "string",
+        "minLength": 1,
+        "title": "from a file",
+        "description": "its path, where the run works",
+    }
+    description = f"The recipe to start from. {summaries}."
+    return {"anyOf": [by_name, from_file], "title": "extends", "description": description}
 
 
 def _set() -> dict[str, Any]:
@@ -61,16 +67,16 @@ def _set() -> dict[str, Any]:
 
 
 def _plain(node: dict[str, Any], definitions: dict[str, Any], name: str = "") -> dict[str, Any]:
-    """One schema with its references put in place; `name` is that of the option."""
+    """One schema with its references resolved; `name` is that of the option."""
     while "$ref" in node:
         node = {**definitions[node["$ref"].rpartition("/")[2]], **{k: v for k, v in node.items() if k != "$ref"}}
     node = {key: value for key, value in node.items() if key not in ("$defs", "required", "discriminator")}
-    members = [one for one in node.pop("anyOf", node.pop("oneOf", [])) if one.get("type") != "null"]
+    members = [member for member in node.pop("anyOf", node.pop("oneOf", [])) if member.get("type") != "null"]
     if len(members) == 1:
         return _plain({**members[0], **node}, definitions, name)
     default = node.pop("default", None)
     if members:
-        node["anyOf"] = _choices([_plain(one, definitions) for one in members])
+        node["anyOf"] = _choices([_plain(member, definitions) for member in members])
     if node.get("type") == "boolean":
         del node["type"]  # for a list to choose from: a switch cannot show that it was left alone
         node["enum"] = ["yes", "no", True, False]
@@ -80,9 +86,9 @@ def _plain(node: dict[str, Any], definitions: dict[str, Any], name: str = "") ->
     if name:
         node["title"] = name
     if node.get("type") != "object" and not members and name != "kind":
-        node["description"] = _said(node, default)
+        node["description"] = _description(node, default)
     if "properties" in node:
-        node["properties"] = {key: _plain(one, definitions, key) for key, one in node["properties"].items()}
+        node["properties"] = {key: _plain(member, definitions, key) for key, member in node["properties"].items()}
     if isinstance(node.get("items"), dict):
         node["items"] = _plain(node["items"], definitions)
     if "patternProperties" in node:  # names of the user's own, written as JSON: `read` looks at what they hold
@@ -92,12 +98,12 @@ def _plain(node: dict[str, Any], definitions: dict[str, Any], name: str = "") ->
 
 def _choices(members: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The members of a family, each under its kind, and before them the choice of a kind alone."""
-    kinds = [one["properties"]["kind"]["enum"][0] for one in members]
-    alone = {"type": "string", "enum": kinds, "title": "kind"}
-    return [alone, *({**one, "title": kind} for one, kind in zip(members, kinds, strict=True))]
+    kinds = [member["properties"]["kind"]["enum"][0] for member in members]
+    kind_alone = {"type": "string", "enum": kinds, "title": "kind"}
+    return [kind_alone, *({**member, "title": kind} for member, kind in zip(members, kinds, strict=True))]
 
 
-def _said(node: dict[str, Any], default: Any) -> str:
+def _description(node: dict[str, Any], default: Any) -> str:
     """What an option is, its default and its bounds, in one line."""
     signs = {
         "minimum": "≥",
@@ -107,7 +113,9 @@ def _said(node: dict[str, Any], default: Any) -> str:
         "multipleOf": "a multiple of",
     }
     bounds = [f"{sign} {node[key]:g}" for key, sign in signs.items() if key in node]
-    known = {True: "yes", False: "no"}[default] if isinstance(default, bool) else default
-    said = "" if known in (None, "", []) else f"default {known:g}" if isinstance(known, float) else f"default {known}"
-    parts = [node.get("description", ""), said, ", ".join(bounds)]
+    if isinstance(default, bool):
+        default = {True: "yes", False: "no"}[default]
+    number = f"{default:g}" if isinstance(default, float) else default
+    default_text = "" if default in (None, "", []) else f"default {number}"
+    parts = [node.get("description", ""), default_text, ", ".join(bounds)]
     return " · ".join(part for part in parts if part)

@@ -32,41 +32,41 @@ from facegan.recipe.errors import defaults, explain
 from facegan.recipe.recipe import Recipe
 
 DEFAULT = "orl-quick"
-Located = TypeVar("Located", SourceConfig, DetectorConfig, ProtocolConfig)
-Faces = TypeVar("Faces", Prepare, ExternalFaces)
+WithPaths = TypeVar("WithPaths", SourceConfig, DetectorConfig, ProtocolConfig)
+FacesOptions = TypeVar("FacesOptions", Prepare, ExternalFaces)
 RESERVED = ("published", "latest")  # folders of reports/ that are no recipe's
 
 
-def load(name: str = DEFAULT, sets: Sequence[str] = ()) -> Recipe:
-    """The recipe of a name or file, `sets` (`dotted.path=YAML`) applied; raises ConfigError."""
-    return _checked(_read(name, ()), f"recipe '{name}'", sets)
+def load(name: str = DEFAULT, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe of a name or file, `overrides` (`dotted.path=YAML`) applied; raises ConfigError."""
+    return _checked(_read(name, ()), f"recipe '{name}'", overrides)
 
 
-def load_data(data: dict[str, Any], what: str, sets: Sequence[str] = ()) -> Recipe:
-    """The recipe that `data` says, in the words of a recipe file; it bears the name of what it `extends`.
+def load_data(data: dict[str, Any], what: str, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe of `data`, in the form of a recipe file; its name is that of the recipe which it `extends`.
 
     `what` names it in errors; raises ConfigError.
     """
     data = dict(data)
     parent = data.pop("extends", None)
     if parent is not None:
-        data = merge(merge(_kinds(defaults()), _read(_named(parent, what), ())), data)
-    return _checked(data, what, sets)
+        data = merge(merge(_only_kinds(defaults()), _read(_check_name(parent, what), ())), data)
+    return _checked(data, what, overrides)
 
 
-def _checked(data: dict[str, Any], what: str, sets: Sequence[str]) -> Recipe:
-    data = merge(_kinds(defaults()), data)
+def _checked(data: dict[str, Any], what: str, overrides: Sequence[str]) -> Recipe:
+    data = merge(_only_kinds(defaults()), data)
     recipe = _validate(data, what)
-    if sets:
+    if overrides:
         data = recipe.model_dump(mode="json")
-        for path, value in sorted(map(_parse_set, sets), key=lambda item: item[0][-1] != "kind"):
+        for path, value in sorted(map(_parse_set, overrides), key=lambda item: item[0][-1] != "kind"):
             _set(data, path, value)
         recipe = _validate(data, f"{what} with --set")
     return settled(recipe)
 
 
 def settled(recipe: Recipe) -> Recipe:
-    """The recipe with absolute paths; raises ConfigError for what shows only when its parts are put together."""
+    """The recipe with absolute paths; raises ConfigError for a study's cell that cannot work or a reserved name."""
     cells(recipe)
     if recipe.name in RESERVED:
         raise ConfigError(f"a recipe cannot be called '{recipe.name}': reports/ keeps that name for itself")
@@ -83,11 +83,11 @@ class Cell:
 
     @property
     def label(self) -> str:
-        """For people."""
+        """The cell's name in messages."""
         return f"{self.variant} · split {self.split}"
 
 
-SAME = (
+SHARED_BY_VARIANTS = (
     "seeds", "trial_seeds", "guide_seed", "comparison", "promotion", "benchmark", "report", "study", "name",
     "description", "runtime",
 )  # fmt: skip
@@ -100,27 +100,28 @@ def cells(recipe: Recipe) -> list[Cell]:
     """
     if recipe.study is None:
         return []
-    whole = recipe.model_dump(mode="json", exclude={"study"})
-    found = {}
+    study_data = recipe.model_dump(mode="json", exclude={"study"})
+    variants = {}
     for name, variant in recipe.study.variants.items():
-        what, data = f"variant '{name}' of the study", copy.deepcopy(whole)
+        what, data = f"variant '{name}' of the study", copy.deepcopy(study_data)
         for path, value in sorted(variant.set.items(), key=lambda item: not item[0].endswith(".kind")):
             parts = path.split(".")
-            if parts[0] in SAME or path.startswith("prepare.split.seed"):
+            if parts[0] in SHARED_BY_VARIANTS or path.startswith("prepare.split.seed"):
                 raise ConfigError(f"{what} sets {path}, which all variants share", fix="set it in the recipe itself")
             _set(data, parts, value)
-        made = _validate(data, what)
-        if list(made.arms) != list(recipe.arms):
-            raise ConfigError(f"{what} has the arms {', '.join(made.arms)}", fix="change arms, but keep their names")
-        found[name] = made
+        variant_recipe = _validate(data, what)
+        if list(variant_recipe.arms) != list(recipe.arms):
+            arms = ", ".join(variant_recipe.arms)
+            raise ConfigError(f"{what} has the arms {arms}", fix="change arms, but keep their names")
+        variants[name] = variant_recipe
     return [
-        Cell(name, split, _absolute(_of_split(made, split)))
+        Cell(name, split, _absolute(_with_split_seed(variant_recipe, split)))
         for split in recipe.study.splits
-        for name, made in found.items()
+        for name, variant_recipe in variants.items()
     ]
 
 
-def _of_split(recipe: Recipe, seed: int) -> Recipe:
+def _with_split_seed(recipe: Recipe, seed: int) -> Recipe:
     split = recipe.prepare.split.model_copy(update={"seed": seed})
     return recipe.model_copy(update={"prepare": recipe.prepare.model_copy(update={"split": split})})
 
@@ -143,18 +144,18 @@ def _validate(data: Any, what: str) -> Recipe:
         raise explain(error, data, what) from None
 
 
-def _kinds(data: Any) -> dict[str, Any]:
-    """Of the defaults only which `kind` stands where, so that a layer may leave it unsaid."""
-    found = {key: _kinds(value) for key, value in data.items() if isinstance(value, dict)}
-    found = {key: value for key, value in found.items() if value}
-    return {**found, "kind": data["kind"]} if "kind" in data else found
+def _only_kinds(data: Any) -> dict[str, Any]:
+    """The `kind`s in `data` and nothing else, so that a layer may leave out the kind of its defaults."""
+    kinds = {key: _only_kinds(value) for key, value in data.items() if isinstance(value, dict)}
+    kinds = {key: value for key, value in kinds.items() if value}
+    return {**kinds, "kind": data["kind"]} if "kind" in data else kinds
 
 
-def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
+def _read(name: str, children: tuple[str, ...]) -> dict[str, Any]:
     """The merged data of a recipe and of what it extends."""
     path = _find(name)
-    if str(path) in seen:
-        raise ConfigError(f"recipes extend each other in a circle: {' -> '.join([*seen, str(path)])}")
+    if str(path) in children:
+        raise ConfigError(f"recipes extend each other in a circle: {' -> '.join([*children, str(path)])}")
     data = _load_yaml(path)
     parent = data.pop("extends", None)
     # `merge:` with nothing below it says nothing; `study: null` takes the parent's study away.
@@ -162,14 +163,14 @@ def _read(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
     data.setdefault("name", re.sub(r"[^A-Za-z0-9._+-]+", "-", path.stem).lstrip("._+-")[:60] or "custom")
     if parent is None:
         return data
-    beside = path.parent / _named(parent, str(path))
-    base = _read(str(beside) if beside.is_file() else parent, (*seen, str(path)))
+    sibling = path.parent / _check_name(parent, str(path))
+    base = _read(str(sibling) if sibling.is_file() else parent, (*children, str(path)))
     base.pop("description", None)
-    merged: dict[str, Any] = merge(merge(_kinds(defaults()), base), data)
+    merged: dict[str, Any] = merge(merge(_only_kinds(defaults()), base), data)
     return merged
 
 
-def _named(parent: Any, what: str) -> str:
+def _check_name(parent: Any, what: str) -> str:
     if not isinstance(parent, str):
         raise ConfigError(f"{what}: extends must be a recipe's name or file, got {parent!r}")
     return parent
@@ -177,16 +178,17 @@ def _named(parent: Any, what: str) -> str:
 
 def _find(name: str) -> Path:
     """The file of a shipped name or a path; raises ConfigError with close matches."""
-    known = shipped()
-    if name in known:
-        return known[name]
+    recipes = shipped()
+    if name in recipes:
+        return recipes[name]
     if Path(name).expanduser().is_file():
         return Path(name).expanduser()
     if "/" in name or name.endswith((".yaml", ".yml")):
         raise ConfigError(f"there is no recipe file '{name}' (looked in {Path.cwd()})", fix="give its path")
-    close = get_close_matches(name, known, n=1)
-    hint = f"did you mean '{close[0]}'? " if close else ""
-    raise ConfigError(f"unknown recipe '{name}'", fix=f"{hint}the recipes are: {', '.join(known)}; or give a FILE.yaml")
+    close_names = get_close_matches(name, recipes, n=1)
+    hint = f"did you mean '{close_names[0]}'? " if close_names else ""
+    names = ", ".join(recipes)
+    raise ConfigError(f"unknown recipe '{name}'", fix=f"{hint}the recipes are: {names}; or give a FILE.yaml")
 
 
 class _Loader(yaml.SafeLoader):
@@ -235,23 +237,23 @@ def _parse_set(text: str) -> tuple[list[str], Any]:
 
 
 def _set(data: Any, path: list[str], value: Any) -> None:
-    """Put `value` at `path`; a `kind` takes the place of the whole member."""
-    here = data
+    """Set `value` at `path` in `data`; setting `kind` replaces the whole member of a family."""
+    holder = data
     for depth, key in enumerate(path[:-1]):
-        here = here[_index(here, path, depth)] if isinstance(here, list) else here.setdefault(key, {})
-        if not isinstance(here, dict | list):
-            done = ".".join(path[: depth + 1])
-            raise ConfigError(f"--set {'.'.join(path)}: {done} is {here!r}, which holds no keys")
+        holder = holder[_index(holder, path, depth)] if isinstance(holder, list) else holder.setdefault(key, {})
+        if not isinstance(holder, dict | list):
+            parent_path = ".".join(path[: depth + 1])
+            raise ConfigError(f"--set {'.'.join(path)}: {parent_path} is {holder!r}, which holds no keys")
     value = copy.deepcopy(value)
-    if isinstance(here, list):
-        here[_index(here, path, len(path) - 1)] = value
+    if isinstance(holder, list):
+        holder[_index(holder, path, len(path) - 1)] = value
     elif path[-1] == "kind":
-        here.clear()
-        here["kind"] = value
-    elif value is None and isinstance(here.get(path[-1]), dict):
-        del here[path[-1]]
+        holder.clear()
+        holder["kind"] = value
+    elif value is None and isinstance(holder.get(path[-1]), dict):
+        del holder[path[-1]]
     else:
-        here[path[-1]] = value
+        holder[path[-1]] = value
 
 
 def _index(items: list[Any], path: list[str], depth: int) -> int:
@@ -266,27 +268,27 @@ def _index(items: list[Any], path: list[str], depth: int) -> int:
 
 def _absolute(recipe: Recipe) -> Recipe:
     """Paths made absolute now, so that another process or a later chdir finds the same files."""
-    prepare, synthesize, recognizer = _faces(recipe.prepare), recipe.synthesize, recipe.train_recognizer
+    prepare, synthesize, recognizer = _absolute_faces(recipe.prepare), recipe.synthesize, recipe.train_recognizer
     if synthesize.external is not None:
-        synthesize = synthesize.model_copy(update={"external": _faces(synthesize.external)})
+        synthesize = synthesize.model_copy(update={"external": _absolute_faces(synthesize.external)})
     if recognizer.weights:
         weights = str(Path(recognizer.weights).expanduser().absolute())
         recognizer = recognizer.model_copy(update={"weights": weights})
-    benchmarks = tuple(_located(one) for one in recipe.benchmark.benchmarks)
+    benchmarks = tuple(map(_absolute_member, recipe.benchmark.benchmarks))
     benchmark = recipe.benchmark.model_copy(update={"benchmarks": benchmarks})
-    made = {"prepare": prepare, "synthesize": synthesize, "train_recognizer": recognizer, "benchmark": benchmark}
-    return recipe.model_copy(update=made)
+    update = {"prepare": prepare, "synthesize": synthesize, "train_recognizer": recognizer, "benchmark": benchmark}
+    return recipe.model_copy(update=update)
 
 
-def _faces(options: Faces) -> Faces:
-    """Where faces come from, with paths of source and detector that are absolute."""
-    changed: dict[str, Any] = {"source": _located(options.source)}
+def _absolute_faces(options: FacesOptions) -> FacesOptions:
+    """The options with absolute paths of source and detector."""
+    update: dict[str, Any] = {"source": _absolute_member(options.source)}
     if options.align is not None:
-        changed["align"] = options.align.model_copy(update={"detector": _located(options.align.detector)})
-    return options.model_copy(update=changed)
+        update["align"] = options.align.model_copy(update={"detector": _absolute_member(options.align.detector)})
+    return options.model_copy(update=update)
 
 
-def _located(member: Located) -> Located:
+def _absolute_member(member: WithPaths) -> WithPaths:
     """A member of a family whose paths are absolute."""
-    given = {name: path for name in member.paths if (path := getattr(member, name, None))}
-    return member.model_copy(update={name: str(Path(path).expanduser().absolute()) for name, path in given.items()})
+    paths = {name: path for name in member.paths if (path := getattr(member, name, None))}
+    return member.model_copy(update={name: str(Path(path).expanduser().absolute()) for name, path in paths.items()})

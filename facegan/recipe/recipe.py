@@ -58,7 +58,7 @@ class Recipe(Options):
         return seeds
 
     @model_validator(mode="after")
-    def _hangs_together(self) -> Recipe:
+    def _check_together(self) -> Recipe:
         for name in (self.comparison.baseline, self.comparison.arm):
             if name not in self.arms:
                 raise ValueError(f"comparison names arm '{name}', but the arms are: {', '.join(self.arms)}")
@@ -71,9 +71,9 @@ class Recipe(Options):
             raise ValueError(f"promotion.metric '{self.promotion.metric}' is not measured; {', '.join(measured)} are")
         if len(set(measured)) != len(measured):
             raise ValueError(f"two benchmarks measure the same: {', '.join(measured)}; keep one of each kind or name")
-        for taken, does in (("guide", "filters"), ("judge", "audits")):
-            if taken in self.arms:
-                raise ValueError(f"'{taken}' is the name of the recognizer that {does}: call the arm otherwise")
+        for reserved, role in (("guide", "filters"), ("judge", "audits")):
+            if reserved in self.arms:
+                raise ValueError(f"'{reserved}' is the name of the recognizer that {role}: call the arm otherwise")
         if self.trial_seeds > len(self.seeds):
             raise ValueError(f"trial_seeds is {self.trial_seeds}, but there are {len(self.seeds)} seeds")
         if self.trial_seeds and all(len(arm.trials) == 1 for arm in self.arms.values()):
@@ -96,10 +96,11 @@ class Recipe(Options):
         return self
 
     def _check_trials(self, name: str, arm: Arm) -> None:
-        first, count = next((other, len(a.trials)) for other, a in self.arms.items())
+        first_arm = next(iter(self.arms))
+        count = len(self.arms[first_arm].trials)
         if len(arm.trials) != count:
             raise ValueError(
-                f"arm '{name}' has {len(arm.trials)} trials, arm '{first}' has {count}: give all arms as many, "
+                f"arm '{name}' has {len(arm.trials)} trials, arm '{first_arm}' has {count}: give all arms as many, "
                 "or one of them looks at the val people more often"
             )
         for trial, options in arm.trials.items():

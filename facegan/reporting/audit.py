@@ -41,50 +41,50 @@ PAIRS = 12
 
 
 @dataclass(frozen=True)
-class Audited:
-    """What the pages show of the audit."""
+class AuditMaterial:
+    """The audit as the pages show it."""
 
     table: dict[str, Any]
     gate: dict[str, Any]
     galleries: tuple[tuple[str, str, tuple[Person, ...]], ...]  # (figure's name, caption, people)
 
 
-def collect(prepared: Path, synthetic: Path, audit: Path, each: int) -> Audited:
-    """Everything from the audit's two files, with at most `each` faces a row; 0: no face and no name."""
+def collect(prepared: Path, synthetic: Path, audit: Path, faces_per_row: int) -> AuditMaterial:
+    """The content of the audit's two files, with at most `faces_per_row` faces a row; 0: no face and no name."""
     card, gate = read_json(audit / "card.json"), read_json(audit / "gate.json")
-    if each == 0:
-        told = {**sentences(gate), "faults": []}  # they name people; the lines have the same numbers
-        return Audited(table(card), told, ())
+    if faces_per_row == 0:
+        gate_text = {**sentences(gate), "faults": []}  # they name people; the lines have the same numbers
+        return AuditMaterial(table(card), gate_text, ())
     galleries = (
         (
             "audit-closest",
             "Closest pairs: a synthetic image above the most similar training photo",
-            closest(gate, prepared, synthetic),
+            closest_pairs(gate, prepared, synthetic),
         ),
         (
             "audit-people",
             "New people most like a train person, with that person's photos",
-            alike(gate, prepared, synthetic, each),
+            closest_people(gate, prepared, synthetic, faces_per_row),
         ),
         (
             "audit-consistency",
             "The most consistent identities first, the least consistent last",
-            _ends(card, synthetic, each),
+            _most_and_least_consistent(card, synthetic, faces_per_row),
         ),
     )
-    return Audited(table(card), sentences(gate), tuple(item for item in galleries if item[2]))
+    return AuditMaterial(table(card), sentences(gate), tuple(item for item in galleries if item[2]))
 
 
-def closest(gate: dict[str, Any], prepared: Path, synthetic: Path) -> tuple[Person, ...]:
+def closest_pairs(gate: dict[str, Any], prepared: Path, synthetic: Path) -> tuple[Person, ...]:
     """The PAIRS closest pairs: a synthetic image and its most similar photo."""
     pairs = gate["copies"]["closest"][:PAIRS]
     photos = by_id(prepared, {pair["photo"] for pair in pairs})
-    made = by_id(synthetic, {pair["image_id"] for pair in pairs})
+    images = by_id(synthetic, {pair["image_id"] for pair in pairs})
     return tuple(
         Person(
             pair["identity"],
             (
-                Row("synthetic", "synthetic", (made[pair["image_id"]],)),
+                Row("synthetic", "synthetic", (images[pair["image_id"]],)),
                 Row("real", "nearest photo", (photos[pair["photo"]],)),
             ),
             f"similarity {pair['similarity']:.3f}",
@@ -93,17 +93,17 @@ def closest(gate: dict[str, Any], prepared: Path, synthetic: Path) -> tuple[Pers
     )
 
 
-def alike(gate: dict[str, Any], prepared: Path, synthetic: Path, each: int) -> tuple[Person, ...]:
+def closest_people(gate: dict[str, Any], prepared: Path, synthetic: Path, faces_per_row: int) -> tuple[Person, ...]:
     """The four new people most like a train person, with that person's photos."""
     worst = gate["people"]["new"]["worst"][:4]
-    mine = contact_sheet.some(synthetic, {item["identity"] for item in worst}, each)
-    theirs = contact_sheet.some(prepared, {item["train_person"] for item in worst}, each, "train")
+    synthetic_faces = contact_sheet.some(synthetic, {item["identity"] for item in worst}, faces_per_row)
+    photos = contact_sheet.some(prepared, {item["train_person"] for item in worst}, faces_per_row, "train")
     return tuple(
         Person(
             item["identity"],
             (
-                Row("synthetic", "synthetic", mine[item["identity"]]),
-                Row("real", item["train_person"], theirs[item["train_person"]]),
+                Row("synthetic", "synthetic", synthetic_faces[item["identity"]]),
+                Row("real", item["train_person"], photos[item["train_person"]]),
             ),
             f"mean cosine {item['likeness']:.3f}",
         )
@@ -111,7 +111,7 @@ def alike(gate: dict[str, Any], prepared: Path, synthetic: Path, each: int) -> t
     )
 
 
-def beside(people: tuple[Person, ...]) -> tuple[Person, ...]:
+def side_by_side(people: tuple[Person, ...]) -> tuple[Person, ...]:
     """For a sheet: people of one face a row side by side, so that pairs stand in columns."""
     if any(len(row.faces) != 1 for person in people for row in person.rows):
         return people
@@ -119,19 +119,20 @@ def beside(people: tuple[Person, ...]) -> tuple[Person, ...]:
     return (Person("", tuple(Row(line[0].kind, "", tuple(row.faces[0] for row in line)) for line in rows)),)
 
 
-def _ends(card: dict[str, Any], synthetic: Path, each: int) -> tuple[Person, ...]:
-    ranked = sorted((p for kind in card["people"].values() for p in kind), key=lambda p: -p["cosine"])
+def _most_and_least_consistent(card: dict[str, Any], synthetic: Path, faces_per_row: int) -> tuple[Person, ...]:
+    people = [person for kind in card["people"].values() for person in kind]
+    ranked = sorted(people, key=lambda person: -person["cosine"])
     chosen = ranked if len(ranked) <= 6 else ranked[:3] + ranked[-3:]
-    made = contact_sheet.some(synthetic, {p["identity"] for p in chosen}, each)
+    faces = contact_sheet.some(synthetic, {person["identity"] for person in chosen}, faces_per_row)
     return tuple(
-        Person(p["identity"], (Row("synthetic", "synthetic", made[p["identity"]]),), f"mean cosine {p['cosine']:.3f}")
-        for p in chosen
+        Person(name, (Row("synthetic", "synthetic", faces[name]),), f"mean cosine {cosine:.3f}")
+        for name, cosine in ((person["identity"], person["cosine"]) for person in chosen)
     )
 
 
-def by_id(path: Path, wanted: set[str]) -> dict[str, bytes]:
+def by_id(path: Path, image_ids: set[str]) -> dict[str, bytes]:
     """The stored bytes of some images of a manifest."""
-    return {r["image_id"]: r["image"]["bytes"] for r in manifest.iterate(path) if r["image_id"] in wanted}
+    return {row["image_id"]: row["image"]["bytes"] for row in manifest.iterate(path) if row["image_id"] in image_ids}
 
 
 def table(card: dict[str, Any]) -> dict[str, Any]:
@@ -144,8 +145,10 @@ def table(card: dict[str, Any]) -> dict[str, Any]:
         {"name": name, "gloss": gloss, "cells": [text(card["sets"][kind].get(key)) for kind in SETS]}
         for key, (name, gloss) in FIGURES.items()
     ]
-    limits = [f"{what} {entry['value']:.3f} ({entry['n']} comparisons)" for what, entry in card["thresholds"].items()]
-    return {"columns": list(SETS.values()), "lines": lines, "judge": card["judge"], "thresholds": ", ".join(limits)}
+    thresholds = ", ".join(
+        f"{what} {entry['value']:.3f} ({entry['n']} comparisons)" for what, entry in card["thresholds"].items()
+    )
+    return {"columns": list(SETS.values()), "lines": lines, "judge": card["judge"], "thresholds": thresholds}
 
 
 def sentences(gate: dict[str, Any]) -> dict[str, Any]:
@@ -181,27 +184,29 @@ def sentences(gate: dict[str, Any]) -> dict[str, Any]:
 
 
 def pooled(gates: list[dict[str, Any]]) -> dict[str, str]:
-    """The gates of one variant's splits as the cells of one line; the closest image is that of the split where it
-    lies nearest to, or furthest above, its threshold."""
-    copies, people = [gate["copies"] for gate in gates], [gate["people"] for gate in gates]
-    worst = max(copies, key=lambda one: one["largest"] - one["value"])
-    new, null = ([one[kind] for one in people] for kind in ("new", "null"))
+    """The gates of one variant's splits as the cells of one table row.
 
-    def of(what: list[dict[str, Any]], part: str, whole: str) -> str:
-        return f"{sum(one[part] for one in what)} of {sum(one[whole] for one in what)}"
+    The closest image is that of the split where it is nearest to, or furthest above, its threshold.
+    """
+    copies, people = [gate["copies"] for gate in gates], [gate["people"] for gate in gates]
+    worst = max(copies, key=lambda part: part["largest"] - part["value"])
+    new, null = ([part[kind] for part in people] for kind in ("new", "null"))
+
+    def ratio(parts: list[dict[str, Any]], count: str, total: str) -> str:
+        return f"{sum(part[count] for part in parts)} of {sum(part[total] for part in parts)}"
 
     return {
         "passed": f"{sum(not gate['faults'] for gate in gates)} of {len(gates)}",
-        "copies": of(copies, "copies", "images"),
+        "copies": ratio(copies, "copies", "images"),
         "closest": f"{worst['largest']:.3f} (threshold {worst['value']:.3f})",
-        "caught": _span([min(one["power"].values()) for one in copies]),
-        "new": of(new, "matched", "people"),
-        "null": of(null, "matched", "people"),
-        "power": _span([one["power"] for one in people]),
+        "caught": _range_text([min(part["power"].values()) for part in copies]),
+        "new": ratio(new, "matched", "people"),
+        "null": ratio(null, "matched", "people"),
+        "power": _range_text([part["power"] for part in people]),
     }
 
 
-def _span(shares: list[float]) -> str:
+def _range_text(shares: list[float]) -> str:
     """The least and the largest share of several."""
-    ends = [percent(round(share, 2)) for share in (min(shares), max(shares))]
-    return ends[0] if ends[0] == ends[1] else " to ".join(ends)
+    texts = [percent(round(share, 2)) for share in (min(shares), max(shares))]
+    return texts[0] if texts[0] == texts[1] else " to ".join(texts)

@@ -1,6 +1,6 @@
-"""The figures: matplotlib's objects on the Agg canvas, for white paper: a dark page turns them over with CSS.
+"""The figures, drawn by matplotlib on the Agg canvas for white paper; a dark page inverts them with CSS.
 
-The same numbers give the same bytes: no dates, no version in the PNG, and the style set here alone.
+The same numbers give the same bytes: the PNG has no date and no version, and no style but the one set here.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ STYLE: Any = {
 
 
 @dataclass(frozen=True)
-class Drawn:
+class RenderedFigure:
     """One figure as PNG; `width` in CSS px."""
 
     name: str
@@ -63,8 +63,8 @@ class Drawn:
     width: int
 
 
-def render(name: str, alt: str, size: tuple[float, float], draw: Callable[[Figure], None]) -> Drawn:
-    """Draw a figure of `size` inches; the user's own matplotlibrc does not reach its bytes."""
+def render(name: str, alt: str, size: tuple[float, float], draw: Callable[[Figure], None]) -> RenderedFigure:
+    """Draw a figure of `size` inches; the user's own matplotlibrc has no effect on it."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(STYLE)
@@ -72,15 +72,15 @@ def render(name: str, alt: str, size: tuple[float, float], draw: Callable[[Figur
         draw(figure)
         buffer = io.BytesIO()
         FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
-    return Drawn(name, alt, buffer.getvalue(), round(size[0] * 96))
+    return RenderedFigure(name, alt, buffer.getvalue(), round(size[0] * 96))
 
 
-def color(number: int) -> str:
+def color(index: int) -> str:
     """The colour of the arm with this number."""
-    return ARMS[number % len(ARMS)]
+    return ARMS[index % len(ARMS)]
 
 
-def arms(measures: Sequence[Measure], names: Sequence[str], confidence: float) -> Drawn:
+def arms(measures: Sequence[Measure], names: Sequence[str], confidence: float) -> RenderedFigure:
     """Dots and whiskers: for each metric a panel, for each arm its mean, its interval, and its seeds."""
     columns = min(4 if len(measures) > 6 else 3, len(measures))
     rows = -(-len(measures) // columns)
@@ -90,8 +90,8 @@ def arms(measures: Sequence[Measure], names: Sequence[str], confidence: float) -
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for axis in axes[len(measures) :]:
             axis.set_axis_off()
-        for place, (axis, measure) in enumerate(zip(axes, measures, strict=False)):
-            _whiskers(axis, measure, names, labels=place % columns == 0)
+        for index, (axis, measure) in enumerate(zip(axes, measures, strict=False)):
+            _whiskers(axis, measure, names, labels=index % columns == 0)
 
     alt = (
         f"Each metric for each arm: filled dot = mean over seeds, whisker = {confidence:.0%} interval, "
@@ -112,15 +112,15 @@ def _whiskers(axis: Axes, measure: Measure, names: Sequence[str], labels: bool) 
         axis.text(0.5, 0.5, wrap(measure.note), transform=axis.transAxes, ha="center", va="center",
                   fontsize=8, color=MUTED)  # fmt: skip
         return
-    for number, name in enumerate(names):
-        shade, arm = color(number), measure.arms[name]
+    for row, name in enumerate(names):
+        arm_color, arm = color(row), measure.arms[name]
         if arm.mean is None:
             continue
         if arm.low is not None and arm.high is not None:
-            axis.plot([arm.low, arm.high], [number, number], color=shade, linewidth=2.2)
+            axis.plot([arm.low, arm.high], [row, row], color=arm_color, linewidth=2.2)
         seeds = [value for value in arm.per_seed if value is not None]
-        axis.plot(seeds, [number + 0.24] * len(seeds), "o", mfc="none", mec=shade, ms=4, alpha=0.9)
-        axis.plot([arm.mean], [number], "o", color=shade, ms=7, mec=PAPER, mew=1)
+        axis.plot(seeds, [row + 0.24] * len(seeds), "o", mfc="none", mec=arm_color, ms=4, alpha=0.9)
+        axis.plot([arm.mean], [row], "o", color=arm_color, ms=7, mec=PAPER, mew=1)
     axis.locator_params(axis="x", nbins=4)
 
 
@@ -131,35 +131,35 @@ def wrap(text: str, width: int = 26) -> str:
     return "\n".join(textwrap.wrap(text, width))
 
 
-def det(curves: Mapping[str, Sequence[Series]], n_genuine: int, n_impostor: int) -> Drawn:
+def det(curves: Mapping[str, Sequence[Series]], n_genuine: int, n_impostor: int) -> RenderedFigure:
     """Detection error trade-off: FRR over FAR, per arm the mean over seeds and a thin line for each seed."""
     floor_x, floor_y = 1 / max(n_impostor, 1), 1 / max(n_genuine, 1)
-    limit = min(10 / max(n_impostor, 1), 1)
-    left = max(floor_x, limit / 4)
-    grid = np.geomspace(left, 1, 400)
+    x_resolved = min(10 / max(n_impostor, 1), 1)
+    x_min = max(floor_x, x_resolved / 4)
+    grid = np.geomspace(x_min, 1, 400)
 
-    def at_grid(far: np.ndarray, frr: np.ndarray) -> np.ndarray:
-        place = np.searchsorted(far, grid * (1 + 1e-9), side="right") - 1
-        return frr[np.maximum(place, 0)]
+    def on_grid(far: np.ndarray, frr: np.ndarray) -> np.ndarray:
+        index = np.searchsorted(far, grid * (1 + 1e-9), side="right") - 1
+        return frr[np.maximum(index, 0)]
 
     def draw(figure: Figure) -> None:
         axis = figure.subplots()
-        axis.axvspan(left, limit, color=GRID, alpha=0.55, lw=0)
-        axis.plot([left, 1], [left, 1], color=MUTED, lw=1, ls=(0, (2, 3)))
-        for number, (name, lines) in enumerate(curves.items()):
-            stepped = np.stack([at_grid(*line) for line in lines])
-            for line in stepped:
+        axis.axvspan(x_min, x_resolved, color=GRID, alpha=0.55, lw=0)
+        axis.plot([x_min, 1], [x_min, 1], color=MUTED, lw=1, ls=(0, (2, 3)))
+        for index, (name, lines) in enumerate(curves.items()):
+            frr_on_grid = np.stack([on_grid(*line) for line in lines])
+            for line in frr_on_grid:
                 axis.step(
                     grid,
                     np.maximum(line, floor_y),
                     where="post",
-                    color=color(number),
+                    color=color(index),
                     lw=0.7,
                     alpha=0.45,
                 )
-            mean = np.maximum(stepped.mean(axis=0), floor_y)
-            axis.step(grid, mean, where="post", color=color(number), lw=2, label=name)
-        axis.set(xscale="log", yscale="log", xlim=(left, 1), ylim=(max(floor_y, 3e-3), 1.05))
+            mean = np.maximum(frr_on_grid.mean(axis=0), floor_y)
+            axis.step(grid, mean, where="post", color=color(index), lw=2, label=name)
+        axis.set(xscale="log", yscale="log", xlim=(x_min, 1), ylim=(max(floor_y, 3e-3), 1.05))
         axis.xaxis.set_major_formatter(_plain)
         axis.yaxis.set_major_formatter(_plain)
         axis.set_title("DET: one mistake traded for the other")
@@ -175,19 +175,19 @@ def _plain(value: float, _: float) -> str:
     return f"{value:g}"
 
 
-def cmc(curves: Mapping[str, Sequence[Series]]) -> Drawn:
+def cmc(curves: Mapping[str, Sequence[Series]]) -> RenderedFigure:
     """Cumulative match characteristic: share of searches with the right person among the k best."""
 
     def draw(figure: Figure) -> None:
         axis = figure.subplots()
         lowest, last = 1.0, 2.0
-        for number, (name, lines) in enumerate(curves.items()):
+        for index, (name, lines) in enumerate(curves.items()):
             length = min(len(rate) for _, rate in lines)
             rates = np.stack([rate[:length] for _, rate in lines])
             rank = lines[0][0][:length]
             lowest, last = min(lowest, rates.min()), max(last, rank[-1])
-            axis.plot(rank, rates.T, color=color(number), lw=0.7, alpha=0.45)
-            axis.plot(rank, rates.mean(axis=0), "o-", ms=3.5, color=color(number), lw=2, label=name)
+            axis.plot(rank, rates.T, color=color(index), lw=0.7, alpha=0.45)
+            axis.plot(rank, rates.mean(axis=0), "o-", ms=3.5, color=color(index), lw=2, label=name)
         axis.set(xlim=(0.7, min(last, 20) + 0.3), ylim=(max(0, lowest - 0.05), 1.01))
         axis.xaxis.set_major_locator(mpl.ticker.MaxNLocator(8, integer=True))
         axis.set_title("CMC: found among the k best")
@@ -199,8 +199,8 @@ def cmc(curves: Mapping[str, Sequence[Series]]) -> Drawn:
     return render("cmc", alt, (4.7, 3.9), draw)
 
 
-def gan(lines: Lines) -> Drawn:
-    """What the generator's training showed: adversarial losses, its other terms, D's mean logits, what adapts."""
+def gan(lines: Lines) -> RenderedFigure:
+    """Curves of the generator's training: adversarial losses, G's other terms, D's mean logits, ADA's values."""
     names = [name for name in _keys(lines) if name != "nimg"]
     logits = [name for name in names if name.endswith("logits")]
     adversarial = [name for name in names if name in ("d", "g", "gp", "r1")]
@@ -219,11 +219,11 @@ def gan(lines: Lines) -> Drawn:
             figure.subplots(1, len(groups), squeeze=False)[0], groups, strict=True
         ):
             positive = True
-            for number, name in enumerate(members):
+            for index, name in enumerate(members):
                 nimg, value = _column(lines, name)
                 positive = positive and bool((value > 0).all())
-                axis.plot(nimg, value, color=color(number), lw=0.6, alpha=0.25)
-                axis.plot(nimg, smooth(value), color=color(number), lw=1.6, label=name.replace("_", " "))
+                axis.plot(nimg, value, color=color(index), lw=0.6, alpha=0.25)
+                axis.plot(nimg, smooth(value), color=color(index), lw=1.6, label=name.replace("_", " "))
             if scale == "log" and positive:
                 axis.set_yscale("log")
                 axis.yaxis.set_major_formatter(_plain)
@@ -234,7 +234,7 @@ def gan(lines: Lines) -> Drawn:
     return render("gan", "Training curves of the generator over thousand images seen", (9.6, 2.9), draw)
 
 
-def recognizers(curves: Mapping[str, Sequence[Lines]]) -> Drawn:
+def recognizers(curves: Mapping[str, Sequence[Lines]]) -> RenderedFigure:
     """Loss and EER on val people over images seen: a thin line for each seed, a thick one for the mean."""
 
     def draw(figure: Figure) -> None:
@@ -243,16 +243,16 @@ def recognizers(curves: Mapping[str, Sequence[Lines]]) -> Drawn:
             (("loss", "Training loss"), ("val_eer", "EER on validation people")),
             strict=True,
         ):
-            for number, (arm, seeds) in enumerate(curves.items()):
-                shade = color(number)
+            for index, (arm, seeds) in enumerate(curves.items()):
+                arm_color = color(index)
                 columns = [column for column in (_column(lines, name) for lines in seeds) if len(column[0])]
                 smoothed = [(x, smooth(y) if name == "loss" else y) for x, y in columns]
                 mark = "" if name == "loss" else "o"
                 for x, y in smoothed:
-                    axis.plot(x, y, color=shade, lw=0.7, alpha=0.45, marker=mark, ms=2.5)
+                    axis.plot(x, y, color=arm_color, lw=0.7, alpha=0.45, marker=mark, ms=2.5)
                 if smoothed and all(np.array_equal(x, smoothed[0][0]) for x, _ in smoothed):
                     mean = np.mean([y for _, y in smoothed], axis=0)
-                    axis.plot(smoothed[0][0], mean, color=shade, lw=2, label=arm, marker=mark, ms=4)
+                    axis.plot(smoothed[0][0], mean, color=arm_color, lw=2, label=arm, marker=mark, ms=4)
             axis.set_title(title)
             axis.set_xlabel("thousand images seen")
             axis.set_ylim(bottom=0)
@@ -270,18 +270,18 @@ def _keys(lines: Lines) -> Iterator[str]:
 
 
 def _column(lines: Lines, name: str) -> Series:
-    """Thousand images and the values of one name, where it stands."""
-    found = [(line["nimg"] / 1000, line[name]) for line in lines if line.get(name) is not None]
-    x, y = np.asarray(found, np.float64).reshape(-1, 2).T
+    """Thousands of images and the values of one key, over the lines that have it."""
+    points = [(line["nimg"] / 1000, line[name]) for line in lines if line.get(name) is not None]
+    x, y = np.asarray(points, np.float64).reshape(-1, 2).T
     return x, y
 
 
 def smooth(values: np.ndarray) -> np.ndarray:
     """Moving average over about a fortieth of the curve, shorter towards its ends."""
-    half = len(values) // 80
-    if half == 0:
+    half_width = len(values) // 80
+    if half_width == 0:
         return values
-    total = np.concatenate([[0.0], np.cumsum(values)])
-    at = np.arange(len(values))
-    low, high = np.maximum(at - half, 0), np.minimum(at + half + 1, len(values))
-    return (total[high] - total[low]) / (high - low)
+    cumulative = np.concatenate([[0.0], np.cumsum(values)])
+    index = np.arange(len(values))
+    low, high = np.maximum(index - half_width, 0), np.minimum(index + half_width + 1, len(values))
+    return (cumulative[high] - cumulative[low]) / (high - low)

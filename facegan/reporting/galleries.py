@@ -1,4 +1,4 @@
-"""Real beside synthetic faces: which are shown, as data: URIs for the page and as sheets for Markdown."""
+"""Real beside synthetic faces: who is shown, as data: URIs for the page and as sheets for Markdown."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MOST_PARENTS = 4
 
 @dataclass(frozen=True)
 class Row:
-    """Faces in a line: `kind` is real, parent or synthetic."""
+    """A row of faces; `kind` is real, parent or synthetic."""
 
     kind: str
     caption: str
@@ -40,7 +40,7 @@ class Person:
 
 @dataclass(frozen=True)
 class Gallery:
-    """The people that are shown, of how many there are."""
+    """The people that are shown, and how many there are in all."""
 
     existing: tuple[Person, ...]
     new: tuple[Person, ...]
@@ -56,33 +56,33 @@ def collect(real: Path, synthetic: Path, people: int, faces: int) -> Gallery:
     existing = [name for name in parents if name in trained]
     new = [name for name in parents if name not in trained]
     shown_old, shown_new = spread(existing, people), spread(new, people)
-    wanted = {*shown_old, *(parent for name in shown_new for parent in parents[name] or [])}
-    photos = some(real, wanted, faces, "train")
-    made = some(synthetic, {*shown_old, *shown_new}, faces)
-    old = tuple(
+    with_photos = {*shown_old, *(parent for name in shown_new for parent in parents[name] or [])}
+    photos = some(real, with_photos, faces, "train")
+    synthetic_faces = some(synthetic, {*shown_old, *shown_new}, faces)
+    existing_people = tuple(
         Person(
             name,
-            (Row("real", "real", photos.get(name, ())), Row("synthetic", "synthetic", made.get(name, ()))),
+            (Row("real", "real", photos.get(name, ())), Row("synthetic", "synthetic", synthetic_faces.get(name, ()))),
         )
         for name in shown_old
     )
-    invented = tuple(_invented(name, parents[name] or [], photos, made) for name in shown_new)
-    return Gallery(old, invented, len(existing), len(new))
+    new_people = tuple(_new_person(name, parents[name] or [], photos, synthetic_faces) for name in shown_new)
+    return Gallery(existing_people, new_people, len(existing), len(new))
 
 
-def _invented(
-    name: str, parents: list[str], photos: dict[str, tuple[bytes, ...]], made: dict[str, tuple[bytes, ...]]
+def _new_person(
+    name: str, parents: list[str], photos: dict[str, tuple[bytes, ...]], synthetic_faces: dict[str, tuple[bytes, ...]]
 ) -> Person:
-    known = [parent for parent in parents if photos.get(parent)]
-    names = " + ".join(known[:MOST_PARENTS])
-    if len(known) > MOST_PARENTS:
-        names += f" and {len(known) - MOST_PARENTS} more"
-    first = tuple(photos[parent][0] for parent in known[:MOST_PARENTS])
-    above = (Row("parent", "real parents", first),) if first else ()
-    return Person(name, (*above, Row("synthetic", "synthetic", made.get(name, ()))), names)
+    with_photo = [parent for parent in parents if photos.get(parent)]
+    note = " + ".join(with_photo[:MOST_PARENTS])
+    if len(with_photo) > MOST_PARENTS:
+        note += f" and {len(with_photo) - MOST_PARENTS} more"
+    faces = tuple(photos[parent][0] for parent in with_photo[:MOST_PARENTS])
+    parent_rows = (Row("parent", "real parents", faces),) if faces else ()
+    return Person(name, (*parent_rows, Row("synthetic", "synthetic", synthetic_faces.get(name, ()))), note)
 
 
-def uri(data: bytes) -> str:
+def face_uri(data: bytes) -> str:
     """A face as a data: URI, at most LARGEST_PX wide or high: small grey PNGs as stored, the rest as JPEG."""
     image = Image.open(io.BytesIO(data))
     if max(image.size) > LARGEST_PX or image.mode != "L":
@@ -100,21 +100,21 @@ def data_uri(data: bytes) -> str:
 
 
 def sheet(people: tuple[Person, ...]) -> bytes:
-    """People below each other, the rows of each close together, as one PNG for Markdown."""
+    """One PNG for Markdown: people below each other, the rows of each person close together."""
     lines: list[list[np.ndarray[Any, Any]]] = []
     gaps = []
     for person in people:
-        for number, row in enumerate(person.rows):
+        for index, row in enumerate(person.rows):
             lines.append([_square(face) for face in row.faces])
-            gaps.append(GAP_PX if number + 1 < len(person.rows) else 3 * GAP_PX)
+            gaps.append(GAP_PX if index + 1 < len(person.rows) else 3 * GAP_PX)
     width = max((len(line) for line in lines), default=1)
     height = sum(LARGEST_PX // 2 + gap for gap in gaps) or 1
     side = LARGEST_PX // 2
     canvas = np.full((height, width * (side + GAP_PX), 3), 255, np.uint8)
     top = 0
     for line, gap in zip(lines, gaps, strict=True):
-        for place, face in enumerate(line):
-            left = place * (side + GAP_PX)
+        for column, face in enumerate(line):
+            left = column * (side + GAP_PX)
             canvas[top : top + side, left : left + side] = face
         top += side + gap
     return encode_png(canvas)

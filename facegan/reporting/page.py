@@ -11,8 +11,8 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from facegan.reporting import galleries, sections, words
-from facegan.reporting.audit import Audited
-from facegan.reporting.figures import ARMS, Drawn
+from facegan.reporting.audit import AuditMaterial
+from facegan.reporting.figures import ARMS, RenderedFigure
 from facegan.reporting.galleries import Gallery
 from facegan.reporting.results import NO_GAIN, Findings, Measure
 
@@ -22,21 +22,21 @@ STRIP_PX = (640, 104)
 
 @dataclass(frozen=True)
 class PageMaterial:
-    """What the pages are made of beside the numbers."""
+    """What the pages show beside the numbers."""
 
-    drawn: dict[str, Drawn]
+    figures: dict[str, RenderedFigure]
     gallery: Gallery | None
     samples: bytes | None
     prepared: dict[str, Any]
-    audited: Audited | None = None
+    audited: AuditMaterial | None = None
 
 
 def context(
     recipe: dict[str, Any], inputs: dict[str, Path], findings: Findings, material: PageMaterial
 ) -> dict[str, Any]:
-    """Everything that the templates show."""
+    """The context of the report's templates."""
     comparison = findings.comparison
-    named = next(m for m in findings.measures if m.name == comparison["metric"])
+    primary = next(measure for measure in findings.measures if measure.name == comparison["metric"])
     arms = sections.arms(recipe, inputs)
     synthetic = "synthesize" in inputs
     recognizers = sections.recognizers(recipe, inputs)
@@ -47,18 +47,18 @@ def context(
         "percent": words.percent(comparison["confidence"]),
         "tone": {"gain": "gain", "loss": "loss", NO_GAIN: "none"}[comparison["verdict"]],
         "headline": words.headline(recipe, comparison["verdict"]),
-        "sentence": words.verdict(recipe, named, comparison),
+        "sentence": words.verdict(recipe, primary, comparison),
         "why": words.why(comparison),
-        "smallest": words.smallest(named, comparison),
+        "smallest": words.smallest(primary, comparison),
         "learning": words.learning(recognizers, comparison, recipe["train_recognizer"]["evaluations"]),
-        "gloss": words.gloss(named.name, named.arms[comparison["baseline"]].mean),
-        "strip": strip(named, comparison),
+        "gloss": words.gloss(primary.name, primary.arms[comparison["baseline"]].mean),
+        "strip": strip(primary, comparison),
         "splits": summary["splits"],
         "n_images": findings.n_images,
         "arms": arms,
         "invented": material.gallery.n_new if material.gallery else 0,
-        "rows": [metric_row(m, recipe) for m in findings.measures],
-        "drawn": material.drawn,
+        "rows": [metric_row(measure, recipe) for measure in findings.measures],
+        "drawn": material.figures,
         "gallery": material.gallery,
         "samples": material.samples,
         "audited": material.audited,
@@ -78,7 +78,7 @@ def context(
 
 
 def metric_row(measure: Measure, recipe: dict[str, Any]) -> dict[str, Any]:
-    """A metric as a line of the tables: a cell for each arm, and for each difference from the baseline."""
+    """A metric as a table row: a cell for each arm, and for each difference from the baseline."""
     cells, differences = [], []
     for arm in recipe["arms"]:
         value = measure.arms[arm]
@@ -106,7 +106,7 @@ def metric_row(measure: Measure, recipe: dict[str, Any]) -> dict[str, Any]:
                 "arm": arm,
                 "value": words.signed(difference.delta, digits),
                 "interval": words.interval(difference.low, difference.high, digits, sign=True),
-                "tone": side(measure.better, difference.low, difference.high),
+                "tone": direction(measure.better, difference.low, difference.high),
             }
         )
     return {
@@ -122,7 +122,7 @@ def metric_row(measure: Measure, recipe: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def side(better: str, low: float | None, high: float | None) -> str:
+def direction(better: str, low: float | None, high: float | None) -> str:
     """`better` or `worse` where the whole interval lies on that side of zero, else `none`."""
     if low is None or high is None or low <= 0 <= high:
         return "none"
@@ -130,14 +130,14 @@ def side(better: str, low: float | None, high: float | None) -> str:
 
 
 def strip(measure: Measure, comparison: dict[str, Any]) -> dict[str, Any] | None:
-    """Where things lie on the little picture of the difference: x in px, with the values as text."""
+    """The small picture of the difference: the x of its marks in px, with the values as text; None: no interval."""
     delta, low, high = (comparison[key] for key in ("delta", "ci_low", "ci_high"))
     if delta is None or low is None:
         return None
     sign = -1 if measure.better == "lower" else 1
     smallest = comparison["smallest_detectable"]
-    least = None if smallest is None else sign * smallest
-    marks = [0.0, low, high, *([least] if least is not None else [])]
+    least_gain = None if smallest is None else sign * smallest
+    marks = [0.0, low, high, *([least_gain] if least_gain is not None else [])]
     span = max(max(marks) - min(marks), 1e-9)
     width, margin = STRIP_PX[0], 110  # room for the labels: "no difference" beside "worse" too
 
@@ -150,9 +150,12 @@ def strip(measure: Measure, comparison: dict[str, Any]) -> dict[str, Any] | None
         "low": words.signed(low, digits),
         "high": words.signed(high, digits),
     }
+    least = None
+    if least_gain is not None:
+        least = {"at": x(least_gain), "label": min(max(x(least_gain), margin), width - margin)}
     return {
         "x": {"zero": x(0), "delta": x(delta), "low": x(low), "high": x(high)},
-        "least": None if least is None else {"at": x(least), "label": min(max(x(least), margin), width - margin)},
+        "least": least,
         "text": text,
         "better_left": sign < 0,
         "width": STRIP_PX[0],
@@ -177,7 +180,7 @@ def fenced(text: str) -> str:
 def environment() -> Environment:
     """Jinja with facegan's templates and filters; HTML is escaped, an unknown name raises."""
     loader = FileSystemLoader(TEMPLATES)
-    made = Environment(
+    env = Environment(
         loader=loader,
         autoescape=lambda name: bool(name) and str(name).endswith(".html.j2"),
         undefined=StrictUndefined,
@@ -185,13 +188,13 @@ def environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.filters |= {"uri": galleries.data_uri, "face": galleries.uri, "md": markdown_safe, "fenced": fenced}
-    return made
+    env.filters |= {"uri": galleries.data_uri, "face": galleries.face_uri, "md": markdown_safe, "fenced": fenced}
+    return env
 
 
 def pages(values: dict[str, Any], template: str = "report") -> tuple[str, str]:
     """`index.html` and `report.md`."""
-    made = environment()
-    html = made.get_template(f"{template}.html.j2").render(values)
-    markdown = made.get_template(f"{template}.md.j2").render(values)
+    env = environment()
+    html = env.get_template(f"{template}.html.j2").render(values)
+    markdown = env.get_template(f"{template}.md.j2").render(values)
     return html, re.sub(r"\n{3,}", "\n\n", markdown)

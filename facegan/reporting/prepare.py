@@ -1,4 +1,4 @@
-"""What prepare says of the faces themselves: how many were found, how good they are, which were left out."""
+"""The faces that prepare found: how many, their quality, and which were left out."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def collect(folder: Path, pictures: bool) -> dict[str, Any]:
 
     `rejected`: what it left out (file, identity, reason, jpeg), empty without `pictures`.
     """
-    found = read_json(folder / "summary.json").get("faces")
+    counts = read_json(folder / "summary.json").get("faces")
     return {
         "quality": quality(folder),
-        "faces": found,
-        "rejected": quarantine.read_rejected(folder) if found and pictures else [],
+        "faces": counts,
+        "rejected": quarantine.read_rejected(folder) if counts and pictures else [],
     }
 
 
@@ -34,8 +34,8 @@ def quality(folder: Path) -> list[dict[str, Any]]:
     splits, values = np.asarray(table["split"]), table["quality"].to_numpy().astype(np.float64)
     lines = []
     for split in manifest.SPLITS:
-        known = values[(splits == split) & ~np.isnan(values)]
-        if len(known):
-            quantiles = [number(value) for value in np.quantile(known, QUANTILES)]
-            lines.append({"split": split, "images": len(known), "quantiles": quantiles})
+        of_split = values[(splits == split) & ~np.isnan(values)]
+        if len(of_split):
+            quantiles = [number(value) for value in np.quantile(of_split, QUANTILES)]
+            lines.append({"split": split, "images": len(of_split), "quantiles": quantiles})
     return lines

@@ -1,4 +1,4 @@
-"""The numbers of a report: what each recognizer scored, how sure that is, and the verdict.
+"""The numbers of a report: each recognizer's scores, their intervals, and the verdict.
 
 Points come from the benchmarks' `results.json`; intervals from their `replicates`, with the same resampled
 people for every arm and seed, so that arms can be compared in pairs.
@@ -21,7 +21,7 @@ from facegan.core.errors import UserError
 from facegan.core.files import write_atomic
 from facegan.evaluation.protocols import PROTOCOLS, ProtocolConfig
 from facegan.metrics import intervals
-from facegan.reporting import runs as scored
+from facegan.reporting import runs as benchmark_runs
 from facegan.reporting.runs import Curves, Doubles, Run
 
 NO_GAIN = "no gain shown"
@@ -71,7 +71,7 @@ class ArmDifference:
 class Measure:
     """One metric over all arms and seeds.
 
-    `note` says why there is no value, where there is none; `remark` what is said of the value of every recognizer.
+    `note`: why there is no value, where there is none. `remark`: what the notes of all recognizers have in common.
     """
 
     name: str
@@ -94,7 +94,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Findings:
-    """All that was measured, and the answer to the one question."""
+    """All that was measured, and the comparison that the recipe names."""
 
     measures: tuple[Measure, ...]
     comparison: dict[str, Any]
@@ -109,85 +109,90 @@ def measure(
     seed: int,
     progress: Callable[[int, int], None],
 ) -> Findings:
-    """Everything that the report says in numbers; `progress(done, total)` counts recognizers.
+    """All numbers of the report; `progress(done, total)` counts recognizers.
 
     Raises UserError when the comparison's metric was not measured, or runs judged different test images.
     """
     arms, seeds = list(recipe["arms"]), list(recipe["seeds"])
     benchmarks = [PROTOCOLS.get(spec["kind"]).model_validate(spec) for spec in recipe["benchmark"]["benchmarks"]]
-    runs = [scored.load(inputs, arm, s) for arm in arms for s in seeds]
-    scored.same_test(runs)
-    found = scored.found(runs)
-    wanted = recipe["comparison"]["metric"]
-    if wanted not in found:
+    runs = [benchmark_runs.load(inputs, arm, s) for arm in arms for s in seeds]
+    benchmark_runs.same_test(runs)
+    metrics = benchmark_runs.measured_metrics(runs)
+    primary_name = recipe["comparison"]["metric"]
+    if primary_name not in metrics:
         raise UserError(
-            f"comparison.metric is '{wanted}', which no benchmark measured",
-            fix=f"set comparison.metric to one of: {', '.join(found)}",
+            f"comparison.metric is '{primary_name}', which no benchmark measured",
+            fix=f"set comparison.metric to one of: {', '.join(metrics)}",
         )
     n_people = len(runs[0].names)
     weights = intervals.person_weights(n_people, n_boot, seed)
-    drawn: dict[tuple[str, int], dict[str, Doubles]] = {}
-    for number, run in enumerate(runs, start=1):
-        drawn[run.arm, run.seed] = replicates(benchmarks, run, weights)
-        progress(number, len(runs))
-    measures = tuple(_measure(recipe, found[name], runs, drawn, n_people) for name in found)
-    named = next(item for item in measures if item.name == wanted)
-    comparison = _comparison(recipe, named, n_people)
-    return Findings(measures, comparison, scored.curves(runs), int(runs[0].faces.acquired.sum()))
+    replicates_of: dict[tuple[str, int], dict[str, Doubles]] = {}
+    for done, run in enumerate(runs, start=1):
+        replicates_of[run.arm, run.seed] = replicates(benchmarks, run, weights)
+        progress(done, len(runs))
+    measures = tuple(
+        _measure(recipe, *kind_and_metric, runs, replicates_of, n_people) for kind_and_metric in metrics.values()
+    )
+    primary = next(measure for measure in measures if measure.name == primary_name)
+    comparison = _comparison(recipe, primary, n_people)
+    return Findings(measures, comparison, benchmark_runs.curves(runs), int(runs[0].faces.acquired.sum()))
 
 
 def replicates(benchmarks: list[ProtocolConfig], run: Run, weights: NDArray[np.int32]) -> dict[str, Doubles]:
     """{metric: (n_boot,)} of all benchmarks, with people weighted as in `weights` (n_boot, n_people)."""
-    found: dict[str, Doubles] = {}
+    values: dict[str, Doubles] = {}
     for benchmark in benchmarks:
-        found.update(benchmark.kept(run.folder).replicates(run.faces, weights))
-    return found
+        values.update(benchmark.reading_from(run.folder).replicates(run.faces, weights))
+    return values
 
 
 def _measure(
     recipe: dict[str, Any],
-    found: tuple[str, dict[str, Any]],
+    kind: str,
+    metric: dict[str, Any],
     runs: list[Run],
-    drawn: dict[tuple[str, int], dict[str, Doubles]],
+    replicates_of: dict[tuple[str, int], dict[str, Doubles]],
     n_people: int,
 ) -> Measure:
-    kind, metric = found
     name, confidence = metric["name"], recipe["comparison"]["confidence"]
     arms: dict[str, ArmValue] = {}
     stacks: dict[str, tuple[Doubles, Doubles]] = {}
     for arm in recipe["arms"]:
-        points = [scored.value(run, kind, name) for run in runs if run.arm == arm]
-        values = [drawn[arm, seed][name] for seed in recipe["seeds"] if name in drawn[arm, seed]]
-        if None in points or len(values) < len(points):
-            whole = [point for point in points if point is not None]
-            mean = float(np.mean(whole)) if len(whole) == len(points) else None
+        points = [benchmark_runs.value(run, kind, name) for run in runs if run.arm == arm]
+        of_seeds = [replicates_of[arm, seed] for seed in recipe["seeds"]]
+        seed_replicates = [replicates[name] for replicates in of_seeds if name in replicates]
+        if None in points or len(seed_replicates) < len(points):
+            present = [point for point in points if point is not None]
+            mean = float(np.mean(present)) if len(present) == len(points) else None
             arms[arm] = ArmValue(tuple(points), mean)
             continue
-        stacks[arm] = np.stack(values), np.asarray(points, np.float64)
+        stacks[arm] = np.stack(seed_replicates), np.asarray(points, np.float64)
         arms[arm] = _arm(*stacks[arm], n_people, confidence)
     baseline = recipe["comparison"]["baseline"]
     differences: dict[str, ArmDifference] = {}
     for arm in arms:
         if arm in stacks and baseline in stacks and arm != baseline:
-            pair = stacks[arm], stacks[baseline]
-            differences[arm] = difference(*pair, metric["better"], n_people, confidence)
+            sides = stacks[arm], stacks[baseline]
+            differences[arm] = difference(*sides, metric["better"], n_people, confidence)
         elif arm != baseline:
             differences[arm] = without_interval(arms[arm].mean, arms[baseline].mean, metric)
     fields = ("better", "operating_point", "note", "n_genuine", "n_impostor", "n_identities")
-    remark = scored.remark(runs, kind, name)
+    remark = benchmark_runs.remark(runs, kind, name)
     return Measure(name, kind, **{f: metric[f] for f in fields}, remark=remark, arms=arms, differences=differences)
 
 
 def _arm(values: Doubles, points: Doubles, n_people: int, confidence: float) -> ArmValue:
-    """Intervals of one arm: of its mean for other people and seeds, and of each seed for other people."""
-    whole = intervals.single_interval(values, points, n_people, confidence)
-    each = [intervals.single_interval(values[[s]], points[[s]], n_people, confidence) for s in range(len(points))]
+    """Intervals of one arm: of its mean over other people and seeds, and of each seed over other people."""
+    mean_interval = intervals.single_interval(values, points, n_people, confidence)
+    seed_ends = [
+        ends(intervals.single_interval(values[[s]], points[[s]], n_people, confidence)) for s in range(len(points))
+    ]
     return ArmValue(
         tuple(points.tolist()),
-        whole.value,
-        *ends(whole),
-        tuple(ends(one)[0] for one in each),
-        tuple(ends(one)[1] for one in each),
+        mean_interval.value,
+        *ends(mean_interval),
+        tuple(low for low, _ in seed_ends),
+        tuple(high for _, high in seed_ends),
     )
 
 
@@ -206,43 +211,43 @@ def difference(
     confidence: float,
 ) -> ArmDifference:
     """Arm - baseline with its verdict; each side (values (n_units, n_boot), points (n_units,))."""
-    found = intervals.paired_difference(arm[0], baseline[0], arm[1], baseline[1], n_people, confidence)
-    smallest = intervals.smallest_detectable(found)
-    verdict, reason = intervals.verdict(found, better)
-    return ArmDifference(found.delta, *ends(found), smallest if np.isfinite(smallest) else None, verdict, reason)
+    result = intervals.paired_difference(arm[0], baseline[0], arm[1], baseline[1], n_people, confidence)
+    smallest = intervals.smallest_detectable(result)
+    verdict, reason = intervals.verdict(result, better)
+    return ArmDifference(result.delta, *ends(result), smallest if np.isfinite(smallest) else None, verdict, reason)
 
 
 def without_interval(arm: float | None, baseline: float | None, metric: dict[str, Any]) -> ArmDifference:
-    """A difference that nothing can be claimed of: the metric has no value here, or no interval."""
+    """A difference without a verdict: the metric has no value here, or no interval."""
     delta = None if arm is None or baseline is None else arm - baseline
     reason = metric["note"] if delta is None and metric["note"] else f"{metric['name']} has no interval"
     return ArmDifference(delta, None, None, None, NO_GAIN, reason)
 
 
-def _comparison(recipe: dict[str, Any], named: Measure, n_people: int) -> dict[str, Any]:
-    """The answer to the one question; keys as in the command line's contract, and why."""
+def _comparison(recipe: dict[str, Any], primary: Measure, n_people: int) -> dict[str, Any]:
+    """The comparison that the recipe names, with its reason; keys as in the command line's contract."""
     spec = recipe["comparison"]
-    found = named.differences[spec["arm"]]
+    difference = primary.differences[spec["arm"]]
     return {
-        "metric": named.name,
+        "metric": primary.name,
         "baseline": spec["baseline"],
         "arm": spec["arm"],
-        "delta": found.delta,
-        "ci_low": found.low,
-        "ci_high": found.high,
+        "delta": difference.delta,
+        "ci_low": difference.low,
+        "ci_high": difference.high,
         "confidence": spec["confidence"],
         "n_seeds": len(recipe["seeds"]),
         "n_identities": n_people,
-        "verdict": found.verdict,
-        "reason": found.reason,
-        "smallest_detectable": found.smallest,
+        "verdict": difference.verdict,
+        "reason": difference.reason,
+        "smallest_detectable": difference.smallest,
     }
 
 
 def write(out: Path, recipe: dict[str, Any], findings: Findings, licenses: dict[str, list[str]]) -> None:
     """Write `results.json` (the command line's contract without stages) and `results.parquet` (tidy).
 
-    `licenses` are those of all that an arm's weights have learned from.
+    `licenses` are those of all data that an arm's weights have learned from.
     """
     arms: dict[str, dict[str, Any]] = {arm: {} for arm in recipe["arms"]}
     rows = []
@@ -255,14 +260,14 @@ def write(out: Path, recipe: dict[str, Any], findings: Findings, licenses: dict[
                 "ci_high": value.high,
                 "note": measure.note,
             }
-            rows += [_row(measure, arm, place, seed) for place, seed in enumerate(recipe["seeds"])]
+            rows += [_row(measure, arm, index, seed) for index, seed in enumerate(recipe["seeds"])]
     results = {"recipe": recipe["name"], "arms": arms, "comparison": findings.comparison, "licenses": licenses}
     write_atomic(out / "results.json", json.dumps(results, indent=1, allow_nan=False).encode())
     pq.write_table(pa.Table.from_pylist(rows, SCHEMA), out / "results.parquet")
 
 
-def _row(measure: Measure, arm: str, place: int, seed: int) -> dict[str, Any]:
-    """One recognizer's value; its interval is for other people and this seed."""
+def _row(measure: Measure, arm: str, index: int, seed: int) -> dict[str, Any]:
+    """One recognizer's row; its interval is over other people, for this seed."""
     value = measure.arms[arm]
     return {
         "arm": arm,
@@ -270,9 +275,9 @@ def _row(measure: Measure, arm: str, place: int, seed: int) -> dict[str, Any]:
         "benchmark": measure.benchmark,
         "metric": measure.name,
         "operating_point": measure.operating_point,
-        "value": value.per_seed[place],
-        "ci_low": value.seed_low[place] if value.seed_low else None,
-        "ci_high": value.seed_high[place] if value.seed_high else None,
+        "value": value.per_seed[index],
+        "ci_low": value.seed_low[index] if value.seed_low else None,
+        "ci_high": value.seed_high[index] if value.seed_high else None,
         "n_genuine": measure.n_genuine,
         "n_impostor": measure.n_impostor,
         "n_identities": measure.n_identities,

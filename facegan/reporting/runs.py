@@ -18,14 +18,14 @@ from facegan.evaluation.embedded_faces import EmbeddedFaces
 Doubles = NDArray[np.float64]
 Series = tuple[Doubles, Doubles]
 Curves = dict[str, dict[str, list[dict[str, list[float]]]]]
-"""{name of the curve: {arm: one of each seed}}."""
+"""{name of the curve: {arm: [one curve for each seed]}}."""
 
 
 @dataclass(frozen=True)
 class Run:
     """One benchmarked recognizer: the folder of its benchmark, its `results.json`, and the faces it was judged on.
 
-    `names` are the identities in order.
+    `names` are the sorted identities.
     """
 
     arm: str
@@ -67,18 +67,18 @@ def same_test(runs: list[Run]) -> None:
             )
 
 
-def found(runs: list[Run]) -> dict[str, tuple[str, dict[str, Any]]]:
+def measured_metrics(runs: list[Run]) -> dict[str, tuple[str, dict[str, Any]]]:
     """{metric name: (benchmark kind, its Metric in the first run)}, in the benchmarks' order."""
-    named: dict[str, tuple[str, dict[str, Any]]] = {}
+    metrics: dict[str, tuple[str, dict[str, Any]]] = {}
     for kind, result in runs[0].results.items():
         for metric in result["metrics"]:
-            if metric["name"] in named:
+            if metric["name"] in metrics:
                 raise UserError(
-                    f"benchmarks '{named[metric['name']][0]}' and '{kind}' both measure '{metric['name']}'",
+                    f"benchmarks '{metrics[metric['name']][0]}' and '{kind}' both measure '{metric['name']}'",
                     fix="leave one of them out of benchmark.benchmarks",
                 )
-            named[metric["name"]] = (kind, metric)
-    return named
+            metrics[metric["name"]] = (kind, metric)
+    return metrics
 
 
 def value(run: Run, kind: str, name: str) -> float | None:
@@ -97,17 +97,17 @@ def remark(runs: list[Run], kind: str, name: str) -> str:
 
 def curves(runs: list[Run]) -> Curves:
     """Every curve, by name and arm."""
-    found: Curves = {}
+    by_name: Curves = {}
     for run in runs:
         for result in run.results.values():
             for name, curve in result["curves"].items():
-                found.setdefault(name, {}).setdefault(run.arm, []).append(curve)
-    return found
+                by_name.setdefault(name, {}).setdefault(run.arm, []).append(curve)
+    return by_name
 
 
-def series(curve: dict[str, list[dict[str, list[float]]]], x: str, y: str) -> dict[str, list[Series]]:
+def series(by_arm: dict[str, list[dict[str, list[float]]]], x: str, y: str) -> dict[str, list[Series]]:
     """{arm: (x, y) of each seed} as float64 arrays."""
     return {
-        arm: [(np.asarray(one[x], np.float64), np.asarray(one[y], np.float64)) for one in seeds]
-        for arm, seeds in curve.items()
+        arm: [(np.asarray(values[x], np.float64), np.asarray(values[y], np.float64)) for values in seeds]
+        for arm, seeds in by_arm.items()
     }

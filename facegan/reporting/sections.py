@@ -1,4 +1,4 @@
-"""What the report tells beside the numbers, read from its inputs: people, filters, quarantine, lineage."""
+"""The report's sections beside the numbers, read from its inputs: people, filters, quarantine, lineage."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def arms(recipe: dict[str, Any], inputs: dict[str, Path]) -> list[dict[str, Any]]:
-    """What each arm was trained on, in words and counts."""
-    found = []
-    for place, (name, spec) in enumerate(recipe["arms"].items()):
+    """The training data of each arm, in words and counts."""
+    rows = []
+    for index, (name, spec) in enumerate(recipe["arms"].items()):
         summary = read_json(inputs[f"merge:{name}"] / "summary.json")
         words = [
             text
@@ -41,14 +41,14 @@ def arms(recipe: dict[str, Any], inputs: dict[str, Path]) -> list[dict[str, Any]
             )
             if spec[key]
         ]
-        found.append({"name": name, "place": place, "words": ", ".join(words), **summary, "arm": name})
-    return found
+        rows.append({"name": name, "place": index, "words": ", ".join(words), **summary, "arm": name})
+    return rows
 
 
 def licences(recipe: dict[str, Any], inputs: dict[str, Path]) -> list[dict[str, Any]]:
-    """For each arm the licences of all that its weights have learned from, synthetic rows' origins included."""
-    found = {name: read_json(inputs[f"merge:{name}"] / "summary.json") for name in recipe["arms"]}
-    return [{"arm": name, "licenses": summary.get("licenses", [])} for name, summary in found.items()]
+    """For each arm the licences of all its training data, with those of the data that synthetic rows come from."""
+    summaries = {name: read_json(inputs[f"merge:{name}"] / "summary.json") for name in recipe["arms"]}
+    return [{"arm": name, "licenses": summary.get("licenses", [])} for name, summary in summaries.items()]
 
 
 def quarantine(folder: Path) -> dict[str, Any]:
@@ -67,28 +67,28 @@ def quarantine(folder: Path) -> dict[str, Any]:
 
 
 def filters(folder: Path) -> dict[str, Any]:
-    """The filters of synthesize: thresholds, counts, and what was wanted beside what was made."""
-    found = read_json(folder / "filters.json")
-    wanted, made = found.get("requested", {}), found.get("made", {})
+    """The filters of synthesize: thresholds, counts, and what was requested beside what was made."""
+    report = read_json(folder / "filters.json")
+    requested, made = report.get("requested", {}), report.get("made", {})
     return {
         "thresholds": [
-            {"name": plain(name), "value": _text(entry.get("value")), "how": entry.get("how", "")}
-            for name, entry in found.get("thresholds", {}).items()
+            {"name": as_words(name), "value": _count_text(entry.get("value")), "how": entry.get("how", "")}
+            for name, entry in report.get("thresholds", {}).items()
         ],
-        "counts": [{**entry, "filter": plain(str(entry["filter"]))} for entry in found.get("counts", [])],
+        "counts": [{**entry, "filter": as_words(str(entry["filter"]))} for entry in report.get("counts", [])],
         "made": [
-            {"what": plain(name), "wanted": _text(wanted.get(name)), "made": _text(made.get(name))}
-            for name in dict.fromkeys([*wanted, *made])
+            {"what": as_words(name), "wanted": _count_text(requested.get(name)), "made": _count_text(made.get(name))}
+            for name in dict.fromkeys([*requested, *made])
         ],
     }
 
 
-def plain(name: str) -> str:
+def as_words(name: str) -> str:
     """A key as words."""
     return name.replace("_", " ")
 
 
-def _text(value: Any) -> str:
+def _count_text(value: Any) -> str:
     if isinstance(value, float) and not value.is_integer():
         return number(value)
     return "–" if value is None else str(int(value) if isinstance(value, float) else value)
@@ -96,13 +96,13 @@ def _text(value: Any) -> str:
 
 def duplicates(recipe: dict[str, Any], inputs: dict[str, Path]) -> list[dict[str, Any]]:
     """For each arm: how many pairs of images are the same or nearly so, and how many of two identities."""
-    found = []
+    rows = []
     for name in recipe["arms"]:
         folder = inputs[f"merge:{name}"]
         summary = read_json(folder / "summary.json")
         pairs = pq.read_table(folder / "duplicates.parquet").to_pylist()
         pairs.sort(key=lambda p: (p["kind"], -p["correlation"], natural(p["identity"]), p["image_id"]))
-        found.append(
+        rows.append(
             {
                 "arm": name,
                 "exact": summary["exact_duplicates"],
@@ -113,56 +113,56 @@ def duplicates(recipe: dict[str, Any], inputs: dict[str, Path]) -> list[dict[str
                 "more": max(0, len(pairs) - LISTED),
             }
         )
-    return found
+    return rows
 
 
 def choice(inputs: dict[str, Path], arm: str) -> dict[str, Any]:
-    """What val people chose between an arm's trials (`trial`, `val_eer`); empty where it has but one."""
+    """The choice between an arm's trials on val people (`trial`, `val_eer`); empty where it has only one trial."""
     return read_choice(inputs[f"select:{arm}"]) if f"select:{arm}" in inputs else {}
 
 
 def recognizer(inputs: dict[str, Path], arm: str, seed: int) -> Path | None:
     """The folder of the recognizer that stands for an arm and seed: that of the chosen trial."""
-    tried = f"train_recognizer:{arm}:{choice(inputs, arm).get('trial')}:{seed}"
-    return inputs.get(tried, inputs.get(f"train_recognizer:{arm}:{seed}"))
+    chosen_name = f"train_recognizer:{arm}:{choice(inputs, arm).get('trial')}:{seed}"
+    return inputs.get(chosen_name, inputs.get(f"train_recognizer:{arm}:{seed}"))
 
 
 def trials(recipe: dict[str, Any], inputs: dict[str, Path]) -> list[dict[str, Any]]:
-    """Each arm's trials with their options and EER on val people; none where arms have but one."""
+    """Each arm's trials with their options and EER on val people; none where arms have only one."""
     return [
         {
             "arm": arm,
             "trial": trial,
-            "options": ", ".join(f"{name} {value}" for name, value in flat(spec["trials"][trial]).items()) or "–",
+            "options": ", ".join(f"{name} {value}" for name, value in flatten(spec["trials"][trial]).items()) or "–",
             "mean": number(entry["mean"]),
             "seeds": ", ".join(number(value) for value in entry["per_seed"]),
-            "chosen": trial == found["trial"],
+            "chosen": trial == chosen["trial"],
         }
         for arm, spec in recipe["arms"].items()
-        if (found := choice(inputs, arm))
-        for trial, entry in found["val_eer"].items()
+        if (chosen := choice(inputs, arm))
+        for trial, entry in chosen["val_eer"].items()
     ]
 
 
-def flat(options: dict[str, Any], above: str = "") -> dict[str, Any]:
+def flatten(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """{dotted path: value} of nested options."""
-    found: dict[str, Any] = {}
+    flattened: dict[str, Any] = {}
     for name, value in options.items():
-        found |= flat(value, f"{above}{name}.") if isinstance(value, dict) else {f"{above}{name}": value}
-    return found
+        flattened |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flattened
 
 
 def recognizers(recipe: dict[str, Any], inputs: dict[str, Path]) -> list[dict[str, Any]]:
     """Each recognizer's chosen step and its EER on val people; guide and judge last, where they were trained."""
     names = [(arm, seed) for arm in recipe["arms"] for seed in recipe["seeds"]]
     names += [("guide", recipe["guide_seed"]), ("judge", recipe["audit"]["judge"].get("seed"))]
-    found = []
+    rows = []
     for arm, seed in names:
         folder = recognizer(inputs, arm, seed)
         if folder is not None:
             summary = read_json(folder / "summary.json")
             value = summary.get("val_eer")
-            found.append(
+            rows.append(
                 {
                     "arm": arm,
                     "seed": seed,
@@ -171,7 +171,7 @@ def recognizers(recipe: dict[str, Any], inputs: dict[str, Path]) -> list[dict[st
                     "val_eer": number(value),
                 }
             )
-    return found
+    return rows
 
 
 def lineage(inputs: dict[str, Path]) -> dict[str, Any]:
@@ -200,5 +200,5 @@ def lineage(inputs: dict[str, Path]) -> dict[str, Any]:
                 "size": size(sum(entry["bytes"] for entry in outputs.values())),
             }
         )
-    listed = [f"{name} {', '.join(sorted(versions))}" for name, versions in sorted(packages.items())]
-    return {"stages": stages, "packages": listed}
+    package_lines = [f"{name} {', '.join(sorted(versions))}" for name, versions in sorted(packages.items())]
+    return {"stages": stages, "packages": package_lines}

@@ -14,8 +14,8 @@ RESULTS = "results.json"  # in reports/ it is the whole answer, with stages and 
 def read_results(folder: Path) -> dict[str, Any]:
     """`results.json` of a report; raises UserError when it cannot be read."""
     try:
-        found: dict[str, Any] = json.loads((folder / RESULTS).read_bytes())
-        return found
+        results: dict[str, Any] = json.loads((folder / RESULTS).read_bytes())
+        return results
     except (OSError, ValueError) as error:
         raise UserError(f"{folder / RESULTS} cannot be read: {error}", fix="run the same command again") from error
 

@@ -61,7 +61,7 @@ def phrase(metric: str) -> str:
 
 
 def short(metric: str) -> str:
-    """A metric's name in few words, for tables; empty where the name says it all."""
+    """A metric's name in few words, for tables; empty where they would repeat the name."""
     return phrase(metric).split(" (")[0] if phrase(metric) != metric else ""
 
 
@@ -71,35 +71,35 @@ def percent(share: float) -> str:
 
 
 def gloss(metric: str, value: float | None) -> str:
-    """What a value of the metric means to somebody who has never met it."""
+    """The meaning of a value of the metric, for a reader who does not know the metric."""
     if value is None:
         return ""
     metric = metric.rpartition("/")[2]  # on a list of pairs it means the same
-    of100 = f"{100 * value:.0f} in 100" if value >= 0.02 else f"{1000 * value:.0f} in 1000"
+    rate = f"{100 * value:.0f} in 100" if value >= 0.02 else f"{1000 * value:.0f} in 1000"
     if metric == "eer":
         return (
             "The equal error rate says how often “same person?” is answered wrongly when both kinds of "
-            f"mistake are equally frequent: {number(value)} is {of100} pairs of photos. Lower is better."
+            f"mistake are equally frequent: {number(value)} is {rate} pairs of photos. Lower is better."
         )
     if metric.startswith("tar@far="):
         return (
-            f"Of pairs of photos of one person, {of100} are recognized when at most a share of "
+            f"Of pairs of photos of one person, {rate} are recognized when at most a share of "
             f"{metric[8:]} of strangers is let in. Higher is better."
         )
     if match := re.fullmatch(r"rank-(\d+)", metric):
-        return f"In {of100} searches the right person is among the first {match[1]}. Higher is better."
+        return f"In {rate} searches the right person is among the first {match[1]}. Higher is better."
     if metric.startswith("dir@fpir="):
         return (
-            f"Of searches of enrolled people, {of100} find the right one first when at most a share of {metric[9:]} "
+            f"Of searches of enrolled people, {rate} find the right one first when at most a share of {metric[9:]} "
             "of searches of others finds anybody. Higher is better."
         )
     if metric.startswith("fnmr@fmr="):
         return (
-            f"Of pairs of photos of one person, {of100} are missed when at most a share of {metric[9:]} of strangers "
+            f"Of pairs of photos of one person, {rate} are missed when at most a share of {metric[9:]} of strangers "
             "matches. Lower is better."
         )
     if metric == "accuracy":
-        return f"Of as many matching as non-matching pairs, {of100} are judged rightly. Higher is better."
+        return f"Of as many matching as non-matching pairs, {rate} are judged rightly. Higher is better."
     return ""
 
 
@@ -130,7 +130,7 @@ def interval(low: float | None, high: float | None, digits: int = 3, sign: bool 
 
 
 def subject(recipe: dict[str, Any]) -> str:
-    """What was done to the training images, as the subject of the verdict's sentence."""
+    """The change of the training images, as the subject of the verdict's sentence."""
     comparison = recipe["comparison"]
     baseline, arm = (recipe["arms"][comparison[side]] for side in ("baseline", "arm"))
     plain = baseline["real"] and not (baseline["existing"] or baseline["new"])
@@ -152,24 +152,24 @@ def headline(recipe: dict[str, Any], verdict: str) -> str:
     return f"{verdict.capitalize()}: {who} {helped}"
 
 
-def verdict(recipe: dict[str, Any], named: Measure, comparison: dict[str, Any]) -> str:
+def verdict(recipe: dict[str, Any], primary: Measure, comparison: dict[str, Any]) -> str:
     """The verdict in one sentence, with its numbers."""
-    words, what, result = phrase(named.name), subject(recipe), comparison["verdict"]
+    words, what, result = phrase(primary.name), subject(recipe), comparison["verdict"]
     delta, low, high = (comparison[key] for key in ("delta", "ci_low", "ci_high"))
     if delta is None:
         return f"{what} could not be judged by the {words}: {comparison['reason']}."
-    before, after = named.arms[comparison["baseline"]].mean, named.arms[comparison["arm"]].mean
+    before, after = primary.arms[comparison["baseline"]].mean, primary.arms[comparison["arm"]].mean
     digits = digits_for(delta, low, high)
-    moved = "raised" if delta > 0 else "lowered"
+    verb = "raised" if delta > 0 else "lowered"
     if result == NO_GAIN:
-        moved = "left" if delta == 0 else "moved"
+        verb = "left" if delta == 0 else "moved"
     span = f"from {number(before, digits)} to {number(after, digits)}"
-    if moved == "left":
+    if verb == "left":
         span = f"at {number(before, digits)}"
     certainty = (
         f", {percent(comparison['confidence'])} interval {interval(low, high, digits, True)}" if low is not None else ""
     )
-    return f"{what} {moved} the {words} {span} (difference {signed(delta, digits)}{certainty}): {result}."
+    return f"{what} {verb} the {words} {span} (difference {signed(delta, digits)}{certainty}): {result}."
 
 
 def why(comparison: dict[str, Any]) -> str:
@@ -183,12 +183,12 @@ def why(comparison: dict[str, Any]) -> str:
     return f"the whole interval lies on the {side} side of zero, over {comparison['n_seeds']} seeds."
 
 
-def smallest(named: Measure, comparison: dict[str, Any]) -> str:
+def smallest(primary: Measure, comparison: dict[str, Any]) -> str:
     """The smallest gain that the data could have shown, in a sentence."""
     least = comparison["smallest_detectable"]
     if least is None:
         return ""
-    direction = "drop" if named.better == "lower" else "rise"
+    direction = "drop" if primary.better == "lower" else "rise"
     count, seeds = comparison["n_seeds"], "seed" if comparison["n_seeds"] == 1 else "seeds"
     return (
         f"The smallest gain that {comparison['n_identities']} test people and {count} {seeds} could have "
@@ -197,23 +197,23 @@ def smallest(named: Measure, comparison: dict[str, Any]) -> str:
 
 
 def learning(recognizers: list[dict[str, Any]], comparison: dict[str, Any], evaluations: int) -> str:
-    """Which of the compared arms may not have learned out, in a sentence; empty where none stands out.
+    """Which of the compared arms may not have trained to the end, in a sentence; empty where none stands out.
 
-    `recognizers` as `sections.recognizers` gives them. An arm stands out where, of several evaluations, those of the
-    last tenth of the steps were best on val people in half of its seeds or more.
+    `recognizers` are the rows of `sections.recognizers`. An arm stands out where, of several evaluations, one in the
+    last tenth of the steps was the best on val people for half of its seeds or more.
     """
     if evaluations < 2:
         return ""
-    still = []
+    late_arms = []
     for arm in (comparison["baseline"], comparison["arm"]):
-        own = [one for one in recognizers if one["arm"] == arm and one["best_step"] and one["steps"]]
-        late = sum(one["best_step"] > 0.9 * one["steps"] for one in own)
-        if own and 2 * late >= len(own):
-            still.append(f"“{arm}” ({late} of {len(own)} seed{'s' * (len(own) > 1)})")
-    if not still:
+        rows = [row for row in recognizers if row["arm"] == arm and row["best_step"] and row["steps"]]
+        late = sum(row["best_step"] > 0.9 * row["steps"] for row in rows)
+        if rows and 2 * late >= len(rows):
+            late_arms.append(f"“{arm}” ({late} of {len(rows)} seed{'s' * (len(rows) > 1)})")
+    if not late_arms:
         return ""
     return (
-        f"Perhaps not learned out: {' and '.join(still)} did best on validation people at the end of the training. "
+        f"Perhaps not learned out: {' and '.join(late_arms)} did best on validation people at the end of the training. "
         "More steps for all arms (train_recognizer.steps) may give another answer."
     )
 
@@ -221,7 +221,7 @@ def learning(recognizers: list[dict[str, Any]], comparison: dict[str, Any], eval
 def limits(comparison: dict[str, Any], n_images: int, synthetic: bool) -> list[tuple[str, str]]:
     """What the verdict cannot tell: (heading, text)."""
     people = comparison["n_identities"]
-    found = [
+    items = [
         (
             "Few people",
             f"The test has {n_images} photos of {people} people. Pairs are many, but pairs of the same "
@@ -256,7 +256,7 @@ def limits(comparison: dict[str, Any], n_images: int, synthetic: bool) -> list[t
         ),
     ]
     if synthetic:
-        found.append(
+        items.append(
             (
                 "Synthetic is not anonymous",
                 "The generator has learned from real people, and a new identity can resemble one of them. "
@@ -264,4 +264,4 @@ def limits(comparison: dict[str, Any], n_images: int, synthetic: bool) -> list[t
                 "consent.",
             )
         )
-    return found
+    return items

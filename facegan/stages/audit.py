@@ -28,7 +28,7 @@ SHOWN = 6  # faces a row
 
 
 def run(options: Audit, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
-    """Write `card.json`, `gate.json` and, of what the gate does not let pass, `copies.png` and `people.png`.
+    """Write `card.json`, `gate.json` and, for faults that the gate finds, `copies.png` and `people.png`.
 
     `inputs` are `manifest` (real rows), `synthetic` and, for a judge trained here, `judge`. Raises UserError
     where the gate fails and `enforce` is set, with both files written before, or where val has too few people.
@@ -38,30 +38,30 @@ def run(options: Audit, extra: dict[str, Any], inputs: dict[str, Path], out: Pat
     train, val = (_faces(inputs["manifest"], split, embed) for split in ("train", "val"))
     synthetic = _faces(inputs["synthetic"], None, embed)
     if getattr(options.judge, "people", "train") == "val":
-        known = judges_half(val.names)
-        val = val.only(np.flatnonzero(~np.isin(val.images.identity.astype(str), known)))
+        learned_from = judges_half(val.names)
+        val = val.only(np.flatnonzero(~np.isin(val.images.identity.astype(str), learned_from)))
     try:
-        limits = set_statistics.thresholds(val.embedding, val.person, options.max_fmr)
+        thresholds = set_statistics.thresholds(val.embedding, val.person, options.max_fmr)
     except ValueError as error:
         raise UserError(
             f"the judge's thresholds cannot be measured on {len(val.names)} val people: {error}",
             fix="give prepare.split.val a larger share",
         ) from error
     context.say(f"the judge is {options.judge.note()}")
-    fresh = ~np.isin(synthetic.images.identity.astype(str), train.names)
-    existing, new = (synthetic.only(np.flatnonzero(side)) for side in (~fresh, fresh))
+    is_new = ~np.isin(synthetic.images.identity.astype(str), train.names)
+    existing, new = (synthetic.only(np.flatnonzero(side)) for side in (~is_new, is_new))
     gate = {
         "judge": options.judge.note(),
-        "thresholds": limits,
+        "thresholds": thresholds,
         "copies": near_copies(synthetic, train, options),
-        "people": new_people(new, existing, val, train, limits, options),
+        "people": new_people(new, existing, val, train, thresholds, options),
         "enforced": options.enforce,
     }
     gate["faults"] = faults(gate)
     write(out / "gate.json", gate)
     pictures(gate, inputs, out)
-    seen = describe(existing, new, train, val, limits, options.neighbours)
-    write(out / "card.json", {"judge": options.judge.note(), "thresholds": limits, **seen})
+    card = describe(existing, new, train, val, thresholds, options.neighbours)
+    write(out / "card.json", {"judge": options.judge.note(), "thresholds": thresholds, **card})
     stop(gate, out, context)
 
 
@@ -72,28 +72,28 @@ def _faces(folder: Path, split: str | None, embed: Embed) -> JudgedFaces:
 
 
 def pictures(gate: dict[str, Any], inputs: dict[str, Path], out: Path) -> None:
-    """What the faults are about, for a person to look at: each synthetic row above its photo or its train person."""
-    kinds = {fault["picture"] for fault in gate["faults"]}
-    if "copies.png" in kinds:
-        people = audit.closest(gate, inputs["manifest"], inputs["synthetic"])
-        write_atomic(out / "copies.png", sheet(audit.beside(people)))
-    if "people.png" in kinds:
-        people = audit.alike(gate, inputs["manifest"], inputs["synthetic"], SHOWN)
+    """Pictures of the faults for a person to look at: each synthetic row above its photo or its train person."""
+    file_names = {fault["picture"] for fault in gate["faults"]}
+    if "copies.png" in file_names:
+        people = audit.closest_pairs(gate, inputs["manifest"], inputs["synthetic"])
+        write_atomic(out / "copies.png", sheet(audit.side_by_side(people)))
+    if "people.png" in file_names:
+        people = audit.closest_people(gate, inputs["manifest"], inputs["synthetic"], SHOWN)
         write_atomic(out / "people.png", sheet(people))
 
 
 def stop(gate: dict[str, Any], out: Path, context: Context) -> None:
-    """Raise UserError for a gate that failed and is enforced; say it for one that is not."""
+    """Raise UserError for a gate that failed and is enforced; log a gate that failed and is not."""
     for fault in gate["faults"]:
         if not gate["enforced"]:
             context.say(f"the leakage gate fails, and is not enforced: {fault['what']}")
     if gate["faults"] and gate["enforced"]:
         what = "; ".join(fault["what"] for fault in gate["faults"])
         fixes = "; or ".join(fault["fix"] for fault in gate["faults"])
-        shown = " and ".join(str(out / fault["picture"]) for fault in gate["faults"])
+        paths = " and ".join(str(out / fault["picture"]) for fault in gate["faults"])
         raise UserError(
             f"the leakage gate failed: {what}",
-            fix=f"look at {shown} (faces) and {out / 'gate.json'} (all pairs, by image_id); {fixes}",
+            fix=f"look at {paths} (faces) and {out / 'gate.json'} (all pairs, by image_id); {fixes}",
         )
     if not gate["faults"]:
         context.say(f"the leakage gate is passed: {gate['copies']['images']} images, no near-copy")
@@ -102,7 +102,7 @@ def stop(gate: dict[str, Any], out: Path, context: Context) -> None:
 
 
 def write(path: Path, values: dict[str, Any]) -> None:
-    """JSON with floats to six digits, and null for what is no number."""
+    """Write JSON with floats rounded to six decimals, and null for NaN and infinity."""
     write_atomic(path, json.dumps(_rounded(values), indent=1, allow_nan=False).encode())
 
 

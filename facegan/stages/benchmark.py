@@ -31,86 +31,90 @@ from facegan.training.checkpoints import save_tensors
 def run(options: Benchmark, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
     """Write `results.json` ({label: {metrics, curves}}), `embeddings.safetensors` and `rows.parquet`.
 
-    A test person's image in the quarantine of `prepare` stands in rows and embeddings too, not acquired: it counts
-    as an error. What a benchmark reads beside the images is kept with its results. Where the arm had several
-    trials, `select` says which recognizer is judged. Raises UserError when a person or an image stands on both
-    sides of train and test.
+    A test person's image in the quarantine of `prepare` is in rows and embeddings too, not acquired: it counts as an
+    error. Files that a benchmark reads beside the images are kept with its results. Where the arm had several trials,
+    `select` says which recognizer is judged. Raises UserError when a person or an image is on both sides of train and
+    test.
     """
     torch.set_num_threads(threads_of(context.runtime))
-    gate(inputs["train"], inputs["test"])
-    test = _seen(ManifestImages(inputs["test"], split="test"), options.held_back)
+    check_disjoint(inputs["train"], inputs["test"])
+    test = _without_held_back(ManifestImages(inputs["test"], split="test"), options.held_back)
     device = device_of(context.runtime)
-    net, _ = load_embedder(judged(inputs), device)
-    judged_faces = _faces(options, inputs["test"], test, lambda pixels: embed(net, pixels, options.batch_size, device))
+    net, _ = load_embedder(chosen_recognizer(inputs), device)
+
+    def embed_pixels(pixels: np.ndarray) -> np.ndarray:
+        return embed(net, pixels, options.batch_size, device)
+
+    test_faces = _embedded_faces(options, inputs["test"], test, embed_pixels)
     results: dict[str, Any] = {}
-    for number, benchmark in enumerate(options.benchmarks, start=1):
-        results |= score([benchmark], judged_faces)
-        benchmark.keep(out)
-        context.progress(number, len(options.benchmarks), "benchmarks")
+    for done, benchmark in enumerate(options.benchmarks, start=1):
+        results |= score([benchmark], test_faces)
+        benchmark.save_files(out)
+        context.progress(done, len(options.benchmarks), "benchmarks")
     write_atomic(out / "results.json", json.dumps(results, indent=1).encode())
-    _write_rows(out, judged_faces, [] if options.templates else test.image_id.tolist())
+    _write_rows(out, test_faces, [] if options.templates else test.image_id.tolist())
 
 
-def _seen(test: ManifestImages, share: float) -> ManifestImages:
-    """The images of the test people who are not held back; raises UserError where fewer than two people are left."""
-    kept = set(test.identity) - held_back(set(test.identity), share)
-    if share and len(kept) < 2:
+def _without_held_back(test: ManifestImages, share: float) -> ManifestImages:
+    """Images of the test people who are not held back; raises UserError where fewer than two people remain."""
+    people = set(test.identity) - held_back(set(test.identity), share)
+    if share and len(people) < 2:
         raise UserError(
-            f"of {len(set(test.identity))} test people, {len(kept)} are left to measure on",
+            f"of {len(set(test.identity))} test people, {len(people)} are left to measure on",
             fix="set benchmark.held_back lower, or bring more people",
         )
-    return test.only(np.flatnonzero([name in kept for name in test.identity])) if share else test
+    return test.only(np.flatnonzero([name in people for name in test.identity])) if share else test
 
 
-def _faces(options: Benchmark, path: Path, test: ManifestImages, embedded: Embed) -> EmbeddedFaces:
-    """The test images with their embeddings, and those that failed without."""
+def _embedded_faces(options: Benchmark, path: Path, test: ManifestImages, embed_pixels: Embed) -> EmbeddedFaces:
+    """The test images with their embeddings, and the failed ones without."""
     remarks: tuple[str, ...] = (MIRRORED,) if options.flip else ()
     if options.held_back:
         remarks += (f"{options.held_back:g} of the test people are held back for promotions and not among these",)
-    embedding = (with_mirror(embedded) if options.flip else embedded)(test.pixels)
-    left = pq.read_table(path / "quarantine.parquet").to_pylist() if (path / "quarantine.parquet").is_file() else []
-    failed = [(item["identity"], item["file"]) for item in left if item["split"] == "test"]
-    away = held_back({name for name, _ in failed}, options.held_back)
-    failed = [item for item in failed if item[0] not in away]
-    developed = manifest.read(path, ["identity", "split"]).filter(pc.field("split") != "test")
-    others = frozenset(developed["identity"].to_pylist())
-    found = faces(embedding, test.identity, test.file.tolist(), test.group.tolist(), failed, others, remarks)
-    return found.pooled() if options.templates else found
+    embedding = (with_mirror(embed_pixels) if options.flip else embed_pixels)(test.pixels)
+    quarantine = path / "quarantine.parquet"
+    quarantined = pq.read_table(quarantine).to_pylist() if quarantine.is_file() else []
+    failed = [(item["identity"], item["file"]) for item in quarantined if item["split"] == "test"]
+    held = held_back({name for name, _ in failed}, options.held_back)
+    failed = [item for item in failed if item[0] not in held]
+    other_rows = manifest.read(path, ["identity", "split"]).filter(pc.field("split") != "test")
+    developed_on = frozenset(other_rows["identity"].to_pylist())
+    test_faces = faces(embedding, test.identity, test.file.tolist(), test.group.tolist(), failed, developed_on, remarks)
+    return test_faces.pooled() if options.templates else test_faces
 
 
-def _write_rows(out: Path, judged: EmbeddedFaces, image_id: list[str]) -> None:
-    """Write `embeddings.safetensors` and, row for row, `rows.parquet`; image_id is null where there is no one image."""
-    save_tensors(
-        out / "embeddings.safetensors", {"embedding": torch.from_numpy(np.ascontiguousarray(judged.embedding))}
-    )
-    ids = [*image_id, *[None] * (len(judged.identity) - len(image_id))]
-    columns = {name: getattr(judged, name).tolist() for name in ("identity", "file", "group")}
-    rows = {"image_id": pa.array(ids, pa.string()), **columns, "acquired": judged.acquired}
+def _write_rows(out: Path, faces: EmbeddedFaces, image_id: list[str]) -> None:
+    """Write `embeddings.safetensors` and, row for row, `rows.parquet`; image_id is null for a failed image or a
+    template."""
+    save_tensors(out / "embeddings.safetensors", {"embedding": torch.from_numpy(np.ascontiguousarray(faces.embedding))})
+    ids = [*image_id, *[None] * (len(faces.identity) - len(image_id))]
+    columns = {name: getattr(faces, name).tolist() for name in ("identity", "file", "group")}
+    rows = {"image_id": pa.array(ids, pa.string()), **columns, "acquired": faces.acquired}
     pq.write_table(pa.table(rows), out / "rows.parquet")
 
 
-def judged(inputs: dict[str, Path]) -> Path:
+def chosen_recognizer(inputs: dict[str, Path]) -> Path:
     """The folder of the recognizer to judge: the only one, or that of the trial which val people chose."""
     if "select" not in inputs:
         return inputs["recognizer"]
     return inputs[f"recognizer:{trial_choice.trial(inputs['select'])}"]
 
 
-def gate(train: Path, test: Path) -> None:
+def check_disjoint(train: Path, test: Path) -> None:
     """Raise UserError when an identity or the same image bytes are on both sides of train and test."""
     columns = ["identity", "image_id", "source_sha256", "parents"]
-    trained = manifest.read(train, columns)
-    tested = manifest.read(test, columns, split="test")
+    train_rows = manifest.read(train, columns)
+    test_rows = manifest.read(test, columns, split="test")
     for column, what in (("identity", "people"), ("image_id", "images"), ("source_sha256", "image files")):
-        shared = set(trained[column].to_pylist()) & set(tested[column].to_pylist()) - {None}
+        shared = set(train_rows[column].to_pylist()) & set(test_rows[column].to_pylist()) - {None}
         if shared:
             raise UserError(
                 f"{len(shared)} {what} on both sides of train and test, such as {sorted(shared)[0]}",
                 fix="the benchmark would be worthless: remove them from the source, name who is one person in "
                 "prepare.same_people (`facegan overlap` finds them), or split it otherwise",
             )
-    parents = {parent for row in trained["parents"].to_pylist() for parent in row or []}
-    if leaked := parents & set(tested["identity"].to_pylist()):
+    parents = {parent for row in train_rows["parents"].to_pylist() for parent in row or []}
+    if leaked := parents & set(test_rows["identity"].to_pylist()):
         raise UserError(
             f"{len(leaked)} test people are parents of synthetic train rows, such as {sorted(leaked)[0]}",
             fix="train the generator on train people alone",

@@ -8,7 +8,7 @@ from typing import Any
 from facegan.core.files import write_atomic
 from facegan.recipe.comparison import Report
 from facegan.reporting import audit, figures, galleries, page, prepare, results, runs, sections
-from facegan.reporting.figures import Drawn
+from facegan.reporting.figures import RenderedFigure
 from facegan.reporting.results import Findings
 from facegan.runtime.context import Context
 
@@ -28,26 +28,26 @@ def run(options: Report, extra: dict[str, Any], inputs: dict[str, Path], out: Pa
     results.write(out, recipe, findings, {i["arm"]: i["licenses"] for i in sections.licences(recipe, inputs)})
     gallery = None
     if "synthesize" in inputs:
-        shown, each = options.identities_shown if options.show_faces else 0, options.faces_per_identity
-        gallery = galleries.collect(inputs["prepare"], inputs["synthesize"], shown, each)
-    seen = None
+        n_people, faces_per_row = options.identities_shown if options.show_faces else 0, options.faces_per_identity
+        gallery = galleries.collect(inputs["prepare"], inputs["synthesize"], n_people, faces_per_row)
+    audited = None
     if "audit" in inputs:
-        each = options.faces_per_identity if options.show_faces else 0
-        seen = audit.collect(inputs["prepare"], inputs["synthesize"], inputs["audit"], each)
+        faces_per_row = options.faces_per_identity if options.show_faces else 0
+        audited = audit.collect(inputs["prepare"], inputs["synthesize"], inputs["audit"], faces_per_row)
     samples = _samples(inputs) if options.show_faces else None
-    drawn = _figures(recipe, inputs, findings)
-    files = {name: figure.png for name, figure in drawn.items()}
+    rendered_figures = _figures(recipe, inputs, findings)
+    pngs = {name: figure.png for name, figure in rendered_figures.items()}
     if gallery is not None:
         sheets = {"faces-existing": gallery.existing, "faces-new": gallery.new}
-        files |= {name: galleries.sheet(people) for name, people in sheets.items() if people}
-    if seen is not None:
-        files |= {name: galleries.sheet(audit.beside(people)) for name, _, people in seen.galleries}
+        pngs |= {name: galleries.sheet(people) for name, people in sheets.items() if people}
+    if audited is not None:
+        pngs |= {name: galleries.sheet(audit.side_by_side(people)) for name, _, people in audited.galleries}
     if samples is not None:
-        files["samples"] = samples
-    for name, data in files.items():
+        pngs["samples"] = samples
+    for name, data in pngs.items():
         write_atomic(out / "figures" / f"{name}.png", data)
-    photos = prepare.collect(inputs["prepare"], options.show_faces)
-    material = page.PageMaterial(drawn, gallery, samples, photos, seen)
+    prepared = prepare.collect(inputs["prepare"], options.show_faces)
+    material = page.PageMaterial(rendered_figures, gallery, samples, prepared, audited)
     values = page.context(recipe, inputs, findings, material)
     html, markdown = page.pages(values)
     write_atomic(out / "report.md", markdown.encode())
@@ -61,19 +61,20 @@ def _samples(inputs: dict[str, Path]) -> bytes | None:
     return grids[-1].read_bytes() if grids else None
 
 
-def _figures(recipe: dict[str, Any], inputs: dict[str, Path], findings: Findings) -> dict[str, Drawn]:
+def _figures(recipe: dict[str, Any], inputs: dict[str, Path], findings: Findings) -> dict[str, RenderedFigure]:
     """Every figure that there are numbers for, by name."""
     arms, seeds = recipe["arms"], recipe["seeds"]
-    drawn = [figures.arms(findings.measures, list(arms), recipe["comparison"]["confidence"])]
+    rendered = [figures.arms(findings.measures, list(arms), recipe["comparison"]["confidence"])]
     if det := findings.curves.get("det"):
-        first = findings.measures[0]
-        pairs = next((m for m in findings.measures if m.n_impostor), first)
-        drawn.append(figures.det(runs.series(det, "far", "frr"), pairs.n_genuine, pairs.n_impostor))
+        pairs = next((m for m in findings.measures if m.n_impostor), findings.measures[0])
+        rendered.append(figures.det(runs.series(det, "far", "frr"), pairs.n_genuine, pairs.n_impostor))
     if cmc := findings.curves.get("cmc"):
-        drawn.append(figures.cmc(runs.series(cmc, "rank", "rate")))
+        rendered.append(figures.cmc(runs.series(cmc, "rank", "rate")))
     if "train_gan" in inputs and (lines := sections.read_lines(inputs["train_gan"] / "curve.jsonl")):
-        drawn.append(figures.gan(lines))
+        rendered.append(figures.gan(lines))
     folders = {arm: [sections.recognizer(inputs, arm, seed) for seed in seeds] for arm in arms}
-    curves = {arm: [sections.read_lines(f / "curve.jsonl") for f in found if f] for arm, found in folders.items()}
-    drawn.append(figures.recognizers(curves))
-    return {figure.name: figure for figure in drawn}
+    curves = {
+        arm: [sections.read_lines(path / "curve.jsonl") for path in paths if path] for arm, paths in folders.items()
+    }
+    rendered.append(figures.recognizers(curves))
+    return {figure.name: figure for figure in rendered}

@@ -20,16 +20,16 @@ def run(options: Options, extra: dict[str, Any], inputs: dict[str, Path], out: P
     seeds wins, the first of equals; a trial that diverged (its EER is no number; null in the file) cannot.
     Raises UserError when all have.
     """
-    found: dict[str, dict[str, Any]] = {}
+    val_eer: dict[str, dict[str, Any]] = {}
     for trial in extra["trials"]:
         folders = (inputs[f"{trial}:{seed}"] for seed in extra["seeds"])
-        values = [json.loads((folder / "summary.json").read_bytes())["val_eer"] for folder in folders]
-        mean = math.fsum(values) / len(values)
-        whole = [value if math.isfinite(value) else None for value in values]
-        found[trial] = {"per_seed": whole, "mean": mean if math.isfinite(mean) else None}
-    trained = {trial: entry["mean"] for trial, entry in found.items() if entry["mean"] is not None}
-    if not trained:
+        eers = [json.loads((folder / "summary.json").read_bytes())["val_eer"] for folder in folders]
+        mean = math.fsum(eers) / len(eers)
+        per_seed = [value if math.isfinite(value) else None for value in eers]
+        val_eer[trial] = {"per_seed": per_seed, "mean": mean if math.isfinite(mean) else None}
+    means = {trial: entry["mean"] for trial, entry in val_eer.items() if entry["mean"] is not None}
+    if not means:
         raise UserError("no trial of this arm could be trained: all diverged", fix="lower train_recognizer.lr")
-    trial = min(trained, key=trained.__getitem__)
-    trial_choice.write(out, trial, found)
-    context.say(f"'{trial}' of {len(found)} trials, with an EER of {trained[trial]:.3f} on val people")
+    trial = min(means, key=means.__getitem__)
+    trial_choice.write(out, trial, val_eer)
+    context.say(f"'{trial}' of {len(val_eer)} trials, with an EER of {means[trial]:.3f} on val people")

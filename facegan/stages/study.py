@@ -26,16 +26,16 @@ def run(options: Report, extra: dict[str, Any], inputs: dict[str, Path], out: Pa
     def progress(done: int, total: int) -> None:
         context.progress(done, total, "recognizers judged")
 
-    found = pooled.measure(recipe, inputs, options.bootstrap, options.seed, progress)
-    told = study_page.write(out, recipe, found, study_page.licences(recipe, inputs))
-    curve = efficiency.measure(recipe, found)
-    figures = [study_figures.differences(recipe, found.variants)]
+    findings = pooled.measure(recipe, inputs, options.bootstrap, options.seed, progress)
+    answer = study_page.write(out, recipe, findings, study_page.licences(recipe, inputs))
+    curve = efficiency.measure(recipe, findings)
+    figures = [study_figures.differences(recipe, findings.variants)]
     if curve is not None:
         figures.append(study_figures.efficiency(recipe, curve))
-    drawn = {figure.name: figure for figure in figures}
-    for name, figure in drawn.items():
+    rendered_figures = {figure.name: figure for figure in figures}
+    for name, figure in rendered_figures.items():
         write_atomic(out / "figures" / f"{name}.png", figure.png)
-    values = study_page.context(recipe, inputs, found, told, curve, drawn)
+    values = study_page.context(recipe, inputs, findings, answer, curve, rendered_figures)
     html, markdown = page.pages(values, "study")
     write_atomic(out / "report.md", markdown.encode())
     write_atomic(out / "index.html", html.encode())

@@ -87,15 +87,15 @@ def test_nothing_is_filled_in() -> None:
 
 
 def test_every_option_is_described_and_none_refers_elsewhere() -> None:
-    bare = [path for path, option in options(schema()) if not path.endswith(".kind") and not told(option)]
+    bare = [path for path, option in options(schema()) if not path.endswith(".kind") and not is_described(option)]
     assert bare == []
     assert "$ref" not in str(schema())
 
 
-def told(option: dict[str, Any]) -> bool:
+def is_described(option: dict[str, Any]) -> bool:
     """Whether words say what an option is, before its default and bounds."""
-    said = option.get("description", "")
-    return bool(said) and not said.startswith(("default", "≥", ">"))
+    description = option.get("description", "")
+    return bool(description) and not description.startswith(("default", "≥", ">"))
 
 
 def test_bounds_are_in_the_words_and_in_the_schema() -> None:

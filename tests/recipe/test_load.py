@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -124,15 +126,15 @@ def test_unknown_names_are_answered_with_close_ones() -> None:
     assert "did you mean 'orl-quick'?" in wrong("orl-quik")
     assert "there is no recipe file" in wrong("nowhere/mine.yaml")
     assert "did you mean train_gan?" in wrong("orl-tiny", "trian_gan.kimg=3")
-    said = wrong("orl-tiny", "train_gan.gan.chanels=3")
-    assert "train_gan.gan.chanels: unknown key (got 3); did you mean train_gan.gan.channels?" in said
-    assert "valid here: " in said
+    message = wrong("orl-tiny", "train_gan.gan.chanels=3")
+    assert "train_gan.gan.chanels: unknown key (got 3); did you mean train_gan.gan.channels?" in message
+    assert "valid here: " in message
     assert "did you mean train_gan.gan.channels?" in wrong("orl-tiny", "train_gan.channels=3")
 
 
 def test_unknown_kinds_are_answered_with_the_valid_ones() -> None:
-    said = wrong("orl-tiny", "train_gan.gan.kind=cvaegan")
-    assert "train_gan.gan.kind: unknown kind 'cvaegan'; choose one of: cvae_gan, dcgan, morphable, style" in said
+    message = wrong("orl-tiny", "train_gan.gan.kind=cvaegan")
+    assert "train_gan.gan.kind: unknown kind 'cvaegan'; choose one of: cvae_gan, dcgan, morphable, style" in message
     assert "benchmark.benchmarks.0: names no kind; choose one of:" in wrong("orl-tiny", "benchmark.benchmarks=[{}]")
 
 
@@ -157,8 +159,8 @@ def test_mistakes_are_said_with_their_path(text: str, part: str) -> None:
 
 
 def test_every_mistake_is_said_at_once() -> None:
-    said = wrong("orl-tiny", "train_gan.kimg=-1", "merge.cap=3")
-    assert said.count("\n  - ") == 2
+    message = wrong("orl-tiny", "train_gan.kimg=-1", "merge.cap=3")
+    assert message.count("\n  - ") == 2
 
 
 @pytest.mark.parametrize(
@@ -193,3 +195,21 @@ def test_options_that_did_not_help_are_refused_by_name(set_: str, name: str) -> 
     with pytest.raises(ConfigError) as error:
         load.load("orl-tiny", [set_])
     assert f"leave out {name}: removed" in error.value.fix and "941a319" in error.value.fix
+
+
+@pytest.mark.parametrize(
+    ("variant", "words"),
+    [
+        ({"prepare.train_imags": 3}, "variant 'v' of the study: prepare.train_imags: unknown key"),
+        ({"train_gan.kimg": -1}, "train_gan.kimg: should be greater than 0, got -1"),
+        ({"seeds": [1]}, "sets seeds, which all variants share"),
+        ({"trial_seeds": 1}, "sets trial_seeds, which all variants share"),
+        ({"prepare.split.seed": 3}, "sets prepare.split.seed, which all variants share"),
+        ({"arms.extra": {"real": True}}, "has the arms real, real\\+synthetic, synthetic, extra"),
+    ],
+)
+def test_variants_that_cannot_work_are_refused(tmp_path: Path, variant: dict[str, Any], words: str) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text(json.dumps({"extends": "orl-tiny", "study": {"variants": {"v": {"set": variant}}}}))
+    with pytest.raises(ConfigError, match=words):
+        load.load(str(path))

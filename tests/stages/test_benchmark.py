@@ -1,10 +1,9 @@
-"""benchmark: the gate between train and test, the family of benchmarks, and what the stage writes."""
+"""benchmark: train and test are disjoint, and what the stage writes."""
 
 from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +18,17 @@ from facegan.data import manifest
 from facegan.data.dataset import ManifestImages
 from facegan.data.images import encode_png
 from facegan.data.pair_lists import PairList
-from facegan.evaluation.embedded_faces import EmbeddedFaces, faces
 from facegan.evaluation.options import Benchmark
-from facegan.evaluation.protocols import PROTOCOLS, ProtocolConfig, ProtocolResult
+from facegan.evaluation.protocols import PROTOCOLS
 from facegan.metrics.verification import eer, pair_scores
 from facegan.pipeline import graph
 from facegan.recipe.recipe import Recipe
 from facegan.reporting import runs
 from facegan.runtime.context import Context
 from facegan.stages import benchmark
-from facegan.stages.benchmark import gate
+from facegan.stages.benchmark import check_disjoint
 
-KINDS = sorted(PROTOCOLS.load())
-LISTS = tempfile.TemporaryDirectory()
-
-
-# The gate.
+# Train and test are disjoint.
 
 
 def row(person: int, shot: int, split: str, **columns: Any) -> dict[str, Any]:
@@ -54,15 +48,15 @@ def sides(tmp_path: Path, *planted: dict[str, Any]) -> tuple[Path, Path]:
     """An arm of people 0 and 1 with `planted` beside them, and a source whose test people are 2 and 3."""
     train = [row(person, shot, "train") for person in (0, 1) for shot in range(3)]
     test = [row(person, shot, "test") for person in (2, 3) for shot in range(3)]
-    made = row(50, 0, "train", source="synthetic", source_sha256=None, parents=["d/p0", "d/p1"])
-    manifest.write(tmp_path / "arm", [*train, made, *planted], "merge", {})
+    synthetic = row(50, 0, "train", source="synthetic", source_sha256=None, parents=["d/p0", "d/p1"])
+    manifest.write(tmp_path / "arm", [*train, synthetic, *planted], "merge", {})
     manifest.write(tmp_path / "source", [*train, row(4, 0, "val"), *test], "prepare", {})
     return tmp_path / "arm", tmp_path / "source"
 
 
 def test_a_clean_split_passes(tmp_path: Path) -> None:
-    gate(*sides(tmp_path))
-    gate(*sides(tmp_path, row(4, 0, "train")))  # a val person is none of the gate's business
+    check_disjoint(*sides(tmp_path))
+    check_disjoint(*sides(tmp_path, row(4, 0, "train")))  # a val person is none of the gate's business
 
 
 PLANTED: dict[str, tuple[dict[str, Any], str]] = {
@@ -95,7 +89,7 @@ PLANTED: dict[str, tuple[dict[str, Any], str]] = {
 def test_what_is_on_both_sides_is_refused(tmp_path: Path, what: str) -> None:
     planted, sentence = PLANTED[what]
     with pytest.raises(UserError, match="test") as error:
-        gate(*sides(tmp_path, planted))
+        check_disjoint(*sides(tmp_path, planted))
     assert sentence in str(error.value) and error.value.fix
 
 
@@ -103,7 +97,7 @@ def test_files_without_a_digest_are_not_the_same_file(tmp_path: Path) -> None:
     arm, source = sides(tmp_path, row(9, 9, "train", source_sha256=None))
     rows = manifest.read(source).to_pylist()
     manifest.write(source, [{**r, "source_sha256": None} for r in rows], "prepare", {})
-    gate(arm, source)
+    check_disjoint(arm, source)
 
 
 def test_the_stage_passes_the_gate_first(recipe: Recipe, shared: Lab, tmp_path: Path) -> None:
@@ -127,141 +121,6 @@ def test_one_photo_under_two_names_is_refused_in_a_whole_run(faces: Path, lab: L
     shutil.copy(root / person["test"] / "0.png", root / person["train"] / "copy.png")
     with pytest.raises(UserError, match="the same photo stands in train and in test"):
         lab.stage(tiny(root, train_recognizer={"steps": 1}), "benchmark", "real", 0)
-
-
-# The family.
-
-
-def people(count: int = 20, each: int = 6) -> np.ndarray:
-    return np.repeat(np.arange(count), each)
-
-
-def perfect(codes: np.ndarray) -> np.ndarray:
-    return np.eye(codes.max() + 1, dtype=np.float32)[codes] * 3
-
-
-def random(codes: np.ndarray, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).normal(size=(len(codes), 64)).astype(np.float32)
-
-
-def between(codes: np.ndarray) -> np.ndarray:
-    return perfect(codes) + 1.2 * np.random.default_rng(1).normal(size=(len(codes), codes.max() + 1)).astype(np.float32)
-
-
-def values(result: ProtocolResult) -> dict[str, float | None]:
-    return {metric.name: metric.value for metric in result.metrics}
-
-
-def faces_of(embedding: np.ndarray, codes: np.ndarray, places: np.ndarray | None = None) -> EmbeddedFaces:
-    """Image n is called `x/n`, wherever it stands."""
-    return faces(embedding, codes, [f"x/{n}.png" for n in (range(len(codes)) if places is None else places)])
-
-
-def member(kind: str, codes: np.ndarray | None = None) -> ProtocolConfig:
-    """With its defaults; `pairs` with a list of all pairs of the images of `codes`."""
-    options: dict[str, Any] = {"fpir": [0.5, 0.4]} if kind == "open_set" else {}  # few people resolve no more
-    if kind == "pairs" and codes is not None:
-        i, j = np.triu_indices(len(codes), k=1)
-        folder = Path(tempfile.mkdtemp(dir=LISTS.name))
-        named = [tuple(f"x/{n}" for n in side.tolist()) for side in (i, j)]
-        PairList(*named, codes[i] == codes[j]).write(folder / "pairs.parquet")
-        options = {"file": str(folder / "pairs.parquet")}
-    config: ProtocolConfig = PROTOCOLS.get(kind)(**options)
-    return config
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_each_benchmark_knows_the_best_and_the_random(kind: str) -> None:
-    codes = people()
-    best, worst = (
-        member(kind, codes).run(faces_of(perfect(codes), codes)),
-        member(kind, codes).run(faces_of(random(codes), codes)),
-    )
-    for metric in best.metrics:
-        assert metric.better in ("lower", "higher") and metric.n_identities == 20
-        if metric.value is None:
-            assert "not resolvable" in metric.note or metric.note
-        else:
-            assert metric.value == pytest.approx(0.0 if metric.better == "lower" else 1.0), metric
-    assert len({metric.name for metric in best.metrics}) == len(best.metrics)
-    good, bad = values(best), values(worst)
-    assert good.keys() == bad.keys()
-    measured = [name for name in good if good[name] is not None and not name.endswith("/fta")]
-    assert measured and all((bad[name] or 0) != good[name] for name in measured)
-    json.dumps([best.curves, worst.curves], allow_nan=False)
-    assert best.curves and all(len({len(axis) for axis in curve.values()}) == 1 for curve in best.curves.values())
-
-
-def test_random_embeddings_are_chance() -> None:
-    codes = people(30, 8)
-    verification = values(member("verification").run(faces_of(random(codes), codes)))
-    assert verification["eer"] == pytest.approx(0.5, abs=0.04)
-    assert verification["tar@far=0.01"] == pytest.approx(0.01, abs=0.01)
-    assert verification["accuracy"] == pytest.approx(0.5, abs=0.06)
-    assert verification["tar@far=0.001"] is not None and 27_840 * 0.001 >= 10
-    identification = values(member("identification").run(faces_of(random(codes), codes)))
-    assert identification["rank-1"] == pytest.approx(1 / 30, abs=0.03)
-    assert identification["rank-5"] == pytest.approx(5 / 30, abs=0.07)
-
-
-def test_what_cannot_be_resolved_is_null_with_the_reason() -> None:
-    codes = people(5, 4)  # 160 impostor pairs
-    result = member("verification").run(faces_of(between(codes), codes))
-    found = {metric.name: metric for metric in result.metrics}
-    assert found["tar@far=0.1"].value is not None and found["tar@far=0.1"].note == ""
-    for far in ("0.01", "0.001"):
-        assert found[f"tar@far={far}"].value is None
-        assert found[f"tar@far={far}"].note == "not resolvable with 160 impostor pairs"
-    assert (found["eer"].n_genuine, found["eer"].n_impostor, found["eer"].n_identities) == (30, 160, 5)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_replicates_of_weight_one_are_the_point_value(kind: str) -> None:
-    codes = people(12, 5)
-    embedding = between(codes)
-    point = values(member(kind, codes).run(faces_of(embedding, codes)))
-    ones = member(kind, codes).replicates(faces_of(embedding, codes), np.ones((3, 12)))
-    assert ones.keys() and ones.keys() <= point.keys()
-    missing = {name for name in point if name not in ones and point[name] is not None}
-    assert missing <= {"accuracy", "pairs/fta"}
-    for name, drawn in ones.items():
-        assert drawn.shape == (3,) and 0 < (point[name] or 0) < 1
-        assert np.allclose(drawn, point[name], atol=1e-6), name
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_replicates_of_whole_people(kind: str) -> None:
-    """A weight of zero takes a person's own comparisons out, and replicates differ."""
-    codes = people(12, 5)
-    embedding = between(codes)
-    weights = np.random.default_rng(0).multinomial(12, [1 / 12] * 12, size=50)
-    drawn = member(kind, codes).replicates(faces_of(embedding, codes), weights)
-    point = values(member(kind, codes).run(faces_of(embedding, codes)))
-    for name, found in drawn.items():
-        assert found.shape == (50,) and np.isfinite(found).all() and found.std() > 0
-        assert ((found >= 0) & (found <= 1)).all()
-        assert abs(np.median(found) - (point[name] or 0)) < 0.1
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_names_and_order_of_people_do_not_matter(kind: str) -> None:
-    codes = people(8, 4)
-    embedding = between(codes)
-    first = values(member(kind, codes).run(faces_of(embedding, codes)))
-    renamed = values(member(kind, codes).run(faces_of(embedding, codes * 7 + 3)))
-    if kind != "open_set":  # there the names choose who is enrolled
-        assert renamed == first
-    order = np.random.default_rng(0).permutation(len(codes))
-    shuffled = values(member(kind, codes).run(faces_of(embedding[order], codes[order], order)))
-    for name in ("eer", "tar@far=0.1"):
-        assert shuffled.get(name) == pytest.approx(first.get(name))
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_one_person_cannot_be_benchmarked(kind: str) -> None:
-    codes = np.zeros(5, int)
-    with pytest.raises((ValueError, UserError), match=r"\w"):
-        member(kind, codes).run(faces_of(random(codes), codes))
 
 
 # The stage.
@@ -324,24 +183,24 @@ def test_pairs_in_a_run(recipe: Recipe, lab: Lab, tmp_path: Path) -> None:
     path = listed(lab, recipe, tmp_path / "list.parquet")
     benchmarks = [{"kind": "verification"}, {"kind": "pairs", "name": "own", "file": str(path), "people": "test"}]
 
-    def judged(specs: list[dict[str, str]]) -> Recipe:
+    def with_benchmarks(specs: list[dict[str, str]]) -> Recipe:
         options = Benchmark.model_validate({"benchmarks": specs, "flip": True})
         return recipe.model_copy(update={"benchmark": options})
 
-    given = judged(benchmarks)
-    node = pick(graph.build(given), "benchmark", "real", 0)
-    made = lab.make(node)
-    results = json.loads((made.path / "results.json").read_text())
-    found = {m["name"]: m for m in results["own"]["metrics"]}
-    plain = {m["name"]: m for m in results["verification"]["metrics"]}
-    assert (found["own/eer"]["n_genuine"], plain["eer"]["n_genuine"]) == (21, 20)
-    assert found["own/fta"]["value"] == 1 / 11 and "mirror image added" in plain["eer"]["note"]
-    run = runs.load({"benchmark:real:0": made.path}, "real", 0)
+    recipe_with_pairs = with_benchmarks(benchmarks)
+    node = pick(graph.build(recipe_with_pairs), "benchmark", "real", 0)
+    artifact = lab.make(node)
+    results = json.loads((artifact.path / "results.json").read_text())
+    metrics = {m["name"]: m for m in results["own"]["metrics"]}
+    verification = {m["name"]: m for m in results["verification"]["metrics"]}
+    assert (metrics["own/eer"]["n_genuine"], verification["eer"]["n_genuine"]) == (21, 20)
+    assert metrics["own/fta"]["value"] == 1 / 11 and "mirror image added" in verification["eer"]["note"]
+    run = runs.load({"benchmark:real:0": artifact.path}, "real", 0)
     moved = path.rename(tmp_path / "elsewhere.parquet")
-    kept = PROTOCOLS.get("pairs").model_validate(benchmarks[1]).kept(run.folder)
-    drawn = kept.replicates(run.faces, np.ones((2, 2), np.int32))
-    assert drawn["own/eer"] == pytest.approx(found["own/eer"]["value"], abs=1e-6)
-    same = judged([benchmarks[0], {**benchmarks[1], "file": str(moved)}])
+    kept = PROTOCOLS.get("pairs").model_validate(benchmarks[1]).reading_from(run.folder)
+    replicates = kept.replicates(run.faces, np.ones((2, 2), np.int32))
+    assert replicates["own/eer"] == pytest.approx(metrics["own/eer"]["value"], abs=1e-6)
+    same = with_benchmarks([benchmarks[0], {**benchmarks[1], "file": str(moved)}])
     assert pick(graph.build(same), "benchmark", "real", 0).key == node.key
     PairList(("p00/0", "p00/0"), ("p00/1", "p01/1"), np.array([True, False])).write(moved)
     assert pick(graph.build(same), "benchmark", "real", 0).key != node.key
@@ -354,10 +213,10 @@ def test_photos_in_the_quarantine_are_failures(faces: Path, lab: Lab, tmp_path: 
     for side in ("train", "test"):
         who = next(row["identity"] for row in split if row["split"] == side).split("/")[1]
         (root / who / "broken.png").write_bytes(b"\x89PNG")
-    made = lab.stage(tiny(root), "benchmark", "real", 0)
-    rows = pq.read_table(made.path / "rows.parquet").to_pylist()
+    artifact = lab.stage(tiny(root), "benchmark", "real", 0)
+    rows = pq.read_table(artifact.path / "rows.parquet").to_pylist()
     assert [row["file"].split("/")[1] for row in rows if not row["acquired"]] == ["broken.png"] and len(rows) == 11
-    metric = json.loads((made.path / "results.json").read_text())["verification"]["metrics"][0]
+    metric = json.loads((artifact.path / "results.json").read_text())["verification"]["metrics"][0]
     assert metric["note"] == "1 of 11 images gave no embedding and count as errors" and metric["n_genuine"] == 25
 
 

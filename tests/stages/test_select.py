@@ -51,9 +51,9 @@ def chosen(root: Path, values: dict[str, list[float]]) -> dict[str, Any]:
 
 
 def test_the_least_mean_over_seeds_is_chosen(tmp_path: Path) -> None:
-    found = chosen(tmp_path, {"a": [0.1, 0.4], "b": [0.2, 0.2], "c": [0.3, 0.3]})
-    assert found["trial"] == "b"
-    assert found["val_eer"]["a"] == {"per_seed": [0.1, 0.4], "mean": 0.25}
+    choice = chosen(tmp_path, {"a": [0.1, 0.4], "b": [0.2, 0.2], "c": [0.3, 0.3]})
+    assert choice["trial"] == "b"
+    assert choice["val_eer"]["a"] == {"per_seed": [0.1, 0.4], "mean": 0.25}
 
 
 def test_of_equal_trials_the_first_is_chosen(tmp_path: Path) -> None:
@@ -61,8 +61,8 @@ def test_of_equal_trials_the_first_is_chosen(tmp_path: Path) -> None:
 
 
 def test_a_diverged_trial_cannot_win(tmp_path: Path) -> None:
-    found = chosen(tmp_path, {"a": [0.01, float("inf")], "b": [0.4, 0.4]})
-    assert found["trial"] == "b" and found["val_eer"]["a"] == {"per_seed": [0.01, None], "mean": None}
+    choice = chosen(tmp_path, {"a": [0.01, float("inf")], "b": [0.4, 0.4]})
+    assert choice["trial"] == "b" and choice["val_eer"]["a"] == {"per_seed": [0.01, None], "mean": None}
     with pytest.raises(UserError, match="all diverged"):
         chosen(tmp_path / "all", {"a": [float("nan")]})
 
@@ -160,8 +160,8 @@ def test_what_the_other_seeds_train_depends_on_every_trial(faces: Path) -> None:
 
 def test_test_people_choose_nothing(shared: Lab, faces: Path, tmp_path: Path) -> None:
     """With noise in the place of every test photo, the same trials are chosen and the same weights kept."""
-    whole = shared.stage(tried(faces), "prepare").path
-    rows = manifest.read(whole, ["identity", "split"]).to_pylist()
+    prepared = shared.stage(tried(faces), "prepare").path
+    rows = manifest.read(prepared, ["identity", "split"]).to_pylist()
     tested = {row["identity"].split("/")[1] for row in rows if row["split"] == "test"}
     shutil.copytree(faces, tmp_path / "faces")
     noise = np.random.default_rng(0)

@@ -18,7 +18,7 @@ class JudgeConfig(Options):
     kind: str
 
     def identifying(self) -> dict[str, Any]:
-        """The options that decide what it says, without where files lie."""
+        """The options that decide its results: all but the paths of files."""
         return self.model_dump(mode="json")
 
     def fingerprint(self) -> dict[str, str]:
@@ -26,7 +26,7 @@ class JudgeConfig(Options):
         return {}
 
     def note(self) -> str:
-        """One sentence for the card: what it has learned from."""
+        """One sentence for the card: what the judge was trained on."""
         raise TypeError(f"{type(self).__name__} must define note()")
 
     def load(self, recognizer: Path | None, device: str) -> Embed:
@@ -35,5 +35,5 @@ class JudgeConfig(Options):
 
 
 def judges_half(names: list[str]) -> list[str]:
-    """Of the sorted val people those whom a judge with `people: val` learns from; it is calibrated on the others."""
+    """The half of the sorted val people that a judge with `people: val` trains on; it is calibrated on the others."""
     return names[::2]

@@ -43,7 +43,7 @@ class Onnx(JudgeConfig):
         return {"judge": file_sha256(path)}
 
     def check(self) -> None:
-        """See Frozen."""
+        """See Options."""
         if importlib.util.find_spec("onnxruntime") is None:
             raise UserError(
                 "the judge 'onnx' needs the package onnxruntime, which is not installed",
@@ -51,7 +51,7 @@ class Onnx(JudgeConfig):
             )
 
     def try_out(self) -> None:
-        """See Frozen: whether the network can be run on faces."""
+        """See Options: whether the network can be run on faces."""
         import numpy as np
 
         self.load(None, "cpu")(np.zeros((2, self.size_px, self.size_px, 1), np.uint8))
@@ -84,11 +84,11 @@ class Onnx(JudgeConfig):
             img = F.interpolate(img, size, mode="bicubic", antialias=True).clamp(0, 255)
             img = ((img.flip(1) if self.bgr else img) - self.mean) / self.scale
             try:
-                found = session.run(None, {name: np.ascontiguousarray(img.numpy())})[0]
+                output = session.run(None, {name: np.ascontiguousarray(img.numpy())})[0]
             except Exception as error:
                 raise UserError(
                     f"'{self.path}' does not take {tuple(img.shape)} float32: {error}", fix="set audit.judge.size_px"
                 ) from error
-            return unit_rows(np.asarray(found).reshape(len(pixels), -1))
+            return unit_rows(np.asarray(output).reshape(len(pixels), -1))
 
         return embed

@@ -44,8 +44,8 @@ class ProtocolResult:
 class ProtocolConfig(Options):
     """What every benchmark has: a literal `kind`, `run`, and `replicates` for the intervals.
 
-    `paths` names the options that say where a file lies that it reads beside the images: they are not hashed, the
-    file's content is (`fingerprint`), and `keep` and `kept` let the report read what was read.
+    `paths` names the options with the path of a file that it reads beside the images. The path is not hashed, the
+    file's content is (`fingerprint`); with `save_files` and `reading_from` the report reads the same content.
     """
 
     paths: ClassVar[tuple[str, ...]] = ()
@@ -72,26 +72,26 @@ class ProtocolConfig(Options):
         raise TypeError(f"{type(self).__name__} must define replicates()")
 
     def identifying(self) -> dict[str, Any]:
-        """The options that decide what it says, without where files lie."""
+        """The options that decide its results: all but the paths of files."""
         return self.model_dump(mode="json", exclude=set(self.paths))
 
     def fingerprint(self) -> dict[str, str]:
         """{name: sha256} of the files that it reads beside the images; raises UserError where one is missing."""
         return {}
 
-    def keep(self, folder: Path) -> None:
-        """Write what `kept` needs into the folder of its results."""
+    def save_files(self, folder: Path) -> None:
+        """Write what `reading_from` needs into the folder of its results."""
 
-    def kept(self, folder: Path) -> ProtocolConfig:
-        """The same benchmark, reading what `keep` wrote."""
+    def reading_from(self, folder: Path) -> ProtocolConfig:
+        """The same benchmark, reading what `save_files` wrote."""
         return self
 
 
 def score(benchmarks: Iterable[ProtocolConfig], faces: EmbeddedFaces) -> dict[str, dict[str, Any]]:
-    """{label: {metrics, curves}} of each benchmark, plain data; the faces' remarks stand in each metric's note."""
-    found = {}
+    """{label: {metrics, curves}} of each benchmark, as plain data; each metric's note ends with the faces' remarks."""
+    results = {}
     for benchmark in benchmarks:
         result = benchmark.run(faces)
-        noted = [replace(m, note="; ".join(filter(None, (m.note, *faces.remarks)))) for m in result.metrics]
-        found[benchmark.label] = {"metrics": [asdict(m) for m in noted], "curves": result.curves}
-    return found
+        metrics = [replace(m, note="; ".join(filter(None, (m.note, *faces.remarks)))) for m in result.metrics]
+        results[benchmark.label] = {"metrics": [asdict(m) for m in metrics], "curves": result.curves}
+    return results

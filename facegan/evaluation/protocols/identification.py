@@ -31,19 +31,19 @@ class Identification(ProtocolConfig):
         from facegan.metrics import identification
 
         ranks = identification.search_ranks(faces.embedding, faces.person, self.rotations, faces.acquired)
-        found = []
+        metrics = []
         for k in (k for k in self.ranks if k < ranks.n_people):
             note = faces.note(f"{len(ranks.rank)} searches among {ranks.n_people} people")
             rate = identification.rank_k(ranks, k)
-            found.append(Metric(f"rank-{k}", rate, "higher", k, note, n_identities=ranks.n_people))
+            metrics.append(Metric(f"rank-{k}", rate, "higher", k, note, n_identities=ranks.n_people))
         curve = identification.cmc(ranks)
         axes = {"rank": [float(k) for k in range(1, len(curve) + 1)], "rate": curve.tolist()}
-        return ProtocolResult(found, {"cmc": axes})
+        return ProtocolResult(metrics, {"cmc": axes})
 
     def replicates(self, faces: EmbeddedFaces, weights: np.ndarray) -> dict[str, np.ndarray]:
         """See ProtocolConfig: each rank-k, people weighted as probes while the gallery stays."""
         from facegan.metrics import identification, intervals
 
         ranks = identification.search_ranks(faces.embedding, faces.person, self.rotations, faces.acquired)
-        wanted = (k for k in self.ranks if k < ranks.n_people)
-        return {f"rank-{k}": intervals.bootstrap_rank_k(ranks, weights, k) for k in wanted}
+        ks = (k for k in self.ranks if k < ranks.n_people)
+        return {f"rank-{k}": intervals.bootstrap_rank_k(ranks, weights, k) for k in ks}

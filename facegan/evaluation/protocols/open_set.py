@@ -35,7 +35,7 @@ class OpenSet(ProtocolConfig):
 
         searches = self._searches(faces)
         pairs, people = searches.pairs, searches.n_enrolled + searches.n_unknown
-        found = []
+        metrics = []
         for fpir in self.fpir:
             value, note = None, self._unresolved(searches, fpir)
             if not note:
@@ -45,20 +45,20 @@ class OpenSet(ProtocolConfig):
                     f"{searches.n_unknown} others"
                 )
             name = f"dir@fpir={fpir:g}"
-            found.append(
+            metrics.append(
                 Metric(name, value, "higher", fpir, faces.note(note), pairs.n_genuine, pairs.n_impostor, people)
             )
         curve = verification.det_curve(pairs.score, pairs.genuine)
-        return ProtocolResult(found, {"open_set": {"fpir": curve.far.tolist(), "fnir": curve.frr.tolist()}})
+        return ProtocolResult(metrics, {"open_set": {"fpir": curve.far.tolist(), "fnir": curve.frr.tolist()}})
 
     def replicates(self, faces: EmbeddedFaces, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """See ProtocolConfig: people weighted as those who are searched for, while the gallery stays."""
+        """See ProtocolConfig: people weighted as probes, while the gallery stays."""
         from facegan.metrics import intervals
 
         searches = self._searches(faces)
-        drawn = searches.weights(weights)
-        wanted = [fpir for fpir in self.fpir if not self._unresolved(searches, fpir)]
-        return {f"dir@fpir={x:g}": intervals.bootstrap_tar_at_far(searches.pairs, x, drawn) for x in wanted}
+        probe_weights = searches.weights(weights)
+        rates = [fpir for fpir in self.fpir if not self._unresolved(searches, fpir)]
+        return {f"dir@fpir={x:g}": intervals.bootstrap_tar_at_far(searches.pairs, x, probe_weights) for x in rates}
 
     def _searches(self, faces: EmbeddedFaces) -> OpenSearches:
         import numpy as np
@@ -69,7 +69,7 @@ class OpenSet(ProtocolConfig):
         return open_searches(faces.embedding, faces.person, unknown, faces.acquired, self.rotations)
 
     def _unresolved(self, searches: OpenSearches, fpir: float) -> str:
-        """Why an FPIR cannot be told apart from zero, by the different images searched; else ''."""
+        """Why an FPIR cannot be told from zero with so many different images searched; '' where it can."""
         from facegan.metrics.verification import resolvable
 
         ok = resolvable(fpir, searches.unknown_images).ok

@@ -64,13 +64,13 @@ class Pairs(ProtocolConfig):
             )
         return {f"pairs:{self.name}": file_sha256(path)}
 
-    def keep(self, folder: Path) -> None:
-        """See ProtocolConfig: the list itself, as Parquet."""
+    def save_files(self, folder: Path) -> None:
+        """See ProtocolConfig: the list, as Parquet."""
         from facegan.data.pair_lists import read_pairs
 
         read_pairs(Path(self.file).expanduser()).write(folder / f"pairs-{self.name}.parquet")
 
-    def kept(self, folder: Path) -> Pairs:
+    def reading_from(self, folder: Path) -> Pairs:
         """See ProtocolConfig."""
         return self.model_copy(update={"file": str(folder / f"pairs-{self.name}.parquet")})
 
@@ -81,57 +81,59 @@ class Pairs(ProtocolConfig):
         scored = self._scored(faces)
         pairs, compared = scored.pairs, verification.compared(scored.pairs)
         failed = f"{scored.failed} of {scored.images} images gave no embedding"
-        which = [f"{pairs.n_genuine} genuine and {pairs.n_impostor} impostor pairs"]
+        common_note = [f"{pairs.n_genuine} genuine and {pairs.n_impostor} impostor pairs"]
         if self.people == "test":
-            which = [f"{len(pairs.score)} of {scored.listed} pairs, those of test people: not the published protocol"]
-        which += [f"{failed} and their pairs count as errors"] if scored.failed else []
+            common_note = [
+                f"{len(pairs.score)} of {scored.listed} pairs, those of test people: not the published protocol"
+            ]
+        common_note += [f"{failed} and their pairs count as errors"] if scored.failed else []
 
-        def metric(name: str, value: float | None, better: str, at: float | None = None, *notes: str) -> Metric:
+        def metric(name: str, value: float | None, better: str, rate: float | None = None, *notes: str) -> Metric:
             counts = (pairs.n_genuine, pairs.n_impostor, len(scored.people) if faces.identity[0] != "" else 0)
-            note = "; ".join(filter(None, (*notes, *which)))
-            return Metric(f"{self.name}/{name}", value, better, at, note, *counts)
+            note = "; ".join(filter(None, (*notes, *common_note)))
+            return Metric(f"{self.name}/{name}", value, better, rate, note, *counts)
 
-        value, why = verification.equal_errors(verification.eer(pairs.score, pairs.genuine))
-        found = [metric("eer", value, "lower", None, why)]
+        value, reason = verification.equal_errors(verification.eer(pairs.score, pairs.genuine))
+        metrics = [metric("eer", value, "lower", None, reason)]
         for far in self.far:
             value = verification.tar_at_far(pairs.score, pairs.genuine, far)
-            found.append(
+            metrics.append(
                 metric(f"tar@far={far:g}", value, "higher", far, verification.resolvable(far, pairs.n_impostor)[1])
             )
         for fmr in self.fmr:
             value = verification.tar_at_far(compared.score, compared.genuine, fmr)
-            why = verification.resolvable(fmr, compared.n_impostor)[1]
-            found.append(metric(f"fnmr@fmr={fmr:g}", None if value is None else 1 - value, "lower", fmr, why))
-        found.append(metric("fta", scored.failed / scored.images, "lower", None, "" if scored.failed else failed))
-        accuracy, how = self._accuracy(scored)
+            reason = verification.resolvable(fmr, compared.n_impostor)[1]
+            metrics.append(metric(f"fnmr@fmr={fmr:g}", None if value is None else 1 - value, "lower", fmr, reason))
+        metrics.append(metric("fta", scored.failed / scored.images, "lower", None, "" if scored.failed else failed))
+        accuracy, fold_text = self._accuracy(scored)
         det = verification.det_curve(pairs.score, pairs.genuine)
         curves = {f"{self.name}/det": {"far": det.far.tolist(), "frr": det.frr.tolist()}}
         if accuracy is None:
-            return ProtocolResult([metric("accuracy", None, "higher", None, how), *found], curves)
+            return ProtocolResult([metric("accuracy", None, "higher", None, fold_text), *metrics], curves)
         axes = {"accuracy": accuracy.of_fold.tolist(), "threshold": accuracy.threshold.tolist()}
-        notes = f"{accuracy.n_folds} {how}", f"standard error {accuracy.std_error:.4f}"
-        found.insert(0, metric("accuracy", accuracy.mean, "higher", None, *notes))
-        return ProtocolResult(found, {**curves, f"{self.name}/folds": axes})
+        notes = f"{accuracy.n_folds} {fold_text}", f"standard error {accuracy.std_error:.4f}"
+        metrics.insert(0, metric("accuracy", accuracy.mean, "higher", None, *notes))
+        return ProtocolResult(metrics, {**curves, f"{self.name}/folds": axes})
 
     def replicates(self, faces: EmbeddedFaces, weights: np.ndarray) -> dict[str, np.ndarray]:
         """See ProtocolConfig: all but fta; thresholds of the folds stay as they are."""
         from facegan.metrics import intervals, verification
 
         scored = self._scored(faces)
-        pairs, compared, drawn = scored.pairs, verification.compared(scored.pairs), scored.weights(weights)
-        found = {"eer": intervals.bootstrap_eer(pairs, drawn)}
+        pairs, compared, pair_weights = scored.pairs, verification.compared(scored.pairs), scored.weights(weights)
+        values = {"eer": intervals.bootstrap_eer(pairs, pair_weights)}
         for far in self.far:
             if verification.resolvable(far, pairs.n_impostor).ok:
-                found[f"tar@far={far:g}"] = intervals.bootstrap_tar_at_far(pairs, far, drawn)
+                values[f"tar@far={far:g}"] = intervals.bootstrap_tar_at_far(pairs, far, pair_weights)
         for fmr in self.fmr:
             if verification.resolvable(fmr, compared.n_impostor).ok:
-                some = drawn[:, : compared.n_people]
-                found[f"fnmr@fmr={fmr:g}"] = 1 - intervals.bootstrap_tar_at_far(compared, fmr, some)
+                compared_weights = pair_weights[:, : compared.n_people]
+                values[f"fnmr@fmr={fmr:g}"] = 1 - intervals.bootstrap_tar_at_far(compared, fmr, compared_weights)
         with contextlib.suppress(ValueError):
             accuracy, _ = self._accuracy(scored)
             if accuracy is not None:
-                found["accuracy"] = intervals.bootstrap_accuracy(pairs, accuracy, drawn)
-        return {f"{self.name}/{name}": values for name, values in found.items()}
+                values["accuracy"] = intervals.bootstrap_accuracy(pairs, accuracy, pair_weights)
+        return {f"{self.name}/{name}": replicate for name, replicate in values.items()}
 
     def _scored(self, faces: EmbeddedFaces) -> ScoredPairs:
         from facegan.data.pair_lists import read_pairs
@@ -141,20 +143,20 @@ class Pairs(ProtocolConfig):
         return score_pairs(read_pairs(path), faces, self.people == "test", f"'{path.name}'")
 
     def _accuracy(self, scored: ScoredPairs) -> tuple[FoldAccuracy | None, str]:
-        """Over the list's own folds, or blocks of it, and what they are; None and why where there is none."""
+        """Accuracy over the list's folds or over blocks, and which of the two; without it, None and the reason."""
         import numpy as np
 
         from facegan.metrics.verification import accuracy_of_folds
 
-        how = "folds of the list"
+        fold_text = "folds of the list"
         if (fold := scored.fold) is None:
-            how = "blocks of a list without folds"
+            fold_text = "blocks of a list without folds"
             fold = np.empty(len(scored.pairs.score), dtype=np.int32)
             for side in (scored.pairs.genuine, ~scored.pairs.genuine):
-                at = np.flatnonzero(side)
-                fold[at] = np.arange(len(at)) * self.folds // len(at)
+                positions = np.flatnonzero(side)
+                fold[positions] = np.arange(len(positions)) * self.folds // len(positions)
         fold = np.unique(fold, return_inverse=True)[1].astype(np.int32)
         try:
-            return accuracy_of_folds(scored.pairs, np.arange(len(fold)), fold), how
+            return accuracy_of_folds(scored.pairs, np.arange(len(fold)), fold), fold_text
         except ValueError as error:
             return None, str(error)

@@ -39,19 +39,19 @@ class Verification(ProtocolConfig):
             return Metric(name, value, better, far, faces.note(note), n_genuine, n_impostor, n_identities)
 
         value, note = equal_errors(pairs.eer())
-        found = [metric("eer", value, "lower", note=note)]
+        metrics = [metric("eer", value, "lower", note=note)]
         for far in self.far:
             value = pairs.tar_at_far(far)
             note = resolvable(far, n_impostor).reason
-            found.append(metric(f"tar@far={far:g}", value, "higher", far, note))
+            metrics.append(metric(f"tar@far={far:g}", value, "higher", far, note))
         try:
             accuracy = pairs.accuracy(self.folds)
             note = f"{accuracy.n_pairs} pairs in {accuracy.n_folds} folds; standard error {accuracy.std_error:.4f}"
-            found.append(metric("accuracy", accuracy.mean, "higher", note=note))
+            metrics.append(metric("accuracy", accuracy.mean, "higher", note=note))
         except ValueError as error:
-            found.append(metric("accuracy", None, "higher", note=str(error)))
+            metrics.append(metric("accuracy", None, "higher", note=str(error)))
         det = pairs.det_curve()
-        return ProtocolResult(found, {"det": {"far": det.far.tolist(), "frr": det.frr.tolist()}})
+        return ProtocolResult(metrics, {"det": {"far": det.far.tolist(), "frr": det.frr.tolist()}})
 
     def replicates(self, faces: EmbeddedFaces, weights: np.ndarray) -> dict[str, np.ndarray]:
         """See ProtocolConfig: eer, each resolvable tar@far, and accuracy at the thresholds chosen once."""
@@ -59,10 +59,10 @@ class Verification(ProtocolConfig):
         from facegan.metrics.verification import resolvable
 
         pairs = all_pairs(faces.embedding, faces.person, faces.acquired)
-        found = {"eer": pairs.bootstrap_eer(weights)}
+        values = {"eer": pairs.bootstrap_eer(weights)}
         for far in self.far:
             if resolvable(far, pairs.n_impostor).ok:
-                found[f"tar@far={far:g}"] = pairs.bootstrap_tar_at_far(far, weights)
+                values[f"tar@far={far:g}"] = pairs.bootstrap_tar_at_far(far, weights)
         with contextlib.suppress(ValueError):  # too few people for folds: run() has said so
-            found["accuracy"] = pairs.bootstrap_accuracy(self.folds, weights)
-        return found
+            values["accuracy"] = pairs.bootstrap_accuracy(self.folds, weights)
+        return values

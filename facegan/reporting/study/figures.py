@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from facegan.reporting.figures import INK, MUTED, PAPER, Drawn, color, render
+from facegan.reporting.figures import INK, MUTED, PAPER, RenderedFigure, color, render
 from facegan.reporting.study.efficiency import Efficiency
 from facegan.reporting.study.pooled import VariantFindings
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def differences(recipe: dict[str, Any], variants: Sequence[VariantFindings]) -> Drawn:
+def differences(recipe: dict[str, Any], variants: Sequence[VariantFindings]) -> RenderedFigure:
     """For each variant and arm the difference from the baseline: dot, interval, and small dots for the units."""
     spec, arms = recipe["comparison"], list(recipe["arms"])
     others = [arm for arm in arms if arm != spec["baseline"]]
@@ -26,17 +26,17 @@ def differences(recipe: dict[str, Any], variants: Sequence[VariantFindings]) -> 
         axis.axvline(0, color=INK, lw=1)
         labels = []
         for row, (variant, arm) in enumerate((v, a) for v in variants for a in others):
-            shade, named = color(arms.index(arm)), variant.measure(spec["metric"])
+            arm_color, primary = color(arms.index(arm)), variant.measure(spec["metric"])
             labels.append(f"{variant.name}: {arm}")
-            found = named.differences[arm]
-            if found.delta is None:
+            difference = primary.differences[arm]
+            if difference.delta is None:
                 continue
-            pairs = zip(named.arms[arm].per_seed, named.arms[spec["baseline"]].per_seed, strict=True)
+            pairs = zip(primary.arms[arm].per_seed, primary.arms[spec["baseline"]].per_seed, strict=True)
             units = [a - b for a, b in pairs if a is not None and b is not None]
-            axis.plot(units, [row + 0.25] * len(units), "o", mfc="none", mec=shade, ms=4, alpha=0.9)
-            if found.low is not None and found.high is not None:
-                axis.plot([found.low, found.high], [row, row], color=shade, lw=2.2)
-            axis.plot([found.delta], [row], "o", color=shade, ms=7, mec=PAPER, mew=1)
+            axis.plot(units, [row + 0.25] * len(units), "o", mfc="none", mec=arm_color, ms=4, alpha=0.9)
+            if difference.low is not None and difference.high is not None:
+                axis.plot([difference.low, difference.high], [row, row], color=arm_color, lw=2.2)
+            axis.plot([difference.delta], [row], "o", color=arm_color, ms=7, mec=PAPER, mew=1)
         axis.set_yticks(range(len(labels)), labels)
         axis.set_ylim(len(labels) - 0.4, -0.6)
         axis.tick_params(axis="y", length=0)
@@ -47,27 +47,29 @@ def differences(recipe: dict[str, Any], variants: Sequence[VariantFindings]) -> 
     return render("variants", alt, (9.6, 1.0 + 0.34 * len(variants) * len(others)), draw)
 
 
-def efficiency(recipe: dict[str, Any], found: Efficiency) -> Drawn:
+def efficiency(recipe: dict[str, Any], curve: Efficiency) -> RenderedFigure:
     """The metric over x for the baseline and the named arm, with their intervals and the distance between them."""
     spec, arms = recipe["comparison"], list(recipe["arms"])
-    x = np.asarray([worth.x for worth in found.worth])
+    x = np.asarray([worth.x for worth in curve.worth])
 
     def draw(figure: Figure) -> None:
         axis = figure.subplots()
         for shift, arm in ((-1, spec["baseline"]), (1, spec["arm"])):
-            values = [variant.measure(spec["metric"]).arms[arm] for variant in found.variants]
-            at, shade = x + shift * 0.004 * np.ptp(x), color(arms.index(arm))
-            axis.plot(at, np.asarray([v.mean for v in values], np.float64), "o-", color=shade, lw=2, ms=6, label=arm)
-            for place, value in zip(at, values, strict=True):
+            values = [variant.measure(spec["metric"]).arms[arm] for variant in curve.variants]
+            shifted, arm_color = x + shift * 0.004 * np.ptp(x), color(arms.index(arm))
+            axis.plot(
+                shifted, np.asarray([v.mean for v in values], np.float64), "o-", color=arm_color, lw=2, ms=6, label=arm
+            )
+            for x_arm, value in zip(shifted, values, strict=True):
                 if value.low is not None and value.high is not None:
-                    axis.plot([place, place], [value.low, value.high], color=shade, lw=1.4, alpha=0.6)
-        for worth, variant in zip(found.worth, found.variants, strict=True):
+                    axis.plot([x_arm, x_arm], [value.low, value.high], color=arm_color, lw=1.4, alpha=0.6)
+        for worth, variant in zip(curve.worth, curve.variants, strict=True):
             level = variant.measure(spec["metric"]).arms[spec["arm"]].mean
-            if level is not None and found.ends[0] < worth.equals < np.inf:  # not where it is only bounded
+            if level is not None and curve.x_range[0] < worth.equals < np.inf:  # not where it is only bounded
                 axis.plot([worth.x, worth.equals], [level, level], color=MUTED, lw=1, ls=(0, (2, 3)))
-        axis.set_xticks(x, [f"{place:g}" for place in x])
+        axis.set_xticks(x, [f"{value:g}" for value in x])
         axis.set_xlabel(recipe["study"]["x_label"])
-        axis.set_ylabel(f"{spec['metric']} ({found.variants[0].measure(spec['metric']).better} is better)")
+        axis.set_ylabel(f"{spec['metric']} ({curve.variants[0].measure(spec['metric']).better} is better)")
         axis.legend()
 
     alt = (

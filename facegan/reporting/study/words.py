@@ -16,7 +16,7 @@ Comparison = dict[str, Any]
 
 
 def size(recipe: dict[str, Any]) -> str:
-    """How much was run: `5 splits × 5 seeds`."""
+    """The number of splits and seeds in words: `5 splits × 5 seeds`."""
     splits, seeds = len(recipe["study"]["splits"]), len(recipe["seeds"])
     return f"{splits} split{'s' * (splits > 1)} × {seeds} seed{'s' * (seeds > 1)}"
 
@@ -33,45 +33,45 @@ def relative(comparison: Comparison) -> str:
     return "–" if change is None else f"{words.signed(change, 0)}\u00a0%"
 
 
-def advice(recipe: dict[str, Any], variant: VariantFindings, told: dict[str, Comparison]) -> dict[str, str]:
-    """What to do with data like those of a variant: {what, why}; `told` has every arm's comparison."""
-    found = _advice(recipe, variant, told[recipe["comparison"]["arm"]])
-    others = [
-        f"“{arm}” ({words.signed(one['delta'])}, {words.interval(one['ci_low'], one['ci_high'], sign=True)})"
-        for arm, one in told.items()
-        if one["verdict"] == "gain" and arm != recipe["comparison"]["arm"]
+def advice(recipe: dict[str, Any], variant: VariantFindings, comparisons: dict[str, Comparison]) -> dict[str, str]:
+    """What to do with data like those of a variant: {what, why}; `comparisons` is {arm: its comparison}."""
+    texts = _advice(recipe, variant, comparisons[recipe["comparison"]["arm"]])
+    other_gains = [
+        f"“{arm}” ({words.signed(other['delta'])}, {words.interval(other['ci_low'], other['ci_high'], sign=True)})"
+        for arm, other in comparisons.items()
+        if other["verdict"] == "gain" and arm != recipe["comparison"]["arm"]
     ]
-    if others:
-        found["why"] += f" For orientation, since not named beforehand, a gain also shows for {', '.join(others)}."
-    return found
+    if other_gains:
+        texts["why"] += f" For orientation, since not named beforehand, a gain also shows for {', '.join(other_gains)}."
+    return texts
 
 
 def _advice(recipe: dict[str, Any], variant: VariantFindings, comparison: Comparison) -> dict[str, str]:
     metric, arm, baseline = comparison["metric"], comparison["arm"], comparison["baseline"]
-    named = variant.measure(metric)
+    primary = variant.measure(metric)
     name, delta, low, high = words.phrase(metric), comparison["delta"], comparison["ci_low"], comparison["ci_high"]
     if delta is None or low is None:
         return {"what": f"No answer: {comparison['reason']}.", "why": ""}
     digits = words.digits_for(delta, low, high)
-    before, after = (words.number(named.arms[side].mean, digits) for side in (baseline, arm))
+    before, after = (words.number(primary.arms[side].mean, digits) for side in (baseline, arm))
     change = (
         f"the {name} goes from {before} to {after} ({relative(comparison)}); {words.percent(comparison['confidence'])} "
         f"interval of the difference {words.interval(low, high, digits, True)}"
     )
     if comparison["verdict"] == "gain":
-        what = f"Train as in arm “{arm}”{_with(variant, arm)}. {schedule(recipe, variant, arm)}".rstrip()
+        what = f"Train as in arm “{arm}”{_with_trial(variant, arm)}. {schedule(recipe, variant, arm)}".rstrip()
         return {"what": what, "why": f"Expect: {change}."}
     if comparison["verdict"] == "loss":
         return {"what": f"Stay with arm “{baseline}”: “{arm}” is worse.", "why": f"Seen: {change}."}
-    what = f"No gain shown: stay with arm “{baseline}”{_with(variant, baseline)} until more data says otherwise."
-    why = f"Seen: {change}. {smallest(named.better, comparison)}"
+    what = f"No gain shown: stay with arm “{baseline}”{_with_trial(variant, baseline)} until more data says otherwise."
+    why = f"Seen: {change}. {smallest(primary.better, comparison)}"
     if comparison["n_seeds"] < 3 or 1 < comparison["n_splits"] < 3:
         why = f"{why} {comparison['reason'].capitalize()}."
     return {"what": what, "why": why}
 
 
-def _with(variant: VariantFindings, arm: str) -> str:
-    """Which trial was chosen most."""
+def _with_trial(variant: VariantFindings, arm: str) -> str:
+    """The trial that was chosen most often, in words; '' where there were no trials."""
     if not (chosen := variant.chosen[arm]):
         return ""
     trial, count = chosen.most_common(1)[0]
@@ -79,29 +79,32 @@ def _with(variant: VariantFindings, arm: str) -> str:
 
 
 def schedule(recipe: dict[str, Any], variant: VariantFindings, arm: str) -> str:
-    """How many synthetic images of whom, and how they take part; empty for an arm without any."""
-    whole = recipe
+    """How many synthetic images of whom, and how the training uses them; empty for an arm without any."""
+    variant_recipe = recipe
     for path, value in recipe["study"]["variants"][variant.name]["set"].items():
-        whole = merge(whole, reduce(lambda inner, name: {name: inner}, reversed(path.split(".")), value))
-    made, of_arm, options = whole["synthesize"], whole["arms"][arm], whole["train_recognizer"]
+        nested = reduce(lambda inner, name: {name: inner}, reversed(path.split(".")), value)
+        variant_recipe = merge(variant_recipe, nested)
+    synthesize, arm_options = variant_recipe["synthesize"], variant_recipe["arms"][arm]
+    options = variant_recipe["train_recognizer"]
     if chosen := variant.chosen[arm]:
-        options = merge(options, of_arm["trials"][chosen.most_common(1)[0][0]])
+        options = merge(options, arm_options["trials"][chosen.most_common(1)[0][0]])
     use = options.get("use", {})
     parts = []
-    if of_arm["existing"] and made["images_per_existing"]:
-        parts.append(f"{made['images_per_existing']} synthetic images of each train person{_share(use, 'existing')}")
-    if of_arm["new"] and made["new_identities"]:
+    if arm_options["existing"] and synthesize["images_per_existing"]:
+        count = synthesize["images_per_existing"]
+        parts.append(f"{count} synthetic images of each train person{_batch_share(use, 'existing')}")
+    if arm_options["new"] and synthesize["new_identities"]:
         as_who = " under a head of their own" if use.get("own_head") else ""
-        people = f"{made['new_identities']} new people with {made['images_per_new']} images each"
-        parts.append(f"{people}{as_who}{_share(use, 'new')}")
-    if of_arm["new"] and (external := made.get("external")):
+        people = f"{synthesize['new_identities']} new people with {synthesize['images_per_new']} images each"
+        parts.append(f"{people}{as_who}{_batch_share(use, 'new')}")
+    if arm_options["new"] and (external := synthesize.get("external")):
         everyone = f"{external['identities']} people" if external.get("identities") else "all people"
-        share = "" if made["new_identities"] else _share(use, "new")
+        share = "" if synthesize["new_identities"] else _batch_share(use, "new")
         parts.append(f"{everyone} of the external source{share}")
     return f"That is: {' and '.join(parts)}; {options['steps']} steps." if parts else ""
 
 
-def _share(use: dict[str, Any], group: str) -> str:
+def _batch_share(use: dict[str, Any], group: str) -> str:
     share = use.get(group)
     return "" if share is None else f", {words.percent(share)} of each batch"
 
@@ -124,9 +127,9 @@ def headline(recipe: dict[str, Any], comparison: Comparison) -> str:
     return text if comparison["verdict"] == NO_GAIN else f"{text} (on {recipe['study']['claim']})"
 
 
-def place(value: float | None, efficiency: Efficiency) -> str:
-    """An x that was read off the baseline's curve."""
-    least, most = efficiency.ends
+def x_text(value: float | None, efficiency: Efficiency) -> str:
+    """An x that was read off the baseline's curve, as text."""
+    least, most = efficiency.x_range
     if value is None:
         return "–"
     if math.isinf(value):
@@ -134,16 +137,16 @@ def place(value: float | None, efficiency: Efficiency) -> str:
     return f"{least:g} or fewer" if value == least else f"{value:.1f}"
 
 
-def span(worth: Worth, efficiency: Efficiency) -> str:
-    """The interval of an x; empty where there is none."""
+def x_interval(worth: Worth, efficiency: Efficiency) -> str:
+    """The interval of an x, as text; empty where there is none."""
     if worth.low is None:
         return ""
-    return " to ".join(dict.fromkeys(place(end, efficiency) for end in (worth.low, worth.high)))
+    return " to ".join(dict.fromkeys(x_text(end, efficiency) for end in (worth.low, worth.high)))
 
 
-def extra(worth: Worth, efficiency: Efficiency) -> str:
-    """How many more (or fewer) real images that is than were used."""
-    least, most = efficiency.ends
+def extra_images(worth: Worth, efficiency: Efficiency) -> str:
+    """How many more (or fewer) real images that is than were used, as text."""
+    least, most = efficiency.x_range
     if math.isinf(worth.equals):
         return f"more than {most - worth.x:g} more" if most > worth.x else "more, past what was measured"
     if worth.equals == least:
@@ -153,13 +156,13 @@ def extra(worth: Worth, efficiency: Efficiency) -> str:
 
 
 def worth_sentence(recipe: dict[str, Any], worth: Worth, efficiency: Efficiency) -> str:
-    """One line of the curve."""
+    """One point of the curve in a sentence."""
     spec, label = recipe["comparison"], recipe["study"]["x_label"]
-    within = span(worth, efficiency)
-    certain = within and f" ({words.percent(spec['confidence'])} interval {within})"
+    interval = x_interval(worth, efficiency)
+    certainty = interval and f" ({words.percent(spec['confidence'])} interval {interval})"
     return (
         f"With {worth.x:g} ({label}), arm “{spec['arm']}” is as good as arm “{spec['baseline']}” with "
-        f"{place(worth.equals, efficiency)}{certain}."
+        f"{x_text(worth.equals, efficiency)}{certainty}."
     )
 
 

@@ -22,21 +22,21 @@ class DlibFileReader:
     """Reads forward through the bytes of a .dat file; raises ValueError where they do not fit."""
 
     data: bytes
-    at: int = 0
+    offset: int = 0
 
     def take(self, count: int) -> bytes:
         """The next `count` bytes."""
-        if self.at + count > len(self.data):
-            raise ValueError(f"the file ends at byte {len(self.data)}, within a value that begins at {self.at}")
-        self.at += count
-        return self.data[self.at - count : self.at]
+        if self.offset + count > len(self.data):
+            raise ValueError(f"the file ends at byte {len(self.data)}, within a value that begins at {self.offset}")
+        self.offset += count
+        return self.data[self.offset - count : self.offset]
 
     def integer(self) -> int:
         """One signed integer of at most eight bytes."""
         control = self.take(1)[0]
         count = control & 0x0F
         if not 1 <= count <= 8 or control & 0x70:
-            raise ValueError(f"no integer at byte {self.at - 1} (control byte {control:#04x})")
+            raise ValueError(f"no integer at byte {self.offset - 1} (control byte {control:#04x})")
         value = int.from_bytes(self.take(count), "little")
         return -value if control & 0x80 else value
 
@@ -47,16 +47,16 @@ class DlibFileReader:
     def tensor(self) -> np.ndarray:
         """One tensor (num_samples, k, nr, nc) float32."""
         if (version := self.integer()) != TENSOR_VERSION:
-            raise ValueError(f"a tensor of version {version} at byte {self.at}, expected {TENSOR_VERSION}")
+            raise ValueError(f"a tensor of version {version} at byte {self.offset}, expected {TENSOR_VERSION}")
         shape = tuple(self.integer() for _ in range(4))
         if min(shape) < 0 or math.prod(shape) > LARGEST:
-            raise ValueError(f"a tensor of absurd shape {shape} at byte {self.at}")
+            raise ValueError(f"a tensor of absurd shape {shape} at byte {self.offset}")
         return np.frombuffer(self.take(4 * math.prod(shape)), "<f4").reshape(shape)
 
     def next_string(self, text: str) -> None:
         """Go to just behind the next string `text`, the name of a layer; what lies before it is passed over."""
-        found = self.data.find(bytes([1, len(text)]) + text.encode("ascii"), self.at)
-        if found < 0:
-            raise ValueError(f"no '{text}' behind byte {self.at}")
-        self.at = found
+        start = self.data.find(bytes([1, len(text)]) + text.encode("ascii"), self.offset)
+        if start < 0:
+            raise ValueError(f"no '{text}' behind byte {self.offset}")
+        self.offset = start
         self.string()

@@ -49,15 +49,15 @@ class Block(nn.Module):
         return F.relu(add_padded(y, F.avg_pool2d(x, 2, 2) if self.down else x))
 
 
-def add_padded(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+def add_padded(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """Sum of two NCHW maps, the smaller in any axis padded with zeros at its end."""
-    shape = [max(pair) for pair in zip(one.shape[1:], other.shape[1:], strict=True)]
+    shape = [max(pair) for pair in zip(first.shape[1:], second.shape[1:], strict=True)]
 
     def padded(x: torch.Tensor) -> torch.Tensor:
-        channels, height, width = (want - have for want, have in zip(shape, x.shape[1:], strict=True))
+        channels, height, width = (size - length for size, length in zip(shape, x.shape[1:], strict=True))
         return F.pad(x, (0, width, 0, height, 0, channels))
 
-    return padded(one) + padded(other)
+    return padded(first) + padded(second)
 
 
 class DlibResNet(nn.Module):
@@ -108,12 +108,12 @@ def load(path: Path) -> DlibResNet:
 def _fill(reader: DlibFileReader, con: nn.Conv2d, affine: Affine) -> None:
     """A convolution's filters and biases in one tensor, then gamma and beta in one tensor."""
     reader.next_string("con_4")
-    values, count = reader.tensor().ravel(), con.weight.numel()
-    if len(values) != count + con.out_channels:
-        raise ValueError(f"a convolution has {len(values)} weights, expected {count + con.out_channels}")
-    con.weight.data = _tensor(values[:count].reshape(con.weight.shape))
+    values, n_filters = reader.tensor().ravel(), con.weight.numel()
+    if len(values) != n_filters + con.out_channels:
+        raise ValueError(f"a convolution has {len(values)} weights, expected {n_filters + con.out_channels}")
+    con.weight.data = _tensor(values[:n_filters].reshape(con.weight.shape))
     assert con.bias is not None
-    con.bias.data = _tensor(values[count:])
+    con.bias.data = _tensor(values[n_filters:])
     reader.next_string("affine_")
     gamma, beta = reader.tensor().ravel().reshape(2, -1)
     affine.gamma.data, affine.beta.data = _tensor(gamma), _tensor(beta)

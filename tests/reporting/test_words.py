@@ -1,0 +1,31 @@
+"""The report's words: which arms might have trained longer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from facegan.reporting import words
+from report_inputs import ReportInputs
+
+
+def test_arms_that_have_not_learned_out_are_named(tmp_path: Path) -> None:
+    world = ReportInputs(tmp_path, gain=0.35)
+    comparison, seeds = {"baseline": "real", "arm": "real+synthetic"}, world.recipe["seeds"]
+    for seed in seeds[1:]:  # all but one; the rest are best after 50 of 59 steps
+        path = world.inputs[f"train_recognizer:real+synthetic:{seed}"] / "summary.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "best_step": 54}))
+    folder, sentence = (
+        world.report(),
+        f"Perhaps not learned out: “real+synthetic” ({len(seeds) - 1} of {len(seeds)} seeds) did",
+    )
+    assert sentence in (folder / "report.md").read_text() and sentence in (folder / "index.html").read_text()
+
+    def learning(evaluations: int = 6, **best: list[int]) -> str:
+        rows = [{"arm": arm.replace("_", "+"), "best_step": b, "steps": 60} for arm, bs in best.items() for b in bs]
+        return words.learning(rows, comparison, evaluations)
+
+    assert learning(real=[50, 54, 60], real_synthetic=[10, 60, 54]) == ""  # one of three; 54 is nine tenths
+    assert learning(other=[60, 60], real=[10]) == "" and learning(evaluations=1, real=[60]) == ""
+    both = learning(real=[60], real_synthetic=[60, 10])
+    assert "“real” (1 of 1 seed) and “real+synthetic” (1 of 2 seeds)" in both
