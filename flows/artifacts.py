@@ -179,8 +179,8 @@ def decision(recipe: Recipe, found: Decision, said: str) -> None:
 
 def _decision(recipe: Recipe, found: Decision, said: str) -> None:
     lines = [f"**{said}**"]
-    if found.judgement is not None:
-        for header, rows in tables.judgement(found.judgement, found.version, found.champion):
+    if found.results is not None:
+        for header, rows in tables.comparison_tables(found.results, found.version, found.champion):
             lines += ["", _row(header), _row(["---"] * len(header)), *map(_row, rows)]
     lines += ["", *(f"- {remark}" for remark in found.remarks)]
     create_markdown_artifact("\n".join(lines), slug(f"{recipe.name}-promotion"), said)

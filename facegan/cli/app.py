@@ -61,7 +61,7 @@ def reports_errors(command: Command) -> Command:
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> None:
-        def tell(text: str) -> None:
+        def show(text: str) -> None:
             if kwargs.get("log_json"):
                 from facegan.console import json_log
 
@@ -74,20 +74,20 @@ def reports_errors(command: Command) -> Command:
         except typer.Exit:  # an exit status, nothing to be said
             raise
         except UserError as error:
-            tell(str(error))
+            show(str(error))
             raise typer.Exit(error.exit_code) from None
         except (KeyboardInterrupt, Terminated) as error:
-            tell("stopped; the same command goes on from the last checkpoint")
+            show("stopped; the same command goes on from the last checkpoint")
             raise typer.Exit(143 if isinstance(error, Terminated) else 130) from None
         except BrokenPipeError:
             raise typer.Exit(1) from None
         except Exception as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 fix = "free some space, then give the same command again: it goes on from the last checkpoint"
-                tell(f"cannot write {error.filename or 'a file'}: {error.strerror}\n  -> {fix}")
+                show(f"cannot write {error.filename or 'a file'}: {error.strerror}\n  -> {fix}")
                 raise typer.Exit(1) from None
             text = str(error.__cause__) if isinstance(error.__cause__, Remote) else traceback.format_exc()
-            tell(f"this is a bug; please report it with what follows\n{text}")
+            show(f"this is a bug; please report it with what follows\n{text}")
             raise typer.Exit(1) from None
 
     return wrapped  # type: ignore[return-value]

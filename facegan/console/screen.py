@@ -22,10 +22,10 @@ LINE_EVERY_S = 10.0
 
 def console(to_stderr: bool = True) -> Console:
     """A console; where no terminal is, lines are long enough not to be broken."""
-    made = Console(stderr=to_stderr, highlight=False, soft_wrap=False)
-    if not made.is_terminal:
-        made.width = 160
-    return made
+    result = Console(stderr=to_stderr, highlight=False, soft_wrap=False)
+    if not result.is_terminal:
+        result.width = 160
+    return result
 
 
 @dataclass
@@ -52,9 +52,9 @@ class Meter:
         if self.first is None:
             return ""
         parts = [f"{self.last[1]:.4g} of {self.total:.4g} {self.unit}"]
-        seconds, made = self.last[0] - self.first[0], self.last[1] - self.first[1]
-        if seconds > 0 and made > 0:
-            rate = made / seconds
+        seconds, done = self.last[0] - self.first[0], self.last[1] - self.first[1]
+        if seconds > 0 and done > 0:
+            rate = done / seconds
             parts += [f"{rate:.3g} {self.unit}/s", f"{span((self.total - self.last[1]) / rate)} left"]
         order = sorted(self.values, key=lambda name: name not in ("loss", "val_eer", "d", "g"))
         return ", ".join([*parts, *(f"{name} {self.values[name]:.3g}" for name in order[:2])])
@@ -137,7 +137,7 @@ class Screen:
         """See RunObserver."""
         self._total = count
 
-    def _tell(self, text: str) -> None:
+    def _timed_line(self, text: str) -> None:
         self.line(f"{_clock()} {self._run}{text}")
 
     def started(self, item: Node) -> None:
@@ -147,13 +147,13 @@ class Screen:
             if self._progress:
                 self._bars[item.title] = self._progress.add_task(item.title, total=None, text="")
             else:
-                self._tell(f"{item.title}: started")
+                self._timed_line(f"{item.title}: started")
 
     def event(self, event: Event) -> None:
         """See RunObserver."""
         with self._lock:
             if event.kind == "message":
-                self._tell(f"{event.title}: {event.text}")
+                self._timed_line(f"{event.title}: {event.text}")
             elif event.kind == "progress" and event.title in self._meters:
                 self._on_progress(event)
 
@@ -165,7 +165,7 @@ class Screen:
         elif now >= meter.next_line and event.done < event.total:
             first, meter.next_line = meter.next_line == 0, now + LINE_EVERY_S
             if not first:
-                self._tell(f"{event.title}: {meter.text()}")
+                self._timed_line(f"{event.title}: {meter.text()}")
 
     def finished(self, item: Node, artifact: Artifact) -> None:
         """See RunObserver."""
@@ -176,11 +176,11 @@ class Screen:
                 self._progress.remove_task(self._bars.pop(item.title))
             how = {"cached": "cached, verified", "ran": "done", "resumed": "done, resumed"}[artifact.state]
             took = f" in {span(artifact.seconds)}" if artifact.state != "cached" else ""
-            self._tell(f"{item.title}: {how}{took} ({self._finished} of {self._total})")
+            self._timed_line(f"{item.title}: {how}{took} ({self._finished} of {self._total})")
 
     def ended(self, text: str, why: str) -> None:
         """A run of a worker is over; `why` where it did not complete."""
-        self._tell(f"{text}: {' '.join(why.split())}" if why else text)
+        self._timed_line(f"{text}: {' '.join(why.split())}" if why else text)
 
 
 def _clock() -> str:

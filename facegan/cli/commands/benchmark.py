@@ -48,19 +48,19 @@ def benchmarks(options: BenchmarkArguments) -> list[ProtocolConfig]:
         specs.insert(0, {"kind": "pairs", "file": str(options.pairs)})
     specs = specs or [{"kind": "verification"}, {"kind": "identification"}]
     try:
-        found: list[ProtocolConfig] = TypeAdapter(list[AnyBenchmark]).validate_python(specs)
+        protocols: list[ProtocolConfig] = TypeAdapter(list[AnyBenchmark]).validate_python(specs)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"][1:])
+        option = ".".join(str(part) for part in first["loc"][1:])
         raise ConfigError(
-            f"--benchmark {place}: {first['msg']}", fix=f"the benchmarks are: {', '.join(PROTOCOLS.load())}"
+            f"--benchmark {option}: {first['msg']}", fix=f"the benchmarks are: {', '.join(PROTOCOLS.load())}"
         ) from None
-    for one in found:
-        one.fingerprint()  # says which file is not there
-    return found
+    for protocol in protocols:
+        protocol.fingerprint()  # says which file is not there
+    return protocols
 
 
-def given(word: str, split: str | None) -> tuple[Iterator[ImageEntry], list[tuple[str, str]]]:
+def images_of(word: str, split: str | None) -> tuple[Iterator[ImageEntry], list[tuple[str, str]]]:
     """The images at a path, and (identity, file) of those that the manifest's own quarantine holds."""
     path = Path(word).expanduser()
     if not manifest.is_manifest(path):
@@ -70,30 +70,30 @@ def given(word: str, split: str | None) -> tuple[Iterator[ImageEntry], list[tupl
             ImageEntry(row.identity, row.relative, row.group, row.read) for row in import_export.source(word, {}).rows()
         ), []
 
-    left = path / "quarantine.parquet"
-    bad = pq.read_table(left).to_pylist() if left.is_file() else []
-    fits = (item for item in bad if item.get("split") and split in (None, item["split"]))
-    return entries(path, split), [(item["identity"], item["file"]) for item in fits]
+    quarantine = path / "quarantine.parquet"
+    quarantined = pq.read_table(quarantine).to_pylist() if quarantine.is_file() else []
+    in_split = (row for row in quarantined if row.get("split") and split in (None, row["split"]))
+    return entries(path, split), [(row["identity"], row["file"]) for row in in_split]
 
 
-def run(embedder: str, data: str, asked: InputOptions, options: BenchmarkArguments, json_to: str | None) -> None:
+def run(embedder: str, data: str, input_options: InputOptions, options: BenchmarkArguments, json_to: str | None) -> None:
     """Embed, score, and print a table (and JSON); raises UserError as the parts do."""
     started = time.monotonic()
-    wanted = benchmarks(options)
-    net = face_embedder(embedder, asked, device_of(Runtime(device=options.device)))
+    protocols = benchmarks(options)
+    net = face_embedder(embedder, input_options, device_of(Runtime(device=options.device)))
     out = console(to_stderr=json_to == "-")
     out.print(f"{net.name} is given {net.given}", markup=False, soft_wrap=True)
-    found, failed = given(data, options.split)
-    lists = [read_pairs(Path(one.file).expanduser()) for one in wanted if one.kind == "pairs"]  # type: ignore[attr-defined]
-    if len(lists) == len(wanted):  # nothing else is asked of the other images
-        wants = naming(lists)
-        found = (entry for entry in found if wants(entry.file))
-        failed = [item for item in failed if wants(item[1])]
-    with _Progress() as shown:
-        faces = embed_all(found, net, options.flip, options.batch_size, failed, shown.at)
+    images, failed = images_of(data, options.split)
+    lists = [read_pairs(Path(protocol.file).expanduser()) for protocol in protocols if protocol.kind == "pairs"]  # type: ignore[attr-defined]
+    if len(lists) == len(protocols):  # nothing else is asked of the other images
+        is_named = naming(lists)
+        images = (entry for entry in images if is_named(entry.file))
+        failed = [failed_image for failed_image in failed if is_named(failed_image[1])]
+    with _Progress() as progress:
+        faces = embed_all(images, net, options.flip, options.batch_size, failed, progress.at)
     faces = faces.pooled() if options.templates else faces
     try:
-        results = score(wanted, faces)
+        results = score(protocols, faces)
     except ValueError as error:
         raise UserError(f"these faces cannot be benchmarked: {error}") from error
     answer = {

@@ -115,7 +115,7 @@ def _table(members: dict[str, str]) -> Iterator[str]:
 def _backbones(pattern: str) -> Iterator[str]:
     import timm
 
-    found = timm.list_models(pattern)
-    if not found:
+    names = timm.list_models(pattern)
+    if not names:
         raise ConfigError(f"timm has no model like '{pattern}'", fix="try `facegan list backbones '*net*'`")
-    yield from found
+    yield from names
