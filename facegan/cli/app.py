@@ -1,4 +1,4 @@
-"""What every command of `facegan` has: the program itself, common options, and errors said in words."""
+"""What every command of `facegan` shares: the program itself, common options, and the printing of errors."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ AlignOpt = Annotated[
     bool | None, typer.Option("--align/--no-align", help="find and align the face; as in training if not given")
 ]
 LogOpt = Annotated[bool, typer.Option("--log-json", help="one JSON object a line on standard error, for machines")]
-# An embedder that is given, and how its input is made: Asked in facegan/evaluation/embedders.py
+# How the input of an embedder is made: InputOptions in facegan/evaluation/embedders.py
 InputSideOpt = Annotated[int | None, typer.Option(metavar="PX", min=16, max=1024, help="side of the input")]
 InputMeanOpt = Annotated[float | None, typer.Option(help="the input is (x - mean) / scale, x in 0 .. 255")]
 InputScaleOpt = Annotated[float | None, typer.Option(help="see --mean")]
@@ -53,11 +53,11 @@ Command = TypeVar("Command", bound=Callable[..., None])
 
 
 class Terminated(BaseException):
-    """SIGTERM, as an exception: everything that was started is ended on the way out."""
+    """SIGTERM as an exception, so that contexts end everything that was started."""
 
 
 def reports_errors(command: Command) -> Command:
-    """A command whose errors are said in words; only what nobody foresaw shows a traceback."""
+    """A command whose errors are printed as messages; only unexpected ones show a traceback."""
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> None:

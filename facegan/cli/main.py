@@ -146,7 +146,7 @@ def _run(
 
 
 def _flow(planned: PlannedRun, hits: int, log_json: bool) -> Finished:
-    """Run the flow, with something to see meanwhile."""
+    """Run the flow, with a screen or log of its progress."""
     from facegan.console.json_log import JsonLog
     from facegan.console.screen import Screen
     from facegan.core.scratch import temporary_files

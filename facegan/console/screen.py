@@ -1,4 +1,4 @@
-"""What a person sees while a run works: a bar for each running stage on a terminal, plain lines elsewhere."""
+"""Progress of a run: a bar for each running stage on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LINE_EVERY_S = 10.0
 
 
 def console(to_stderr: bool = True) -> Console:
-    """A console; where no terminal is, lines are long enough not to be broken."""
+    """A console; without a terminal its lines are long enough not to be broken."""
     result = Console(stderr=to_stderr, highlight=False, soft_wrap=False)
     if not result.is_terminal:
         result.width = 160
@@ -60,40 +60,6 @@ class Meter:
         return ", ".join([*parts, *(f"{name} {self.values[name]:.3g}" for name in order[:2])])
 
 
-class ProgressBar:
-    """Progress of a command that is no flow: a bar on a terminal, a line now and then elsewhere."""
-
-    def __init__(self, title: str, unit: str) -> None:
-        self._console, self._title, self._unit = console(), title, unit
-        self._meter = Meter(time.monotonic(), next_line=time.monotonic() + LINE_EVERY_S)
-        self._progress: Progress | None = None
-        if self._console.is_terminal and not self._console.is_dumb_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(20), TextColumn("{task.fields[text]}"))
-            self._progress = Progress(*columns, console=self._console, transient=True)
-            self._bar = self._progress.add_task(title, total=None, text="")
-
-    def __enter__(self) -> ProgressBar:
-        if self._progress:
-            self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._progress:
-            self._progress.stop()
-
-    def at(self, done: int, total: int) -> None:
-        """So many of so many are done."""
-        now = time.monotonic()
-        if self._meter.first is not None and done < total and now < self._meter.last[0] + 0.1:
-            return
-        self._meter.add(Event("progress", done=done, total=total, unit=self._unit), now)
-        if self._progress:
-            self._progress.update(self._bar, completed=done, total=total, text=self._meter.text())
-        elif now >= self._meter.next_line and done < total:
-            self._meter.next_line = now + LINE_EVERY_S
-            self._console.print(f"{self._title}: {self._meter.text()}", markup=False, soft_wrap=True)
-
-
 class Screen:
     """A RunObserver of the flow; a context manager that takes its bars away."""
 
@@ -124,13 +90,13 @@ class Screen:
             self._progress.stop()
 
     def line(self, text: str, level: str = "info") -> None:
-        """One line, above the bars where there are any; its `level` is for JsonLog."""
+        """Print a line, above the bars where there are any; its `level` is for JsonLog."""
         self.console.print(text, markup=False, soft_wrap=True)
         if not self._progress:
             sys.stderr.flush()
 
     def answer(self, text: str) -> None:
-        """What a command was asked for: on standard output."""
+        """Print the command's answer on standard output."""
         print(text, flush=True)
 
     def planned(self, recipe: Recipe, count: int) -> None:

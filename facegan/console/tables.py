@@ -41,7 +41,7 @@ def show_run(result: dict[str, Any], page: Path | None, seconds: float, to_stder
 
 
 def _times_by_stage(stages: list[dict[str, Any]], seconds: float) -> Table:
-    """One line a stage: its runs summed up. Stages run side by side, so that the sum may pass the whole."""
+    """One line a stage: its runs summed up. As stages run side by side, the sum may exceed the whole command's time."""
     rows = []
     for name in dict.fromkeys(stage["stage"] for stage in stages):
         runs = [stage for stage in stages if stage["stage"] == name]
@@ -69,10 +69,13 @@ def show_plan(recipe: Recipe, plans: list[Planned], workdir: Path) -> None:
         seconds_left, unknown = expected_s(plans, jobs)
         time_left = f"about {span(seconds_left)}" if unknown < len(to_run) else "unknown (nothing like it has run here)"
         unknown_times = f", {unknown} of which nothing like it has run here" if 0 < unknown < len(to_run) else ""
-        say(out, f"recipe {recipe.name}: {len(to_run)} of {len(plans)} stages to run{unknown_times}; time left {time_left}")
+        say(
+            out,
+            f"recipe {recipe.name}: {len(to_run)} of {len(plans)} stages to run{unknown_times}; time left {time_left}",
+        )
     size, unsized, free = disk(plans, workdir)
-    unknown_times = f" and {unsized} stages of unknown size" if unsized else ""
-    say(out, f"disk: {size / 1e6:.1f} MB to write{unknown_times}, {free / 1e9:.1f} GB free in {workdir}")
+    unknown_sizes = f" and {unsized} stages of unknown size" if unsized else ""
+    say(out, f"disk: {size / 1e6:.1f} MB to write{unknown_sizes}, {free / 1e9:.1f} GB free in {workdir}")
 
 
 def _plan_by_node(plans: list[Planned]) -> Table:
@@ -112,7 +115,7 @@ def _table(header: list[str], rows: list[list[str]]) -> Table:
 
 
 def show_benchmark(results: dict[str, Any], out: Console) -> None:
-    """One line for each metric: its value, of how many, and what must be said of it."""
+    """One line for each metric: its value, of how many pairs and people, and a note."""
     rows = []
     for label, result in results.items():
         for metric in result["metrics"]:
@@ -130,12 +133,15 @@ def show_comparison(results: GateResults, version: str, champion: str | None, ou
         out.print(_table(header, rows))
 
 
-def comparison_tables(results: GateResults, version: str, champion: str | None) -> list[tuple[list[str], list[list[str]]]]:
+def comparison_tables(
+    results: GateResults, version: str, champion: str | None
+) -> list[tuple[list[str], list[list[str]]]]:
     """Header and rows: champion and challenger on every metric, the one that decides first; then each gate."""
-    champion_and_difference = {figure.name: figure for figure in results.champion}, {figure.name: figure for figure in results.differences}
+    champion_figures = {figure.name: figure for figure in results.champion}
+    differences = {figure.name: figure for figure in results.differences}
     rows = []
     for figure in sorted(results.challenger, key=lambda figure: figure.name != results.metric):
-        champion_figure, difference = (side.get(figure.name) for side in champion_and_difference)
+        champion_figure, difference = champion_figures.get(figure.name), differences.get(figure.name)
         if figure.value is not None or (champion_figure is not None and champion_figure.value is not None):
             rows.append([figure.name, *map(_figure, (champion_figure, figure)), _figure(difference, "+.3f")])
     header = ["metric", f"champion {champion or '(none)'}", f"challenger {version}", "difference"]
@@ -146,8 +152,9 @@ def comparison_tables(results: GateResults, version: str, champion: str | None) 
 def _figure(figure: Figure | Gate | None, format_spec: str = ".3f") -> str:
     if figure is None or figure.value is None:
         return "-"
-    interval = "" if figure.low is None or figure.high is None else f" ({figure.low:{format_spec}} to {figure.high:{format_spec}})"
-    return f"{figure.value:{format_spec}}{interval}"
+    if figure.low is None or figure.high is None:
+        return f"{figure.value:{format_spec}}"
+    return f"{figure.value:{format_spec}} ({figure.low:{format_spec}} to {figure.high:{format_spec}})"
 
 
 def show_models(rows: list[dict[str, Any]], root: Path, out: Console) -> None:
@@ -173,12 +180,12 @@ def show_models(rows: list[dict[str, Any]], root: Path, out: Console) -> None:
 
 
 def say(out: Console, text: str) -> None:
-    """One line as it is, however long."""
+    """Print one line unbroken, however long."""
     out.print(text, markup=False, soft_wrap=True)
 
 
 def write_json(to: str | None, result: dict[str, Any]) -> None:
-    """The answer to a file, or alone on standard output."""
+    """Write the answer to the file `to`, for `-` to standard output, for None nowhere."""
     text = json.dumps(result, indent=1, allow_nan=False)
     if to == "-":
         sys.stdout.write(text + "\n")

@@ -29,7 +29,7 @@ def load(workdir: Path, version: str | None, align: bool | None) -> Model:
 
 
 def embed(photos: Sequence[Path], out: Path | None, model: Model) -> list[str]:
-    """Write the photos' embeddings to `out`, or as CSV to standard output; return the photos that gave none, with why.
+    """Write the photos' embeddings to `out`, or as CSV to standard output; return the photos without one, with why.
 
     Folders stand for all files below them. Raises ConfigError for a form that is unknown, UserError where no photo
     gives an embedding.
@@ -71,7 +71,7 @@ def encode_embeddings(files: list[str], embeddings: np.ndarray, form: str, model
 
 
 def _files(photos: Sequence[Path]) -> list[Path]:
-    """The photos, folders opened."""
+    """The files, and those below the folders, without hidden ones."""
     files: list[Path] = []
     for path in photos:
         inside = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))

@@ -1,4 +1,4 @@
-"""`facegan align` and `facegan inspect`: options to the library's words, its answers to lines, with progress."""
+"""`facegan align` and `facegan inspect`: arguments to options, results to lines, with progress."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from facegan.console.screen import ProgressBar
+from facegan.console.progress import ProgressBar
 from facegan.core.errors import ConfigError
 from facegan.core.files import write_atomic
 from facegan.core.options import merge
@@ -26,8 +26,8 @@ PAGE = "index.html"
 def align_photos(photos: Path, out: Path, size_px: int, sets: list[str]) -> list[str]:
     """Align a folder or zip; return the lines to print. Raises UserError as `facegan.data.align_photos.align`."""
     options, started = _options(sets), time.monotonic()
-    with ProgressBar("align", "photos") as counting:
-        result = align(photos.expanduser(), out.expanduser(), options, size_px, counting.at)
+    with ProgressBar("align", "photos") as progress:
+        result = align(photos.expanduser(), out.expanduser(), options, size_px, progress.at)
     seconds = time.monotonic() - started
     lines = [f"  {count:6} {what}" for what, count in result.outcomes.most_common()]
     per_photo = f"{1000 * seconds / max(1, result.photos):.0f} ms each"
@@ -55,9 +55,9 @@ def _options(sets: list[str]) -> Align:
 
 
 def inspect_manifest(path: Path, out: Path | None, check: bool, as_json: bool) -> tuple[list[str], bool]:
-    """What there is to print of a manifest, and whether it is sound; writes a page and a contact sheet below `out`."""
-    with ProgressBar("inspect", "images") as counting:
-        result = inspect(path.expanduser(), check, counting.at)
+    """The lines to print of a manifest, and whether it is sound; writes a page and a contact sheet below `out`."""
+    with ProgressBar("inspect", "images") as progress:
+        result = inspect(path.expanduser(), check, progress.at)
     sound = not result.get("faults") and not result["unreadable"]
     tables = _tables(result)
     note = []
@@ -76,7 +76,7 @@ def inspect_manifest(path: Path, out: Path | None, check: bool, as_json: bool) -
 
 
 def _tables(result: dict[str, Any]) -> dict[str, list[tuple[str, Any]]]:
-    """{title: rows of (name, value)} for a person; what there is nothing to say of is left out."""
+    """{title: rows of (name, value)} to print; empty tables are left out."""
     near = result["near_duplicates"]
     listed = [(f"{pair['identity']} {pair['image_id'][:10]}", f"{pair['other_identity']} {pair['other_image_id'][:10]}")
               for pair in near["listed"]]  # fmt: skip

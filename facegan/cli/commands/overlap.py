@@ -1,4 +1,4 @@
-"""`facegan overlap`: who may stand under two names; a page to look at, and lists to put into a recipe."""
+"""`facegan overlap`: people who may have two names; a page to look at, and lists to put into a recipe."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 import yaml
 from pydantic import ValidationError
 
-from facegan.console.screen import ProgressBar
+from facegan.console.progress import ProgressBar
 from facegan.core.errors import ConfigError
 from facegan.core.files import write_private
 from facegan.data import manifest
@@ -33,7 +33,7 @@ PAIRS_PRINTED = 20
 
 @dataclass(frozen=True)
 class OverlapArguments:
-    """What the command line says beside manifest and embedder."""
+    """The options of the command beside manifest and embedder."""
 
     most: int = 50
     false_alarms: float = 0.1
@@ -51,20 +51,22 @@ class People:
     split: np.ndarray
 
 
-def run(path: Path, embedder: str, input_options: InputOptions, options: OverlapArguments, out: Path | None) -> list[str]:
-    """Find who may stand twice in a manifest; write the page and lists below `out`; return the lines to print."""
+def run(
+    path: Path, embedder: str, input_options: InputOptions, options: OverlapArguments, out: Path | None
+) -> list[str]:
+    """Find people with two names in a manifest; write the page and lists below `out`; return the lines to print."""
     path = path.expanduser()
     if not path.exists():
         raise ConfigError(f"there is no manifest '{path}'", fix="give a folder that `facegan import` or a stage wrote")
     decided_pairs = decisions(options.decided)
     columns = manifest.read(path, ["identity", "source", "split"])
     net = face_embedder(embedder, input_options, device_of(Runtime(device=options.device)))
-    with ProgressBar("overlap", "images") as counting:
+    with ProgressBar("overlap", "images") as progress:
         faces = embed_all(
             _entries(path, columns["source"].to_pylist()),
             net,
             batch_size=options.batch_size,
-            progress=lambda done: counting.at(done, columns.num_rows),
+            progress=lambda done: progress.at(done, columns.num_rows),
         )
     acquired = faces.acquired
     row = faces.file[acquired].astype(np.int64)
@@ -98,8 +100,10 @@ def decisions(path: Path | None) -> set[frozenset[str]]:
         return set()
     try:
         recipe = yaml.safe_load(path.expanduser().read_text())
-        lists = {name: recipe["prepare"][name] for name in ("same_people", "different_people") if name in recipe["prepare"]}
-        prepare = Prepare.model_validate({name: value or [] for name, value in lists.items()})
+        decided = {
+            name: recipe["prepare"][name] for name in ("same_people", "different_people") if name in recipe["prepare"]
+        }
+        prepare = Prepare.model_validate({name: value or [] for name, value in decided.items()})
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ValidationError) as error:
         raise ConfigError(
             f"--decided {path}: no recipe with lists in 'prepare' ({type(error).__name__})",
@@ -110,7 +114,7 @@ def decisions(path: Path | None) -> set[frozenset[str]]:
 
 
 def _entries(path: Path, sources: list[str]) -> Iterator[ImageEntry]:
-    """The real images, each called by the number of its row; `sources` is that of each row."""
+    """The real images, each with the number of its row as its file; `sources` has one for each row."""
     for number, (entry, source) in enumerate(zip(entries(path), sources, strict=True)):
         if source == "real":
             yield replace(entry, file=str(number))
@@ -134,7 +138,7 @@ def _pair_as_json(pair: Pair, people: People, bound: float) -> dict[str, Any]:
 
 
 def _lines(answer: dict[str, Any]) -> list[str]:
-    """For a terminal."""
+    """The answer as lines for a terminal."""
     marked = [pair for pair in answer["found"] if pair["marked"]]
     counts = f"{answer['images']:,} photos of {answer['identities']:,} identities, {answer['pairs']:,} pairs of them"
     lines = [counts + (f"; {answer['failed']} photos could not be read" if answer["failed"] else "")]
