@@ -1,4 +1,4 @@
-"""`facegan benchmark`: an embedder of any kind, scored on the user's faces by the code that scores a run's recognizers."""
+"""`facegan benchmark`: any embedder, scored on the user's faces by the code that scores a run's recognizers."""
 
 from __future__ import annotations
 
