@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
-import signal
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,232 +15,23 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from command_imports import imported_by
-from drawn import BACKBONE_ARGS, Lab, draw_folder, merged, pick, tiny
+from drawn import Lab, draw_folder, merged, pick, tiny
 from facegan.cli.main import main
 from facegan.core.errors import ConfigError, UserError
 from facegan.data.dataset import ManifestImages
 from facegan.data.images import decode, encode_png, to_square
 from facegan.data.preparation.splits import held_back, splits_of
-from facegan.data.sources import SOURCES
-from facegan.evaluation.embedded_faces import EmbeddedFaces, faces
-from facegan.evaluation.protocols import PROTOCOLS
 from facegan.pipeline import graph
 from facegan.promotion import challenger as challenging
-from facegan.promotion import onnx_export
 from facegan.promotion import promote as promote_module
-from facegan.promotion.gates import GateResults, Scale, compare_models
 from facegan.promotion.promote import Decision, promote
-from facegan.promotion.registry import HISTORY, LOOKS, Models
-from facegan.promotion.thresholds import operating_points
-from facegan.recipe.comparison import Promotion
+from facegan.promotion.registry import HISTORY, Models
 from facegan.recipe.recipe import Recipe
 from facegan.recognition import trial_choice
-from facegan.recognition.embedder import Embedder, load_embedder
 from facegan.recognition.embedder import embed as embed_by_torch
-from facegan.recognition.options import TrainRecognizer
-
-SCALE = Scale(n_boot=200)
-USED = [PROTOCOLS.get(kind)() for kind in ("verification", "identification")]
-
-
-# Champion and challenger, planted.
-
-
-def planted(noise: float, seed: int, people: int = 14, shots: int = 5, **group_noise: float) -> EmbeddedFaces:
-    """People as points in space with photos around them, in the groups a and b in turn; `group_noise` is of one."""
-    centres = np.random.default_rng(7).normal(size=(people, 8))
-    person = np.repeat(np.arange(people), shots)
-    group = np.array(list("ab"))[person % 2]
-    spread = np.array([group_noise.get(name, noise) for name in group])[:, None]
-    rows = centres[person] + spread * np.random.default_rng(seed).normal(size=(len(person), 8))
-    names = [f"d/p{n:02d}" for n in person]
-    return faces(rows, names, [str(n) for n in range(len(person))], group.tolist())
-
-
-def compared(
-    challenger: EmbeddedFaces,
-    champion: EmbeddedFaces | None,
-    metric: str = "eer",
-    groups: bool = True,
-    **options: object,
-) -> GateResults:
-    return compare_models(challenger, champion, USED, Promotion.model_validate(options), metric, SCALE, groups)
-
-
-def outcomes(results: GateResults) -> dict[str, str]:
-    return {gate.name: gate.outcome for gate in results.gates}
-
-
-@pytest.mark.parametrize("metric", ["eer", "rank-1", "tar@far=0.1"])
-def test_a_better_one_is_accepted_and_a_worse_one_is_not(metric: str) -> None:
-    good, bad = planted(0.5, 1), planted(1.3, 2)
-    up, down = compared(good, bad, metric, max_group_loss=1), compared(bad, good, metric, max_group_loss=1)
-    assert up.accepted and outcomes(up)["better"] == "passed"
-    assert not down.accepted and outcomes(down)["better"] == "failed"
-    difference = next(figure for figure in up.differences if figure.name == metric)
-    assert difference.value is not None and (difference.value < 0) == (metric == "eer")
-
-
-def test_equal_ones_are_refused_and_pass_within_a_margin() -> None:
-    pairs = [(planted(0.9, 2 * n), planted(0.9, 2 * n + 1)) for n in range(20)]
-    accepted = [compared(one, other, groups=False).accepted for one, other in pairs]
-    assert sum(accepted) <= 3  # 2.5 % nominal; of 20, four or more would be one case in 600
-    assert all(not compared(one, one, groups=False).accepted for one, _ in pairs[:3]), "no better than itself"
-    assert all(compared(one, other, groups=False, not_worse_by=0.3).accepted for one, other in pairs[:5])
-
-
-def test_one_that_is_worse_in_one_group_is_refused() -> None:
-    champion = planted(0.9, 1, people=24)
-    results = compared(planted(0.3, 2, people=24, b=2.5), champion, not_worse_by=1, max_group_loss=0.02)
-    assert outcomes(results) == {"not worse by 1": "passed", "group a": "passed", "group b": "failed"}
-    assert not results.accepted and "group b: worse by more than 0.02" in results.why and "group a" not in results.why
-    equal_groups = compared(planted(0.3, 2, people=24), champion, not_worse_by=1, max_group_loss=0.02)
-    assert equal_groups.accepted and set(outcomes(equal_groups).values()) == {"passed"}
-
-
-def test_it_says_where_people_are_too_few() -> None:
-    few = planted(0.5, 1, people=10), planted(1.3, 2, people=10)  # five in each group
-    refused, allowed = (compared(*few, max_group_loss=1, too_few=answer) for answer in ("refuse", "allow"))
-    assert outcomes(refused) == {"better": "passed", "group": "cannot tell"} == outcomes(allowed)
-    assert not refused.accepted and allowed.accepted and "too few people in a (5), b (5)" in refused.why
-    nobody = compared(planted(0.1, 1, people=4), planted(2.0, 2, people=4), too_few="allow")
-    assert not nobody.accepted and "too few people: 4" in nobody.why
-    unsure = compared(planted(0.9, 1), planted(0.9, 2), not_worse_by=1, max_group_loss=0.001)
-    assert not unsure.accepted and "too few people (7) to tell" in unsure.why
-
-
-def test_a_limit_holds_for_the_first_model_too() -> None:
-    challenger = planted(0.9, 1)
-    figure = next(figure for figure in compared(challenger, None).challenger if figure.name == "eer")
-    assert figure.low is not None and figure.high is not None and figure.value is not None
-    for bound, outcome in ((figure.high, "passed"), (figure.value, "cannot tell"), (figure.low / 2, "failed")):
-        results = compared(challenger, None, limit=bound)
-        assert list(outcomes(results).values()) == [outcome] and results.accepted == (outcome == "passed")
-
-
-def test_other_images_are_refused() -> None:
-    one = planted(0.9, 1)
-    with pytest.raises(ValueError, match="different images"):
-        compared(one, replace(one, file=one.file[::-1]))
-
-
-def test_thresholds_keep_to_their_far_and_stop_where_the_data_does() -> None:
-    val, test = planted(0.9, 1), planted(0.9, 2)
-    points = operating_points(val, test)
-    rows = val.embedding / np.linalg.norm(val.embedding, axis=1, keepdims=True)
-    one, other = np.triu_indices(len(rows), 1)
-    impostor = (rows[one] * rows[other]).sum(1)[val.identity[one] != val.identity[other]]
-    assert [point["far"] for point in points] == [0.1, 0.01, 0.001]
-    for point in points[:2]:
-        assert (impostor >= point["threshold"] + 1e-6).mean() <= point["far"]
-        assert (impostor >= point["threshold"] - 0.01).mean() > point["chosen_on"]["far"] > 0
-        assert point["chosen_on"]["impostor"] == len(impostor) == 2275
-    assert points[2]["threshold"] is None and "not resolvable with 2275" in points[2]["why"]
-
-
-# The registry, and what a kill leaves.
-
-
-def add_versions(models: Models, *texts: str) -> None:
-    """A version for each text, promoted in turn."""
-    with models.locked():
-        for text in texts:
-            version = models.add(lambda folder, version, text=text: (folder / "it").write_text(text))
-            models.decide("promoted", version, "planted")
-
-
-def kills_itself(work: Callable[[], object], said: str = "") -> None:
-    """Run `work`, which kills itself, in a process of its own."""
-    child = os.fork()
-    if child == 0:
-        try:
-            work()
-        finally:
-            os._exit(0)
-    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL, said
-
-
-def within_lock(models: Models, work: Callable[[], object]) -> None:
-    with models.locked():
-        work()
-
-
-def kill(*_: object, **__: object) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def test_rollback_leads_back_step_by_step(tmp_path: Path) -> None:
-    models = Models(tmp_path)
-    assert models.current() is None and models.versions() == []
-    add_versions(models, "a", "b", "c")
-    assert models.current() == "v3" and (models.root / "current" / "it").read_text() == "c"
-    assert models.root.stat().st_mode & 0o077 == 0 and models.folder("v1").stat().st_mode & 0o077 == 0
-    runner = CliRunner()
-    for expected in ("v2", "v1"):
-        assert runner.invoke(main, ["rollback", "--workdir", str(tmp_path)]).exit_code == 0
-        assert models.current() == expected
-    refused = runner.invoke(main, ["rollback", "--workdir", str(tmp_path)])
-    assert refused.exit_code == 2 and "no model to go back to" in refused.output and models.current() == "v1"
-    assert runner.invoke(main, ["rollback", "v3", "--workdir", str(tmp_path)]).exit_code == 0
-    assert [line["version"] for line in models.history()] == ["v1", "v2", "v3", "v2", "v1", "v3"]
-    assert runner.invoke(main, ["rollback", "v9", "--workdir", str(tmp_path)]).exit_code == 2
-
-
-def test_one_that_never_was_current_cannot_be_rolled_back_to(tmp_path: Path) -> None:
-    models = Models(tmp_path)
-    add_versions(models, "a")
-    with models.locked():
-        models.decide("refused", models.add(lambda folder, version: None), "worse")
-    done = CliRunner().invoke(main, ["rollback", "v2", "--workdir", str(tmp_path)])
-    assert done.exit_code == 2 and "never current" in done.output and models.current() == "v1"
-
-
-def test_a_kill_leaves_the_old_model_current(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    models = Models(tmp_path)
-    add_versions(models, "a")
-    kills_itself(lambda: within_lock(models, lambda: models.add(kill)))
-    assert models.current() == "v1" and models.versions() == ["v1"]
-    with models.locked():
-        assert models.add(lambda folder, version: (folder / "it").write_text("b") and None) == "v2"
-    with monkeypatch.context() as patch:
-        patch.setattr(Models, "_append", kill)
-        kills_itself(lambda: within_lock(models, lambda: models.decide("promoted", "v2", "x")))
-    assert models.current() == "v1" and len(models.history()) == 1
-    with monkeypatch.context() as patch:
-        settle, calls = Models.settle, []
-
-        def second(self: Models) -> None:
-            calls.append(1)
-            settle(self) if len(calls) == 1 else kill()
-
-        patch.setattr(Models, "settle", second)
-        kills_itself(lambda: within_lock(models, lambda: models.decide("promoted", "v2", "x")))
-    assert models.current() == "v1" and len(models.history()) == 2, "decided and put down, but not yet followed"
-    with models.locked():
-        assert models.current() == "v2"
-
-
-def test_a_torn_line_is_closed_and_no_number_is_given_twice(tmp_path: Path) -> None:
-    models = Models(tmp_path)
-    add_versions(models, "a", "b")
-    with open(models.root / HISTORY, "a") as file:
-        file.write('{"at": "now", "event": "prom')
-    shutil.rmtree(models.folder("v2"))
-    assert models.current() is None
-    add_versions(models, "c")
-    assert models.current() == "v3" and [line["version"] for line in models.history()] == ["v1", "v2", "v3"]
-
-
-def test_looks_are_counted_by_person(tmp_path: Path) -> None:
-    models = Models(tmp_path)
-    with models.locked():
-        assert models.look(["d/a", "d/b"]).seen == 0
-        again = models.look(["d/b", "d/c"])
-    assert (again.people, again.seen, again.most) == (2, 1, 1)
-    assert (models.root / LOOKS).stat().st_mode & 0o077 == 0
-
-
-# A whole promotion.
+from facegan.recognition.embedder import load_embedder
+from kills import kill, kills_itself
+from planted_faces import outcomes
 
 
 def variant(root: Path, steps: int, **changes: object) -> Recipe:
@@ -548,43 +335,6 @@ def test_the_command_shows_both_models_and_every_gate(
         assert words in second.output, words
     answer = json.loads((workdir / "answer.json").read_text())
     assert (answer["event"], answer["current"], answer["judgement"]["accepted"]) == ("refused", "v1", False)
-
-
-# ONNX.
-
-
-def test_onnx_equals_torch_on_real_faces_in_any_batch(tmp_path: Path) -> None:
-    pytest.importorskip("onnx")
-    runtime = pytest.importorskip("onnxruntime")
-    import torch
-
-    rows = [row for _, row in zip(range(40), SOURCES.get("orl")().rows(), strict=False)][::4]
-    photos = np.stack([np.asarray(to_square(decode(row.read()), 48, "grey"))[:, :, None] for row in rows])
-    torch.manual_seed(3)
-    net = Embedder(TrainRecognizer(backbone_args=BACKBONE_ARGS, embedding_dim=16), 1, 48).eval().requires_grad_(False)
-    for mirror in (False, True):
-        result = onnx_export.write(tmp_path / "m.onnx", net, mirror, photos)
-        assert result["opset"] == 18 and result["largest_difference"] <= 1e-4 and result["faces"] == 10
-        session = runtime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
-        flipped = embed_by_torch(net, photos, 10) + embed_by_torch(net, np.ascontiguousarray(photos[:, :, ::-1]), 10)
-        expected = (
-            flipped / np.linalg.norm(flipped, axis=1, keepdims=True) if mirror else embed_by_torch(net, photos, 10)
-        )
-        for size in (1, 3, 10):
-            image = (photos[:size].transpose(0, 3, 1, 2).astype(np.float32) - 127.5) / 127.5
-            (embeddings,) = session.run(None, {"image": image})
-            assert np.abs(embeddings - expected[:size]).max() <= 1e-4
-    net.norm.weight.fill_(float("nan"))
-    assert "differ" in onnx_export.write(tmp_path / "nan.onnx", net, False, photos)["missing"]
-    assert not (tmp_path / "nan.onnx").exists()
-
-
-def test_without_onnx_it_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx_export, "NEEDED", ("json", "no_such_package_here"))
-    result = onnx_export.write(
-        tmp_path / "m.onnx", Embedder.__new__(Embedder), False, np.zeros((1, 32, 32, 1), np.uint8)
-    )
-    assert "no_such_package_here not installed" in result["missing"] and list(tmp_path.iterdir()) == []
 
 
 def test_with_onnx_a_photo_is_embedded_without_torch(
