@@ -51,8 +51,8 @@ class StageTask:
         artifact = self.tasks.make(self, inputs)
         if artifact.state != "cached":
             return artifact
-        where = f"{self.tasks.store.place}/{artifact.stage}/{artifact.fingerprint}"
-        return Completed(name="Cached", message=f"verified in {where}", data=artifact)
+        path = f"{self.tasks.store.place}/{artifact.stage}/{artifact.fingerprint}"
+        return Completed(name="Cached", message=f"verified in {path}", data=artifact)
 
 
 class RunTasks:

@@ -1,4 +1,4 @@
-"""Faces in, looked at, and out: import, fetch, export, align, inspect, overlap, forget."""
+"""Commands of faces: import, fetch, export, align, inspect, overlap, forget."""
 
 from __future__ import annotations
 

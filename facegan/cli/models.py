@@ -1,4 +1,4 @@
-"""Recognizers judged and used: benchmark, promote, models, rollback, embed, verify."""
+"""Commands of recognizers: benchmark, promote, models, rollback, embed, verify."""
 
 from __future__ import annotations
 

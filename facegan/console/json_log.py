@@ -24,9 +24,9 @@ from facegan.store.local import Artifact
 
 def line(text: str, level: str = "info", event: str = "message", item: Node | None = None, **more: Any) -> None:
     """Write one line. `time` is UTC to the millisecond; `more` are further keys."""
-    where = {"stage": item and item.stage, "arm": item and item.arm, "seed": None if item is None else item.seed}
+    node_keys = {"stage": item and item.stage, "arm": item and item.arm, "seed": None if item is None else item.seed}
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    record = {"time": now, "level": level, **where, "event": event, "text": text, **more}
+    record = {"time": now, "level": level, **node_keys, "event": event, "text": text, **more}
     sys.stderr.write(json.dumps(record, ensure_ascii=False) + "\n")
     sys.stderr.flush()
 

@@ -153,7 +153,7 @@ class _ModelFigures:
         self.figures = tuple(self._with_interval(metric) for metric in metrics)
 
     def figure(self, name: str) -> Figure:
-        return next(one for one in self.figures if one.name == name)
+        return next(figure for figure in self.figures if figure.name == name)
 
     def _with_interval(self, metric: dict[str, Any]) -> Figure:
         fields = {name: metric[name] for name in Figure.__dataclass_fields__ if name in metric}

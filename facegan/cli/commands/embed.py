@@ -87,14 +87,14 @@ def _advice(model: Model) -> str:
     return "give JPEG, PNG or other images that Pillow reads"
 
 
-def verify(one: Path, other: Path, far: float | None, model: Model) -> tuple[list[str], dict[str, Any]]:
+def verify(first: Path, second: Path, far: float | None, model: Model) -> tuple[list[str], dict[str, Any]]:
     """Whether two photos show one person: lines to print, and the same as plain data.
 
     Raises UserError where a photo cannot be read or shows no face, or the FAR has no threshold.
     """
     point = model.threshold(far)
     far = float(point["far"])
-    result = model.photos([one, other])
+    result = model.photos([first, second])
     if result.failed:
         raise UserError("; ".join(f"{file}: {why}" for file, why in result.failed), fix=_advice(model))
     similarity = float(result.embeddings[0] @ result.embeddings[1])

@@ -94,8 +94,8 @@ def table(targets: list[Target]) -> list[str]:
     lines = []
     for (what, why), group in groups.items():
         rows = sum(target.rows or 0 for target in group)
-        more = f" ({rows} rows)" if rows else ""
-        lines.append(f"  {len(group):5} x {what:17} {size(sum(t.size_bytes for t in group)):>10}  {why}{more}")
+        row_note = f" ({rows} rows)" if rows else ""
+        lines.append(f"  {len(group):5} x {what:17} {size(sum(t.size_bytes for t in group)):>10}  {why}{row_note}")
         outside = [target.path for target in group if what in OUTSIDE]
         lines += [f"          {path}" for path in outside]
     return lines

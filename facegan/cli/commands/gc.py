@@ -38,6 +38,6 @@ def collect_garbage(workdir: Path, keep: int, days: float, yes: bool) -> list[st
 
 
 def _why(keep: int, days: float, young: int) -> str:
-    more = f"; {young} of them belong to no report but are younger than {days:g} days" if young else ""
-    last = "the last report" if keep == 1 else f"the last {keep} reports"
-    return f"{last} of each recipe, promoted models and what they were made from{more}"
+    young_note = f"; {young} of them belong to no report but are younger than {days:g} days" if young else ""
+    kept_reports = "the last report" if keep == 1 else f"the last {keep} reports"
+    return f"{kept_reports} of each recipe, promoted models and what they were made from{young_note}"

@@ -77,9 +77,9 @@ def inspect_manifest(path: Path, out: Path | None, check: bool, as_json: bool) -
 
 def _tables(result: dict[str, Any]) -> dict[str, list[tuple[str, Any]]]:
     """{title: rows of (name, value)} to print; empty tables are left out."""
-    near = result["near_duplicates"]
+    near_duplicates = result["near_duplicates"]
     listed = [(f"{pair['identity']} {pair['image_id'][:10]}", f"{pair['other_identity']} {pair['other_image_id'][:10]}")
-              for pair in near["listed"]]  # fmt: skip
+              for pair in near_duplicates["listed"]]  # fmt: skip
     tables: dict[str, list[tuple[str, Any]]] = {
         "Split": [(k, f"{v['images']} images of {v['identities']} people") for k, v in result["groups"].items()],
         "Images of each person": list((result["images_per_identity"] or {}).items()),
@@ -90,8 +90,8 @@ def _tables(result: dict[str, Any]) -> dict[str, list[tuple[str, Any]]]:
         "Quality (0 to 1)": list((result["quality"] or {}).items()),
         "Duplicates": [
             ("same bytes as an earlier image", result["exact_duplicates"]),
-            ("pairs nearly the same", near["pairs"]),
-            ("of these, of two people", near["across"]),
+            ("pairs nearly the same", near_duplicates["pairs"]),
+            ("of these, of two people", near_duplicates["across"]),
         ],
         "Nearly the same": listed,
         "Quarantine": list((result["quarantine"] or {}).items()),
