@@ -1,4 +1,4 @@
-"""Events of a stage as Prefect artifacts: progress, pictures, tables. Nothing here can fail a run."""
+"""Events of a stage as Prefect artifacts: progress, pictures, tables. An error here never fails a run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from facegan.promotion.promote import Decision
 
 INTERVAL_S = 5.0
-PATIENCE_S = 2.0  # what is over sooner needs no bar: a study has hundreds of stages
+PATIENCE_S = 2.0  # shorter stages get no bar: a study has hundreds of stages
 PICTURE_PX = 640
 PICTURE_BYTES = 150_000
 TABLE_ROWS = 50
@@ -43,12 +43,12 @@ CELL_CHARS = 200
 
 
 class RunArtifact:
-    """A RunObserver that shows how far the whole run is: stages done, those that work now, time left."""
+    """A RunObserver that shows the progress of the whole run: stages done, running stages, time left."""
 
     def __init__(self) -> None:
         self._name, self._total = "", 0
         self._lock = threading.Lock()
-        self._started, self._next = time.monotonic(), 0.0
+        self._started, self._next_update = time.monotonic(), 0.0
         self._running: list[str] = []
         self._ran, self._cached = 0, 0
         self._artifact: Any = None  # a UUID
@@ -65,10 +65,10 @@ class RunArtifact:
         """See RunObserver."""
         with self._lock:
             self._running.append(item.title)
-            self._tell()
+            self._update()
 
     def event(self, event: Event) -> None:
-        """See RunObserver: what happens within a stage, the stage's own artifacts show."""
+        """See RunObserver: the events of a stage are shown by StageArtifacts."""
 
     def finished(self, item: Node, artifact: Artifact) -> None:
         """See RunObserver."""
@@ -76,12 +76,12 @@ class RunArtifact:
             self._running = [title for title in self._running if title != item.title]
             self._ran += artifact.state != "cached"
             self._cached += artifact.state == "cached"
-            self._tell()
+            self._update()
 
-    def _tell(self) -> None:
+    def _update(self) -> None:
         now, done = time.monotonic(), self._ran + self._cached
-        if self._artifact is not None and (now >= self._next or done == self._total):
-            self._next = now + INTERVAL_S / 5
+        if self._artifact is not None and (now >= self._next_update or done == self._total):
+            self._next_update = now + INTERVAL_S / 5
             guarded(update_progress_artifact, self._artifact, round(100 * done / self._total, 1), self.text())
 
     def text(self) -> str:
@@ -102,9 +102,9 @@ class StageArtifacts:
         self._key, self._title = slug(item.title), item.title
         self._progress: Any = None  # a UUID
         self._meter = Meter(time.monotonic())
-        self._next = self._meter.started + PATIENCE_S
+        self._next_update = self._meter.started + PATIENCE_S
         self._samples: Any = None  # a UUID
-        self._show: dict[str, Callable[[Event], None]] = {
+        self._handlers: dict[str, Callable[[Event], None]] = {
             "progress": self._on_progress,
             "image": self._on_image,
             "table": self._on_table,
@@ -113,7 +113,7 @@ class StageArtifacts:
 
     @contextmanager
     def shown(self) -> Iterator[Callable[[Event], None]]:
-        """Yields what is to be called with each event; progress ends at 100 if the stage does not raise."""
+        """Yield the function to call with each event; progress ends at 100 % if the stage does not raise."""
         yield self._event
         if self._progress is not None:
             took = span(time.monotonic() - self._meter.started)
@@ -121,14 +121,14 @@ class StageArtifacts:
             guarded(update_progress_artifact, self._progress, 100.0, text)
 
     def _event(self, event: Event) -> None:
-        guarded(self._show[event.kind], event)
+        guarded(self._handlers[event.kind], event)
 
     def _on_progress(self, event: Event) -> None:
         now = time.monotonic()
         self._meter.add(event, now)
-        if now < self._next:
+        if now < self._next_update:
             return
-        self._next = now + INTERVAL_S
+        self._next_update = now + INTERVAL_S
         percent, text = round(100 * event.done / max(event.total, 1e-12), 1), f"{self._title}: {self._meter.text()}"
         if self._progress is None:
             self._progress = create_progress_artifact(percent, f"{self._key}-progress", text)
@@ -136,9 +136,9 @@ class StageArtifacts:
             update_progress_artifact(self._progress, percent, text)
 
     def _on_image(self, event: Event) -> None:
-        """The newest grid takes the place of the one before; all of them lie in the stage's folder.
+        """The newest grid replaces the one before; all of them are in the stage's folder.
 
-        As markdown: Prefect's page of an image artifact spells the whole data: URI out.
+        As markdown: Prefect's page of an image artifact shows the whole data: URI as text.
         """
         text = f"![samples]({data_uri(Path(event.path))})\n\n{event.text}"
         if self._samples is None:
@@ -156,12 +156,12 @@ class StageArtifacts:
         get_run_logger().info(event.text)
 
 
-def verdict(recipe: Recipe, page: Path) -> None:
+def show_verdict(recipe: Recipe, page: Path) -> None:
     """The verdict, the arms' figures and their picture, and where the report is: the last artifact of a run."""
-    guarded(_verdict, recipe, page)
+    guarded(_show_verdict, recipe, page)
 
 
-def _verdict(recipe: Recipe, page: Path) -> None:
+def _show_verdict(recipe: Recipe, page: Path) -> None:
     folder = page.parent
     header, rows = arms_table(read_results(folder))
     lines = [f"**{sentence(folder)}**", "", _row(header), _row(["---"] * len(header)), *map(_row, rows)]
@@ -172,18 +172,18 @@ def _verdict(recipe: Recipe, page: Path) -> None:
     create_markdown_artifact("\n".join(lines), slug(f"{recipe.name}-verdict"), sentence(folder))
 
 
-def decision(recipe: Recipe, found: Decision, said: str) -> None:
-    """What became of the challenger: figures of both models, the gates, and what `said` in one line."""
-    guarded(_decision, recipe, found, said)
+def show_decision(recipe: Recipe, decision: Decision, message: str) -> None:
+    """What became of the challenger: figures of both models, the gates, and the decision as one line, `message`."""
+    guarded(_show_decision, recipe, decision, message)
 
 
-def _decision(recipe: Recipe, found: Decision, said: str) -> None:
-    lines = [f"**{said}**"]
-    if found.judgement is not None:
-        for header, rows in tables.judgement(found.judgement, found.version, found.champion):
+def _show_decision(recipe: Recipe, decision: Decision, message: str) -> None:
+    lines = [f"**{message}**"]
+    if decision.results is not None:
+        for header, rows in tables.comparison_tables(decision.results, decision.version, decision.champion):
             lines += ["", _row(header), _row(["---"] * len(header)), *map(_row, rows)]
-    lines += ["", *(f"- {remark}" for remark in found.remarks)]
-    create_markdown_artifact("\n".join(lines), slug(f"{recipe.name}-promotion"), said)
+    lines += ["", *(f"- {remark}" for remark in decision.remarks)]
+    create_markdown_artifact("\n".join(lines), slug(f"{recipe.name}-promotion"), message)
 
 
 def _row(cells: list[str]) -> str:
@@ -196,7 +196,7 @@ def small(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
 
 
 def slug(text: str) -> str:
-    """A key as Prefect wants it: lower case, digits and dashes."""
+    """An artifact key in Prefect's form: lower case, digits and dashes."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
@@ -206,8 +206,8 @@ def data_uri(path: Path) -> str:
 
     with Image.open(path) as picture:
         image = picture.convert("RGB")
-    if (times := PICTURE_PX // max(image.size)) > 1:  # pages show pictures as large as they are
-        image = image.resize((times * image.width, times * image.height), Image.Resampling.BICUBIC)
+    if (factor := PICTURE_PX // max(image.size)) > 1:  # pages show pictures as large as they are
+        image = image.resize((factor * image.width, factor * image.height), Image.Resampling.BICUBIC)
     for side, quality in ((PICTURE_PX, 85), (PICTURE_PX, 60), (PICTURE_PX // 2, 60), (PICTURE_PX // 4, 60)):
         image.thumbnail((side, side))
         buffer = io.BytesIO()
@@ -219,7 +219,7 @@ def data_uri(path: Path) -> str:
 
 
 def guarded(function: Callable[..., Any], *arguments: Any) -> None:
-    """Call it; an error is logged and goes no further: what is shown never decides how a stage ends."""
+    """Call the function; an error is logged and not raised, so that showing something never fails a stage."""
     try:
         function(*arguments)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""A flow run that is asked to cancel stops: what a worker does for its runs, for one that a command started itself."""
+"""Stops a flow run that a command started itself when Prefect cancels it; a worker does that for its own runs."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from uuid import UUID
 from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
 
-EVERY_S = 2.0
+POLL_S = 2.0
 
 
 @contextlib.contextmanager
 def when_cancelled(stop: Callable[[], None]) -> Iterator[None]:
-    """Call `stop`, in a thread, when the flow run around this is asked to cancel; runs of a worker are its business."""
+    """Call `stop`, in a thread, when the surrounding flow run is cancelled; does nothing in runs of a worker."""
     context = FlowRunContext.get()
     if context is None or context.flow_run is None or context.flow_run.deployment_id is not None:
         yield
         return
-    over = threading.Event()
-    watching = threading.Thread(target=_watch, args=(context.flow_run.id, stop, over), daemon=True)
+    ended = threading.Event()
+    watching = threading.Thread(target=_poll, args=(context.flow_run.id, stop, ended), daemon=True)
     watching.start()
     try:
         yield
     finally:
-        over.set()
+        ended.set()
 
 
-def _watch(run_id: UUID, stop: Callable[[], None], over: threading.Event) -> None:
-    """Ask the API now and then; a server that does not answer is no reason to stop."""
+def _poll(run_id: UUID, stop: Callable[[], None], ended: threading.Event) -> None:
+    """Ask the API every POLL_S seconds; errors of the server are ignored."""
     with get_client(sync_client=True) as client:
-        while not over.wait(EVERY_S):
+        while not ended.wait(POLL_S):
             with contextlib.suppress(Exception):
                 state = client.read_flow_run(run_id).state
                 if state is not None and (state.is_cancelling() or state.is_cancelled()):

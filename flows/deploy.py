@@ -24,7 +24,7 @@ def deploy(
 ) -> list[str]:
     """Make the deployments; lines for the user. Raises UserError where no server is up.
 
-    watch: what its source holds now is known; what comes later starts a run.
+    watch: changes of its source after this call start runs.
     """
     from facegan.recipe.load import DEFAULT, shipped
     from flows.service.server import prefect_server
@@ -32,7 +32,7 @@ def deploy(
     if (watch or not os.environ.get("PREFECT_API_URL")) and address.of_up(workdir) is None:
         other = "it is what watches" if watch else "or set PREFECT_API_URL"
         raise UserError(f"no server is up in {workdir}", fix=f"start `facegan up` there: {other}")
-    own = recipe is not None or sets or name or cron or tags or drop or watch or promote
+    is_custom = recipe is not None or sets or name or cron or tags or drop or watch or promote
     extended = recipe or DEFAULT
     if extended not in shipped() and (path := Path(extended).expanduser()).is_file():
         extended = str(path.absolute())  # the worker need not run where this command does
@@ -44,18 +44,22 @@ def deploy(
 
         if watch:
             tags = [*tags, deployments.TAG]
-        told = ""
-        with contextlib.chdir(workdir):  # where its runs, too, find a relative path
-            chosen = [deployments.deployment(name, form, cron, tags, drop, promote)] if own else deployments.shipped()
+        watched_source = ""
+        with contextlib.chdir(workdir):  # its runs resolve relative paths there too
+            chosen = (
+                [deployments.custom_deployment(name, form, cron, tags, drop, promote)]
+                if is_custom
+                else deployments.shipped()
+            )
             if watch:
-                told = f", which watches {_begin(form, workdir, chosen[0].name)}"
+                watched_source = f", which watches {_begin(form, workdir, chosen[0].name)}"
         with get_client(sync_client=True) as client:
-            made = deployments.apply(client, chosen, workdir, reset=True)
-    return [f"facegan/{one}{told}" for one in made]
+            names = deployments.apply(client, chosen, workdir, reset=True)
+    return [f"facegan/{name}{watched_source}" for name in names]
 
 
 def _begin(form: dict[str, Any], workdir: Path, name: str) -> str:
-    """Take what the source holds now as known; what is watched, for people."""
+    """Start to watch the recipe's source from what it holds now; return a description of it."""
     from facegan.data.source_changes import SourceWatch
     from flows.service.source_watch import source_of, where
 

@@ -1,4 +1,4 @@
-"""The runs that a server offers and starts on a schedule. `prefect.yaml` says the same and is written by this module.
+"""The deployments that a server offers and starts on a schedule; this module also writes them to `prefect.yaml`.
 
 python -m flows.deployments > prefect.yaml
 """
@@ -31,9 +31,9 @@ Collision = Literal["ENQUEUE", "CANCEL_NEW"]
 
 @dataclass(frozen=True)
 class Deployment:
-    """A recipe that a server offers: when it starts by itself, and what happens while it is still at work.
+    """A recipe that a server offers: its schedule, and what happens when a run is due while another works.
 
-    `form` is what the run form shows at first: the recipe that it extends, and what is changed (recipe/form.py).
+    `form` is what the run form shows at first: the recipe that it extends, and its changes (recipe/form.py).
     `cron` is in UTC (None: only when asked); an inactive schedule waits to be switched on in the page. Of one
     deployment at most `limit` runs work side by side; one more waits (ENQUEUE) or is dropped (CANCEL_NEW). With the
     tag `watch` it also starts when its source has changed; with `promote` it ends with `facegan promote`.
@@ -51,7 +51,7 @@ class Deployment:
 
 
 def shipped() -> list[Deployment]:
-    """What every server has from the start."""
+    """The deployments of every server."""
     quick, study = {"extends": "orl-quick"}, {"extends": "orl-study"}
     return [
         Deployment(
@@ -66,7 +66,7 @@ def shipped() -> list[Deployment]:
             "The whole pipeline each night; what has not changed is found in the store.",
             cron="0 2 * * *",
             tags=("nightly",),
-            collision="CANCEL_NEW",  # the one that is still at work does the same
+            collision="CANCEL_NEW",  # the run that is still at work does the same
         ),
         Deployment(
             "retrain",
@@ -88,7 +88,7 @@ def shipped() -> list[Deployment]:
     ]
 
 
-def deployment(
+def custom_deployment(
     name: str | None,
     form: dict[str, Any],
     cron: str | None,
@@ -96,7 +96,7 @@ def deployment(
     drop: bool,
     promote: bool = False,
 ) -> Deployment:
-    """A deployment of the user's own recipe; raises ConfigError for a recipe, name or schedule that cannot be."""
+    """A deployment of the user's own recipe; raises ConfigError for an invalid recipe, name or schedule."""
     recipe = read(form)
     if promote:
         check(recipe)
@@ -105,8 +105,8 @@ def deployment(
         raise ConfigError(f"a deployment cannot be called {name!r}", fix="use letters, digits, '.', '_', '+' and '-'")
     if cron is not None:
         _check_cron(cron)
-    made: Collision = "CANCEL_NEW" if drop else "ENQUEUE"
-    return Deployment(name, form, recipe.description, cron, tags=tuple(tags), collision=made, promote=promote)
+    collision: Collision = "CANCEL_NEW" if drop else "ENQUEUE"
+    return Deployment(name, form, recipe.description, cron, tags=tuple(tags), collision=collision, promote=promote)
 
 
 def _check_cron(cron: str) -> None:
@@ -120,10 +120,10 @@ def _check_cron(cron: str) -> None:
         ) from None
 
 
-def apply(client: SyncPrefectClient, wanted: Iterable[Deployment], workdir: Path, reset: bool) -> list[str]:
-    """Make deployments, or bring those that are there to this version; the names of those that were made or reset.
+def apply(client: SyncPrefectClient, deployments: Iterable[Deployment], workdir: Path, reset: bool) -> list[str]:
+    """Make deployments, or bring existing ones to this version; returns the names of those that were made or reset.
 
-    Unless `reset`, what a person may have changed in the page (schedule, parameters, tags, limits) stays.
+    Unless `reset`, what a user may have changed in the page (schedule, parameters, tags, limits) stays.
     """
     from prefect.client.schemas.actions import DeploymentUpdate
     from prefect.exceptions import ObjectNotFound
@@ -133,52 +133,52 @@ def apply(client: SyncPrefectClient, wanted: Iterable[Deployment], workdir: Path
 
     flow, version = client.create_flow(pipeline), commit() or __version__
     schema = parameter_schema(pipeline).model_dump()
-    made = []
-    for one in wanted:
+    names = []
+    for deployment in deployments:
         try:
-            known = client.read_deployment_by_name(f"{pipeline.name}/{one.name}")
+            existing = client.read_deployment_by_name(f"{pipeline.name}/{deployment.name}")
         except ObjectNotFound:
-            known = None
-        if known is not None and not reset:
+            existing = None
+        if existing is not None and not reset:
             update = DeploymentUpdate(version=version, parameter_openapi_schema=schema, entrypoint=ENTRYPOINT)
-            client.update_deployment(known.id, update)
+            client.update_deployment(existing.id, update)
             continue
         client.create_deployment(
             flow,
-            one.name,
+            deployment.name,
             version=version,
-            description=one.description,
-            tags=["facegan", *one.tags],
-            parameters={"recipe": one.form, "workdir": str(workdir), "promote": one.promote},
-            schedules=_schedules(one),
-            concurrency_limit=one.limit,
-            concurrency_options={"collision_strategy": one.collision},  # type: ignore[arg-type]
+            description=deployment.description,
+            tags=["facegan", *deployment.tags],
+            parameters={"recipe": deployment.form, "workdir": str(workdir), "promote": deployment.promote},
+            schedules=_schedules(deployment),
+            concurrency_limit=deployment.limit,
+            concurrency_options={"collision_strategy": deployment.collision},  # type: ignore[arg-type]
             work_pool_name=POOL,
             entrypoint=ENTRYPOINT,
             parameter_openapi_schema=schema,
             enforce_parameter_schema=True,
         )
-        made.append(one.name)
-    return made
+        names.append(deployment.name)
+    return names
 
 
 ENTRYPOINT = "flows.pipeline.pipeline"
 
 
-def _schedules(one: Deployment) -> list[Any]:
+def _schedules(deployment: Deployment) -> list[Any]:
     from prefect.client.schemas.actions import DeploymentScheduleCreate
     from prefect.client.schemas.schedules import CronSchedule
 
-    if one.cron is None:
+    if deployment.cron is None:
         return []
-    cron = CronSchedule(cron=one.cron, timezone="UTC")
-    return [DeploymentScheduleCreate(schedule=cron, active=one.active)]
+    cron = CronSchedule(cron=deployment.cron, timezone="UTC")
+    return [DeploymentScheduleCreate(schedule=cron, active=deployment.active)]
 
 
 def make_pool(client: SyncPrefectClient, workdir: Path, limit: int) -> None:
     """The work pool of this machine: each run is a process in `workdir` that ends with its worker.
 
-    Nothing of that can be changed by who may start runs: the pool has no variables.
+    Who may start runs can change none of this: the pool has no variables.
     """
     from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
     from prefect.exceptions import ObjectNotFound
@@ -202,37 +202,45 @@ def make_pool(client: SyncPrefectClient, workdir: Path, limit: int) -> None:
 
 
 def as_prefect_yaml() -> str:
-    """`prefect.yaml`, for those who keep a server and workers of their own."""
+    """The text of `prefect.yaml`, for servers and workers that users run themselves."""
     head = (
         "# The deployments of `facegan up` and `facegan deploy`, for a server and workers of your own:\n"
         f"# `prefect work-pool create {POOL} --type process`, `prefect deploy --all`,\n"
         f"# `prefect worker start --pool {POOL}`.\n"
         "# Written by `python -m flows.deployments > prefect.yaml`.\n"
     )
-    whole = {
+    document = {
         "name": "facegan",
-        "prefect-version": _pinned(),
-        "deployments": [_as_yaml(one) for one in shipped()],
+        "prefect-version": _prefect_version(),
+        "deployments": [_as_yaml(deployment) for deployment in shipped()],
     }
-    return head + yaml.safe_dump(whole, sort_keys=False, width=118)
+    return head + yaml.safe_dump(document, sort_keys=False, width=118)
 
 
-def _pinned() -> str:
+def _prefect_version() -> str:
     from importlib.metadata import version
 
     return version("prefect")
 
 
-def _as_yaml(one: Deployment) -> dict[str, Any]:
-    schedule = {"schedules": [{"cron": one.cron, "timezone": "UTC", "active": one.active}]} if one.cron else {}
+def _as_yaml(deployment: Deployment) -> dict[str, Any]:
+    schedule = (
+        {"schedules": [{"cron": deployment.cron, "timezone": "UTC", "active": deployment.active}]}
+        if deployment.cron
+        else {}
+    )
     return {
-        "name": one.name,
-        "description": one.description,
+        "name": deployment.name,
+        "description": deployment.description,
         "entrypoint": "flows/pipeline.py:pipeline",
-        "tags": ["facegan", *one.tags],
-        "parameters": {"recipe": dict(one.form), "workdir": ".", **({"promote": True} if one.promote else {})},
+        "tags": ["facegan", *deployment.tags],
+        "parameters": {
+            "recipe": dict(deployment.form),
+            "workdir": ".",
+            **({"promote": True} if deployment.promote else {}),
+        },
         **schedule,
-        "concurrency_limit": {"limit": one.limit, "collision_strategy": one.collision},
+        "concurrency_limit": {"limit": deployment.limit, "collision_strategy": deployment.collision},
         "enforce_parameter_schema": True,
         "work_pool": {"name": POOL},
     }

@@ -12,7 +12,7 @@ from flows.service.server import prefect_server, server_error
 
 
 def run(planned: PlannedRun, observer: RunObserver) -> Finished:
-    """Run what is planned; `observer` is told what happens. Raises UserError, with the first stage that fails."""
+    """Run the planned run; `observer` gets its events. Raises UserError, with the first stage that fails."""
     with prefect_server(planned.workdir):
         from httpx import HTTPError
         from prefect.exceptions import CancelledRun

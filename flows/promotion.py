@@ -34,9 +34,9 @@ def promote_best_recognizer(tasks: RunTasks) -> State[None]:
     from facegan.promotion.promote import promote  # torch is imported here
     from flows import artifacts
 
-    found = promote(tasks.recipe, tasks.workdir, say=lambda text: tasks.say("promote", text), nodes=tasks.nodes)
-    said = f"{found.event}: {found.version}, {found.why}"
-    for remark in (*found.remarks, said):
+    decision = promote(tasks.recipe, tasks.workdir, say=lambda text: tasks.say("promote", text), nodes=tasks.nodes)
+    message = f"{decision.event}: {decision.version}, {decision.why}"
+    for remark in (*decision.remarks, message):
         tasks.say("promote", remark)
-    artifacts.decision(tasks.recipe, found, said)
-    return Completed(name=found.event.capitalize(), message=said)
+    artifacts.show_decision(tasks.recipe, decision, message)
+    return Completed(name=decision.event.capitalize(), message=message)

@@ -1,4 +1,4 @@
-"""The machinery below the flow: nodes of the graph as tasks that know what they wait for."""
+"""The nodes of the graph as Prefect tasks, each with the tasks that it waits for."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from facegan.recipe.recipe import Recipe
 from facegan.runtime.context import Event
 from facegan.runtime.processes import AGAIN, Stopped, WorkerKilled
 from facegan.store.local import Artifact
-from flows.artifacts import RunArtifact, StageArtifacts, verdict
+from flows.artifacts import RunArtifact, StageArtifacts, show_verdict
 from flows.cancellation import when_cancelled
 
 RETRIES = 1
 
 
 OBSERVER: ContextVar[RunObserver | None] = ContextVar("observer", default=None)
-"""Who is told, beside Prefect, what happens in a flow that runs in this process."""
+"""The observer, beside Prefect, of a flow that runs in this process."""
 PLANNED: ContextVar[PlannedRun | None] = ContextVar("planned", default=None)
-"""The run that the command has planned already, where it runs the flow in its own process."""
+"""The run that the command has already planned, where it runs the flow in its own process."""
 
 
 class StageTask:
-    """One node of the graph, ready to run: what a task is given (Prefect looks no deeper)."""
+    """The argument of a task: one node of the graph, as an object that Prefect does not search for futures."""
 
     def __init__(self, tasks: RunTasks, item: graph.Node, rank: int) -> None:
         self.tasks, self.item, self.rank = tasks, item, rank
@@ -47,74 +47,74 @@ class StageTask:
         return self.item.title
 
     def run(self, inputs: list[Artifact]) -> Artifact | State[Artifact]:
-        """The node's artifact; a hit as a state named Cached, which the task then shows."""
+        """The node's artifact; one from the store as a state named Cached, which the task then shows."""
         artifact = self.tasks.make(self, inputs)
         if artifact.state != "cached":
             return artifact
-        where = f"{self.tasks.store.place}/{artifact.stage}/{artifact.fingerprint}"
-        return Completed(name="Cached", message=f"verified in {where}", data=artifact)
+        path = f"{self.tasks.store.place}/{artifact.stage}/{artifact.fingerprint}"
+        return Completed(name="Cached", message=f"verified in {path}", data=artifact)
 
 
 class RunTasks:
-    """The nodes of a run, as tasks; a context manager that leaves no process behind."""
+    """The nodes of a run as tasks; a context manager that ends all their processes."""
 
     def __init__(self, planned: PlannedRun, observer: RunObserver | None) -> None:
-        """`observer` is told what happens, beside Prefect."""
+        """`observer` gets the events, beside Prefect."""
         self.recipe, self.workdir, self.store = planned.recipe, planned.workdir, planned.store
         self.nodes, self._unmade = planned.nodes, planned.unmade
-        self._held = ExitStack()
+        self._stack = ExitStack()
         self._futures: dict[int, PrefectFuture[Artifact]] = {}  # by place in `nodes`
-        self._made: dict[str, PrefectFuture[Artifact]] = {}  # by key, the first of each
+        self._future_by_key: dict[str, PrefectFuture[Artifact]] = {}  # the first of each key
         self._errors: dict[str, Exception] = {}
         self._workers: Workers | None = None
         self._lock = threading.Lock()
-        self._by_key: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self.cancelled = False
         self._observers: list[RunObserver] = [RunArtifact(), *([observer] if observer is not None else [])]
 
     def __enter__(self) -> RunTasks:
-        with ExitStack() as held:
-            held.enter_context(when_cancelled(self.cancel))
+        with ExitStack() as stack:
+            stack.enter_context(when_cancelled(self.cancel))
             for observer in self._observers:
                 observer.planned(self.recipe, len(self.nodes))
-            self._held = held.pop_all()
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop()
-        self._held.close()
+        self._stack.close()
 
     def start(self, task: Task[..., Any], *only: str) -> None:
-        """Submit one task for each node of the task's stage: those of the arms `only`, or all that are left.
+        """Submit one task for each node of the task's stage: those of the arms `only`, or all not submitted yet.
 
-        A node that needs one which has not been submitted is left to a later call.
+        A node that needs one which has not been submitted is submitted by a later call.
         """
-        chosen = [
-            (place, item)
-            for place, item in enumerate(self.nodes)
+        selected = [
+            (index, item)
+            for index, item in enumerate(self.nodes)
             if item.stage == task.name
-            and place not in self._futures
+            and index not in self._futures
             and (not only or item.arm in only)
-            and all(needed.key in self._made for needed in item.needs.values())
+            and all(needed.key in self._future_by_key for needed in item.needs.values())
         ]
-        stages = [StageTask(self, item, place) for place, item in chosen]
+        stages = [StageTask(self, item, index) for index, item in selected]
         if len(stages) == 1:
-            futures = [task.submit(stages[0], self._inputs(chosen[0][1]))]
+            futures = [task.submit(stages[0], self._inputs(selected[0][1]))]
         else:
-            futures = list(task.map(stages, [self._inputs(item) for _, item in chosen])) if stages else []
-        for (place, item), future in zip(chosen, futures, strict=True):
-            self._futures[place] = future
-            self._made.setdefault(item.key, future)
+            futures = list(task.map(stages, [self._inputs(item) for _, item in selected])) if stages else []
+        for (index, item), future in zip(selected, futures, strict=True):
+            self._futures[index] = future
+            self._future_by_key.setdefault(item.key, future)
 
     def _inputs(self, item: graph.Node) -> list[PrefectFuture[Artifact]]:
         """What `item` waits for: the tasks of all that it needs."""
-        return [self._made[key] for key in sorted({needed.key for needed in item.needs.values()})]
+        return [self._future_by_key[key] for key in sorted({needed.key for needed in item.needs.values()})]
 
     def make(self, stage: StageTask, inputs: list[Artifact]) -> Artifact:
-        """The artifact of a stage: a verified hit, or made by a worker now."""
+        """The artifact of a stage: verified in the store, or made by a worker now."""
         item = stage.item
         with self._lock:
-            lock = self._by_key[item.key]
+            lock = self._locks[item.key]
         try:
             with lock:  # two arms may be the same work: the second then finds the first's result
                 artifact, _ = execute.lookup(item, self.store, {a.fingerprint: a for a in inputs})
@@ -122,8 +122,8 @@ class RunTasks:
                     artifact = self._work(stage, inputs)
         except Exception as error:
             self._errors[item.title] = error
-            again = isinstance(error, WorkerKilled | OSError) and (task_run.run_count or 0) <= RETRIES
-            if again:
+            tries_again = isinstance(error, WorkerKilled | OSError) and (task_run.run_count or 0) <= RETRIES
+            if tries_again:
                 text = f"{str(error).splitlines()[0]}: trying once more"
                 self._event(Event("message", item.title, text))
             raise
@@ -147,13 +147,13 @@ class RunTasks:
             if self._workers is None:
                 self._workers = Workers(self.recipe.runtime, self._unmade)
             workers = self._workers
-        with workers.turn(stage.rank), StageArtifacts(stage.item).shown() as shown:
+        with workers.turn(stage.rank), StageArtifacts(stage.item).shown() as show:
             for observer in self._observers:
                 observer.started(stage.item)
 
             def on_event(event: Event) -> None:
                 self._event(event)
-                shown(event)
+                show(event)
 
             return workers.run(stage.item, self.store, inputs, on_event)
 
@@ -167,7 +167,7 @@ class RunTasks:
             if self.cancelled:
                 return []
             raise
-        return [self._futures[place].result() for place in range(len(self.nodes))]
+        return [self._futures[index].result() for index in range(len(self.nodes))]
 
     def cancel(self) -> None:
         """Stop all stages; `results` then gives none."""
@@ -176,10 +176,10 @@ class RunTasks:
         self._stop()
 
     def finish(self, artifacts: list[Artifact]) -> Finished:
-        """Hand the report out, and show the verdict as the flow run's last artifact."""
+        """Publish the report, and show the verdict as the flow run's last artifact."""
         finished = finish(self.recipe, self.nodes, artifacts, self.workdir)
         if finished.page is not None:
-            verdict(self.recipe, finished.page)
+            show_verdict(self.recipe, finished.page)
         return finished
 
     @contextmanager
@@ -199,16 +199,16 @@ class RunTasks:
 
 @contextmanager
 def tasks_of(recipe: Recipe, workdir: str, until: str | None) -> Iterator[RunTasks]:
-    """The tasks of a run: of the one that the command has planned, else of one that is planned now."""
-    with ExitStack() as held:
+    """The tasks of the run that the command has planned, else of one that is planned now."""
+    with ExitStack() as stack:
         planned = PLANNED.get()
         if planned is None:
-            planned = held.enter_context(planned_run(recipe, Path(workdir), until, _say))
-        yield held.enter_context(RunTasks(planned, OBSERVER.get()))
+            planned = stack.enter_context(planned_run(recipe, Path(workdir), until, _say))
+        yield stack.enter_context(RunTasks(planned, OBSERVER.get()))
 
 
 def _say(text: str) -> None:
-    """One line for who looks on, at the terminal or in Prefect."""
+    """One line for the terminal and for Prefect."""
     if (observer := OBSERVER.get()) is not None:
         observer.event(Event("message", "run", text))
     get_run_logger().info(text)

@@ -1,4 +1,4 @@
-"""What every command of `facegan` has: the program itself, common options, and errors said in words."""
+"""What every command of `facegan` shares: the program itself, common options, and the printing of errors."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ AlignOpt = Annotated[
     bool | None, typer.Option("--align/--no-align", help="find and align the face; as in training if not given")
 ]
 LogOpt = Annotated[bool, typer.Option("--log-json", help="one JSON object a line on standard error, for machines")]
-# An embedder that is given, and how its input is made: Asked in facegan/evaluation/embedders.py
+# How the input of an embedder is made: InputOptions in facegan/evaluation/embedders.py
 InputSideOpt = Annotated[int | None, typer.Option(metavar="PX", min=16, max=1024, help="side of the input")]
 InputMeanOpt = Annotated[float | None, typer.Option(help="the input is (x - mean) / scale, x in 0 .. 255")]
 InputScaleOpt = Annotated[float | None, typer.Option(help="see --mean")]
@@ -53,15 +53,15 @@ Command = TypeVar("Command", bound=Callable[..., None])
 
 
 class Terminated(BaseException):
-    """SIGTERM, as an exception: everything that was started is ended on the way out."""
+    """SIGTERM as an exception, so that contexts end everything that was started."""
 
 
 def reports_errors(command: Command) -> Command:
-    """A command whose errors are said in words; only what nobody foresaw shows a traceback."""
+    """A command whose errors are printed as messages; only unexpected ones show a traceback."""
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> None:
-        def tell(text: str) -> None:
+        def show(text: str) -> None:
             if kwargs.get("log_json"):
                 from facegan.console import json_log
 
@@ -74,20 +74,20 @@ def reports_errors(command: Command) -> Command:
         except typer.Exit:  # an exit status, nothing to be said
             raise
         except UserError as error:
-            tell(str(error))
+            show(str(error))
             raise typer.Exit(error.exit_code) from None
         except (KeyboardInterrupt, Terminated) as error:
-            tell("stopped; the same command goes on from the last checkpoint")
+            show("stopped; the same command goes on from the last checkpoint")
             raise typer.Exit(143 if isinstance(error, Terminated) else 130) from None
         except BrokenPipeError:
             raise typer.Exit(1) from None
         except Exception as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 fix = "free some space, then give the same command again: it goes on from the last checkpoint"
-                tell(f"cannot write {error.filename or 'a file'}: {error.strerror}\n  -> {fix}")
+                show(f"cannot write {error.filename or 'a file'}: {error.strerror}\n  -> {fix}")
                 raise typer.Exit(1) from None
             text = str(error.__cause__) if isinstance(error.__cause__, Remote) else traceback.format_exc()
-            tell(f"this is a bug; please report it with what follows\n{text}")
+            show(f"this is a bug; please report it with what follows\n{text}")
             raise typer.Exit(1) from None
 
     return wrapped  # type: ignore[return-value]

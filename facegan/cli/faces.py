@@ -1,4 +1,4 @@
-"""Faces in, looked at, and out: import, fetch, export, align, inspect, overlap, forget."""
+"""Commands of faces: import, fetch, export, align, inspect, overlap, forget."""
 
 from __future__ import annotations
 
@@ -148,8 +148,8 @@ def overlap(
     from facegan.evaluation.embedders import InputOptions
 
     options = overlap.OverlapArguments(most, false_alarms, decided, batch_size, device)
-    asked = InputOptions(size_px, mean, scale, bgr, weights)
-    for line in overlap.run(manifest, embedder, asked, options, out):
+    input_options = InputOptions(size_px, mean, scale, bgr, weights)
+    for line in overlap.run(manifest, embedder, input_options, options, out):
         typer.echo(line)
 
 

@@ -66,7 +66,7 @@ def plan(
     loaded, workdir = load(recipe, sets or []), workdir.expanduser().absolute()
     plans = plan(nodes_of(loaded, workdir, until), store_at(workdir, loaded.runtime))
     tables.show_plan(loaded, plans, workdir)
-    preflight.check([one.item for one in plans if one.state != "cached"], loaded.runtime)
+    preflight.check([entry.item for entry in plans if entry.state != "cached"], loaded.runtime)
 
 
 @main.command("list")
@@ -99,8 +99,8 @@ def regenerate(
 
     if not manifest.exists():
         raise ConfigError(f"there is no manifest '{manifest}'", fix="give a stage's folder or its manifest/ folder")
-    above = (p for p in manifest.absolute().parents if p.name == "store" and p.parent.name == "data")
-    local = store_of(workdir) if workdir else Store(next(above, Path("data/store")))
+    stores = (p for p in manifest.absolute().parents if p.name == "store" and p.parent.name == "data")
+    local = store_of(workdir) if workdir else Store(next(stores, Path("data/store")))
     store = around(manifest) or local
     from facegan.generation.draw import regenerate
 
@@ -134,8 +134,8 @@ def _run(
 
     with planned_run(recipe, workdir, until, say) as planned:
         hits = [artifact for _, artifact, _ in survey(planned.nodes, planned.store) if artifact is not None]
-        recorded = os.environ.get("PREFECT_API_URL") or address.of_up(planned.workdir)
-        if len(hits) == len(planned.nodes) and not recorded:
+        server = os.environ.get("PREFECT_API_URL") or address.of_up(planned.workdir)
+        if len(hits) == len(planned.nodes) and not server:
             tidy(planned.workdir)  # a run would: the one before may have been killed at its very end
             done = publish.finish(planned.recipe, planned.nodes, hits, planned.workdir)
         else:
@@ -146,7 +146,7 @@ def _run(
 
 
 def _flow(planned: PlannedRun, hits: int, log_json: bool) -> Finished:
-    """Run the flow, with something to see meanwhile."""
+    """Run the flow, with a screen or log of its progress."""
     from facegan.console.json_log import JsonLog
     from facegan.console.screen import Screen
     from facegan.core.scratch import temporary_files

@@ -1,4 +1,4 @@
-"""Recognizers judged and used: benchmark, promote, models, rollback, embed, verify."""
+"""Commands of recognizers: benchmark, promote, models, rollback, embed, verify."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ def benchmark(
 
     if json is not None:
         app.check_writable(json)
-    asked = InputOptions(size_px, mean, scale, bgr, weights)
+    input_options = InputOptions(size_px, mean, scale, bgr, weights)
     options = benchmark.BenchmarkArguments(pairs, tuple(benchmarks or ()), split, flip, templates, batch_size, device)
-    benchmark.run(embedder, data, asked, options, json)
+    benchmark.run(embedder, data, input_options, options, json)
 
 
 @main.command()
@@ -163,7 +163,7 @@ def verify(
 
     if json is not None:
         app.check_writable(json)
-    lines, told = embed.verify(one, other, far, embed.load(workdir.expanduser().absolute(), model, align))
+    lines, answer = embed.verify(one, other, far, embed.load(workdir.expanduser().absolute(), model, align))
     for line in lines if json != "-" else []:
         typer.echo(line)
-    tables.write_json(json, told)
+    tables.write_json(json, answer)

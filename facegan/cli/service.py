@@ -1,4 +1,4 @@
-"""What keeps running, and its disk: up, deploy, gc."""
+"""Commands of what keeps running, and of its disk: up, deploy, gc."""
 
 from __future__ import annotations
 

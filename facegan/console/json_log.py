@@ -24,10 +24,10 @@ from facegan.store.local import Artifact
 
 def line(text: str, level: str = "info", event: str = "message", item: Node | None = None, **more: Any) -> None:
     """Write one line. `time` is UTC to the millisecond; `more` are further keys."""
-    where = {"stage": item and item.stage, "arm": item and item.arm, "seed": None if item is None else item.seed}
+    node_keys = {"stage": item and item.stage, "arm": item and item.arm, "seed": None if item is None else item.seed}
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    told = {"time": now, "level": level, **where, "event": event, "text": text, **more}
-    sys.stderr.write(json.dumps(told, ensure_ascii=False) + "\n")
+    record = {"time": now, "level": level, **node_keys, "event": event, "text": text, **more}
+    sys.stderr.write(json.dumps(record, ensure_ascii=False) + "\n")
     sys.stderr.flush()
 
 
@@ -38,7 +38,7 @@ class JsonLog:
         self._lock = threading.Lock()
         self._more = {"run": run} if run else {}
         self._items: dict[str, Node] = {}  # by title
-        self._next: dict[str, float] = {}
+        self._next_progress: dict[str, float] = {}
 
     def __enter__(self) -> JsonLog:
         return self
@@ -72,11 +72,11 @@ class JsonLog:
         item, now = self._items.get(event.title), time.monotonic()
         if event.kind == "message":
             self._write(event.text, item=item)
-        elif event.kind == "progress" and (event.done >= event.total or now >= self._next.get(event.title, 0)):
-            self._next[event.title] = now + LINE_EVERY_S
+        elif event.kind == "progress" and (event.done >= event.total or now >= self._next_progress.get(event.title, 0)):
+            self._next_progress[event.title] = now + LINE_EVERY_S
             values = {name: value for name, value in event.values.items() if math.isfinite(value)}  # JSON has no NaN
-            told: dict[str, Any] = {"done": event.done, "total": event.total, "unit": event.unit, "values": values}
-            self._write(f"{event.done:g} of {event.total:g} {event.unit}", event="progress", item=item, **told)
+            progress: dict[str, Any] = {"done": event.done, "total": event.total, "unit": event.unit, "values": values}
+            self._write(f"{event.done:g} of {event.total:g} {event.unit}", event="progress", item=item, **progress)
 
     def finished(self, item: Node, artifact: Artifact) -> None:
         """See RunObserver."""

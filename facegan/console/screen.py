@@ -1,4 +1,4 @@
-"""What a person sees while a run works: a bar for each running stage on a terminal, plain lines elsewhere."""
+"""Progress of a run: a bar for each running stage on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ LINE_EVERY_S = 10.0
 
 
 def console(to_stderr: bool = True) -> Console:
-    """A console; where no terminal is, lines are long enough not to be broken."""
-    made = Console(stderr=to_stderr, highlight=False, soft_wrap=False)
-    if not made.is_terminal:
-        made.width = 160
-    return made
+    """A console; without a terminal its lines are long enough not to be broken."""
+    result = Console(stderr=to_stderr, highlight=False, soft_wrap=False)
+    if not result.is_terminal:
+        result.width = 160
+    return result
 
 
 @dataclass
@@ -52,46 +52,12 @@ class Meter:
         if self.first is None:
             return ""
         parts = [f"{self.last[1]:.4g} of {self.total:.4g} {self.unit}"]
-        seconds, made = self.last[0] - self.first[0], self.last[1] - self.first[1]
-        if seconds > 0 and made > 0:
-            rate = made / seconds
+        seconds, done = self.last[0] - self.first[0], self.last[1] - self.first[1]
+        if seconds > 0 and done > 0:
+            rate = done / seconds
             parts += [f"{rate:.3g} {self.unit}/s", f"{span((self.total - self.last[1]) / rate)} left"]
         order = sorted(self.values, key=lambda name: name not in ("loss", "val_eer", "d", "g"))
         return ", ".join([*parts, *(f"{name} {self.values[name]:.3g}" for name in order[:2])])
-
-
-class ProgressBar:
-    """Progress of a command that is no flow: a bar on a terminal, a line now and then elsewhere."""
-
-    def __init__(self, title: str, unit: str) -> None:
-        self._console, self._title, self._unit = console(), title, unit
-        self._meter = Meter(time.monotonic(), next_line=time.monotonic() + LINE_EVERY_S)
-        self._progress: Progress | None = None
-        if self._console.is_terminal and not self._console.is_dumb_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(20), TextColumn("{task.fields[text]}"))
-            self._progress = Progress(*columns, console=self._console, transient=True)
-            self._bar = self._progress.add_task(title, total=None, text="")
-
-    def __enter__(self) -> ProgressBar:
-        if self._progress:
-            self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._progress:
-            self._progress.stop()
-
-    def at(self, done: int, total: int) -> None:
-        """So many of so many are done."""
-        now = time.monotonic()
-        if self._meter.first is not None and done < total and now < self._meter.last[0] + 0.1:
-            return
-        self._meter.add(Event("progress", done=done, total=total, unit=self._unit), now)
-        if self._progress:
-            self._progress.update(self._bar, completed=done, total=total, text=self._meter.text())
-        elif now >= self._meter.next_line and done < total:
-            self._meter.next_line = now + LINE_EVERY_S
-            self._console.print(f"{self._title}: {self._meter.text()}", markup=False, soft_wrap=True)
 
 
 class Screen:
@@ -124,20 +90,20 @@ class Screen:
             self._progress.stop()
 
     def line(self, text: str, level: str = "info") -> None:
-        """One line, above the bars where there are any; its `level` is for JsonLog."""
+        """Print a line, above the bars where there are any; its `level` is for JsonLog."""
         self.console.print(text, markup=False, soft_wrap=True)
         if not self._progress:
             sys.stderr.flush()
 
     def answer(self, text: str) -> None:
-        """What a command was asked for: on standard output."""
+        """Print the command's answer on standard output."""
         print(text, flush=True)
 
     def planned(self, recipe: Recipe, count: int) -> None:
         """See RunObserver."""
         self._total = count
 
-    def _tell(self, text: str) -> None:
+    def _timed_line(self, text: str) -> None:
         self.line(f"{_clock()} {self._run}{text}")
 
     def started(self, item: Node) -> None:
@@ -147,13 +113,13 @@ class Screen:
             if self._progress:
                 self._bars[item.title] = self._progress.add_task(item.title, total=None, text="")
             else:
-                self._tell(f"{item.title}: started")
+                self._timed_line(f"{item.title}: started")
 
     def event(self, event: Event) -> None:
         """See RunObserver."""
         with self._lock:
             if event.kind == "message":
-                self._tell(f"{event.title}: {event.text}")
+                self._timed_line(f"{event.title}: {event.text}")
             elif event.kind == "progress" and event.title in self._meters:
                 self._on_progress(event)
 
@@ -165,7 +131,7 @@ class Screen:
         elif now >= meter.next_line and event.done < event.total:
             first, meter.next_line = meter.next_line == 0, now + LINE_EVERY_S
             if not first:
-                self._tell(f"{event.title}: {meter.text()}")
+                self._timed_line(f"{event.title}: {meter.text()}")
 
     def finished(self, item: Node, artifact: Artifact) -> None:
         """See RunObserver."""
@@ -176,11 +142,11 @@ class Screen:
                 self._progress.remove_task(self._bars.pop(item.title))
             how = {"cached": "cached, verified", "ran": "done", "resumed": "done, resumed"}[artifact.state]
             took = f" in {span(artifact.seconds)}" if artifact.state != "cached" else ""
-            self._tell(f"{item.title}: {how}{took} ({self._finished} of {self._total})")
+            self._timed_line(f"{item.title}: {how}{took} ({self._finished} of {self._total})")
 
     def ended(self, text: str, why: str) -> None:
         """A run of a worker is over; `why` where it did not complete."""
-        self._tell(f"{text}: {' '.join(why.split())}" if why else text)
+        self._timed_line(f"{text}: {' '.join(why.split())}" if why else text)
 
 
 def _clock() -> str:

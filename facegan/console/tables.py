@@ -30,7 +30,7 @@ def show_run(result: dict[str, Any], page: Path | None, seconds: float, to_stder
     if all(stage["state"] == "cached" for stage in stages):
         say(out, f"nothing to do: all {len(stages)} stages are cached and verified ({span(seconds)})")
     else:
-        out.print(_times(stages, seconds))
+        out.print(_times_by_stage(stages, seconds))
     if page is None:
         return
     header, rows = arms_table(result)
@@ -40,8 +40,8 @@ def show_run(result: dict[str, Any], page: Path | None, seconds: float, to_stder
     say(out, f"report: {page}")
 
 
-def _times(stages: list[dict[str, Any]], seconds: float) -> Table:
-    """One line a stage: its runs summed up. Stages run side by side, so that the sum may pass the whole."""
+def _times_by_stage(stages: list[dict[str, Any]], seconds: float) -> Table:
+    """One line a stage: its runs summed up. As stages run side by side, the sum may exceed the whole command's time."""
     rows = []
     for name in dict.fromkeys(stage["stage"] for stage in stages):
         runs = [stage for stage in stages if stage["stage"] == name]
@@ -60,37 +60,40 @@ def _count(runs: list[dict[str, Any]], state: str) -> int:
 def show_plan(recipe: Recipe, plans: list[Planned], workdir: Path) -> None:
     """Each stage (of a study, how many of each stage), then time and disk to expect."""
     out = console(to_stderr=False)
-    out.print(_summed(plans) if recipe.study is not None else _each(plans))
-    left = [one for one in plans if one.state != "cached"]
-    if not left:
+    out.print(_plan_by_stage(plans) if recipe.study is not None else _plan_by_node(plans))
+    to_run = [entry for entry in plans if entry.state != "cached"]
+    if not to_run:
         say(out, f"recipe {recipe.name}: all {len(plans)} stages are cached and verified")
     else:
         jobs = recipe.runtime.jobs or min(2, cores())
         seconds_left, unknown = expected_s(plans, jobs)
-        known = f"about {span(seconds_left)}" if unknown < len(left) else "unknown (nothing like it has run here)"
-        more = f", {unknown} of which nothing like it has run here" if 0 < unknown < len(left) else ""
-        say(out, f"recipe {recipe.name}: {len(left)} of {len(plans)} stages to run{more}; time left {known}")
+        time_left = f"about {span(seconds_left)}" if unknown < len(to_run) else "unknown (nothing like it has run here)"
+        unknown_times = f", {unknown} of which nothing like it has run here" if 0 < unknown < len(to_run) else ""
+        say(
+            out,
+            f"recipe {recipe.name}: {len(to_run)} of {len(plans)} stages to run{unknown_times}; time left {time_left}",
+        )
     size, unsized, free = disk(plans, workdir)
-    more = f" and {unsized} stages of unknown size" if unsized else ""
-    say(out, f"disk: {size / 1e6:.1f} MB to write{more}, {free / 1e9:.1f} GB free in {workdir}")
+    unknown_sizes = f" and {unsized} stages of unknown size" if unsized else ""
+    say(out, f"disk: {size / 1e6:.1f} MB to write{unknown_sizes}, {free / 1e9:.1f} GB free in {workdir}")
 
 
-def _each(plans: list[Planned]) -> Table:
+def _plan_by_node(plans: list[Planned]) -> Table:
     rows = []
-    trials = any(one.item.trial for one in plans)
-    for one in plans:
-        item = one.item
+    trials = any(entry.item.trial for entry in plans)
+    for entry in plans:
+        item = entry.item
         seed = "" if item.seed is None else str(item.seed)
         trial = [item.trial or ("as chosen" if item.as_chosen else "")] if trials else []
-        rows.append([item.stage, item.arm or "", *trial, seed, item.key[:12], one.state, one.why, _time(one)])
+        rows.append([item.stage, item.arm or "", *trial, seed, item.key[:12], entry.state, entry.why, _time(entry)])
     return _table(["stage", "arm", *["trial"] * trials, "seed", "fingerprint", "state", "why", "time"], rows)
 
 
-def _summed(plans: list[Planned]) -> Table:
+def _plan_by_stage(plans: list[Planned]) -> Table:
     """A study has hundreds of runs: one line for each stage and state, with the first of them."""
     groups: dict[tuple[str, str], list[Planned]] = {}
-    for one in plans:
-        groups.setdefault((one.item.stage, one.state), []).append(one)
+    for entry in plans:
+        groups.setdefault((entry.item.stage, entry.state), []).append(entry)
     rows = [
         [stage, str(len(group)), state, group[0].item.title.partition(" · ")[2], group[0].why, _time(group[0])]
         for (stage, state), group in groups.items()
@@ -98,8 +101,8 @@ def _summed(plans: list[Planned]) -> Table:
     return _table(["stage", "runs", "state", "the first", "why", "time of it"], rows)
 
 
-def _time(one: Planned) -> str:
-    return "unknown" if one.seconds is None else "" if one.state == "cached" else span(one.seconds)
+def _time(entry: Planned) -> str:
+    return "unknown" if entry.seconds is None else "" if entry.state == "cached" else span(entry.seconds)
 
 
 def _table(header: list[str], rows: list[list[str]]) -> Table:
@@ -112,7 +115,7 @@ def _table(header: list[str], rows: list[list[str]]) -> Table:
 
 
 def show_benchmark(results: dict[str, Any], out: Console) -> None:
-    """One line for each metric: its value, of how many, and what must be said of it."""
+    """One line for each metric: its value, of how many pairs and people, and a note."""
     rows = []
     for label, result in results.items():
         for metric in result["metrics"]:
@@ -124,46 +127,50 @@ def show_benchmark(results: dict[str, Any], out: Console) -> None:
     out.print(_table(["benchmark", "metric", "value", "genuine", "impostor", "people", "note"], rows))
 
 
-def show_judgement(found: GateResults, version: str, champion: str | None, out: Console) -> None:
-    """The tables of `judgement`."""
-    for header, rows in judgement(found, version, champion):
+def show_comparison(results: GateResults, version: str, champion: str | None, out: Console) -> None:
+    """The tables of `comparison_tables`."""
+    for header, rows in comparison_tables(results, version, champion):
         out.print(_table(header, rows))
 
 
-def judgement(found: GateResults, version: str, champion: str | None) -> list[tuple[list[str], list[list[str]]]]:
+def comparison_tables(
+    results: GateResults, version: str, champion: str | None
+) -> list[tuple[list[str], list[list[str]]]]:
     """Header and rows: champion and challenger on every metric, the one that decides first; then each gate."""
-    sides = {one.name: one for one in found.champion}, {one.name: one for one in found.differences}
+    champion_figures = {figure.name: figure for figure in results.champion}
+    differences = {figure.name: figure for figure in results.differences}
     rows = []
-    for one in sorted(found.challenger, key=lambda figure: figure.name != found.metric):
-        theirs, difference = (side.get(one.name) for side in sides)
-        if one.value is not None or (theirs is not None and theirs.value is not None):
-            rows.append([one.name, *map(_figure, (theirs, one)), _figure(difference, "+.3f")])
+    for figure in sorted(results.challenger, key=lambda figure: figure.name != results.metric):
+        champion_figure, difference = champion_figures.get(figure.name), differences.get(figure.name)
+        if figure.value is not None or (champion_figure is not None and champion_figure.value is not None):
+            rows.append([figure.name, *map(_figure, (champion_figure, figure)), _figure(difference, "+.3f")])
     header = ["metric", f"champion {champion or '(none)'}", f"challenger {version}", "difference"]
-    gates = [[g.name, g.outcome, "refuses" if g.blocks else "", _figure(g, "+.3f"), g.why] for g in found.gates]
+    gates = [[g.name, g.outcome, "refuses" if g.blocks else "", _figure(g, "+.3f"), g.why] for g in results.gates]
     return [(header, rows), (["gate", "outcome", "", "found", "why"], gates)]
 
 
-def _figure(one: Figure | Gate | None, form: str = ".3f") -> str:
-    if one is None or one.value is None:
+def _figure(figure: Figure | Gate | None, format_spec: str = ".3f") -> str:
+    if figure is None or figure.value is None:
         return "-"
-    ends = "" if one.low is None or one.high is None else f" ({one.low:{form}} to {one.high:{form}})"
-    return f"{one.value:{form}}{ends}"
+    if figure.low is None or figure.high is None:
+        return f"{figure.value:{format_spec}}"
+    return f"{figure.value:{format_spec}} ({figure.low:{format_spec}} to {figure.high:{format_spec}})"
 
 
 def show_models(rows: list[dict[str, Any]], root: Path, out: Console) -> None:
     """One line for each version."""
-    shown = []
+    cells = []
     for row in rows:
         figures = [f"{name} {value:.3f}" for name, value in row["metrics"].items() if value is not None]
-        made = [
+        from_run = [
             row["version"],
             row["state"],
             row["date"][:10],
             f"{row['recipe']}, {row['arm']}",
             ", ".join(figures[:3]),
         ]
-        shown.append([*made, row["why"]])
-    out.print(_table(["model", "state", "made", "from", "figures (when it was made)", "why"], shown))
+        cells.append([*from_run, row["why"]])
+    out.print(_table(["model", "state", "made", "from", "figures (when it was made)", "why"], cells))
     say(
         out,
         f"{len(rows)} model{'s' * (len(rows) > 1)} in {root}"
@@ -173,12 +180,12 @@ def show_models(rows: list[dict[str, Any]], root: Path, out: Console) -> None:
 
 
 def say(out: Console, text: str) -> None:
-    """One line as it is, however long."""
+    """Print one line unbroken, however long."""
     out.print(text, markup=False, soft_wrap=True)
 
 
 def write_json(to: str | None, result: dict[str, Any]) -> None:
-    """The answer to a file, or alone on standard output."""
+    """Write the answer to the file `to`, for `-` to standard output, for None nowhere."""
     text = json.dumps(result, indent=1, allow_nan=False)
     if to == "-":
         sys.stdout.write(text + "\n")

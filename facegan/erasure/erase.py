@@ -1,4 +1,4 @@
-"""Erase what `facegan.erasure.lineage` found: reports first, then the store, what descends before its origin."""
+"""Erase what `facegan.erasure.lineage` found: reports first, then the store; descendants before what they come from."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from facegan.erasure.lineage import OUTSIDE, Descendants
 from facegan.promotion.registry import LOCK, Models
 
 
-def erase(found: Descendants, workdir: Path) -> SuppressionList:
-    """Put the person on the list, then erase every target; a repeated call goes on where one was stopped.
+def erase(descendants: Descendants, workdir: Path) -> SuppressionList:
+    """Put the person on the suppression list, then erase every target; a repeated call continues a stopped one.
 
     Hold the store alone (`Store.alone`) since before `find`. Raises UserError, before anything is erased, while a
     Prefect server works in `workdir/data/prefect` or a model is promoted.
     """
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as stack:
         for lock in (workdir / "data" / "prefect" / "lock", Models(workdir).root / LOCK):
             if lock.parent.is_dir():
-                held.enter_context(locks.alone(lock))
-        listed = SuppressionList.read(workdir).add(found.spelled | found.photos, workdir)
-        models = [t.path.name for t in found.targets if t.what == "model" and not t.unfinished]
-        Models(workdir).forget(found.names, models)
-        for target in found.targets:
+                stack.enter_context(locks.alone(lock))
+        suppressed = SuppressionList.read(workdir).add(descendants.spelled | descendants.photos, workdir)
+        models = [t.path.name for t in descendants.targets if t.what == "model" and not t.unfinished]
+        Models(workdir).forget(descendants.names, models)
+        for target in descendants.targets:
             if target.what in OUTSIDE:
                 continue  # not ours: others' files may lie there
             if target.what == "history":
@@ -36,7 +36,7 @@ def erase(found: Descendants, workdir: Path) -> SuppressionList:
                 remove(target.path)
                 if target.what == "report":
                     unlink_latest(target.path.parent)
-    return listed
+    return suppressed
 
 
 def remove(path: Path) -> None:
@@ -56,7 +56,7 @@ def unlink_latest(recipe: Path) -> None:
         recipe.rmdir()
 
 
-def beyond(found: Descendants) -> list[str]:
+def out_of_reach(descendants: Descendants) -> list[str]:
     """What erasing cannot reach, a sentence each."""
     lines = [
         "the source itself, and copies of it: delete their photos there (runs and imports leave them out meanwhile)",
@@ -66,7 +66,8 @@ def beyond(found: Descendants) -> list[str]:
         "recipe files of yours that name them (prepare.split.frozen, prepare.same_people)",
         "backups, snapshots, and blocks that a disk frees",
     ]
-    if found.untold:
-        shown = ", ".join(map(str, found.untold[:5])) + (" ..." if len(found.untold) > 5 else "")
-        lines.insert(0, f"{len(found.untold)} folders whose origin is gone, so that nothing tells: look at {shown}")
+    if descendants.unknown_origin:
+        paths = descendants.unknown_origin
+        examples = ", ".join(map(str, paths[:5])) + (" ..." if len(paths) > 5 else "")
+        lines.insert(0, f"{len(paths)} folders whose origin is gone, so that nothing tells: look at {examples}")
     return lines

@@ -25,7 +25,7 @@ OLD, LOOSE, STOPPED, UNREADABLE = (
 
 @dataclass
 class Garbage:
-    """What may go, in the order to remove it: `targets`; lock files that nobody needs; what stays, counted."""
+    """What may be removed: `targets`, in that order, and lock files that nobody needs; what stays, counted."""
 
     targets: list[Target] = field(default_factory=list)
     lock_files: list[Path] = field(default_factory=list)
@@ -41,31 +41,31 @@ def find(workdir: Path, keep: int, days: float) -> Garbage:
     after it was written, and what a running stage writes is kept always.
     """
     folders = list(folders_of(workdir / "data" / "store"))
-    promoted = roots(workdir)
-    new, old = reports(workdir, keep, promoted)
-    wanted = _reached(folders, promoted.union(*map(behind_report, new)))
-    told = _reached(folders, set().union(*map(behind_report, old)))
+    promoted = promoted_fingerprints(workdir)
+    new_reports, old_reports = reports(workdir, keep, promoted)
+    kept = _reached(folders, promoted.union(*map(behind_report, new_reports)))
+    old_keys = _reached(folders, set().union(*map(behind_report, old_reports)))
     since = time.time() - days * DAY_S
-    finished = [one for one in folders if one.record is not None]
-    young = {one.path.name for one in finished if one.path.name not in wanted | told and _written(one.path) > since}
-    wanted |= _reached(folders, young)
-    found = Garbage(young=len(young))
+    in_no_report = [f for f in folders if f.record is not None and f.path.name not in kept | old_keys]
+    young_keys = {folder.path.name for folder in in_no_report if _newest_mtime(folder.path) > since}
+    kept |= _reached(folders, young_keys)
+    garbage = Garbage(young=len(young_keys))
     for folder in folders:
-        target = _target(folder, wanted, told, since)
+        target = _target_of(folder, kept, old_keys, since)
         if target is None:
-            found.kept += 1
-            found.kept_bytes += Target(folder.path, "", "").size_bytes
+            garbage.kept += 1
+            garbage.kept_bytes += Target(folder.path, "", "").size_bytes
         else:
-            found.targets.append(target)
-    gone = {target.path for target in found.targets}
-    found.targets += [Target(path, "report", "older than those that are kept") for path in old]
-    found.targets += fetched(workdir)
+            garbage.targets.append(target)
+    removed = {target.path for target in garbage.targets}
+    garbage.targets += [Target(path, "report", "older than those that are kept") for path in old_reports]
+    garbage.targets += fetched(workdir)
     for lock in sorted((workdir / "data" / "store").glob("*/*.lock")):
-        made, unfinished = lock.with_suffix(""), lock.with_suffix(".incomplete")
-        needed = any(path.exists() and path not in gone for path in (made, unfinished))
+        finished, unfinished = lock.with_suffix(""), lock.with_suffix(".incomplete")
+        needed = any(path.exists() and path not in removed for path in (finished, unfinished))
         if not needed and locks.free(lock):
-            found.lock_files.append(lock)
-    return found
+            garbage.lock_files.append(lock)
+    return garbage
 
 
 def reports(workdir: Path, keep: int, promoted: set[str]) -> tuple[list[Path], list[Path]]:
@@ -79,47 +79,47 @@ def reports(workdir: Path, keep: int, promoted: set[str]) -> tuple[list[Path], l
         path for path in (workdir / "reports").glob("*") if path.is_dir() and path.name != "published"
     ):
         latest = (recipe / "latest").resolve()
-        found = [path for path in recipe.iterdir() if FINGERPRINT.fullmatch(path.name) and not path.is_symlink()]
-        found.sort(key=lambda path: (path.resolve() == latest, _written(path)), reverse=True)
-        new += found[:keep]
-        new += [path for path in found[keep:] if path.name in promoted]
-        old += [path for path in found[keep:] if path.name not in promoted]
+        folders = [path for path in recipe.iterdir() if FINGERPRINT.fullmatch(path.name) and not path.is_symlink()]
+        folders.sort(key=lambda path: (path.resolve() == latest, _newest_mtime(path)), reverse=True)
+        new += folders[:keep]
+        new += [path for path in folders[keep:] if path.name in promoted]
+        old += [path for path in folders[keep:] if path.name not in promoted]
     return new, old
 
 
-def roots(workdir: Path) -> set[str]:
+def promoted_fingerprints(workdir: Path) -> set[str]:
     """The fingerprints that models in the registry name, anywhere in `data/models/**/model.json`.
 
     Raises UserError where one cannot be read: what it needs would be taken for garbage.
     """
-    named: set[str] = set()
+    fingerprints: set[str] = set()
     for path in (workdir / "data" / "models").glob("**/model.json"):
         try:
-            named.update(FINGERPRINT.findall(path.read_text(encoding="utf-8")))
+            fingerprints.update(FINGERPRINT.findall(path.read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
             raise UserError(f"{path} cannot be read: {error}", fix="mend it or remove that model") from error
-    return named
+    return fingerprints
 
 
-def _reached(folders: list[OutputFolder], roots: set[str]) -> set[str]:
-    """The fingerprints `roots` and of all that they were made from, as the records tell (weights by their sha256)."""
-    made = {one.path.name: one for one in folders if one.record is not None}
+def _reached(folders: list[OutputFolder], fingerprints: set[str]) -> set[str]:
+    """`fingerprints` and those of all that they were made from, as the records tell (weights by their sha256)."""
+    by_key = {folder.path.name: folder for folder in folders if folder.record is not None}
     writers: dict[str, set[str]] = {}
-    for name, one in made.items():
-        for sha256 in one.outputs:
+    for name, folder in by_key.items():
+        for sha256 in folder.outputs:
             writers.setdefault(sha256, set()).add(name)
     reached: set[str] = set()
-    left = list(roots)
-    while left:
-        key = left.pop()
+    queue = list(fingerprints)
+    while queue:
+        key = queue.pop()
         if key not in reached:
             reached.add(key)
-            if key in made:
-                left += [*made[key].parents, *(name for sha in made[key].files for name in writers.get(sha, ()))]
+            if key in by_key:
+                queue += [*by_key[key].parents, *(name for sha in by_key[key].files for name in writers.get(sha, ()))]
     return reached
 
 
-def _target(folder: OutputFolder, wanted: set[str], told: set[str], since: float) -> Target | None:
+def _target_of(folder: OutputFolder, kept: set[str], old_keys: set[str], since: float) -> Target | None:
     """The folder as something to remove, with the reason; None where it is kept."""
     key, path, what = folder.path.name.removesuffix(".incomplete"), folder.path, folder.path.parent.name
     if folder.path.name != key:
@@ -127,29 +127,29 @@ def _target(folder: OutputFolder, wanted: set[str], told: set[str], since: float
             return None  # a stage is at work in it
         if path.with_name(key).exists():
             return Target(path, what, UNREADABLE)
-        return None if _written(path) > since else Target(path, what, STOPPED)
+        return None if _newest_mtime(path) > since else Target(path, what, STOPPED)
     if folder.record is None:
         return Target(path, what, UNREADABLE)
-    if key in wanted:
+    if key in kept:
         return None
-    return Target(path, what, OLD if key in told else LOOSE)
+    return Target(path, what, OLD if key in old_keys else LOOSE)
 
 
-def _written(folder: Path) -> float:
-    """When the newest of what lies in a folder was written, in seconds since 1970."""
+def _newest_mtime(folder: Path) -> float:
+    """When the newest file in a folder was written, in seconds since 1970."""
     return max((status.st_mtime for status in statuses(folder)), default=0.0)
 
 
-def collect(found: Garbage, on_removed: Callable[[Target], None] = lambda _: None) -> int:
-    """Remove all that was found and return the bytes; hold the store alone (`Store.alone`) since before `find`."""
+def collect(garbage: Garbage, on_removed: Callable[[Target], None] = lambda _: None) -> int:
+    """Remove all of `garbage`; return the bytes freed. Hold the store alone (`Store.alone`) since before `find`."""
     freed = 0
-    for target in found.targets:
+    for target in garbage.targets:
         size = target.size_bytes
         remove(target.path)
         freed += size
         if target.what == "report":
             unlink_latest(target.path.parent)
         on_removed(target)
-    for lock in found.lock_files:
+    for lock in garbage.lock_files:
         lock.unlink(missing_ok=True)
     return freed

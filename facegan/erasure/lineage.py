@@ -27,12 +27,12 @@ from facegan.store.object_storage import remotes
 RECORD = "record.json"
 FACTS = ("identity", "image_id", "source_sha256", "parents", "generator")
 
-OUTSIDE = ("import", "export")  # told of, and left to the user: not in the working directory
+OUTSIDE = ("import", "export")  # listed, and left to the user: not in the working directory
 
 
 @dataclass(frozen=True)
 class Target:
-    """A folder to erase or, with the number of `rows`, one of OUTSIDE to tell of. `why` is for a person."""
+    """A folder to erase or, with the number of `rows`, one of OUTSIDE to list. `why` is a reason in words."""
 
     path: Path
     what: str
@@ -53,36 +53,36 @@ class Target:
 def statuses(path: Path) -> Iterator[os.stat_result]:
     """lstat of a file or folder and of all below it; what goes meanwhile (a run is at work) is left out."""
     below = (Path(folder, name) for folder, inner, names in os.walk(path) for name in (*inner, *names))
-    for one in itertools.chain([path], below):
+    for file in itertools.chain([path], below):
         with contextlib.suppress(FileNotFoundError):
-            yield one.lstat()
+            yield file.lstat()
 
 
 @dataclass
 class Descendants:
-    """All that is known of a person: `names`, `photos` (sha256 of files and stored images), what is to be erased.
+    """A person, by `names` and `photos` (sha256 of files and stored images), and what descends from them.
 
-    `targets` are in an order to erase in: what descends before what it descends from. `untold` are folders of which
-    nobody can tell: what they were made from is gone. `photos_of_theirs` counts rows of prepare, `synthetic` images
-    whose lineage holds the person.
+    `targets` are in the order to erase in: descendants before what they descend from. `unknown_origin` are folders that
+    may descend from the person: what they were made from is gone. `n_photos` counts rows of prepare, `n_synthetic`
+    images whose lineage holds the person.
     """
 
     names: set[str]
     photos: set[str] = field(default_factory=set)
     targets: list[Target] = field(default_factory=list)
-    untold: list[Path] = field(default_factory=list)
-    photos_of_theirs: int = 0
-    synthetic: int = 0
+    unknown_origin: list[Path] = field(default_factory=list)
+    n_photos: int = 0
+    n_synthetic: int = 0
 
     @property
     def spelled(self) -> set[str]:
-        """`names`, and those under which sources and manifests have the same people where they were made elsewhere."""
+        """`names`, and the other names of the same people in sources and manifests that were made elsewhere."""
         return self.names.union(*map(manifest.aliases, self.names))
 
 
 @dataclass(frozen=True)
 class OutputFolder:
-    """A folder of the store: its record (None where it is unfinished) and what its tables say."""
+    """A folder of the store, with its record (None where it is unfinished or unreadable)."""
 
     path: Path
     record: dict[str, Any] | None
@@ -99,13 +99,13 @@ class OutputFolder:
 
     @property
     def parents(self) -> set[str]:
-        """The fingerprints that it was made from."""
+        """The fingerprints of the stages that it was made from."""
         made_from = (self.record or {}).get("inputs", {}).values()
         return {str(entry["fingerprint"]) for entry in made_from if "fingerprint" in entry}
 
     @property
     def files(self) -> set[str]:
-        """sha256 of what is no stage and it was made from: a source, weights."""
+        """sha256 of the inputs that are no stage's outputs: a source, weights."""
         made_from = (self.record or {}).get("inputs", {}).values()
         return {str(entry["sha256"]) for entry in made_from if "sha256" in entry}
 
@@ -114,27 +114,27 @@ def find(names: set[str], workdir: Path, copies: list[Path]) -> Descendants:
     """Everything of the identities `names`, and of others that are the same people, in a working directory and `copies`
     (imports and exports)."""
     folders = list(folders_of(workdir / "data" / "store"))
-    found = Descendants(_all_names(names, folders))
-    held = [path for path in copies if path.exists()]
+    descendants = Descendants(_all_names(names, folders))
+    existing = [path for path in copies if path.exists()]
     models = [
         path for path in sorted((workdir / "data" / "models").glob("*")) if path.is_dir() and not path.is_symlink()
     ]
-    places = [folder.path for folder in folders if folder.record is not None] + held + models
-    names = found.spelled
-    for path in places:
+    paths = [folder.path for folder in folders if folder.record is not None] + existing + models
+    names = descendants.spelled
+    for path in paths:
         for fact in facts(path):
             if fact.get("identity") in names and not fact.get("generator"):
-                found.photos.update(sha for sha in (fact.get("image_id"), fact.get("source_sha256")) if sha)
-    store = _erased(found, folders)
+                descendants.photos.update(sha for sha in (fact.get("image_id"), fact.get("source_sha256")) if sha)
+    store = _erased(descendants, folders)
     erased = {target.path.name for target in store}
-    outside = [target for path in held if (target := _copy(found, path, erased)) is not None]
-    promoted = [target for path in models if (target := _model(found, path, erased)) is not None]
-    reports = _reports(found, workdir, erased)
+    outside = [target for path in existing if (target := _copy_target(descendants, path, erased)) is not None]
+    promoted = [target for path in models if (target := _model_target(descendants, path, erased)) is not None]
+    reports = _report_targets(descendants, workdir, erased)
     history = workdir / "data" / "prefect"
-    ours = history.is_dir() and not history.is_symlink()
-    prefect = [Target(history, "history", "Prefect's own: pictures and tables of runs")] if ours else []
-    found.targets = [*prefect, *promoted, *reports, *outside, *store, *fetched(workdir)]
-    return found
+    is_ours = history.is_dir() and not history.is_symlink()
+    prefect = [Target(history, "history", "Prefect's own: pictures and tables of runs")] if is_ours else []
+    descendants.targets = [*prefect, *promoted, *reports, *outside, *store, *fetched(workdir)]
+    return descendants
 
 
 def fetched(workdir: Path) -> list[Target]:
@@ -145,19 +145,19 @@ def fetched(workdir: Path) -> list[Target]:
 
 def _all_names(names: set[str], folders: list[OutputFolder]) -> set[str]:
     """`names`, and the others under which runs took the same people (prepare.same_people)."""
-    found = set(names)
-    groups = [set(one) for f in folders for one in (f.record or {}).get("config", {}).get("same_people", ())]
-    while more := [group for group in groups if group & found and not group <= found]:
-        found.update(*more)
-    return found
+    all_names = set(names)
+    groups = [set(group) for f in folders for group in (f.record or {}).get("config", {}).get("same_people", ())]
+    while more := [group for group in groups if group & all_names and not group <= all_names]:
+        all_names.update(*more)
+    return all_names
 
 
-def known(workdir: Path, copies: list[Path]) -> set[str]:
+def known_identities(workdir: Path, copies: list[Path]) -> set[str]:
     """Every identity in the manifests and quarantines of a working directory and of imports and exports."""
-    places = [
+    paths = [
         f.path for f in folders_of(workdir / "data" / "store") if f.stage == "prepare" and f.record is not None
     ] + copies
-    return {str(fact["identity"]) for path in places if path.exists() for fact in facts(path) if fact.get("identity")}
+    return {str(fact["identity"]) for path in paths if path.exists() for fact in facts(path) if fact.get("identity")}
 
 
 def folders_of(root: Path) -> Iterator[OutputFolder]:
@@ -172,7 +172,7 @@ def folders_of(root: Path) -> Iterator[OutputFolder]:
 
 
 def facts(path: Path) -> Iterator[dict[str, Any]]:
-    """What each row, sample or entry of the quarantine below `path` says of whom it shows (some of FACTS).
+    """Whom each row, sample or entry of the quarantine below `path` shows: a dict with some of the keys FACTS.
 
     Reads a folder of the store, an import, and what `facegan export` writes; raises UserError for a file of them that
     cannot be read.
@@ -198,24 +198,24 @@ def facts(path: Path) -> Iterator[dict[str, Any]]:
         raise UserError(f"something below '{path}' cannot be read: {error}", fix=fix) from error
 
 
-def _shows(found: Descendants, fact: dict[str, Any]) -> bool:
-    """Whether a row is theirs: by name, by the photo, or by a parent of someone who does not exist."""
-    named = found.spelled & {fact.get("identity"), *(fact.get("parents") or ())}
-    return bool(named or found.photos & {fact.get("image_id"), fact.get("source_sha256")})
+def _shows(descendants: Descendants, fact: dict[str, Any]) -> bool:
+    """Whether a row shows the person: by name, by the photo, or as a parent of someone who does not exist."""
+    by_name = descendants.spelled & {fact.get("identity"), *(fact.get("parents") or ())}
+    return bool(by_name or descendants.photos & {fact.get("image_id"), fact.get("source_sha256")})
 
 
-def _erased(found: Descendants, folders: list[OutputFolder]) -> list[Target]:
+def _erased(descendants: Descendants, folders: list[OutputFolder]) -> list[Target]:
     """Folders of the store that hold the person, then what was made from them, last made first."""
-    words = [json.dumps(name).encode() for name in found.names]
-    names: set[str] = set()
-    outputs: set[str] = set()
-    ordered: list[Target] = []
-    drawn_by: dict[str, set[str]] = {}  # the generators that drew a folder's rows: made elsewhere, they are no input
+    words = [json.dumps(name).encode() for name in descendants.names]
+    erased: set[str] = set()
+    erased_outputs: set[str] = set()
+    targets: list[Target] = []
+    generators_of: dict[str, set[str]] = {}  # of a folder's rows: those of people made elsewhere are no inputs
 
     def take(folder: OutputFolder, why: str) -> None:
-        names.add(folder.path.name)
-        outputs.update(folder.outputs)
-        ordered.append(Target(folder.path, folder.stage, why))
+        erased.add(folder.path.name)
+        erased_outputs.update(folder.outputs)
+        targets.append(Target(folder.path, folder.stage, why))
 
     for folder in folders:
         if folder.stage == DECODED:
@@ -223,28 +223,29 @@ def _erased(found: Descendants, folders: list[OutputFolder]) -> list[Target]:
         elif folder.record is None:
             take(folder, "unfinished: nothing tells what it was made from")
     for folder in (f for f in folders if f.record is not None):
-        drawn, shown = drawn_by.setdefault(folder.path.name, set()), []
+        generators, matches = generators_of.setdefault(folder.path.name, set()), []
         for fact in facts(folder.path):
-            drawn |= {str(fact["generator"])} if fact.get("generator") else set()
-            shown += [fact] if _shows(found, fact) else []
-        if shown:
-            found.photos_of_theirs += sum("image_id" in fact for fact in shown) if folder.stage == "prepare" else 0
+            generators |= {str(fact["generator"])} if fact.get("generator") else set()
+            matches += [fact] if _shows(descendants, fact) else []
+        if matches:
+            descendants.n_photos += sum("image_id" in fact for fact in matches) if folder.stage == "prepare" else 0
             take(folder, "holds photos of theirs" if folder.stage == "prepare" else "shows or names them")
         elif any(word in (folder.path / RECORD).read_bytes() for word in words):
             take(folder, "its options name them")
 
     def descends(folder: OutputFolder) -> bool:
-        drawn = drawn_by.get(folder.path.name, set())
-        return folder.path.name not in names and (_descends(folder, names, outputs) or bool(drawn & names))
+        generators = generators_of.get(folder.path.name, set())
+        made_from_erased = _descends(folder, erased, erased_outputs) or bool(generators & erased)
+        return folder.path.name not in erased and made_from_erased
 
     while more := [folder for folder in folders if descends(folder)]:
         for folder in more:
             take(folder, "descends from what holds or names them")
-    for folder in (f for f in folders if f.record is not None and f.path.name in names and f.stage == "synthesize"):
-        found.synthetic += sum(1 for fact in facts(folder.path) if fact.get("generator"))
-    there = {folder.path.name for folder in folders}
-    found.untold += [f.path for f in folders if f.path.name not in names and f.parents - there]
-    return ordered[::-1]
+    for folder in (f for f in folders if f.record is not None and f.path.name in erased and f.stage == "synthesize"):
+        descendants.n_synthetic += sum(1 for fact in facts(folder.path) if fact.get("generator"))
+    stored = {folder.path.name for folder in folders}
+    descendants.unknown_origin += [f.path for f in folders if f.path.name not in erased and f.parents - stored]
+    return targets[::-1]
 
 
 def _descends(folder: OutputFolder, names: set[str], outputs: set[str]) -> bool:
@@ -252,30 +253,31 @@ def _descends(folder: OutputFolder, names: set[str], outputs: set[str]) -> bool:
     return bool(folder.parents & names or folder.files & outputs)
 
 
-def _copy(found: Descendants, path: Path, erased: set[str]) -> Target | None:
-    """An import or export that shows them, or what descends from them: told, and left to the user."""
-    shown = sum(1 for fact in facts(path) if _shows(found, fact) or fact.get("generator") in erased)
-    if not shown:
+def _copy_target(descendants: Descendants, path: Path, erased: set[str]) -> Target | None:
+    """An import or export that shows them, or what descends from them: listed, and left to the user."""
+    matches = sum(1 for fact in facts(path) if _shows(descendants, fact) or fact.get("generator") in erased)
+    if not matches:
         return None
     what = OUTSIDE[0] if (path / manifest_parts.FOLDER).is_dir() else OUTSIDE[1]
-    return Target(path, what, "shows them or descends from them: delete it yourself, or make it again", shown)
+    return Target(path, what, "shows them or descends from them: delete it yourself, or make it again", matches)
 
 
-def _model(found: Descendants, path: Path, erased: set[str]) -> Target | None:
+def _model_target(descendants: Descendants, path: Path, erased: set[str]) -> Target | None:
     """A version of the model registry that descends from what is erased, or whose manifest held them."""
     if path.name.endswith(".incomplete"):
         return Target(path, "model", "unfinished: nothing tells what it was made from")
     if erased & set(read_spec(path)["lineage"]["stages"].values()):
         return Target(path, "model", "descends from what holds or names them")
-    if any(_shows(found, fact) for fact in facts(path)):
+    if any(_shows(descendants, fact) for fact in facts(path)):
         return Target(path, "model", "they were in the manifest of its run")
     return None
 
 
-def _reports(found: Descendants, workdir: Path, erased: set[str]) -> list[Target]:
-    """Reports of runs that held the person, and the links to them; `found.untold` gets those of unknown origin."""
+def _report_targets(descendants: Descendants, workdir: Path, erased: set[str]) -> list[Target]:
+    """Reports of runs that held the person; those of unknown origin are added to `descendants.unknown_origin`."""
     store = {path.name for path in (workdir / "data" / "store").glob("*/*")}
-    words = [re.compile(re.escape(name.encode()) + rb"(?![\w-])") for name in found.names]  # not those of p1 in p12
+    # The name p1 is not found in p12.
+    words = [re.compile(re.escape(name.encode()) + rb"(?![\w-])") for name in descendants.names]
     targets = []
     for path in sorted(p for p in (workdir / "reports").glob("*/*") if p.is_dir() and not p.is_symlink()):
         if path.parent.name == "published":
@@ -290,7 +292,7 @@ def _reports(found: Descendants, workdir: Path, erased: set[str]) -> list[Target
         elif not keys & store and keys and remotes(workdir):
             targets.append(Target(path, "report", "its stages lay on object storage: nothing tells whom it shows"))
         elif not keys & store:
-            found.untold.append(path)
+            descendants.unknown_origin.append(path)
     return targets
 
 

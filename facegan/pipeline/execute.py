@@ -17,30 +17,30 @@ from facegan.stages import VERSIONS
 from facegan.store.local import Artifact, Store
 
 
-def lookup(item: Node, store: Store, done: dict[str, Artifact]) -> tuple[Artifact | None, str]:
-    """A verified hit for `item`, or None and why; `done` holds the artifacts of what it needs, by key."""
-    missing = [needed.title for needed in item.needs.values() if needed.key not in done]
+def lookup(node: Node, store: Store, artifacts: dict[str, Artifact]) -> tuple[Artifact | None, str]:
+    """A verified hit for `node`, or None and why; `artifacts` holds the artifacts of what it needs, by key."""
+    missing = [needed.title for needed in node.needs.values() if needed.key not in artifacts]
     if missing:
         return None, f"follows {missing[0]}"
-    return store.lookup(item.stage, item.key, {n: done[needed.key] for n, needed in item.needs.items()})
+    return store.lookup(node.stage, node.key, {n: artifacts[needed.key] for n, needed in node.needs.items()})
 
 
 def execute(
-    item: Node, store: Store, done: dict[str, Artifact], runtime: Runtime, on_event: OnEvent = silent
+    node: Node, store: Store, artifacts: dict[str, Artifact], runtime: Runtime, on_event: OnEvent = silent
 ) -> Artifact:
-    """The artifact of `item`: found in the store and verified, or made now."""
-    context = Context(runtime, on_event, item.title, store.root / DECODED, item.raw)
-    inputs = {name: done[needed.key] for name, needed in item.needs.items()}
+    """The artifact of `node`: found in the store and verified, or made now."""
+    context = Context(runtime, on_event, node.title, store.root / DECODED, node.raw)
+    inputs = {name: artifacts[needed.key] for name, needed in node.needs.items()}
 
     def work(out: Path) -> None:
         folders = {name: store.fetch(artifact) for name, artifact in inputs.items()}
-        stage = importlib.import_module(f"facegan.stages.{item.stage}")
+        stage = importlib.import_module(f"facegan.stages.{node.stage}")
         run: Callable[..., None] = stage.run
-        run(item.options, item.extra, folders, out, context)
+        run(node.options, node.extra, folders, out, context)
 
-    version = VERSIONS[item.stage]
+    version = VERSIONS[node.stage]
     return store.produce(
-        item.stage, version, item.config, inputs, item.raw, work, lambda: _environment(item.stage, runtime), context.say
+        node.stage, version, node.config, inputs, node.raw, work, lambda: _environment(node.stage, runtime), context.say
     )
 
 

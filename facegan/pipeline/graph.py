@@ -1,4 +1,4 @@
-"""From a recipe to its stages: who needs what, under which fingerprint. Straight down, no back and forth."""
+"""From a recipe to the graph of its stages: which needs which, and the fingerprint of each."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from facegan.stages import STAGES, VERSIONS
 from facegan.store.local import Store, fingerprint
 
 GUIDE, JUDGE = "guide", "judge"
-JUDGED = ("prepare", "synthesize", "audit", "merge", "select", "benchmark")  # what a study reads of its cells
+STUDY_INPUTS = ("prepare", "synthesize", "audit", "merge", "select", "benchmark")  # what a study reads of its cells
 
 
 @dataclass(frozen=True)
 class Node:
-    """One run of a stage: its config, the nodes that it needs, and fingerprints of what is no stage (`raw`).
+    """One run of a stage: its config, the nodes that it needs, and fingerprints of inputs that are files (`raw`).
 
-    `options` goes to the stage; `hashed` is what of it decides the outputs (not where files lie).
+    `options` goes to the stage; `hashed` is the part of it that decides the outputs (not the paths of files).
     """
 
     stage: str
@@ -58,7 +58,7 @@ class Node:
 
     @property
     def as_chosen(self) -> bool:
-        """Whether val people choose, while the run goes on, which of its trials is trained."""
+        """Whether the trial that is trained is chosen on val people during the run."""
         return isinstance(self.options, Trials)
 
     @property
@@ -74,16 +74,19 @@ def node(stage: str, options: Options, **rest: Any) -> Node:
     return Node(stage, options, options.model_dump(mode="json"), **rest)
 
 
-def build(recipe: Recipe, forgotten: SuppressionList | None = None) -> list[Node]:
+def build(recipe: Recipe, suppressed: SuppressionList | None = None) -> list[Node]:
     """All nodes of a recipe, each after what it needs; raises UserError when its source cannot be read.
 
-    `forgotten` are people whom the source is read without.
+    `suppressed` are people whom the source is read without.
     """
-    forgotten = forgotten or SuppressionList()
+    suppressed = suppressed or SuppressionList()
     if recipe.study is not None:
-        return _study(recipe, forgotten)
-    nodes = _nodes(recipe, {}, forgotten)
-    return [*nodes, node("report", recipe.report, extra=_shown(recipe), needs={input_name(n): n for n in nodes})]
+        return _study(recipe, suppressed)
+    nodes = _nodes(recipe, {}, suppressed)
+    return [
+        *nodes,
+        node("report", recipe.report, extra=_recipe_on_page(recipe), needs={input_name(n): n for n in nodes}),
+    ]
 
 
 def last_stage(recipe: Recipe) -> str:
@@ -91,24 +94,24 @@ def last_stage(recipe: Recipe) -> str:
     return "study" if recipe.study is not None else "report"
 
 
-def _study(recipe: Recipe, forgotten: SuppressionList) -> list[Node]:
-    """The nodes of all cells, what several share once, and the study that judges them together."""
-    made: dict[str, Node] = {}
+def _study(recipe: Recipe, suppressed: SuppressionList) -> list[Node]:
+    """The nodes of all cells, those that several share once, and the study that compares them."""
+    unique: dict[str, Node] = {}
     needs: dict[str, Node] = {}
     hashes: dict[str, str] = {}
     for cell in cells(recipe):
-        for item in _nodes(cell.recipe, hashes, forgotten):
-            if item.key not in made:
-                shared = {name: made[needed.key] for name, needed in item.needs.items()}
-                made[item.key] = replace(item, needs=shared, cell=cell.label)
-            if item.stage in JUDGED:
-                needs[f"{cell.variant}:{cell.split}:{input_name(item)}"] = made[item.key]
-    return [*made.values(), node("study", recipe.report, extra=_shown(recipe), needs=needs)]
+        for cell_node in _nodes(cell.recipe, hashes, suppressed):
+            if cell_node.key not in unique:
+                shared = {name: unique[needed.key] for name, needed in cell_node.needs.items()}
+                unique[cell_node.key] = replace(cell_node, needs=shared, cell=cell.label)
+            if cell_node.stage in STUDY_INPUTS:
+                needs[f"{cell.variant}:{cell.split}:{input_name(cell_node)}"] = unique[cell_node.key]
+    return [*unique.values(), node("study", recipe.report, extra=_recipe_on_page(recipe), needs=needs)]
 
 
-def _nodes(recipe: Recipe, hashes: dict[str, str], forgotten: SuppressionList) -> list[Node]:
-    """The nodes of an ordinary recipe up to its benchmarks; `hashes` remembers those of raw files, by what they are."""
-    source = forgotten.without(recipe.prepare.source)
+def _nodes(recipe: Recipe, hashes: dict[str, str], suppressed: SuppressionList) -> list[Node]:
+    """The nodes of an ordinary recipe up to its benchmarks; `hashes` caches the fingerprints of sources and files."""
+    source = suppressed.without(recipe.prepare.source)
     options = (
         recipe.prepare if source is recipe.prepare.source else recipe.prepare.model_copy(update={"source": source})
     )
@@ -116,48 +119,52 @@ def _nodes(recipe: Recipe, hashes: dict[str, str], forgotten: SuppressionList) -
     hashed = {**prepared, "source": source.identifying()}
     if (raw := recipe.prepare.source.model_dump_json()) not in hashes:
         hashes[raw] = source.fingerprint()
-    found: dict[str, str] = {}
+    detector_files: dict[str, str] = {}
     if recipe.prepare.align is not None:
         detector = recipe.prepare.align.detector
         hashed["align"] = {**hashed["align"], "detector": detector.identifying()}
-        found = detector.fingerprint()
-    prepare = Node("prepare", options, hashed, raw={"source": hashes[raw], **found})
+        detector_files = detector.fingerprint()
+    prepare = Node("prepare", options, hashed, raw={"source": hashes[raw], **detector_files})
     nodes = [prepare]
     synthesize = None
     if any(arm.synthetic for arm in recipe.arms.values()):
         real = _merge(recipe, GUIDE, Arm(), prepare, None)
         guide = _recognizer(recipe.recognizer(recipe.guide), GUIDE, recipe.guide_seed, real, prepare, hashes)
-        asked = {"guide": guide} if recipe.train_gan.gan.needs_guide else {}
-        gan = node("train_gan", recipe.train_gan, needs={"manifest": prepare, **asked})
+        guide_input = {"guide": guide} if recipe.train_gan.gan.needs_guide else {}
+        gan = node("train_gan", recipe.train_gan, needs={"manifest": prepare, **guide_input})
         needs = {"manifest": prepare, "generator": gan, "guide": guide}
-        synthesize = _synthesize(recipe, needs, hashes, forgotten)
+        synthesize = _synthesize(recipe, needs, hashes, suppressed)
         nodes += [real, guide, gan, synthesize, *_audit(recipe, prepare, synthesize, hashes)]
     merges = {name: _merge(recipe, name, arm, prepare, synthesize) for name, arm in recipe.arms.items()}
     nodes += merges.values()
-    chosen = {name: _arm(recipe, name, merges[name], prepare, hashes) for name in recipe.arms}
-    nodes += [item for items, _ in chosen.values() for item in items]
-    judging, files = _benchmarked(recipe)
-    for name, (_, judged) in chosen.items():
+    recognizers = {name: _arm(recipe, name, merges[name], prepare, hashes) for name in recipe.arms}
+    nodes += [item for items, _ in recognizers.values() for item in items]
+    benchmark_hashed, files = _benchmark_hashed(recipe)
+    for name, (_, benchmark_inputs) in recognizers.items():
         for seed in recipe.seeds:
-            needs = {**judged[seed], "train": merges[name], "test": prepare}
-            nodes.append(Node("benchmark", recipe.benchmark, judging, needs=needs, raw=files, arm=name, seed=seed))
+            needs = {**benchmark_inputs[seed], "train": merges[name], "test": prepare}
+            nodes.append(
+                Node("benchmark", recipe.benchmark, benchmark_hashed, needs=needs, raw=files, arm=name, seed=seed)
+            )
     return nodes
 
 
-def _synthesize(recipe: Recipe, needs: dict[str, Node], hashes: dict[str, str], forgotten: SuppressionList) -> Node:
+def _synthesize(recipe: Recipe, needs: dict[str, Node], hashes: dict[str, str], suppressed: SuppressionList) -> Node:
     """The stage that makes synthetic people, with the fingerprint of those that were made elsewhere."""
     options, external = recipe.synthesize, recipe.synthesize.external
     if external is None:
         return node("synthesize", options, needs=needs)
-    source = forgotten.without(external.source.of_made_up())
+    source = suppressed.without(external.source.of_made_up())
     if (raw := f"made up {external.source.model_dump_json()}") not in hashes:
         hashes[raw] = source.fingerprint()
-    found = external.align.detector.fingerprint() if external.align is not None else {}
+    detector_files = external.align.detector.fingerprint() if external.align is not None else {}
     options = options.model_copy(update={"external": external.model_copy(update={"source": source})})
-    return Node("synthesize", options, _made(recipe), needs=needs, raw={"external": hashes[raw], **found})
+    return Node(
+        "synthesize", options, _synthesize_hashed(recipe), needs=needs, raw={"external": hashes[raw], **detector_files}
+    )
 
 
-def _made(recipe: Recipe) -> dict[str, Any]:
+def _synthesize_hashed(recipe: Recipe) -> dict[str, Any]:
     """The config of synthesize less where the files of people made elsewhere lie."""
     hashed = recipe.synthesize.model_dump(mode="json")
     if (external := recipe.synthesize.external) is not None:
@@ -170,36 +177,38 @@ def _made(recipe: Recipe) -> dict[str, Any]:
 def _arm(
     recipe: Recipe, name: str, train: Node, prepare: Node, hashes: dict[str, str]
 ) -> tuple[list[Node], dict[int, dict[str, Node]]]:
-    """An arm's recognizers, with what chooses between its trials; and what the benchmark of each seed judges."""
+    """An arm's recognizers and the stage that selects between its trials; and the benchmark's inputs for each seed."""
     trials, seeds = recipe.arms[name].trials, recipe.seeds
-    options = {trial: recipe.recognizer(own) for trial, own in trials.items()}
+    options = {trial: recipe.recognizer(changes) for trial, changes in trials.items()}
     if len(trials) == 1:
         only = next(iter(options.values()))
         plain = {seed: _recognizer(only, name, seed, train, prepare, hashes) for seed in seeds}
         return list(plain.values()), {seed: {"recognizer": item} for seed, item in plain.items()}
-    trying = seeds[: recipe.trial_seeds or None]
-    made = {
+    tried_seeds = seeds[: recipe.trial_seeds or None]
+    tried = {
         (trial, seed): _recognizer(options[trial], name, seed, train, prepare, hashes, trial)
         for trial in trials
-        for seed in trying
+        for seed in tried_seeds
     }
-    needs = {f"{trial}:{seed}": item for (trial, seed), item in made.items()}
-    extra = {"trials": list(trials), "seeds": list(trying)}
+    needs = {f"{trial}:{seed}": item for (trial, seed), item in tried.items()}
+    extra = {"trials": list(trials), "seeds": list(tried_seeds)}
     select = node("select", Options(), extra=extra, needs=needs, arm=name)
-    judged = {seed: {"select": select, **{f"recognizer:{t}": made[t, seed] for t in trials}} for seed in trying}
-    hashed = {"trials": {trial: made[trial, trying[0]].hashed for trial in trials}}
-    rest = {"train": train, "val": prepare, "select": select}
-    raw = made[next(iter(trials)), trying[0]].raw
-    chosen = {
-        seed: Node("train_recognizer", Trials(trials=options), hashed, {"seed": seed}, rest, raw, name, seed)
-        for seed in seeds[len(trying) :]
+    benchmark_inputs = {
+        seed: {"select": select, **{f"recognizer:{t}": tried[t, seed] for t in trials}} for seed in tried_seeds
     }
-    judged |= {seed: {"recognizer": item} for seed, item in chosen.items()}
-    return [*made.values(), select, *chosen.values()], judged
+    hashed = {"trials": {trial: tried[trial, tried_seeds[0]].hashed for trial in trials}}
+    chosen_needs = {"train": train, "val": prepare, "select": select}
+    raw = tried[next(iter(trials)), tried_seeds[0]].raw
+    chosen = {
+        seed: Node("train_recognizer", Trials(trials=options), hashed, {"seed": seed}, chosen_needs, raw, name, seed)
+        for seed in seeds[len(tried_seeds) :]
+    }
+    benchmark_inputs |= {seed: {"recognizer": item} for seed, item in chosen.items()}
+    return [*tried.values(), select, *chosen.values()], benchmark_inputs
 
 
 def _audit(recipe: Recipe, prepare: Node, synthesize: Node, hashes: dict[str, str]) -> list[Node]:
-    """The audit and, before it, the recognizer that judges, where the judge is one that is trained here."""
+    """The audit and, before it, the nodes that train its judge, where that is a recognizer trained here."""
     judge, options = recipe.audit.judge, recipe.audit
     hashed = {**options.model_dump(mode="json"), "judge": judge.identifying()}
     needs = {"manifest": prepare, "synthetic": synthesize}
@@ -243,40 +252,45 @@ def _recognizer(
     return Node("train_recognizer", options, hashed, {"seed": seed}, needs, raw, name, seed, trial)
 
 
-def _benchmarked(recipe: Recipe) -> tuple[dict[str, Any], dict[str, str]]:
+def _benchmark_hashed(recipe: Recipe) -> tuple[dict[str, Any], dict[str, str]]:
     """What is hashed of the benchmarks, and the fingerprints of the files that they read."""
     benchmarks = recipe.benchmark.benchmarks
-    hashed = {**recipe.benchmark.model_dump(mode="json"), "benchmarks": [one.identifying() for one in benchmarks]}
-    return hashed, {name: digest for one in benchmarks for name, digest in one.fingerprint().items()}
+    hashed = {
+        **recipe.benchmark.model_dump(mode="json"),
+        "benchmarks": [protocol.identifying() for protocol in benchmarks],
+    }
+    return hashed, {name: digest for protocol in benchmarks for name, digest in protocol.fingerprint().items()}
 
 
-def _shown(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as a page shows it: all but where files lie, where it runs and what no stage reads."""
-    whole = recipe.model_dump(mode="json", exclude={"runtime", "promotion"})
-    whole["prepare"]["source"] = recipe.prepare.source.identifying()
+def _recipe_on_page(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as a page shows it: without paths of files, without where it runs and what no stage reads."""
+    shown = recipe.model_dump(mode="json", exclude={"runtime", "promotion"})
+    shown["prepare"]["source"] = recipe.prepare.source.identifying()
     if recipe.prepare.align is not None:
-        whole["prepare"]["align"]["detector"] = recipe.prepare.align.detector.identifying()
-    whole["synthesize"] = _made(recipe)
-    whole["train_recognizer"].pop("weights")
-    for variant in (whole.get("study") or {}).get("variants", {}).values():
-        variant["set"] = _placeless(variant["set"])
-    whole["benchmark"], _ = _benchmarked(recipe)
-    whole["audit"]["judge"] = recipe.audit.judge.identifying()
-    return {"recipe": whole}
+        shown["prepare"]["align"]["detector"] = recipe.prepare.align.detector.identifying()
+    shown["synthesize"] = _synthesize_hashed(recipe)
+    shown["train_recognizer"].pop("weights")
+    for variant in (shown.get("study") or {}).get("variants", {}).values():
+        variant["set"] = _without_paths(variant["set"])
+    shown["benchmark"], _ = _benchmark_hashed(recipe)
+    shown["audit"]["judge"] = recipe.audit.judge.identifying()
+    return {"recipe": shown}
 
 
-def _placeless(value: Any) -> Any:
-    """Options less those that say where files lie; `dotted.path` keys are known by their end."""
+def _without_paths(value: Any) -> Any:
+    """Options without those that are paths of files; a key `dotted.path` counts by its last part."""
     if isinstance(value, dict):
-        where = {key for key, one in value.items() if isinstance(one, str) and key.rpartition(".")[2] in _places()}
-        return {key: _placeless(one) for key, one in value.items() if key not in where}
-    return [_placeless(one) for one in value] if isinstance(value, list | tuple) else value
+        path_keys = {
+            key for key, item in value.items() if isinstance(item, str) and key.rpartition(".")[2] in _path_options()
+        }
+        return {key: _without_paths(item) for key, item in value.items() if key not in path_keys}
+    return [_without_paths(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 @cache
-def _places() -> set[str]:
-    """The names of options that are places of files."""
-    members = [one for family in (SOURCES, DETECTORS, JUDGES, PROTOCOLS) for one in family.load().values()]
+def _path_options() -> set[str]:
+    """The names of options that are paths of files."""
+    members = [member for family in (SOURCES, DETECTORS, JUDGES, PROTOCOLS) for member in family.load().values()]
     return {"weights", *(name for member in members for name in getattr(member, "paths", ()))}
 
 
@@ -286,28 +300,28 @@ def input_name(item: Node) -> str:
     return ":".join(str(part) for part in parts if part is not None)
 
 
-def planned(recipe: Recipe, forgotten: SuppressionList, until: str | None) -> list[Node]:
+def planned(recipe: Recipe, suppressed: SuppressionList, until: str | None) -> list[Node]:
     """The nodes of a run up to the stage `until` (None: all); raises ConfigError where it names no stage of them."""
     if until is not None and until not in STAGES:
         raise ConfigError(f"unknown stage '{until}'", fix=f"choose one of: {', '.join(STAGES)}")
-    nodes = build(recipe, forgotten)
-    chosen = upto(nodes, until or last_stage(recipe))
-    if not chosen:
-        have = ", ".join(dict.fromkeys(item.stage for item in nodes))
-        raise ConfigError(f"this recipe has no stage '{until}'", fix=f"its stages are: {have}")
-    return chosen
+    nodes = build(recipe, suppressed)
+    selected = upto(nodes, until or last_stage(recipe))
+    if not selected:
+        available = ", ".join(dict.fromkeys(item.stage for item in nodes))
+        raise ConfigError(f"this recipe has no stage '{until}'", fix=f"its stages are: {available}")
+    return selected
 
 
 def upto(nodes: list[Node], stage: str) -> list[Node]:
     """The nodes of `stage` and all that they need, in order."""
-    wanted: set[str] = set()
+    keys: set[str] = set()
     for item in reversed(nodes):
-        if item.stage == stage or item.key in wanted:
-            wanted |= {item.key, *(needed.key for needed in item.needs.values())}
-    if not wanted:
-        have = ", ".join(dict.fromkeys(item.stage for item in nodes))
-        raise ConfigError(f"this recipe has no stage '{stage}'", fix=f"its stages are: {have}")
-    return [item for item in nodes if item.key in wanted]
+        if item.stage == stage or item.key in keys:
+            keys |= {item.key, *(needed.key for needed in item.needs.values())}
+    if not keys:
+        available = ", ".join(dict.fromkeys(item.stage for item in nodes))
+        raise ConfigError(f"this recipe has no stage '{stage}'", fix=f"its stages are: {available}")
+    return [item for item in nodes if item.key in keys]
 
 
 def unmade(nodes: Iterable[Node], store: Store) -> list[Node]:

@@ -1,4 +1,4 @@
-"""What a run tells those who watch it."""
+"""The events of a run, for a screen or a log."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from facegan.store.local import Artifact
 
 
 class RunObserver(Protocol):
-    """Who is told what happens while a flow runs in this process: the command's screen, a log."""
+    """Receives what happens while a flow runs in this process: the command's screen, a log."""
 
     def planned(self, recipe: Recipe, count: int) -> None:
         """A run begins: so many stages, cached ones too."""
@@ -20,7 +20,7 @@ class RunObserver(Protocol):
         """A stage begins to work."""
 
     def event(self, event: Event) -> None:
-        """A stage tells something."""
+        """A stage has emitted an event."""
 
     def finished(self, item: graph.Node, artifact: Artifact) -> None:
         """A stage is done, or was found in the store."""

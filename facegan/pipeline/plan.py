@@ -28,14 +28,14 @@ class Planned:
 
 def survey(nodes: list[Node], store: Store) -> list[tuple[Node, Artifact | None, str]]:
     """Each node with its verified artifact, or None and why not."""
-    done: dict[str, Artifact] = {}
-    found = []
+    artifacts: dict[str, Artifact] = {}
+    rows = []
     for item in nodes:
-        artifact, why = lookup(item, store, done)
+        artifact, why = lookup(item, store, artifacts)
         if artifact is not None:
-            done[item.key] = artifact
-        found.append((item, artifact, why))
-    return found
+            artifacts[item.key] = artifact
+        rows.append((item, artifact, why))
+    return rows
 
 
 def plan(nodes: list[Node], store: Store) -> list[Planned]:
@@ -47,9 +47,9 @@ def plan(nodes: list[Node], store: Store) -> list[Planned]:
 def _planned(item: Node, hit: Artifact | None, why: str, store: Store, records: list[dict[str, Any]]) -> Planned:
     if hit is not None:
         return Planned(item, "cached", "verified", 0.0, 0)
-    near, changes = nearest(item, records)
-    seconds = None if near is None else float(near["duration_s"])
-    size = None if near is None else sum(int(entry["bytes"]) for entry in near["outputs"].values())
+    record, changes = nearest(item, records)
+    seconds = None if record is None else float(record["duration_s"])
+    size = None if record is None else sum(int(entry["bytes"]) for entry in record["outputs"].values())
     folder = store.folder(item.stage, item.key)
     unfinished = store.unfinished(item.stage, item.key) / WORK
     if unfinished.is_dir() and any(unfinished.iterdir()):
@@ -80,29 +80,31 @@ def records_of(store: Store, stage: str) -> list[dict[str, Any]]:
 def nearest(item: Node, records: list[dict[str, Any]]) -> tuple[dict[str, Any] | None, list[str]]:
     """The earlier record whose config differs least, the newest of equals; and what changed since, in words.
 
-    What changed is told only of the same piece of work: a recognizer of this seed, a merge of this arm. Trials and
-    the cells of a study differ in their options: which of them was there before cannot be told. What is trained as
-    val people choose is like any of its trials.
+    The changes are listed only for the same work: a recognizer of this seed, a merge of this arm. Trials and the cells
+    of a study differ in their options, so that it is unknown which of them ran before: no changes are listed. A
+    recognizer whose trial is chosen on val people is like any of its trials.
     """
     trials = item.hashed["trials"].values() if item.as_chosen else ()
-    each = [_flat(config) for config in (item.config, *({**trial, **item.extra} for trial in trials))]
+    configs = [_flat(config) for config in (item.config, *({**trial, **item.extra} for trial in trials))]
     best: tuple[dict[str, Any] | None, list[str]] = (None, [])
-    for record, wanted in itertools.product(records, each):
-        had = record["flat"]
+    for record, config in itertools.product(records, configs):
+        earlier = record["flat"]
         changes = [
-            f"{name} {_short(had.get(name))} -> {_short(wanted.get(name))}"
-            for name in sorted(had.keys() | wanted.keys())
-            if had.get(name) != wanted.get(name)
+            f"{name} {_short(earlier.get(name))} -> {_short(config.get(name))}"
+            for name in sorted(earlier.keys() | config.keys())
+            if earlier.get(name) != config.get(name)
         ]
-        if best[0] is None or _far(changes) < _far(best[1]):
+        if best[0] is None or _distance(changes) < _distance(best[1]):
             best = (record, changes)
-    near, changes = best
-    other = item.cell or item.trial or item.as_chosen or any(change.startswith(("seed ", "arm.")) for change in changes)
-    return near, [] if other or item.stage in ("report", "study") else changes
+    closest, changes = best
+    other_work = (
+        item.cell or item.trial or item.as_chosen or any(change.startswith(("seed ", "arm.")) for change in changes)
+    )
+    return closest, [] if other_work or item.stage in ("report", "study") else changes
 
 
-def _far(changes: list[str]) -> tuple[int, int]:
-    """How much differs: another seed is the same work, and decides between equals alone."""
+def _distance(changes: list[str]) -> tuple[int, int]:
+    """How much differs: another seed is the same work, and only decides between equals."""
     return sum(not change.startswith("seed ") for change in changes), len(changes)
 
 
@@ -121,19 +123,19 @@ def _short(value: Any) -> str:
 def expected_s(plans: list[Planned], jobs: int) -> tuple[float, int]:
     """Seconds until the end with `jobs` stages side by side, and of how many stages the time is unknown."""
     ends: dict[str, float] = {}
-    free = [0.0] * max(1, jobs)
-    for one in plans:
-        ready = max((ends.get(needed.key, 0.0) for needed in one.item.needs.values()), default=0.0)
-        if one.item.key in ends or one.state == "cached":
-            ends.setdefault(one.item.key, ready)
+    free_at = [0.0] * max(1, jobs)
+    for stage in plans:
+        ready = max((ends.get(needed.key, 0.0) for needed in stage.item.needs.values()), default=0.0)
+        if stage.item.key in ends or stage.state == "cached":
+            ends.setdefault(stage.item.key, ready)
             continue
-        place = min(range(len(free)), key=free.__getitem__)
-        ends[one.item.key] = free[place] = max(ready, free[place]) + (one.seconds or 0.0)
-    return max(ends.values(), default=0.0), sum(one.seconds is None for one in plans)
+        slot = min(range(len(free_at)), key=free_at.__getitem__)
+        ends[stage.item.key] = free_at[slot] = max(ready, free_at[slot]) + (stage.seconds or 0.0)
+    return max(ends.values(), default=0.0), sum(stage.seconds is None for stage in plans)
 
 
 def disk(plans: list[Planned], workdir: Path) -> tuple[int, int, int]:
     """Bytes to expect, of how many stages they are unknown, bytes free where the store lies."""
-    there = next(folder for folder in [workdir, *workdir.parents] if folder.is_dir())
-    sizes = [one.size_bytes for one in plans]
-    return sum(size or 0 for size in sizes), sizes.count(None), shutil.disk_usage(there).free
+    existing = next(folder for folder in [workdir, *workdir.parents] if folder.is_dir())
+    sizes = [stage.size_bytes for stage in plans]
+    return sum(size or 0 for size in sizes), sizes.count(None), shutil.disk_usage(existing).free

@@ -1,7 +1,7 @@
-"""What would stop a run late, told before its first stage: packages, a cluster, GPUs, networks that do not fit.
+"""Checks before the first stage for what would stop a run late: packages, a cluster, GPUs, networks that do not fit.
 
-Options say it of themselves (`Options.check`, `Options.try_out`), and a stage where it takes more than its options (its
-module's `try_out`); here they are asked.
+The checks are methods of the options (`Options.check`, `Options.try_out`) and, where a stage needs more than its
+options, a function of its module (`try_out`); here they are called.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from facegan.runtime.options import Runtime
 def check(nodes: Iterable[Node], runtime: Runtime) -> None:
     """Raise UserError where one of `nodes` (those that have to work) lacks something on this machine.
 
-    Only what can be told at once, without torch and without the network.
+    Only what can be checked at once, without torch and without the network.
     """
-    for part in _asked(_different(nodes), runtime):
-        part.check()
+    for options in _options_used(_distinct(nodes), runtime):
+        options.check()
 
 
 def try_out(nodes: Iterable[Node], runtime: Runtime) -> None:
-    """Raise UserError where something that `nodes` ask for does not work: what takes a few seconds, and torch."""
-    different = _different(nodes)
-    for part in _asked(different, runtime):
-        part.try_out()
-    for item in different:
+    """Raise UserError where something that `nodes` need does not work: checks that take a few seconds, and torch."""
+    distinct = _distinct(nodes)
+    for options in _options_used(distinct, runtime):
+        options.try_out()
+    for item in distinct:
         stage = importlib.import_module(f"facegan.stages.{item.stage}")
         if hasattr(stage, "try_out"):
             stage.try_out(item.options, *_images(item), runtime)
 
 
-def _different(nodes: Iterable[Node]) -> list[Node]:
+def _distinct(nodes: Iterable[Node]) -> list[Node]:
     """One node of each stage with the same options and form of images: a study has many."""
     return list({(item.stage, canonical(item.hashed), _images(item)): item for item in nodes}.values())
 
@@ -49,7 +49,7 @@ def _images(item: Node) -> tuple[int, int]:
     return 0, 0
 
 
-def _asked(nodes: list[Node], runtime: Runtime) -> Iterator[Options]:
+def _options_used(nodes: list[Node], runtime: Runtime) -> Iterator[Options]:
     for item in nodes:
         yield from _parts(item.options)
     if any(item.stage == "synthesize" for item in nodes):
@@ -57,9 +57,9 @@ def _asked(nodes: list[Node], runtime: Runtime) -> Iterator[Options]:
 
 
 def _parts(value: Any) -> Iterator[Options]:
-    """A config and all configs that it is made of."""
+    """Options and all options inside them."""
     if isinstance(value, Options):
         yield value
         value = [getattr(value, name) for name in type(value).model_fields]
-    for one in value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ():
-        yield from _parts(one)
+    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ():
+        yield from _parts(part)

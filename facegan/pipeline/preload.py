@@ -1,4 +1,4 @@
-"""Imported by the process that worker processes are forked from, and nowhere else: all that is slow to import."""
+"""Imports all that is slow to import: loaded only by the process that worker processes are forked from."""
 
 import atexit
 import contextlib
@@ -11,8 +11,8 @@ import warnings
 from facegan.stages import STAGES
 
 
-def _watch(parent: int, done: threading.Event) -> None:
-    """End with the command also while imports are under way; later the fork server sees to that itself."""
+def _exit_with_parent(parent: int, done: threading.Event) -> None:
+    """Exit when the command has ended while imports are under way; afterwards the fork server does so itself."""
     while not done.wait(0.2):
         if os.getppid() != parent:
             os._exit(1)
@@ -20,7 +20,7 @@ def _watch(parent: int, done: threading.Event) -> None:
 
 def _load() -> None:
     done = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(os.getppid(), done))
+    watcher = threading.Thread(target=_exit_with_parent, args=(os.getppid(), done))
     watcher.start()
     for name in [*(f"facegan.stages.{stage}" for stage in STAGES), "timm"]:
         with contextlib.suppress(Exception):  # the stage that needs it will say what is wrong

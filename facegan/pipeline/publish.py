@@ -1,4 +1,4 @@
-"""What a run leaves behind: the store it fills, the report it hands out, the JSON answer and the tables."""
+"""What a run leaves for its user: the report in reports/ and the JSON answer."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from facegan.store.workdir import store_at
 
 @dataclass(frozen=True)
 class Finished:
-    """A run that came to its end: its JSON answer and, where it made a report, the report's page in reports/."""
+    """A finished run: its JSON answer and, where it made a report, the report's page in reports/."""
 
     answer: dict[str, Any]
     page: Path | None
 
 
 def finish(recipe: Recipe, nodes: list[Node], artifacts: list[Artifact], workdir: Path) -> Finished:
-    """Hand out what a run of `nodes` made: the report into reports/, `latest` to it, and the answer."""
+    """Publish the artifacts of a run of `nodes`: the report into reports/, `latest` to it, and the answer."""
     stages = stage_rows(nodes, artifacts)
     if nodes[-1].stage == last_stage(recipe):
         store_at(workdir, recipe.runtime).fetch(artifacts[-1])
@@ -40,24 +40,22 @@ def finish(recipe: Recipe, nodes: list[Node], artifacts: list[Artifact], workdir
 def export(
     recipe: Recipe, report: Artifact, stages: list[dict[str, Any]], workdir: Path
 ) -> tuple[Path, dict[str, Any]]:
-    """Copy the report out of the store unless it lies there unchanged; point `latest` to it.
+    """Copy the report to `reports/<recipe>/<fingerprint>/` unless it lies there unchanged; point `latest` to it.
 
-    Returns its page and the answer.
-
-    `reports/<recipe>/<fingerprint>/`; an earlier answer there is kept by a run that computed nothing.
+    Returns its page and the answer. A run that computed nothing keeps an earlier answer there.
     """
     top = workdir / "reports" / recipe.name
     final = top / report.fingerprint
     answer = {"recipe": recipe.name, "report": str(final / "index.html"), "stages": stages}
-    found = read_results(report.path)
-    answer |= {key: found[key] for key in ("arms", "comparison", "variants") if key in found}
+    results = read_results(report.path)
+    answer |= {key: results[key] for key in ("arms", "comparison", "variants") if key in results}
     computed = any(stage["state"] != "cached" for stage in stages)
     try:
         top.mkdir(parents=True, exist_ok=True)
         if not _same(final, report):
             _copy(report, final)
             computed = True
-        if computed or not _told(final / RESULTS, answer):
+        if computed or not _already_written(final / RESULTS, answer):
             write_atomic(final / RESULTS, json.dumps(answer, indent=1).encode())
         point(top / "latest", report.fingerprint)
     except OSError as error:
@@ -74,7 +72,7 @@ def _same(final: Path, report: Artifact) -> bool:
     return True
 
 
-def _told(path: Path, answer: dict[str, Any]) -> bool:
+def _already_written(path: Path, answer: dict[str, Any]) -> bool:
     """Whether an earlier run wrote this answer here (its stages may have run then)."""
     try:
         earlier = json.loads(path.read_bytes())
@@ -86,14 +84,14 @@ def _told(path: Path, answer: dict[str, Any]) -> bool:
 def _copy(report: Artifact, final: Path) -> None:
     """All or nothing: copied beside `final`, then renamed."""
     with tempfile.TemporaryDirectory(prefix=".new-", dir=final.parent, ignore_cleanup_errors=True) as folder:
-        fresh = Path(folder) / "report"
+        copied = Path(folder) / "report"
         for name in report.record["outputs"]:
-            target = fresh / name
+            target = copied / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(report.path / name, target)
         if final.is_dir():
             os.replace(final, Path(folder) / "old")
-        os.replace(fresh, final)
+        os.replace(copied, final)
 
 
 def stage_rows(nodes: list[Node], artifacts: list[Artifact]) -> list[dict[str, Any]]:

@@ -38,10 +38,10 @@ def nodes_of(recipe: Recipe, workdir: Path, until: str | None) -> list[graph.Nod
 
 @contextmanager
 def planned_run(recipe: Recipe, workdir: Path, until: str | None, say: Callable[[str], None]) -> Iterator[PlannedRun]:
-    """A run with all that would stop it late checked: packages, disk. Nobody is erased until the context is left.
+    """A run whose packages and disk space are checked. Nobody is erased until the context is left.
 
-    `say` is told what it waits for, and warnings. Raises ConfigError for what cannot work, UserError for what is
-    missing here, before anything is computed.
+    `say` is called with warnings, and with what it waits for. Raises ConfigError for what cannot work, UserError for
+    what is missing here, before anything is computed.
     """
     recipe, workdir = settled(recipe), workdir.expanduser().absolute()
     suppressed = SuppressionList.read(workdir)

@@ -24,8 +24,8 @@ class Workers:
     """At most `runtime.jobs` stages at work, each in a process of its own; leaving the context stops all."""
 
     def __init__(self, runtime: Runtime, unmade: Sequence[graph.Node] = ()) -> None:
-        """`unmade` are stages that are sure to work: what they ask for is tried out before the first turn."""
-        self._asked, self._unmade = runtime, unmade
+        """`unmade` are stages that will have to work: `preflight.try_out` checks them before the first turn."""
+        self._requested, self._unmade = runtime, unmade
         self._runtime: Runtime | None = None
         self._lock, self._turns = threading.Lock(), _Turns()
         self._children = ChildProcesses(runtime)
@@ -37,16 +37,16 @@ class Workers:
         self.stop()
 
     def runtime(self) -> Runtime:
-        """What `auto` and 0 came to on this machine; raises UserError for what is not there or does not work."""
+        """The options with `auto` and 0 resolved on this machine; raises UserError for what does not work here."""
         with self._lock:
             if self._runtime is None:
-                self._runtime = self._children.call("start", resolve, (self._asked, self._unmade), silent)
+                self._runtime = self._children.call("start", resolve, (self._requested, self._unmade), silent)
                 self._turns.open(self._runtime.jobs)
             return self._runtime
 
     @contextlib.contextmanager
     def turn(self, rank: int) -> Iterator[None]:
-        """Wait for a place at work and hold it; of those who wait the lowest `rank` goes first."""
+        """Wait for a free slot and hold it; of those who wait the lowest `rank` goes first."""
         self.runtime()
         with self._turns.turn(rank):
             yield
@@ -56,8 +56,8 @@ class Workers:
 
         Raises what the stage raised, WorkerKilled when its process died, Stopped after `stop()`.
         """
-        done = {artifact.fingerprint: artifact for artifact in inputs}
-        arguments = (item, store, done, self.runtime())
+        artifacts = {artifact.fingerprint: artifact for artifact in inputs}
+        arguments = (item, store, artifacts, self.runtime())
         artifact: Artifact = self._children.call(f"stage {item.title}", execute.execute, arguments, on_event)
         return artifact
 
@@ -68,33 +68,33 @@ class Workers:
 
 
 class _Turns:
-    """Who works next: a few at a time, and of those who wait the one that stands first in the graph."""
+    """Slots for a few stages at a time; of those that wait the first one in the graph is next."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._free, self._closed = 0, False
         self._waiting: list[tuple[int, int]] = []
 
-    def open(self, places: int) -> None:
-        """Let `places` work side by side."""
+    def open(self, slots: int) -> None:
+        """Let `slots` work side by side."""
         with self._changed:
-            self._free += places
+            self._free += slots
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Send away all who wait."""
+        """Make all who wait raise Stopped."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     @contextlib.contextmanager
     def turn(self, rank: int) -> Iterator[None]:
-        """Wait for a place and hold it; raises Stopped when closed."""
-        me = (rank, threading.get_ident())
+        """Wait for a slot and hold it; raises Stopped when closed."""
+        entry = (rank, threading.get_ident())
         with self._changed:
-            heapq.heappush(self._waiting, me)
-            self._changed.wait_for(lambda: self._closed or (self._free > 0 and self._waiting[0] == me))
-            self._waiting.remove(me)
+            heapq.heappush(self._waiting, entry)
+            self._changed.wait_for(lambda: self._closed or (self._free > 0 and self._waiting[0] == entry))
+            self._waiting.remove(entry)
             heapq.heapify(self._waiting)
             if self._closed:
                 raise Stopped("the run was stopped", fix=AGAIN)

@@ -1,1 +1,1 @@
-"""Promoted recognizers: the registry in a working directory, what decides who is current, and how one is used."""
+"""Promoted recognizers: the registry in a working directory, the gates that decide which is current, and its use."""

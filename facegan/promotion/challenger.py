@@ -1,4 +1,4 @@
-"""The recognizer of a finished run that asks to become current: which one, from what, and on whom it may be judged."""
+"""The recognizer of a finished run that may become current, what it descends from, and the people it is compared on."""
 
 from __future__ import annotations
 
@@ -39,23 +39,23 @@ class Challenger:
     trial: str | None  # None where the arm has but one
     node: Node
     val_eer: float
-    done: dict[str, Artifact]
+    artifacts: dict[str, Artifact]
     audit: Path | None
 
     @property
     def folder(self) -> Path:
         """Its train_recognizer."""
-        return self.done[self.node.key].path
+        return self.artifacts[self.node.key].path
 
     @property
     def prepared(self) -> Path:
         """The manifest with val and test people."""
-        return self.done[self.node.needs["val"].key].path
+        return self.artifacts[self.node.needs["val"].key].path
 
     @property
     def train(self) -> Path:
         """The arm's manifest."""
-        return self.done[self.node.needs["train"].key].path
+        return self.artifacts[self.node.needs["train"].key].path
 
     @property
     def source(self) -> str:
@@ -65,14 +65,14 @@ class Challenger:
     @property
     def stages(self) -> dict[str, str]:
         """{name of a stage: fingerprint} of itself and of all that it descends from."""
-        found: dict[str, str] = {}
-        left = [self.node]
-        while left:
-            item = left.pop()
-            if item.key not in found.values():
-                found[graph.input_name(item)] = item.key
-                left += item.needs.values()
-        return dict(sorted(found.items()))
+        fingerprints: dict[str, str] = {}
+        queue = [self.node]
+        while queue:
+            node = queue.pop()
+            if node.key not in fingerprints.values():
+                fingerprints[graph.input_name(node)] = node.key
+                queue += node.needs.values()
+        return dict(sorted(fingerprints.items()))
 
     @cached_property
     def leakage(self) -> dict[str, Any] | None:
@@ -80,7 +80,7 @@ class Challenger:
         return None if self.audit is None else dict(json.loads((self.audit / "gate.json").read_bytes()))
 
 
-def challenger(recipe: Recipe, arm: str | None, nodes: list[Node], store: Store) -> Challenger:
+def select_challenger(recipe: Recipe, arm: str | None, nodes: list[Node], store: Store) -> Challenger:
     """The best recognizer of an arm on val people, the first of equals; `nodes` are those of the recipe's graph.
 
     Raises ConfigError for a study or an unknown arm, UserError where its stages are not all finished and unchanged.
@@ -91,41 +91,40 @@ def challenger(recipe: Recipe, arm: str | None, nodes: list[Node], store: Store)
     if arm not in recipe.arms:
         raise ConfigError(f"there is no arm '{arm}'", fix=f"the arms are: {', '.join(recipe.arms)}")
     synthetic = recipe.arms[arm].synthetic
-    wanted = [n for n in nodes if n.arm == arm and n.stage in ("train_recognizer", "select")]
-    audits = [n for n in nodes if n.stage == "audit" and synthetic]
-    done = _finished([*wanted, *audits], nodes, store, recipe)
-    trial = _trial(wanted, done)
-    scored = [
-        (_val_eer(done[n.key].path), n) for n in wanted if n.stage == "train_recognizer" and n.trial in (None, trial)
-    ]
-    val_eer, best = min(scored, key=lambda item: item[0])
+    candidates = [node for node in nodes if node.arm == arm and node.stage in ("train_recognizer", "select")]
+    audits = [node for node in nodes if node.stage == "audit" and synthetic]
+    artifacts = _finished([*candidates, *audits], nodes, store, recipe)
+    trial = _trial(candidates, artifacts)
+    recognizers = [n for n in candidates if n.stage == "train_recognizer" and n.trial in (None, trial)]
+    scored = [(_val_eer(artifacts[node.key].path), node) for node in recognizers]
+    val_eer, best = min(scored, key=lambda score: score[0])
     if not math.isfinite(val_eer):
         raise UserError(f"no recognizer of arm '{arm}' could be trained: all diverged", fix="lower train_recognizer.lr")
-    return Challenger(recipe, arm, trial, best, val_eer, done, done[audits[0].key].path if audits else None)
+    return Challenger(recipe, arm, trial, best, val_eer, artifacts, artifacts[audits[0].key].path if audits else None)
 
 
-def _finished(wanted: list[Node], nodes: list[Node], store: Store, recipe: Recipe) -> dict[str, Artifact]:
+def _finished(targets: list[Node], nodes: list[Node], store: Store, recipe: Recipe) -> dict[str, Artifact]:
     """The verified artifacts of some nodes and of all that they need."""
-    keys: set[str] = {item.key for item in wanted}
-    for item in reversed(nodes):
-        if item.key in keys:
-            keys |= {needed.key for needed in item.needs.values()}
-    done: dict[str, Artifact] = {}
-    for item in (one for one in nodes if one.key in keys):
-        artifact, why = execute.lookup(item, store, done)
+    keys: set[str] = {node.key for node in targets}
+    for node in reversed(nodes):
+        if node.key in keys:
+            keys |= {needed.key for needed in node.needs.values()}
+    artifacts: dict[str, Artifact] = {}
+    for node in (n for n in nodes if n.key in keys):
+        artifact, why = execute.lookup(node, store, artifacts)
         if artifact is None:
             raise UserError(
-                f"the run of '{recipe.name}' is not finished: {item.title}, {why}",
+                f"the run of '{recipe.name}' is not finished: {node.title}, {why}",
                 fix="`facegan run` with the same recipe and options, then give this again",
             )
-        done[item.key] = artifact
-    for key in {n.key for item in wanted for n in (item, *item.needs.values())}:
-        store.fetch(done[key])
-    return done
+        artifacts[node.key] = artifact
+    for key in {needed.key for node in targets for needed in (node, *node.needs.values())}:
+        store.fetch(artifacts[key])
+    return artifacts
 
 
-def _trial(wanted: list[Node], done: dict[str, Artifact]) -> str | None:
-    return next((trial_choice.trial(done[item.key].path) for item in wanted if item.stage == "select"), None)
+def _trial(nodes: list[Node], artifacts: dict[str, Artifact]) -> str | None:
+    return next((trial_choice.trial(artifacts[node.key].path) for node in nodes if node.stage == "select"), None)
 
 
 def _val_eer(folder: Path) -> float:
@@ -134,7 +133,7 @@ def _val_eer(folder: Path) -> float:
 
 
 def write_people(prepared: Path, path: Path) -> None:
-    """Everybody in a run's manifest, the photos by sha256: who may judge this model, and who may not."""
+    """Write everybody in a run's manifest, the photos by sha256: later models are compared on none of train and val."""
     pq.write_table(manifest.read(prepared, COLUMNS), path, compression="zstd")
 
 
@@ -164,8 +163,8 @@ def people_compared(
     """The test people of the challenger's manifest less those on whom the champion was developed, by name and by photo.
 
     champion, started_from: folders of versions; those that the challenger's weights started from bar people too.
-    share: of the test people who are held back for this, who then judge alone; 0: all do. Raises UserError where nobody
-    is left.
+    share: of the test people, who are held back for this; only they are then compared on; 0: all are. Raises UserError
+    where nobody is left.
     """
     table = manifest.read(prepared, COLUMNS)
     test = _people(table, "test")
@@ -174,11 +173,11 @@ def people_compared(
     barred: set[str] = set()
     moved: set[str] = set()
     for folder in {*started_from, *([champion] if champion else [])}:
-        theirs = pq.read_table(folder / PEOPLE)
-        known = {name: _people(theirs, "train", name) | _people(theirs, "val", name) for name in COLUMNS[:-1]}
-        barred |= {row["identity"] for row in rows if any(row[name] in found for name, found in known.items())}
+        earlier = pq.read_table(folder / PEOPLE)
+        developed = {name: _people(earlier, "train", name) | _people(earlier, "val", name) for name in COLUMNS[:-1]}
+        barred |= {row["identity"] for row in rows if any(row[name] in values for name, values in developed.items())}
         if folder == champion:
-            moved = _people(theirs, "test") & (_people(table, "train") | _people(table, "val"))
+            moved = _people(earlier, "test") & (_people(table, "train") | _people(table, "val"))
     names = sorted(test - barred)
     if not names:
         raise UserError(
@@ -187,24 +186,26 @@ def people_compared(
             fix="keep people in their split (prepare.split.frozen), or give new ones"
             + (", or raise benchmark.held_back" if share else ""),
         )
-    left = prepared / "quarantine.parquet"
-    bad = pq.read_table(left).to_pylist() if left.is_file() else []
-    failed = [(item["identity"], item["file"]) for item in bad if item["split"] == "test"]
+    quarantine = prepared / "quarantine.parquet"
+    quarantined = pq.read_table(quarantine).to_pylist() if quarantine.is_file() else []
+    failed = [(image["identity"], image["file"]) for image in quarantined if image["split"] == "test"]
     if share:
-        back = held_back({name for name, _ in failed}, share)
-        failed = [item for item in failed if item[0] in back]
-    return PeopleCompared(prepared, names, [item for item in failed if item[0] not in barred], len(barred), len(moved))
+        held_back_names = held_back({column for column, _ in failed}, share)
+        failed = [image for image in failed if image[0] in held_back_names]
+    return PeopleCompared(
+        prepared, names, [image for image in failed if image[0] not in barred], len(barred), len(moved)
+    )
 
 
 def started_from(models: Models, weights: str | None) -> list[Path]:
     """The versions whose weights, by sha256, a recognizer started from: one, and those that it started from in turn."""
     by_weights = {spec["files"][WEIGHTS]: spec for spec in map(models.spec, models.versions())}
-    found: list[Path] = []
+    folders: list[Path] = []
     while weights in by_weights:
         spec = by_weights.pop(weights)
-        found.append(models.folder(spec["version"]))
+        folders.append(models.folder(spec["version"]))
         weights = spec["lineage"]["weights"]
-    return found
+    return folders
 
 
 def _people(table: pa.Table, split: str, column: str = "identity") -> set[str]:

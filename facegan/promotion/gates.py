@@ -28,7 +28,7 @@ Replicates = dict[str, NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class Scale:
-    """How sure an answer has to be: the interval's confidence, its replicates and their seed."""
+    """How an interval is made: its confidence, its replicates and their seed."""
 
     confidence: float = 0.95
     n_boot: int = 2000
@@ -52,7 +52,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Gate:
-    """One condition: what it asks, what was found (challenger - champion, or the challenger's value) and what follows.
+    """One condition: its outcome, the reason, and the value (challenger - champion, or the challenger's alone).
 
     `blocks`: whether the challenger is refused for it.
     """
@@ -68,7 +68,10 @@ class Gate:
 
 @dataclass(frozen=True)
 class GateResults:
-    """All that was found; `accepted` where no gate blocks. Champion and differences are empty for a first model."""
+    """Figures of both models and the gates; `accepted` where no gate blocks.
+
+    Champion and differences are empty for a first model.
+    """
 
     metric: str
     people: int
@@ -89,7 +92,7 @@ class GateResults:
         decisive = [gate for gate in self.gates if gate.blocks] or [g for g in self.gates if g.outcome == "passed"]
         return "; ".join(f"{gate.name}: {gate.why}" for gate in decisive) or "no gate stands against it"
 
-    def told(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """Plain data, for the history."""
         return {**asdict(self), "accepted": self.accepted}
 
@@ -98,12 +101,12 @@ def compare_models(
     challenger: EmbeddedFaces,
     champion: EmbeddedFaces | None,
     benchmarks: Sequence[ProtocolConfig],
-    asked: Promotion,
+    options: Promotion,
     metric: str,
     scale: Scale,
     groups: bool = True,
 ) -> GateResults:
-    """The figures of both and the gates of `asked` on `metric`.
+    """The figures of both and the gates of `options` on `metric`.
 
     Both are the same images in the same order. groups: whether their `group` names groups of people. Raises
     ValueError for faces that differ, or where the people allow no figure at all.
@@ -112,70 +115,74 @@ def compare_models(
         np.array_equal(challenger.identity, champion.identity) and np.array_equal(challenger.file, champion.file)
     ):
         raise ValueError("champion and challenger were given different images")
-    mine = _Scored(challenger, benchmarks, scale)
-    theirs = None if champion is None else _Scored(champion, benchmarks, scale)
+    challenger_figures = _ModelFigures(challenger, benchmarks, scale)
+    champion_figures = None if champion is None else _ModelFigures(champion, benchmarks, scale)
     gates: list[Gate] = []
     differences: tuple[Figure, ...] = ()
-    if asked.limit is not None:
-        gates.append(_limit(mine.figure(metric), asked.limit, mine.n_people))
-    if champion is not None and theirs is not None:
-        differences = tuple(mine.minus(theirs, one.name) for one in mine.figures)
-        named = next(one for one in differences if one.name == metric)
-        gates.append(_overall(named, asked, mine.n_people))
+    if options.limit is not None:
+        gates.append(_limit_gate(challenger_figures.figure(metric), options.limit, challenger_figures.n_people))
+    if champion is not None and champion_figures is not None:
+        differences = tuple(
+            challenger_figures.minus(champion_figures, figure.name) for figure in challenger_figures.figures
+        )
+        difference = next(figure for figure in differences if figure.name == metric)
+        gates.append(_overall_gate(difference, options, challenger_figures.n_people))
         if groups:
-            gates += _groups(challenger, champion, benchmarks, asked, metric, scale)
+            gates += _group_gates(challenger, champion, benchmarks, options, metric, scale)
     return GateResults(
         metric,
-        mine.n_people,
+        challenger_figures.n_people,
         int(np.count_nonzero(challenger.acquired)),
-        mine.figures,
-        () if theirs is None else theirs.figures,
+        challenger_figures.figures,
+        () if champion_figures is None else champion_figures.figures,
         differences,
         tuple(gates),
     )
 
 
-class _Scored:
+class _ModelFigures:
     """One model's figures with the replicates behind them."""
 
     def __init__(self, faces: EmbeddedFaces, benchmarks: Sequence[ProtocolConfig], scale: Scale) -> None:
         self.scale, self.n_people = scale, int(faces.person.max()) + 1
-        found = [one for result in score(benchmarks, faces).values() for one in result["metrics"]]
+        metrics = [metric for result in score(benchmarks, faces).values() for metric in result["metrics"]]
         weights = intervals.person_weights(self.n_people, scale.n_boot, scale.seed)
-        self.drawn: Replicates = {k: v for one in benchmarks for k, v in one.replicates(faces, weights).items()}
-        self.figures = tuple(self._with_interval(metric) for metric in found)
+        self.replicates: Replicates = {}
+        for protocol in benchmarks:
+            self.replicates |= protocol.replicates(faces, weights)
+        self.figures = tuple(self._with_interval(metric) for metric in metrics)
 
     def figure(self, name: str) -> Figure:
-        return next(one for one in self.figures if one.name == name)
+        return next(figure for figure in self.figures if figure.name == name)
 
     def _with_interval(self, metric: dict[str, Any]) -> Figure:
-        plain = {name: metric[name] for name in Figure.__dataclass_fields__ if name in metric}
-        if metric["value"] is None or metric["name"] not in self.drawn:
-            return Figure(**plain)
-        drawn, point = self.drawn[metric["name"]][None], [metric["value"]]
-        found = intervals.single_interval(drawn, point, self.n_people, self.scale.confidence)
-        return replace(Figure(**plain), **_ends(found))
+        fields = {name: metric[name] for name in Figure.__dataclass_fields__ if name in metric}
+        if metric["value"] is None or metric["name"] not in self.replicates:
+            return Figure(**fields)
+        replicates, point = self.replicates[metric["name"]][None], [metric["value"]]
+        interval = intervals.single_interval(replicates, point, self.n_people, self.scale.confidence)
+        return replace(Figure(**fields), **_bounds(interval))
 
-    def minus(self, other: _Scored, name: str) -> Figure:
+    def minus(self, other: _ModelFigures, name: str) -> Figure:
         """This model's metric less the other's, with the paired interval."""
-        mine, theirs = self.figure(name), other.figure(name)
-        if mine.value is None or theirs.value is None:
-            return Figure(name, mine.better, None, note=mine.note or theirs.note)
-        if name not in self.drawn or name not in other.drawn:
-            return Figure(name, mine.better, mine.value - theirs.value, note="no interval")
-        drawn = self.drawn[name][None], other.drawn[name][None]
-        points = [mine.value], [theirs.value]
-        found = intervals.paired_difference(*drawn, *points, self.n_people, self.scale.confidence)
-        return replace(Figure(name, mine.better, found.delta), **_ends(found))
+        figure, other_figure = self.figure(name), other.figure(name)
+        if figure.value is None or other_figure.value is None:
+            return Figure(name, figure.better, None, note=figure.note or other_figure.note)
+        if name not in self.replicates or name not in other.replicates:
+            return Figure(name, figure.better, figure.value - other_figure.value, note="no interval")
+        replicates = self.replicates[name][None], other.replicates[name][None]
+        points = [figure.value], [other_figure.value]
+        interval = intervals.paired_difference(*replicates, *points, self.n_people, self.scale.confidence)
+        return replace(Figure(name, figure.better, interval.delta), **_bounds(interval))
 
 
-def _ends(found: intervals.Interval) -> dict[str, Any]:
-    if np.isfinite(found.people_error):
-        return {"low": found.ci_low, "high": found.ci_high}
+def _bounds(interval: intervals.Interval) -> dict[str, Any]:
+    if np.isfinite(interval.people_error):
+        return {"low": interval.ci_low, "high": interval.ci_high}
     return {"low": None, "high": None}
 
 
-def _decided(figure: Figure, bound: float, n_people: int, strictly: bool = False) -> tuple[Outcome, str]:
+def _outcome(figure: Figure, bound: float, n_people: int, strictly: bool = False) -> tuple[Outcome, str]:
     """Whether the whole interval is no worse than `bound` (better than it: `strictly`), and why not where it is not.
 
     For an error rate worse is more. Too few people, or no interval, cannot tell.
@@ -192,69 +199,69 @@ def _decided(figure: Figure, bound: float, n_people: int, strictly: bool = False
     return ("failed", "") if best > bound or (best == bound and strictly) else ("cannot tell", "")
 
 
-def _overall(difference: Figure, asked: Promotion, n_people: int) -> Gate:
+def _overall_gate(difference: Figure, options: Promotion, n_people: int) -> Gate:
     """Better than the champion, or not worse by more than the margin."""
-    better = asked.not_worse_by is None
+    better = options.not_worse_by is None
     sign = 1 if difference.better == "lower" else -1
-    outcome, why = _decided(difference, sign * (asked.not_worse_by or 0.0), n_people, strictly=better)
-    name = "better" if better else f"not worse by {asked.not_worse_by:g}"
-    words = {
+    outcome, why = _outcome(difference, sign * (options.not_worse_by or 0.0), n_people, strictly=better)
+    name = "better" if better else f"not worse by {options.not_worse_by:g}"
+    reasons = {
         "passed": f"the whole interval of {difference.name} is {'better' if better else 'within the margin'}",
         "failed": f"the whole interval of {difference.name} is {'not better' if better else 'beyond the margin'}",
         "cannot tell": why or f"the interval of {difference.name} holds {'zero' if better else 'the margin'}",
     }
-    return _gate(name, outcome, words[outcome], difference, outcome != "passed")
+    return _gate(name, outcome, reasons[outcome], difference, outcome != "passed")
 
 
-def _limit(figure: Figure, bound: float, n_people: int) -> Gate:
+def _limit_gate(figure: Figure, bound: float, n_people: int) -> Gate:
     """The challenger's own value, whatever the champion's."""
-    outcome, why = _decided(figure, bound, n_people)
+    outcome, why = _outcome(figure, bound, n_people)
     words = {"passed": "keeps to", "failed": "lies beyond", "cannot tell": "holds"}[outcome]
     why = why or f"the interval of {figure.name} {words} {bound:g}"
     return _gate(f"limit {bound:g}", outcome, why, figure, outcome != "passed")
 
 
-def _groups(
+def _group_gates(
     challenger: EmbeddedFaces,
     champion: EmbeddedFaces,
     benchmarks: Sequence[ProtocolConfig],
-    asked: Promotion,
+    options: Promotion,
     metric: str,
     scale: Scale,
 ) -> list[Gate]:
     """One gate a group; those with too few people share one."""
-    gates, few = [], []
+    gates, too_small = [], []
     for name in sorted(set(challenger.group.tolist()) - {""}):
         rows = challenger.group == name
         people = len(set(challenger.identity[rows].tolist()))
         if people < LEAST_PEOPLE:
-            few.append(f"{name} ({people})")
+            too_small.append(f"{name} ({people})")
             continue
         try:
-            sides = (_Scored(faces.only(rows), benchmarks, scale) for faces in (challenger, champion))
-            found = next(sides).minus(next(sides), metric)
+            sides = (_ModelFigures(faces.only(rows), benchmarks, scale) for faces in (challenger, champion))
+            difference = next(sides).minus(next(sides), metric)
         except ValueError:  # no pair, or nothing to search for
-            few.append(f"{name} ({people})")
+            too_small.append(f"{name} ({people})")
             continue
-        gates.append(_of_group(name, found, asked, people))
-    if few:
-        shown = ", ".join(few[:8]) + (f" and {len(few) - 8} more" if len(few) > 8 else "")
-        gates.append(Gate("group", "cannot tell", f"{TOO_FEW} in {shown}", blocks=asked.too_few == "refuse"))
+        gates.append(_group_gate(name, difference, options, people))
+    if too_small:
+        listed = ", ".join(too_small[:8]) + (f" and {len(too_small) - 8} more" if len(too_small) > 8 else "")
+        gates.append(Gate("group", "cannot tell", f"{TOO_FEW} in {listed}", blocks=options.too_few == "refuse"))
     return gates
 
 
-def _of_group(name: str, difference: Figure, asked: Promotion, people: int) -> Gate:
+def _group_gate(name: str, difference: Figure, options: Promotion, people: int) -> Gate:
     sign = 1 if difference.better == "lower" else -1
-    outcome, why = _decided(difference, sign * asked.max_group_loss, people)
-    said = f"worse by more than {asked.max_group_loss:g}"
-    words = {
-        "passed": f"not {said}, of {people} people",
-        "failed": f"{said}, of {people} people",
-        "cannot tell": why or f"{TOO_FEW} ({people}) to tell whether it is {said}",
+    outcome, why = _outcome(difference, sign * options.max_group_loss, people)
+    phrase = f"worse by more than {options.max_group_loss:g}"
+    reasons = {
+        "passed": f"not {phrase}, of {people} people",
+        "failed": f"{phrase}, of {people} people",
+        "cannot tell": why or f"{TOO_FEW} ({people}) to tell whether it is {phrase}",
     }
-    blocks = outcome == "failed" or (outcome == "cannot tell" and asked.too_few == "refuse")
-    return _gate(f"group {name}", outcome, words[outcome], difference, blocks)
+    blocks = outcome == "failed" or (outcome == "cannot tell" and options.too_few == "refuse")
+    return _gate(f"group {name}", outcome, reasons[outcome], difference, blocks)
 
 
-def _gate(name: str, outcome: Outcome, why: str, found: Figure, blocks: bool) -> Gate:
-    return Gate(name, outcome, why, found.value, found.low, found.high, blocks)
+def _gate(name: str, outcome: Outcome, why: str, figure: Figure, blocks: bool) -> Gate:
+    return Gate(name, outcome, why, figure.value, figure.low, figure.high, blocks)

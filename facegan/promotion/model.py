@@ -1,4 +1,4 @@
-"""A promoted model at work: photos to embeddings, prepared as the training images were. Imports torch only where the
+"""A promoted model used: photos to embeddings, prepared as the training images were. Imports torch only where the
 ONNX file or onnxruntime is missing."""
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ class Embedded:
     """`files` with their embeddings, float32 (n, d) of unit length; `failed` are (file, why)."""
 
     files: list[str]
-    rows: np.ndarray
+    embeddings: np.ndarray
     failed: list[tuple[str, str]]
 
 
 class Model:
-    """The model in a version's folder. `align`: find and align the face; None does what the training did.
+    """The model in a version's folder. `align`: find and align the face; None: as for the training images.
 
     Raises UserError where its files are missing or changed, or the detector is not installed.
     """
 
     def __init__(self, folder: Path, align: bool | None = None) -> None:
         self.folder, self.spec = folder, read_spec(folder)
-        said = self.spec["preprocessing"]
-        options = {name: said[name] for name in ("size_px", "color", "align")}
+        preprocessing = self.spec["preprocessing"]
+        options = {name: preprocessing[name] for name in ("size_px", "color", "align")}
         if align is not None:
             options["align"] = (options["align"] or Align().model_dump(mode="json")) if align else None
         self.prepare = Prepare.model_validate(options)
@@ -50,7 +50,7 @@ class Model:
 
     @property
     def version(self) -> str:
-        """What it is called in the registry."""
+        """Its name in the registry."""
         return str(self.spec["version"])
 
     @cached_property
@@ -64,33 +64,33 @@ class Model:
         return sound(self.folder, self.spec, name)
 
     def pixels(self, path: Path) -> np.ndarray:
-        """A photo as the network is given it, (size_px, size_px, C) uint8; raises BadImage or OSError."""
-        found, _ = square(decode(path.read_bytes()), None, self.prepare, self.aligner)
-        return found[:, :, None] if found.ndim == 2 else found
+        """A photo as the network's input, (size_px, size_px, C) uint8; raises BadImage or OSError."""
+        pixels, _ = square(decode(path.read_bytes()), None, self.prepare, self.aligner)
+        return pixels[:, :, None] if pixels.ndim == 2 else pixels
 
     def photos(self, paths: Sequence[Path]) -> Embedded:
-        """The embeddings of photos, in their order; what cannot be read or shows no face is told of."""
+        """The embeddings of photos, in their order; what cannot be read or shows no face is in `failed`."""
         files: list[str] = []
-        held: list[np.ndarray] = []
-        rows: list[np.ndarray] = [np.empty((0, self.spec["embedding_dim"]), np.float32)]
+        batch: list[np.ndarray] = []
+        embeddings: list[np.ndarray] = [np.empty((0, self.spec["embedding_dim"]), np.float32)]
         failed: list[tuple[str, str]] = []
         for path in paths:
             try:
-                held.append(self.pixels(path))
+                batch.append(self.pixels(path))
                 files.append(str(path))
             except (BadImage, OSError) as error:
                 failed.append((str(path), getattr(error, "strerror", None) or str(error)))
-            if len(held) == BATCH:
-                rows.append(self.embed(np.stack(held)))
-                held = []
-        if held:
-            rows.append(self.embed(np.stack(held)))
-        return Embedded(files, np.concatenate(rows), failed)
+            if len(batch) == BATCH:
+                embeddings.append(self.embed(np.stack(batch)))
+                batch = []
+        if batch:
+            embeddings.append(self.embed(np.stack(batch)))
+        return Embedded(files, np.concatenate(embeddings), failed)
 
     def threshold(self, far: float | None = None) -> dict[str, Any]:
         """The operating point of a FAR (None: 0.01 or, where there is none for it, the strictest that there is).
 
-        Raises UserError with those that there are.
+        Raises UserError, which lists the FARs that have one.
         """
         resolved = [point for point in self.spec["thresholds"] if point["threshold"] is not None]
         for point in resolved:
@@ -99,11 +99,11 @@ class Model:
         if far is None and resolved:
             return dict(min(resolved, key=lambda point: point["far"]))
         far = USUAL_FAR if far is None else far
-        have = ", ".join(f"{point['far']:g}" for point in resolved) or "none"
+        available = ", ".join(f"{point['far']:g}" for point in resolved) or "none"
         why = next((point["why"] for point in self.spec["thresholds"] if point["threshold"] is None), "")
         raise UserError(
             f"model {self.version} has no threshold for FAR {far:g}{f' ({why})' if why else ''}",
-            fix=f"give --far with one of: {have}" if resolved else "promote a model with more val people",
+            fix=f"give --far with one of: {available}" if resolved else "promote a model with more val people",
         )
 
 
@@ -114,7 +114,7 @@ def _by_onnx(path: Path) -> Embed:
 
     def embed(pixels: np.ndarray) -> np.ndarray:
         image = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), dtype=np.float32) / np.float32(127.5) - 1
-        (found,) = session.run(["embedding"], {"image": image})
-        return np.asarray(found, np.float32)
+        (embeddings,) = session.run(["embedding"], {"image": image})
+        return np.asarray(embeddings, np.float32)
 
     return embed

@@ -37,21 +37,21 @@ def _training(spec: dict[str, Any]) -> list[str]:
 
 
 def _figures(spec: dict[str, Any]) -> list[str]:
-    judged = spec["judged_on"]
+    comparison = spec["judged_on"]
     lines = [
         "## How well it does",
         "",
-        f"On {judged['people']} test people ({judged['images']} images), none of whom it was developed on. Intervals "
-        f"({judged['confidence']:.0%}) are for other people of the same kind. They had judged {judged['looks']} "
-        "time(s) before for a promotion, and for the report of the run.",
+        f"On {comparison['people']} test people ({comparison['images']} images), none of whom it was developed on. "
+        f"Intervals ({comparison['confidence']:.0%}) are for other people of the same kind. They had judged "
+        f"{comparison['looks']} time(s) before for a promotion, and for the report of the run.",
         "",
         "| metric | value | interval | genuine pairs | impostor pairs | note |",
         "|---|--:|---|--:|--:|---|",
     ]
-    for one in spec["metrics"]:
-        ends = interval(one["low"], one["high"])
-        counts = f"{one['n_genuine']} | {one['n_impostor']}"
-        lines.append(f"| {one['name']} | {number(one['value'])} | {ends} | {counts} | {one['note']} |")
+    for metric in spec["metrics"]:
+        bounds = interval(metric["low"], metric["high"])
+        counts = f"{metric['n_genuine']} | {metric['n_impostor']}"
+        lines.append(f"| {metric['name']} | {number(metric['value'])} | {bounds} | {counts} | {metric['note']} |")
     return lines
 
 
@@ -65,13 +65,13 @@ def _thresholds(spec: dict[str, Any]) -> list[str]:
         "| FAR | threshold | val: impostor pairs | val: TAR | test: impostor pairs | test: FAR | test: TAR |",
         "|--:|--:|--:|--:|--:|--:|--:|",
     ]
-    for one in spec["thresholds"]:
-        if one["threshold"] is None:
-            lines.append(f"| {one['far']:g} | {one['why']} | | | | | |")
+    for point in spec["thresholds"]:
+        if point["threshold"] is None:
+            lines.append(f"| {point['far']:g} | {point['why']} | | | | | |")
             continue
-        val, test = one["chosen_on"], one["measured_on"]
+        val, test = point["chosen_on"], point["measured_on"]
         lines.append(
-            f"| {one['far']:g} | {one['threshold']:.4f} | {val['impostor']} | {val['tar']:.3f} | "
+            f"| {point['far']:g} | {point['threshold']:.4f} | {val['impostor']} | {val['tar']:.3f} | "
             f"{test['impostor']} | {test['far']:.4f} | {test['tar']:.3f} |"
         )
     return lines
@@ -81,15 +81,17 @@ def _leakage(spec: dict[str, Any]) -> list[str]:
     leakage = spec["leakage"]
     if leakage is None:
         return ["## Leakage", "", "No synthetic image took part: there was nothing to audit."]
-    found = (
+    result = (
         "; ".join(leakage["faults"]) or "passed: no near-copy of a training photo, no new person who is a train person"
     )
-    return ["## Leakage", "", f"Audit of the synthetic images by {leakage['judge']}: {found}."]
+    return ["## Leakage", "", f"Audit of the synthetic images by {leakage['judge']}: {result}."]
 
 
 def _use(spec: dict[str, Any]) -> list[str]:
-    given, onnx = spec["preprocessing"], spec["onnx"]
-    aligned = "found and aligned as in `model.json`" if given["align"] else "cropped as the training images were"
+    preprocessing, onnx = spec["preprocessing"], spec["onnx"]
+    aligned = (
+        "found and aligned as in `model.json`" if preprocessing["align"] else "cropped as the training images were"
+    )
     file = onnx.get("missing") or (
         f"opset {onnx['opset']}, any batch size, within {onnx['largest_difference']:.1g} of PyTorch on "
         f"{onnx['faces']} real faces"
@@ -97,8 +99,8 @@ def _use(spec: dict[str, Any]) -> list[str]:
     return [
         "## How to use it",
         "",
-        f"`facegan embed IMAGES...` and `facegan verify A B`. Input: faces {aligned}, {given['color']}, "
-        f"{given['size_px']} px, {given['input']}. ONNX: {file}.",
+        f"`facegan embed IMAGES...` and `facegan verify A B`. Input: faces {aligned}, {preprocessing['color']}, "
+        f"{preprocessing['size_px']} px, {preprocessing['input']}. ONNX: {file}.",
     ]
 
 

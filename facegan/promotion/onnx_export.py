@@ -1,7 +1,7 @@
 """A recognizer as ONNX: one input `image` (N, C, S, S) float32 in -1..1, one output `embedding` (N, d) of unit length.
 
-What it gives is compared with PyTorch on real faces, in batches of several sizes, before it is kept. By torch's
-TorchScript exporter: it needs the package onnx alone, and takes a second where the newer one takes ten to thirty.
+Its embeddings are compared with PyTorch's on real faces, in batches of several sizes, before the file is written. By
+torch's TorchScript exporter: it needs the package onnx alone, and takes a second where the newer one takes 10 to 30.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NEEDED = ("onnx", "onnxruntime")
 FIX = "pip install 'facegan[onnx]' and promote again"
 
 
-class Unit(nn.Module):
+class UnitLength(nn.Module):
     """A network whose embeddings are of unit length; `mirror` adds that of the mirror image first."""
 
     def __init__(self, net: nn.Module, mirror: bool) -> None:
@@ -42,26 +42,26 @@ class Unit(nn.Module):
 
 
 def write(path: Path, net: nn.Module, mirror: bool, faces: np.ndarray) -> dict[str, Any]:
-    """Write the network to `path` and say how it was checked: {opset, largest_difference, faces, batches}.
+    """Write the network to `path`; return how it was checked: {opset, largest_difference, faces, batches}.
 
-    net: on the CPU, in eval mode. faces: real ones, (N, H, W, C) uint8, N >= 1. Where it cannot be written, or gives
-    something else than PyTorch (TOLERANCE), no file is left and the answer is {missing: why}.
+    net: on the CPU, in eval mode. faces: real ones, (N, H, W, C) uint8, N >= 1. Where it cannot be written, or its
+    embeddings differ from PyTorch's by more than TOLERANCE, no file is left and the result is {missing: why}.
     """
-    if gone := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
-        return {"missing": f"{' and '.join(gone)} not installed: {FIX}"}
+    if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
+        return {"missing": f"{' and '.join(missing)} not installed: {FIX}"}
     try:
-        data = exported(Unit(net, mirror).eval(), faces)
-        checked = check(data, net, mirror, faces)
+        data = onnx_bytes(UnitLength(net, mirror).eval(), faces)
+        agreement = check(data, net, mirror, faces)
     except Exception as error:  # exporter, checker and runtime have no common base
         return {"missing": f"the network cannot be exported: {str(error).splitlines()[0] if str(error) else error!r}"}
-    if not checked["largest_difference"] <= TOLERANCE:  # NaN too
-        return {"missing": f"its embeddings differ from PyTorch's by {checked['largest_difference']:.2g}"}
+    if not agreement["largest_difference"] <= TOLERANCE:  # NaN too
+        return {"missing": f"its embeddings differ from PyTorch's by {agreement['largest_difference']:.2g}"}
     write_atomic(path, data)
-    return checked
+    return agreement
 
 
-def exported(unit: nn.Module, faces: np.ndarray) -> bytes:
-    """The bytes of the ONNX file, of any batch size; sound by onnx's checker."""
+def onnx_bytes(unit: nn.Module, faces: np.ndarray) -> bytes:
+    """The bytes of an ONNX file for any batch size, which has passed onnx's checker."""
     import onnx
 
     axes = {"image": {0: "batch"}, "embedding": {0: "batch"}}
@@ -87,14 +87,14 @@ def check(data: bytes, net: nn.Module, mirror: bool, faces: np.ndarray) -> dict[
     import onnxruntime
 
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-    unit, apart = Unit(net, mirror).eval(), []
+    unit, differences = UnitLength(net, mirror).eval(), []
     for size in (*BATCHES, len(faces)):
         image = to_input(faces[np.arange(size) % len(faces)]).contiguous()
-        (got,) = session.run(["embedding"], {"image": image.numpy()})
-        apart.append(np.abs(got - unit(image).numpy()).max())
+        (embeddings,) = session.run(["embedding"], {"image": image.numpy()})
+        differences.append(np.abs(embeddings - unit(image).numpy()).max())
     return {
         "opset": OPSET,
-        "largest_difference": float(np.max(apart)),  # NaN where there is one, unlike max()
+        "largest_difference": float(np.max(differences)),  # NaN where there is one, unlike max()
         "faces": len(faces),
         "batches": [*BATCHES, len(faces)],
     }

@@ -1,4 +1,4 @@
-"""From a finished run to a decision: the challenger becomes a version, is judged with the champion, and is current
+"""From a finished run to a decision: the challenger becomes a version, is compared with the champion, and is current
 or is kept with the reason."""
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,15 +20,15 @@ from facegan.core.versions import commit, package_versions
 from facegan.data.images import to_pixels
 from facegan.data.suppression import SuppressionList
 from facegan.evaluation.embedded_faces import EmbeddedFaces
-from facegan.evaluation.embedders import FaceEmbedder, ImageEntry, InputOptions, embed_all, entries, face_embedder
+from facegan.evaluation.embedders import FaceEmbedder, InputOptions, embed_all, entries, face_embedder
 from facegan.pipeline import graph
 from facegan.pipeline.graph import Node
 from facegan.promotion import model_card, onnx_export
 from facegan.promotion.challenger import (
     Challenger,
     PeopleCompared,
-    challenger,
     people_compared,
+    select_challenger,
     started_from,
     write_people,
 )
@@ -48,13 +48,13 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Decision:
-    """What became of it. `event`: promoted, refused, or `kept` where there was nothing to decide."""
+    """What became of the challenger. `event`: promoted, refused, or `kept` where there was nothing to decide."""
 
     event: str
     version: str
     champion: str | None
     why: str
-    judgement: GateResults | None = None
+    results: GateResults | None = None
     remarks: tuple[str, ...] = ()
 
 
@@ -68,137 +68,147 @@ def promote(
 ) -> Decision:
     """Make the best recognizer of a finished run the current model, if the gates of `recipe.promotion` hold.
 
-    arm: None takes the comparison's. force: the reason to promote it whatever the gates say; it is put down. nodes:
+    arm: None takes the comparison's. force: the reason to promote it whatever the gates say; it is recorded. nodes:
     those of the run; None: of a run on what the recipe's source holds now. Raises ConfigError for a study, an unknown
-    arm or an empty reason, UserError where the run is not finished or nobody may judge.
+    arm or an empty reason, UserError where the run is not finished or there is nobody to compare on.
     """
     if force is not None and not force.strip():
         raise ConfigError("--force needs a reason", fix="it is put down in the history: say why")
     store, models = store_at(workdir, recipe.runtime), Models(workdir)
     with store.in_use(say), models.locked():
         nodes = graph.build(recipe, SuppressionList.read(workdir)) if nodes is None else nodes
-        mine = challenger(recipe, arm, list(nodes), store)
-        _check_held_back(recipe, mine, nodes, store)
+        challenger = select_challenger(recipe, arm, list(nodes), store)
+        _check_held_back(recipe, challenger, nodes, store)
         champion = models.current()
-        before = _version_of(models, mine)
-        if before is not None and before == champion:
-            return Decision("kept", before, champion, "this recognizer is the current model already")
-        if force is None and (said := _said_before(models, before, champion, recipe)) is not None:
-            return Decision("kept", str(before), champion, f"refused before, and nothing has changed: {said}")
-        return _decide(models, mine, champion, before, force, say)
+        version = _version_of(models, challenger)
+        if version is not None and version == champion:
+            return Decision("kept", version, champion, "this recognizer is the current model already")
+        if force is None and (reason := _earlier_refusal(models, version, champion, recipe)) is not None:
+            return Decision("kept", str(version), champion, f"refused before, and nothing has changed: {reason}")
+        return _decide(models, challenger, champion, version, force, say)
 
 
-def _check_held_back(recipe: Recipe, mine: Challenger, nodes: Sequence[Node], store: Store) -> None:
-    """Raise UserError where people are to be held back whom the run's report has looked at."""
+def _check_held_back(recipe: Recipe, challenger: Challenger, nodes: Sequence[Node], store: Store) -> None:
+    """Raise UserError where people are to be held back who are in the run's report."""
     reported = [
-        one for one in nodes if one.stage == "benchmark" and mine.node.key in {n.key for n in one.needs.values()}
+        node
+        for node in nodes
+        if node.stage == "benchmark" and challenger.node.key in {needed.key for needed in node.needs.values()}
     ]
-    if recipe.benchmark.held_back and not any(store.has(one.stage, one.key) for one in reported):
+    if recipe.benchmark.held_back and not any(store.has(node.stage, node.key) for node in reported):
         raise UserError(
             f"no report of this run held back {recipe.benchmark.held_back:g} of the test people",
             fix="give `facegan run` the same benchmark.held_back first: those people judge whom no report has seen",
         )
 
 
-def _version_of(models: Models, mine: Challenger) -> str | None:
+def _version_of(models: Models, challenger: Challenger) -> str | None:
     """The version that was made from this recognizer, if any."""
-    return next((one for one in models.versions() if models.spec(one)["lineage"]["source"] == mine.source), None)
+    sources = ((models.spec(version)["lineage"]["source"], version) for version in models.versions())
+    return next((version for source, version in sources if source == challenger.source), None)
 
 
-def _said_before(models: Models, version: str | None, champion: str | None, recipe: Recipe) -> str | None:
-    """Why the same model was refused against the same champion by the same gates, so that nobody is looked at again."""
-    asked = recipe.promotion.model_dump(mode="json")
-    same = [line for line in models.history() if version is not None and line["version"] == version]
-    last = same[-1] if same else {}
-    people_compared = last.get("judges", {}).get("held_back", 0.0) == recipe.benchmark.held_back
+def _earlier_refusal(models: Models, version: str | None, champion: str | None, recipe: Recipe) -> str | None:
+    """Why the same model was refused before, against the same champion by the same gates; None where it was not.
+
+    It is then not compared again, so that no further look at the test people is counted.
+    """
+    options = recipe.promotion.model_dump(mode="json")
+    decisions = [decision for decision in models.history() if version is not None and decision["version"] == version]
+    last = decisions[-1] if decisions else {}
+    same_share = last.get("judges", {}).get("held_back", 0.0) == recipe.benchmark.held_back
     refused = (
         last.get("event") == "refused"
         and last.get("before") == champion
-        and last.get("asked") == asked
-        and people_compared
+        and last.get("asked") == options
+        and same_share
     )
     return str(last["why"]) if refused else None
 
 
 def _decide(
-    models: Models, mine: Challenger, champion: str | None, before: str | None, force: str | None, say: Say
+    models: Models, challenger: Challenger, champion: str | None, version: str | None, force: str | None, say: Say
 ) -> Decision:
-    recipe = mine.recipe
+    recipe = challenger.recipe
     device = device_of(recipe.runtime)
-    earlier = started_from(models, mine.node.raw.get("weights"))
+    ancestors = started_from(models, challenger.node.raw.get("weights"))
     share = recipe.benchmark.held_back
-    who = people_compared(mine.prepared, None if champion is None else models.folder(champion), earlier, share)
-    looks = models.look(who.names)  # counted before it is taken
-    say(f"embedding {len(who.names)} test people" + (f", by {champion} too" if champion else ""))
-    net, said = load_embedder(mine.folder, device)
-    own = _external(lambda x: embed(net, x, len(x), device), said["channels"], said["size_px"], recipe.benchmark.flip)
-    faces = _embedded(who.entries(), own, who.failed)
-    theirs = (
-        None
-        if champion is None
-        else _embedded(who.entries(), face_embedder(str(models.folder(champion)), InputOptions(), device), who.failed)
+    champion_folder = None if champion is None else models.folder(champion)
+    people = people_compared(challenger.prepared, champion_folder, ancestors, share)
+    looks = models.look(people.names)  # counted before it is taken
+    say(f"embedding {len(people.names)} test people" + (f", by {champion} too" if champion else ""))
+    net, spec = load_embedder(challenger.folder, device)
+    embedder = _challenger_embedder(
+        lambda x: embed(net, x, len(x), device), spec["channels"], spec["size_px"], recipe.benchmark.flip
     )
-    found = _judged(faces, theirs, mine)
+    faces = embed_all(people.entries(), embedder, failed=people.failed)
+    champion_faces = None
+    if champion_folder is not None:
+        champion_embedder = face_embedder(str(champion_folder), InputOptions(), device)
+        champion_faces = embed_all(people.entries(), champion_embedder, failed=people.failed)
+    results = _compare(challenger, faces, champion_faces)
     first = () if champion else (Gate("first model", "passed", "there is no current model to compare with"),)
-    found = replace(found, gates=(*_leakage(mine), *first, *found.gates))
-    version = before or _write(models, mine, own, faces, found, looks, say)
-    event = "promoted" if found.accepted or force is not None else "refused"
-    why = f"forced: {force} (against: {found.why})" if force is not None and not found.accepted else found.why
-    told = {"people": len(who.names), "left_out": who.left_out, "moved": who.moved, "held_back": share, **_seen(looks)}
-    asked = recipe.promotion.model_dump(mode="json")
-    models.decide(event, version, why, forced=force, asked=asked, judges=told, judgement=found.told())
-    return Decision(
-        event, version, champion, why, found, tuple(_remarks(who, looks, models, version, champion, found, share))
-    )
+    results = replace(results, gates=(*_leakage_gates(challenger), *first, *results.gates))
+    version = version or _write_version(models, challenger, embedder, faces, results, looks, say)
+    event = "promoted" if results.accepted or force is not None else "refused"
+    why = f"forced: {force} (against: {results.why})" if force is not None and not results.accepted else results.why
+    people_counts = {
+        "people": len(people.names),
+        "left_out": people.left_out,
+        "moved": people.moved,
+        "held_back": share,
+        **_look_counts(looks),
+    }
+    options = recipe.promotion.model_dump(mode="json")
+    models.decide(event, version, why, forced=force, asked=options, judges=people_counts, judgement=results.as_dict())
+    remarks = tuple(_remarks(people, looks, models, version, champion, results, share))
+    return Decision(event, version, champion, why, results, remarks)
 
 
-def _external(run: Any, channels: int, size_px: int, flip: bool) -> FaceEmbedder:
-    color = "grey" if channels == 1 else "rgb"
-    return FaceEmbedder("the challenger", with_mirror(run) if flip else run, size_px, f"{color}, {size_px} px", color)  # type: ignore[arg-type]
+def _challenger_embedder(embed_batch: Any, channels: int, size_px: int, flip: bool) -> FaceEmbedder:
+    color: Literal["grey", "rgb"] = "grey" if channels == 1 else "rgb"
+    embed_batch = with_mirror(embed_batch) if flip else embed_batch
+    return FaceEmbedder("the challenger", embed_batch, size_px, f"{color}, {size_px} px", color)
 
 
-def _embedded(found: Iterator[ImageEntry], by: FaceEmbedder, failed: list[tuple[str, str]]) -> EmbeddedFaces:
-    return embed_all(found, by, failed=failed)
-
-
-def _judged(faces: EmbeddedFaces, theirs: EmbeddedFaces | None, mine: Challenger) -> GateResults:
-    recipe = mine.recipe
+def _compare(challenger: Challenger, faces: EmbeddedFaces, champion_faces: EmbeddedFaces | None) -> GateResults:
+    recipe = challenger.recipe
     metric = recipe.promotion.metric or recipe.comparison.metric
     scale = Scale(recipe.comparison.confidence, recipe.report.bootstrap, recipe.report.seed)
-    used = [one for one in recipe.benchmark.benchmarks if not one.paths or metric in one.names()]
+    protocols = [item for item in recipe.benchmark.benchmarks if not item.paths or metric in item.names()]
     pooled = recipe.benchmark.templates  # groups are then media of one person, not groups of people
     if pooled:
-        faces, theirs = faces.pooled(), None if theirs is None else theirs.pooled()
+        faces, champion_faces = faces.pooled(), None if champion_faces is None else champion_faces.pooled()
     try:
-        return compare_models(faces, theirs, used, recipe.promotion, metric, scale, groups=not pooled)
+        return compare_models(faces, champion_faces, protocols, recipe.promotion, metric, scale, groups=not pooled)
     except ValueError as error:
         raise UserError(
             f"the test people cannot judge: {error}", fix="more test people, with two photos each"
         ) from error
 
 
-def _leakage(mine: Challenger) -> list[Gate]:
+def _leakage_gates(challenger: Challenger) -> list[Gate]:
     """The audit's gate, where synthetic rows took part."""
-    if mine.leakage is None:
+    if challenger.leakage is None:
         return []
-    faults = [fault["what"] for fault in mine.leakage["faults"]]
+    faults = [fault["what"] for fault in challenger.leakage["faults"]]
     return [Gate("leakage", "failed" if faults else "passed", "; ".join(faults) or "audit passed", blocks=bool(faults))]
 
 
-def _write(
+def _write_version(
     models: Models,
-    mine: Challenger,
-    own: FaceEmbedder,
-    faces: EmbeddedFaces,
-    found: GateResults,
+    challenger: Challenger,
+    embedder: FaceEmbedder,
+    test_faces: EmbeddedFaces,
+    results: GateResults,
     looks: TestSetLooks,
     say: Say,
 ) -> str:
     """Make the version's folder: weights, ONNX file, description, card, and who was in its manifest."""
-    net, said = load_embedder(mine.folder)
-    val = _embedded(entries(mine.prepared, "val"), own, [])
+    net, network_spec = load_embedder(challenger.folder)
+    val_faces = embed_all(entries(challenger.prepared, "val"), embedder, failed=[])
     try:
-        thresholds = operating_points(val, faces)
+        thresholds = operating_points(val_faces, test_faces)
     except ValueError as error:
         raise UserError(
             f"no threshold can be chosen on the val people: {error}", fix="raise prepare.split.val"
@@ -206,12 +216,12 @@ def _write(
     say("writing the model as safetensors and ONNX")
 
     def write(folder: Path, version: str) -> None:
-        write_atomic(folder / WEIGHTS, (mine.folder / "embedder.safetensors").read_bytes())
-        real = np.stack([to_pixels(entry.read()) for entry in islice(entries(mine.prepared, "val"), REAL_FACES)])
-        onnx = onnx_export.write(folder / ONNX, net, mine.recipe.benchmark.flip, real)
-        write_people(mine.prepared, folder / PEOPLE)
+        write_atomic(folder / WEIGHTS, (challenger.folder / "embedder.safetensors").read_bytes())
+        faces = np.stack([to_pixels(entry.read()) for entry in islice(entries(challenger.prepared, "val"), REAL_FACES)])
+        onnx = onnx_export.write(folder / ONNX, net, challenger.recipe.benchmark.flip, faces)
+        write_people(challenger.prepared, folder / PEOPLE)
         files = {path.name: file_sha256(path) for path in sorted(folder.iterdir())}
-        spec = {"version": version, **_spec(mine, said, found, looks), "thresholds": thresholds}
+        spec = {"version": version, **_spec(challenger, network_spec, results, looks), "thresholds": thresholds}
         spec |= {"onnx": onnx, "files": files}
         write_atomic(folder / SPEC, json.dumps(spec, indent=1, allow_nan=False).encode())
         write_atomic(folder / CARD, model_card.text(spec).encode())
@@ -219,15 +229,17 @@ def _write(
     return models.add(write)
 
 
-def _spec(mine: Challenger, said: dict[str, Any], found: GateResults, looks: TestSetLooks) -> dict[str, Any]:
+def _spec(
+    challenger: Challenger, network_spec: dict[str, Any], results: GateResults, looks: TestSetLooks
+) -> dict[str, Any]:
     """`model.json` but for what is measured while it is written."""
-    recipe = mine.recipe
-    summary = json.loads((mine.train / "summary.json").read_bytes())
+    recipe = challenger.recipe
+    summary = json.loads((challenger.train / "summary.json").read_bytes())
     real, synthetic = summary["rows"]["real"], summary["rows"]["synthetic"]
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "network": {name: said[name] for name in ("options", "channels", "size_px")},
-        "embedding_dim": said["options"]["embedding_dim"],
+        "network": {name: network_spec[name] for name in ("options", "channels", "size_px")},
+        "embedding_dim": network_spec["options"]["embedding_dim"],
         "similarity": "cosine",
         "preprocessing": _preprocessing(recipe),
         "training": {
@@ -236,16 +248,16 @@ def _spec(mine: Challenger, said: dict[str, Any], found: GateResults, looks: Tes
             "synthetic_images": synthetic,
             "synthetic_share": synthetic / max(1, real + synthetic),
         },
-        "licenses": said.get("licenses", []),
-        "metrics": [asdict(one) for one in found.challenger],
+        "licenses": network_spec.get("licenses", []),
+        "metrics": [asdict(figure) for figure in results.challenger],
         "judged_on": {
-            "people": found.people,
-            "images": found.images,
+            "people": results.people,
+            "images": results.images,
             "confidence": recipe.comparison.confidence,
             "looks": looks.most,
         },
-        "leakage": _told(mine.leakage),
-        "lineage": _lineage(mine),
+        "leakage": _leakage_summary(challenger.leakage),
+        "lineage": _lineage(challenger),
     }
 
 
@@ -264,61 +276,66 @@ def _preprocessing(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _told(leakage: dict[str, Any] | None) -> dict[str, Any] | None:
+def _leakage_summary(leakage: dict[str, Any] | None) -> dict[str, Any] | None:
     if leakage is None:
         return None
     return {"judge": leakage["judge"], "faults": [fault["what"] for fault in leakage["faults"]]}
 
 
-def _lineage(mine: Challenger) -> dict[str, Any]:
-    stages = mine.stages
+def _lineage(challenger: Challenger) -> dict[str, Any]:
+    stages = challenger.stages
     return {
-        "source": mine.source,
-        "recipe": mine.recipe.name,
-        "arm": mine.arm,
-        "trial": mine.trial,
-        "seed": mine.node.seed,
-        "val_eer": mine.val_eer,
-        "recognizer": mine.node.key,
+        "source": challenger.source,
+        "recipe": challenger.recipe.name,
+        "arm": challenger.arm,
+        "trial": challenger.trial,
+        "seed": challenger.node.seed,
+        "val_eer": challenger.val_eer,
+        "recognizer": challenger.node.key,
         "manifest": stages["prepare"],
-        "weights": mine.node.raw.get("weights"),
+        "weights": challenger.node.raw.get("weights"),
         "generator": stages.get("train_gan"),
-        "audit": None if mine.audit is None else mine.audit.name,
+        "audit": None if challenger.audit is None else challenger.audit.name,
         "stages": stages,
         "commit": commit(),
         "packages": package_versions(),
-        "options": mine.recipe.model_dump(mode="json", exclude={"runtime"}),
+        "options": challenger.recipe.model_dump(mode="json", exclude={"runtime"}),
     }
 
 
-def _seen(looks: TestSetLooks) -> dict[str, int]:
+def _look_counts(looks: TestSetLooks) -> dict[str, int]:
     return {"looked_at_before": looks.seen, "looks_before": looks.most}
 
 
 def _remarks(
-    who: PeopleCompared, looks: TestSetLooks, models: Models, version: str, champion: str | None, found: GateResults,
+    people: PeopleCompared,
+    looks: TestSetLooks,
+    models: Models,
+    version: str,
+    champion: str | None,
+    results: GateResults,
     share: float,
-) -> Iterator[str]:  # fmt: skip
-    """What must be said beside the figures."""
-    times = f"{looks.seen} of them for the {_ordinal(looks.most + 1)} time" if looks.seen else "for the first time"
-    also = (
+) -> Iterator[str]:
+    """Sentences to print beside the figures."""
+    how_often = f"{looks.seen} of them for the {_ordinal(looks.most + 1)} time" if looks.seen else "for the first time"
+    report_looked = (
         "they are held back: the run's report has not looked at them"
         if share
         else "the run's report has looked at them too"
     )
-    yield f"{looks.people} test people judged, {times} in this registry; {also}"
-    if who.left_out:
+    yield f"{looks.people} test people judged, {how_often} in this registry; {report_looked}"
+    if people.left_out:
         whose = champion or "that of its weights"
-        yield f"{who.left_out} test people were left out: an earlier model ({whose}) was developed on them"
-    if who.moved:
-        yield f"{who.moved} people who were test people of {champion} now are train or val people: they do not judge"
-    if champion and not any(gate.name.startswith("group") for gate in found.gates):
+        yield f"{people.left_out} test people were left out: an earlier model ({whose}) was developed on them"
+    if people.moved:
+        yield f"{people.moved} people who were test people of {champion} now are train or val people: they do not judge"
+    if champion and not any(gate.name.startswith("group") for gate in results.gates):
         yield "no group was asked: the manifest names none"
-    mine, theirs = (models.spec(one)["preprocessing"] for one in (version, champion or version))
-    if (mine["size_px"], mine["color"]) != (theirs["size_px"], theirs["color"]):
+    new_input, champion_input = (models.spec(name)["preprocessing"] for name in (version, champion or version))
+    if (new_input["size_px"], new_input["color"]) != (champion_input["size_px"], champion_input["color"]):
         yield (
-            f"images are stored at {mine['size_px']} px in {mine['color']}; {champion} was given them resized to "
-            f"{theirs['size_px']} px in {theirs['color']}"
+            f"images are stored at {new_input['size_px']} px in {new_input['color']}; {champion} was given them "
+            f"resized to {champion_input['size_px']} px in {champion_input['color']}"
         )
     if missing := models.spec(version)["onnx"].get("missing"):
         yield f"no ONNX file: {missing}"

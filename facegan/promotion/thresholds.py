@@ -1,4 +1,4 @@
-"""Operating thresholds: chosen on val people, and what they turn out to give on people who chose nothing."""
+"""Operating thresholds: chosen on val people, and the rates that they give on test people, who chose nothing."""
 
 from __future__ import annotations
 
@@ -20,15 +20,22 @@ def operating_points(val: EmbeddedFaces, test: EmbeddedFaces) -> list[dict[str, 
     test people; the first that is not resolvable is {far, threshold: None, why}, and ends the list. Of single images,
     never of templates. Raises ValueError where val or test has no genuine or no impostor pair. Source: metrics.
     """
-    chosen, measured = _pairs(val), _pairs(test)
-    found: list[dict[str, Any]] = []
+    val_pairs, test_pairs = _pairs(val), _pairs(test)
+    points: list[dict[str, Any]] = []
     for far in FARS:
-        resolution = resolvable(far, chosen.n_impostor)
+        resolution = resolvable(far, val_pairs.n_impostor)
         if not resolution.ok:
-            return [*found, {"far": far, "threshold": None, "why": resolution.reason}]
-        at = threshold_at_far(_scores(chosen)[1], far)
-        found.append({"far": far, "threshold": at, "chosen_on": _at(chosen, at), "measured_on": _at(measured, at)})
-    return found
+            return [*points, {"far": far, "threshold": None, "why": resolution.reason}]
+        threshold = threshold_at_far(_scores(val_pairs)[1], far)
+        points.append(
+            {
+                "far": far,
+                "threshold": threshold,
+                "chosen_on": _rates(val_pairs, threshold),
+                "measured_on": _rates(test_pairs, threshold),
+            }
+        )
+    return points
 
 
 def _pairs(faces: EmbeddedFaces) -> SmallSet | LargeSet:
@@ -42,7 +49,7 @@ def _scores(pairs: SmallSet | LargeSet) -> tuple[np.ndarray, np.ndarray]:
     return pairs.pairs.score[pairs.pairs.genuine], pairs.pairs.score[~pairs.pairs.genuine]
 
 
-def _at(pairs: SmallSet | LargeSet, threshold: float) -> dict[str, Any]:
+def _rates(pairs: SmallSet | LargeSet, threshold: float) -> dict[str, Any]:
     genuine, impostor = _scores(pairs)
     return {
         "people": pairs.n_people,

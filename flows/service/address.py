@@ -1,4 +1,4 @@
-"""Where Prefect lives in a working directory, and who holds it: a note that `facegan up` leaves for other commands."""
+"""The home of Prefect in a working directory, its lock, and the file in which `facegan up` notes its address."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class Address:
 
 
 def no_proxy(host: str | None = None) -> dict[str, str]:
-    """The environment in which a proxy for the world outside (HTTP_PROXY) is not asked for this machine and `host`."""
-    known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
-    if known.strip() == "*":
+    """The environment in which a proxy (HTTP_PROXY) is not used for this machine and `host`."""
+    current = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    if current.strip() == "*":
         return {}
     names = dict.fromkeys(
-        [*filter(None, (name.strip() for name in known.split(","))), *LOOPBACK, *filter(None, [host])]
+        [*filter(None, (name.strip() for name in current.split(","))), *LOOPBACK, *filter(None, [host])]
     )
     return dict.fromkeys(("no_proxy", "NO_PROXY"), ",".join(names))
 
@@ -51,15 +51,15 @@ def home(workdir: Path) -> Path:
 
 
 def private_home(workdir: Path) -> Path:
-    """The same, made where it is not, for its owner alone."""
-    made = home(workdir)
-    made.mkdir(parents=True, exist_ok=True, mode=0o700)
-    made.chmod(0o700)
-    return made
+    """The same, made if missing, for its owner alone."""
+    folder = home(workdir)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.chmod(0o700)
+    return folder
 
 
 def lock(home: Path) -> FileLock:
-    """Held by the one process that runs a server on this home; released by death."""
+    """The lock of the one process that runs a server on this home; released when it dies."""
     return FileLock(home / "lock", mode=0o600)
 
 
@@ -69,24 +69,24 @@ def note(home: Path) -> Path:
 
 
 def write(home: Path, address: Address) -> None:
-    """Leave the note (it may hold the password: the umask must be 077)."""
+    """Write the file with the address (it may hold the password: the umask must be 077)."""
     write_atomic(note(home), json.dumps(asdict(address)).encode())
 
 
 def of_up(workdir: Path) -> Address | None:
     """The server of `facegan up` in a working directory, if it is up."""
-    where = home(workdir)
+    prefect_home = home(workdir)
     try:
-        found = Address(**json.loads(note(where).read_bytes()))
+        up = Address(**json.loads(note(prefect_home).read_bytes()))
     except (OSError, ValueError, TypeError):
         return None
-    with contextlib.suppress(Timeout), lock(where).acquire(timeout=0):
+    with contextlib.suppress(Timeout), lock(prefect_home).acquire(timeout=0):
         return None  # nobody holds it: the note is of one that was killed
-    return found if answers(found.api) else None
+    return up if answers(up.api) else None
 
 
 def answers(url: str) -> bool:
-    """Whether a server of this machine is well at the address of its API; this needs no password, and no proxy."""
+    """Whether a server of this machine answers at the address of its API; needs no password, uses no proxy."""
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with contextlib.suppress(OSError, http.client.HTTPException):
         return bool(direct.open(f"{url}/health", timeout=5).status == 200)

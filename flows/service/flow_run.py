@@ -1,6 +1,6 @@
 """One run of a deployment, in the process that the worker starts for it: Prefect's engine with our log.
 
-It ends with the worker (and its stages with it), holding until then a lock by which `facegan up` sees that it is there.
+It ends when the worker ends, and its stages with it; it holds a lock by which `facegan up` sees that it lives.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LOG_JSON = "FACEGAN_LOG_JSON"
 
 @contextlib.contextmanager
 def alive(home: Path) -> Iterator[None]:
-    """What every run holds while it lives, many at once."""
+    """The shared lock that every run holds while it lives."""
     with open(home / "runs.lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_SH)
         yield
@@ -42,8 +42,8 @@ def none_alive(home: Path) -> bool:
     return True
 
 
-def watcher(run: str) -> Screen | JsonLog:
-    """Where the lines of a run go that the worker started; `run` is its id."""
+def run_log(run: str) -> Screen | JsonLog:
+    """The screen or log for a run that the worker started; `run` is its id."""
     from facegan.console.json_log import JsonLog
     from facegan.console.screen import Screen
 
@@ -59,7 +59,7 @@ def main() -> None:
         from flows.pipeline import pipeline
         from flows.tasks import OBSERVER
 
-        log = watcher(os.environ["PREFECT__FLOW_RUN_ID"])
+        log = run_log(os.environ["PREFECT__FLOW_RUN_ID"])
         OBSERVER.set(log)
 
         def ended(flow: Any, flow_run: Any, state: Any) -> None:

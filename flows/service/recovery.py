@@ -1,4 +1,4 @@
-"""Runs and stages that Prefect takes for alive though nothing works on them: none stays `Running` for ever."""
+"""Ends runs and stages that Prefect takes for alive although no process works on them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 AGAIN = "run it again: it goes on from the last checkpoint"
 ALIVE = ("PENDING", "RUNNING", "CANCELLING")
-PATIENCE_S = 2.0  # for what a stage said last to reach the database
+PATIENCE_S = 2.0  # for the last state of a stage to reach the database
 
 
 def end_runs(client: SyncPrefectClient) -> None:
-    """Every run that looks alive has Crashed, and its stages with it: for who alone can have started them."""
+    """Set every run that looks alive to Crashed, with its stages: for the one process that can have started them."""
     from prefect.client.schemas.filters import FlowRunFilter
     from prefect.states import Crashed, State
 
@@ -27,18 +27,18 @@ def end_runs(client: SyncPrefectClient) -> None:
     end_tasks(client, 0)
 
 
-def mend(client: SyncPrefectClient, pool: str) -> None:
-    """End the runs of a work pool whose process is gone with the worker that was here before.
+def end_lost_runs(client: SyncPrefectClient, pool: str) -> None:
+    """End the runs of a work pool whose processes ended with an earlier worker.
 
-    One that had not begun is started again, one at work is Crashed, one that was to be cancelled is Cancelled.
+    Pending ones are scheduled again, running ones become Crashed, cancelling ones Cancelled.
     """
     from prefect.client.schemas.filters import FlowRunFilter, WorkPoolFilter, WorkPoolFilterName
     from prefect.client.schemas.objects import StateType
     from prefect.states import Cancelled, Crashed, Scheduled, State
 
     alive = FlowRunFilter.model_validate(_state(*ALIVE))
-    here = WorkPoolFilter(name=WorkPoolFilterName(any_=[pool]))
-    while runs := client.read_flow_runs(flow_run_filter=alive, work_pool_filter=here):
+    in_pool = WorkPoolFilter(name=WorkPoolFilterName(any_=[pool]))
+    while runs := client.read_flow_runs(flow_run_filter=alive, work_pool_filter=in_pool):
         for run in runs:
             state: State[None] = Crashed(message=f"its worker was stopped or killed; {AGAIN}")
             if run.state and run.state.type == StateType.PENDING:
@@ -50,19 +50,19 @@ def mend(client: SyncPrefectClient, pool: str) -> None:
 
 
 def end_tasks(client: SyncPrefectClient, patience_s: float = PATIENCE_S) -> None:
-    """End the stages of runs that are over by now: what they said last was lost with a process or a server."""
+    """End the stages of runs that have ended: their last states were lost with a process or a server."""
     from prefect.client.schemas.filters import FlowRunFilter, TaskRunFilter
     from prefect.states import Completed, Crashed, State
 
     alive = TaskRunFilter.model_validate(_state("RUNNING", "PENDING"))
     completed: State[None] = Completed(message="its run is completed")
     crashed: State[None] = Crashed(message="its run was stopped or killed")
-    now = {"end_time": {"before_": datetime.now(UTC)}}  # others may be ending meanwhile, and have the same patience
+    ended_by_now = {"end_time": {"before_": datetime.now(UTC)}}  # runs that end meanwhile are left to a later call
     for types, state in ((("COMPLETED",), completed), (("FAILED", "CRASHED", "CANCELLED"), crashed)):
-        ended = FlowRunFilter.model_validate(_state(*types) | now)
-        until = time.monotonic() + patience_s
+        ended = FlowRunFilter.model_validate(_state(*types) | ended_by_now)
+        deadline = time.monotonic() + patience_s
         while tasks := client.read_task_runs(flow_run_filter=ended, task_run_filter=alive):
-            if time.monotonic() < until:
+            if time.monotonic() < deadline:
                 time.sleep(0.2)
                 continue
             for task in tasks:

@@ -1,7 +1,7 @@
-"""A temporary Prefect server for one command: private, and gone with the command however that ends.
+"""A temporary Prefect server for one command: private, and ended with the command however that ends.
 
-Prefect's own ephemeral server lives on after kill -9 of the command and asks nobody who they are; this one
-ends with the pipe that its parent holds and lets in only who knows a password made for it.
+Prefect's own ephemeral server outlives kill -9 of the command and asks for no password; this one ends with the pipe
+that its parent holds, and asks for a password made for it.
 """
 
 from __future__ import annotations
@@ -32,10 +32,9 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 180.0
 RESTARTS = 3
-HOSTS = (
-    "FACEGAN_HOSTS"  # names by which a server is called; none others, so that no web page reaches it by its own name
-)
-CALM = {
+# The host names that a server accepts, no others: a web page cannot reach it under a name of its own (DNS rebinding).
+HOSTS = "FACEGAN_HOSTS"
+SHORT_LIVED = {
     "PREFECT__SERVER_EPHEMERAL": "1",  # only the services that a short-lived server needs
     "PREFECT__SERVER_FINAL": "1",
     "PREFECT_UI_ENABLED": "0",
@@ -51,10 +50,10 @@ def prefect_server(workdir: Path) -> Iterator[None]:
     The temporary one keeps its database in PREFECT_HOME or, unless that is set, in `workdir/data/prefect`
     (`PREFECT_HOME=... prefect server start` shows it later). Call before prefect is imported.
     """
-    # The command has a screen of its own; in Prefect all messages are kept.
+    # The command has its own screen; Prefect keeps all messages.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     if os.environ.get("PREFECT_API_URL"):
-        _check_there()
+        _check_answers()
         yield
         return
     if up := address.of_up(workdir):
@@ -64,25 +63,25 @@ def prefect_server(workdir: Path) -> Iterator[None]:
                 yield
             finally:
                 _flush()
-                _mend(end_tasks)
+                _with_client(end_tasks)
         return
     with contextlib.ExitStack() as stack:
-        home, only_ours = stack.enter_context(_home(workdir))
+        home, is_exclusive = stack.enter_context(_home(workdir))
         password = f"facegan:{secrets.token_urlsafe(24)}"
         changes = {"PREFECT_HOME": str(home), "PREFECT_API_AUTH_STRING": password, "PREFECT_API_URL": ""}
         stack.enter_context(_environment({**changes, **address.no_proxy()}))
         os.environ["PREFECT_API_URL"] = stack.enter_context(_running(home, password))
         _reread_settings()
-        if only_ours:
-            _mend(end_runs)
+        if is_exclusive:
+            _with_client(end_runs)
         try:
             yield
         finally:
             _flush()
-            _mend(end_tasks)
+            _with_client(end_tasks)
 
 
-def _check_there() -> None:
+def _check_answers() -> None:
     """Raise UserError when the user's own server does not answer."""
     from prefect.client.orchestration import get_client
 
@@ -96,7 +95,7 @@ def _check_there() -> None:
 
 
 def server_error(workdir: Path, error: Exception) -> UserError:
-    """What to say of a server that answered with an error, or no more: its own database may have found no room."""
+    """The error for a server that fails or does not answer: the disk may be too full for its database."""
     free = f"{shutil.disk_usage(workdir).free / 1e6:.0f} MB free at {workdir}"
     why = str(error).partition(" - Response")[0].partition("\n")[0] or type(error).__name__
     return UserError(
@@ -110,20 +109,20 @@ def server_error(workdir: Path, error: Exception) -> UserError:
 def _home(workdir: Path) -> Iterator[tuple[Path, bool]]:
     """A private folder, and whether no other server can be at work on its database.
 
-    Of two commands at once in one workdir the second gets a folder that goes with it.
+    Of two commands at once in one workdir the second gets a temporary folder.
     """
-    if chosen := os.environ.get("PREFECT_HOME"):
-        Path(chosen).mkdir(parents=True, exist_ok=True, mode=0o700)
-        yield Path(chosen), False
+    if from_environment := os.environ.get("PREFECT_HOME"):
+        Path(from_environment).mkdir(parents=True, exist_ok=True, mode=0o700)
+        yield Path(from_environment), False
         return
     home = address.private_home(workdir)
     lock = address.lock(home)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        other = scratch(workdir) / "prefect"
-        other.mkdir(exist_ok=True, mode=0o700)
-        yield other, True
+        temporary = scratch(workdir) / "prefect"
+        temporary.mkdir(exist_ok=True, mode=0o700)
+        yield temporary, True
         return
     try:
         yield home, True
@@ -148,38 +147,38 @@ def _environment(changes: dict[str, str]) -> Iterator[None]:
 def _running(home: Path, password: str) -> Iterator[str]:
     """Start the server and wait for it; yields the address of its API. One that dies is started again.
 
-    The command holds the socket on which the server listens: who calls meanwhile waits for the next one.
+    The command holds the socket on which the server listens: clients that connect meanwhile wait for the next one.
     """
     (home / "server.log").unlink(missing_ok=True)
     with listen("127.0.0.1", 0) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
         settings = {"PREFECT_SERVER_API_AUTH_STRING": password, "PREFECT_API_URL": url}
-        start = partial(start_server, {**os.environ, **CALM, **settings}, listener, home / "server.log")
-        children, over = [start()], threading.Event()
+        start = partial(start_server, {**os.environ, **SHORT_LIVED, **settings}, listener, home / "server.log")
+        children, ended = [start()], threading.Event()
 
         def watch() -> None:
             while len(children) <= RESTARTS:
                 children[-1].process.wait()
-                if over.is_set():
+                if ended.is_set():
                     return
                 children.append(start())
-            listener.close()  # so that nobody waits for ever
+            listener.close()  # so that no client waits for ever
 
-        watching = threading.Thread(target=watch, daemon=True)
+        thread = threading.Thread(target=watch, daemon=True)
         try:
             wait(children[0], url, home / "server.log")
-            watching.start()
+            thread.start()
             yield url
         finally:
-            over.set()
+            ended.set()
             children[-1].stop()
-            if watching.ident is not None:
-                watching.join(timeout=3)
+            if thread.ident is not None:
+                thread.join(timeout=3)
             children[-1].stop()  # the watcher may just have started one
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """The socket of a server, held by whom starts it (0: any free port); raises UserError when it is not to be had."""
+    """The socket of a server, held by the process that starts it (port 0: any free one); raises UserError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)
@@ -195,7 +194,7 @@ def start_server(env: dict[str, str], listener: socket.socket, log: Path) -> Chi
 
 
 def wait(server: Child, url: str, log: Path, stopping: Callable[[], bool] = lambda: False) -> None:
-    """Until the server answers or `stopping`; raises UserError with the end of its log when it does not."""
+    """Wait until the server answers or `stopping`; raises UserError with the end of its log when it does not."""
     started = time.monotonic()
     while server.code is None and time.monotonic() - started < PATIENCE_S and not stopping():
         if address.answers(url):
@@ -213,24 +212,24 @@ def wait(server: Child, url: str, log: Path, stopping: Callable[[], bool] = lamb
 
 
 def _reread_settings() -> None:
-    """Tell a prefect that was imported before (in a test, a notebook) of the new environment."""
+    """Let a prefect that was imported before (in a test, a notebook) read the new environment."""
     if "prefect" in sys.modules:
         from prefect.context import refresh_global_settings_context
 
         refresh_global_settings_context()
 
 
-def _mend(work: Callable[[SyncPrefectClient], None]) -> None:
-    """What can be told of dead runs is told; a server that is gone or full stops nobody."""
+def _with_client(action: Callable[[SyncPrefectClient], None]) -> None:
+    """Call `action` with a client; errors of a server that has ended or is full are ignored."""
     from httpx import HTTPError
     from prefect.client.orchestration import get_client
 
     with contextlib.suppress(HTTPError), get_client(sync_client=True) as client:
-        work(client)
+        action(client)
 
 
 def _flush() -> None:
-    """Hand logs and events over while the server still listens: thousands, where a study's stages were all cached."""
+    """Send logs and events while the server still listens: thousands, where a study's stages were all cached."""
     with contextlib.suppress(Exception):
         from prefect.events.worker import EventsWorker
         from prefect.logging.handlers import APILogWorker
@@ -246,7 +245,7 @@ def _serve(pipe: int, listener: int) -> None:
     from prefect.server.api.server import create_app
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-    def app() -> Any:  # wrapped, not changed: the server calls its own app too, by a name of its own
+    def app() -> Any:  # wrapped, not changed: the server also calls its own app, under another host name
         hosts = os.environ.get(HOSTS)
         return TrustedHostMiddleware(create_app(), allowed_hosts=hosts.split(",")) if hosts else create_app()
 

@@ -1,9 +1,9 @@
-"""What `facegan up` watches: the source of every deployment with the tag `watch`. What is new becomes an event in
-Prefect, and an automation starts the deployment.
+"""Watches the source of every deployment with the tag `watch`, for `facegan up`. A change becomes an event in Prefect,
+and an automation starts the deployment.
 
-A process of its own beside the worker: to find the fingerprint of a large source takes long. Prefect keeps an event in
-memory until its automations have seen it, so that one may be lost with a server; it is sent again, as the same
-event (which a server that has it drops), until its run is there.
+This is a process beside the worker because the fingerprint of a large source takes long. Prefect keeps an event in
+memory until its automations have seen it, so that one may be lost with a server; it is sent again under the same id
+(a server that has it drops it) until its run exists.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from facegan.data.sources import SourceConfig
 from facegan.recipe import form
 from flows.deployments import TAG
 from flows.service.child_process import begin_child, log_to
-from flows.service.flow_run import watcher
+from flows.service.flow_run import run_log
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -39,11 +39,11 @@ TRIES = 12  # of the same event: a run follows within seconds, unless the automa
 
 
 def main(handle: int) -> None:
-    """In the process of its own; the environment names server and workdir."""
+    """Run in the watch's process; the environment names server and workdir."""
     begin_child(handle)
     home, workdir = Path(os.environ["PREFECT_HOME"]), Path(os.environ["FACEGAN_WORKDIR"])
     log_to(home / "watch.log")
-    os.chdir(workdir)  # where runs find a relative path
+    os.chdir(workdir)  # runs resolve relative paths there
     try:
         _watch(workdir)
     except Exception:
@@ -57,24 +57,24 @@ def _watch(workdir: Path) -> None:
     from prefect.exceptions import PrefectHTTPStatusError
 
     with get_client(sync_client=True) as client:
-        watching = SourceWatcher(client, workdir, automation(client))
+        watcher = SourceWatcher(client, workdir, automation(client))
         while True:
             started = time.monotonic()
             try:
-                watching.round()
-            except (httpx.HTTPError, PrefectHTTPStatusError) as error:  # it is being started again: what is due waits
+                watcher.round()
+            except (httpx.HTTPError, PrefectHTTPStatusError) as error:  # the server is being started again
                 logging.getLogger("prefect").warning("the server cannot be asked now: %s", error)
             time.sleep(max(POLL_S, 10 * (time.monotonic() - started)))  # a tenth of a core at most
 
 
 def automation(client: SyncPrefectClient) -> UUID:
-    """The id of the automation that starts the deployment that an event names, made where it is not."""
+    """The id of the automation that starts the deployment that an event names; made if missing."""
     from prefect.events.actions import RunDeployment
     from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 
-    if known := client.read_automations_by_name(AUTOMATION):
-        return known[0].id
-    wanted = AutomationCore(
+    if existing := client.read_automations_by_name(AUTOMATION):
+        return existing[0].id
+    definition = AutomationCore(
         name=AUTOMATION,
         description=f"Made by `facegan up`, which watches the source of each deployment with the tag '{TAG}'.",
         trigger=EventTrigger(
@@ -85,24 +85,24 @@ def automation(client: SyncPrefectClient) -> UUID:
         ),
         actions=[RunDeployment(source="inferred")],
     )
-    return client.create_automation(wanted)
+    return client.create_automation(definition)
 
 
 class SourceWatcher:
-    """All deployments that watch, looked after in rounds."""
+    """The watches of all deployments that have one, checked in rounds."""
 
     def __init__(self, client: SyncPrefectClient, workdir: Path, automation: UUID) -> None:
         self._client, self._workdir, self._automation = client, workdir, automation
         self._watches: dict[str, tuple[SourceConfig, SourceWatch]] = {}  # by the deployment's name
         self._sent: Counter[str] = Counter()  # by the change's id
-        self._said: dict[str, str] = {}
-        self._log = watcher("")
+        self._last_text: dict[str, str] = {}
+        self._log = run_log("")
 
     def round(self) -> None:
-        """Look at each once; raises httpx.HTTPError or PrefectHTTPStatusError where the server does not answer."""
+        """Check each once; raises httpx.HTTPError or PrefectHTTPStatusError where the server does not answer."""
         for deployment in watched(self._client):
             try:
-                watch = self._of(deployment)
+                watch = self._watch_of(deployment)
                 change = watch.look()
             except UserError as error:
                 self._say(deployment.name, " ".join(str(error).split()), "error")
@@ -112,34 +112,34 @@ class SourceWatcher:
             if change is not None:
                 self._announce(deployment, watch, change)
 
-    def _of(self, deployment: DeploymentResponse) -> SourceWatch:
-        """The watch of a deployment's source as the page has it now."""
+    def _watch_of(self, deployment: DeploymentResponse) -> SourceWatch:
+        """The watch of a deployment's source, as its parameters are now."""
         source = source_of(deployment.parameters.get("recipe", {}))
-        known = self._watches.get(deployment.name)
-        if known is None or known[0] != source:
-            known = self._watches[deployment.name] = source, SourceWatch(source, self._workdir, deployment.name)
-        return known[1]
+        entry = self._watches.get(deployment.name)
+        if entry is None or entry[0] != source:
+            entry = self._watches[deployment.name] = source, SourceWatch(source, self._workdir, deployment.name)
+        return entry[1]
 
     def _announce(self, deployment: DeploymentResponse, watch: SourceWatch, change: SourceChange) -> None:
-        """Send the event until its run is there."""
-        runs, at = _runs(self._client, deployment), datetime.fromisoformat(change.at)
-        waits = any(run.state and (run.state.is_scheduled() or run.state.is_pending()) for run in runs)
-        ours = (run for run in runs if run.created_by and run.created_by.id == self._automation)
-        if any(run.created and run.created > at for run in ours):
+        """Send the event; called each round until its run exists."""
+        runs, seen_at = _runs(self._client, deployment), datetime.fromisoformat(change.at)
+        run_is_due = any(run.state and (run.state.is_scheduled() or run.state.is_pending()) for run in runs)
+        started_by_us = (run for run in runs if run.created_by and run.created_by.id == self._automation)
+        if any(run.created and run.created > seen_at for run in started_by_us):
             watch.told()
         elif self._sent[change.id] == TRIES:
             self._log.line(f"facegan/{deployment.name}: no run followed; is the automation '{AUTOMATION}' switched on?")
             watch.told()
-        elif self._sent[change.id] or not waits:  # one that waits finds these files and then those of later
+        elif self._sent[change.id] or not run_is_due:  # one that waits finds these files and then those of later
             if not self._sent[change.id]:
                 self._log.line(f"facegan/{deployment.name}: {change}; {EVENT}")
             self._sent[change.id] += 1
             emit(self._client, deployment, self._watches[deployment.name][0], change)
 
     def _say(self, name: str, text: str, level: str = "info") -> None:
-        """What is new to say of a deployment."""
-        if self._said.get(name) != text:
-            self._said[name] = text
+        """Log a line about a deployment unless it is the same as the last."""
+        if self._last_text.get(name) != text:
+            self._last_text[name] = text
             self._log.line(f"facegan/{name}: {text}", level)
 
 
@@ -148,21 +148,25 @@ def watched(client: SyncPrefectClient) -> list[DeploymentResponse]:
     from prefect.client.schemas.filters import DeploymentFilter
 
     tagged = DeploymentFilter.model_validate({"tags": {"all_": [TAG]}})
-    return [one for one in client.read_deployments(deployment_filter=tagged, limit=200) if not one.paused]
+    return [
+        deployment
+        for deployment in client.read_deployments(deployment_filter=tagged, limit=200)
+        if not deployment.paused
+    ]
 
 
 def source_of(recipe: Any) -> SourceConfig:
-    """The source of what a deployment's form says; raises ConfigError where that is no recipe."""
+    """The source of the recipe in a deployment's form; raises ConfigError where it is no recipe."""
     return form.read(recipe).prepare.source
 
 
 def where(source: SourceConfig) -> str:
-    """`folder /srv/faces`, for people."""
+    """A description such as `folder /srv/faces`."""
     return f"{source.kind} {getattr(source, 'root', '')}".strip()
 
 
 def emit(client: SyncPrefectClient, deployment: DeploymentResponse, source: SourceConfig, change: SourceChange) -> None:
-    """Hand the event to the server; raises as `round`."""
+    """Send the event to the server; raises as `round`."""
     from prefect.events.schemas.events import Event
 
     event = Event.model_validate(
@@ -193,10 +197,10 @@ def _runs(client: SyncPrefectClient, deployment: DeploymentResponse) -> list[Flo
     from prefect.client.schemas.sorting import FlowRunSort
     from prefect.types._datetime import now
 
-    of = DeploymentFilter.model_validate({"id": {"any_": [str(deployment.id)]}})
+    in_deployment = DeploymentFilter.model_validate({"id": {"any_": [str(deployment.id)]}})
     due = FlowRunFilter.model_validate({"expected_start_time": {"before_": now("UTC")}})
     newest = FlowRunSort.EXPECTED_START_TIME_DESC
-    return client.read_flow_runs(flow_run_filter=due, deployment_filter=of, sort=newest, limit=100)
+    return client.read_flow_runs(flow_run_filter=due, deployment_filter=in_deployment, sort=newest, limit=100)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """`facegan up`: a Prefect server, a worker, the deployments and a watch over sources, kept running in one directory.
 
-Server, worker and watch are processes of their own, so that each may die alone. The socket of the server is held here:
-while the server is started again, those who call wait instead of being refused. Work lies in a work pool rather than in
-a `serve` process, because what falls due while the worker is away then waits in the server, and a worker that is
-started again takes it up. Imports no Prefect.
+Server, worker and watch are separate processes, so that each may die alone. The socket of the server is held here:
+while the server is started again, clients wait instead of being refused. Runs are in a work pool rather than in a
+`serve` process: runs that fall due while there is no worker wait in the server, and the next worker starts them.
+Imports no Prefect.
 """
 
 from __future__ import annotations
@@ -43,31 +43,31 @@ AUTH = "PREFECT_SERVER_API_AUTH_STRING"
 
 
 def hide_password(database: str | None) -> None:
-    """Where a password stands in the command line, which `ps` shows to all, start anew with it in the environment."""
-    shown = database is not None and any(database in argument for argument in sys.argv)
-    if not (shown and database and urlsplit(database).password):
+    """Restart with the password in the environment where it is in the command line, which `ps` shows to all."""
+    is_visible = database is not None and any(database in argument for argument in sys.argv)
+    if not (is_visible and database and urlsplit(database).password):
         return
     url = urlsplit(database)
-    where = f"{url.username or ''}@{url.netloc.rpartition('@')[2]}"
-    without = urlunsplit(url._replace(netloc=where))
-    arguments = [argument.replace(database, without) for argument in sys.argv[1:]]
+    user_and_host = f"{url.username or ''}@{url.netloc.rpartition('@')[2]}"
+    url_without_password = urlunsplit(url._replace(netloc=user_and_host))
+    arguments = [argument.replace(database, url_without_password) for argument in sys.argv[1:]]
     secret = unquote(url.password or "")
     os.execve(sys.executable, [sys.executable, "-m", "facegan", *arguments], {**os.environ, "PGPASSWORD": secret})
 
 
 class Log(Protocol):
-    """Where lines go: the screen or JSON."""
+    """The output for lines: the screen or JSON."""
 
     def line(self, text: str, level: str = "info") -> None:
         """One line."""
 
     def answer(self, text: str) -> None:
-        """What the command was asked for: on standard output, unless that is no place for people."""
+        """The command's answer: on standard output, or as JSON."""
 
 
 @dataclass(frozen=True)
 class ServiceOptions:
-    """What `facegan up` was asked for; `database` is a PostgreSQL URL, `runs` how many flow runs may work at once."""
+    """The options of `facegan up`; `database` is a PostgreSQL URL, `runs` how many flow runs may work at once."""
 
     workdir: Path
     host: str = "127.0.0.1"
@@ -87,14 +87,14 @@ def up(options: ServiceOptions, log: Log) -> None:
     os.umask(0o077)
     with _home(options.workdir) as home:
         if home is None:
-            found = address.of_up(options.workdir)
-            if found is None:
+            running = address.of_up(options.workdir)
+            if running is None:
                 raise UserError(
                     f"another command holds {address.home(options.workdir)}: a `facegan run` with a server of its own, "
                     "or a `facegan up` that is starting",
                     fix="wait until it has ended, then give this command again",
                 )
-            log.answer(f"already up: {found.page}")
+            log.answer(f"already up: {running.page}")
             return
         with _stopping() as stopping, listen(options.host, options.port) as listener:
             Supervisor(options, home, listener, log, stopping).run()
@@ -102,7 +102,7 @@ def up(options: ServiceOptions, log: Log) -> None:
 
 @contextlib.contextmanager
 def _home(workdir: Path) -> Iterator[Path | None]:
-    """The home of Prefect, held; None where another holds it."""
+    """The home of Prefect, locked; None where another process holds it."""
     home = address.private_home(workdir)
     lock = address.lock(home)
     try:
@@ -119,7 +119,7 @@ def _home(workdir: Path) -> Iterator[Path | None]:
 
 @contextlib.contextmanager
 def _stopping() -> Iterator[threading.Event]:
-    """An event that the signals to stop set."""
+    """An event that SIGINT, SIGTERM and SIGHUP set."""
     event = threading.Event()
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -147,7 +147,7 @@ class SupervisedChild:
 
 
 class Supervisor:
-    """The children and their upkeep."""
+    """Starts server, worker and watch, restarts those that end, and stops all."""
 
     def __init__(
         self, options: ServiceOptions, home: Path, listener: socket.socket, log: Log, stopping: threading.Event
@@ -161,7 +161,7 @@ class Supervisor:
         self._server_log.unlink(missing_ok=True)
 
     def run(self) -> None:
-        """Until asked to stop."""
+        """Run until asked to stop."""
         log = self._server_log
         server = SupervisedChild("server", log, lambda: start_server(self._server_env(), self._listener, log))
         worker = SupervisedChild(
@@ -178,51 +178,53 @@ class Supervisor:
                 self._start(worker)
             ready = False
             while not self._stopping.wait(0.3):
-                for kept in (server, worker, watch) if ready else (server, worker):
-                    self._look_after(kept)
-                if not ready and worker.child and worker.child.said() == READY:
+                for supervised in (server, worker, watch) if ready else (server, worker):
+                    self._restart_if_ended(supervised)
+                if not ready and worker.child and worker.child.received() == READY:
                     ready = True
                     self._tell_ready()
         finally:
             self._stop(watch, worker, server)
 
-    def _start(self, kept: SupervisedChild) -> None:
-        kept.child, kept.started = kept.start(), time.monotonic()
+    def _start(self, supervised: SupervisedChild) -> None:
+        supervised.child, supervised.started = supervised.start(), time.monotonic()
 
-    def _look_after(self, kept: SupervisedChild) -> None:
+    def _restart_if_ended(self, supervised: SupervisedChild) -> None:
         """Start a child again that has ended: at once the first time, then ever later; raises UserError in the end."""
         now = time.monotonic()
-        if kept.child is None:
-            if now >= kept.again_at:
-                self._start(kept)
+        if supervised.child is None:
+            if now >= supervised.again_at:
+                self._start(supervised)
             return
-        if kept.child.code is None:
+        if supervised.child.code is None:
             return
-        code, kept.child = kept.child.code, None
+        code, supervised.child = supervised.child.code, None
         how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-        kept.failures = kept.failures + 1 if now - kept.started < SOON_S else 1
-        if kept.failures > TRIES:
-            raise UserError(f"the {kept.name} {how}, {kept.failures} times in a row", fix=f"see {kept.log}")
-        kept.again_at = now + (0 if kept.failures == 1 else min(2.0**kept.failures, 60))
-        self._log.line(f"the {kept.name} {how} (see {kept.log}): starting it again", "error")
+        supervised.failures = supervised.failures + 1 if now - supervised.started < SOON_S else 1
+        if supervised.failures > TRIES:
+            raise UserError(
+                f"the {supervised.name} {how}, {supervised.failures} times in a row", fix=f"see {supervised.log}"
+            )
+        supervised.again_at = now + (0 if supervised.failures == 1 else min(2.0**supervised.failures, 60))
+        self._log.line(f"the {supervised.name} {how} (see {supervised.log}): starting it again", "error")
 
     def _tell_ready(self) -> None:
         address.write(self._home, self._address)
-        given = f"the one in {AUTH}" if os.environ.get(AUTH) else f"the line in {self._password_file()}"
-        lies = f"; its password is {given}" if self._address.auth else ""
-        self._log.answer(f"up: {self._address.page}{lies}")
+        source = f"the one in {AUTH}" if os.environ.get(AUTH) else f"the line in {self._password_file()}"
+        note = f"; its password is {source}" if self._address.auth else ""
+        self._log.answer(f"up: {self._address.page}{note}")
         self._log.line(f"everything lies in {self._options.workdir}; Ctrl-C stops it")
 
     def _stop(self, watch: SupervisedChild, worker: SupervisedChild, server: SupervisedChild) -> None:
-        """The watch, the worker, then its runs (which tell the server), then the server: nothing is left."""
+        """End the watch, the worker, then its runs (which tell the server), then the server."""
         self._log.line("stopping")
         address.note(self._home).unlink(missing_ok=True)
         if watch.child:
             watch.child.stop()
         if worker.child:
             worker.child.stop()
-        until = time.monotonic() + GRACE_S + 2
-        while not none_alive(self._home) and time.monotonic() < until:
+        deadline = time.monotonic() + GRACE_S + 2
+        while not none_alive(self._home) and time.monotonic() < deadline:
             time.sleep(0.1)
         if server.child:
             server.child.stop(5)
@@ -233,9 +235,9 @@ class Supervisor:
         return self._home / "password"
 
     def _password(self) -> str | None:
-        """`user:password` of this working directory, made once; None where nobody else can reach the server."""
-        if given := os.environ.get(AUTH):
-            return given
+        """`user:password` of this working directory, made once; None where only this machine can reach the server."""
+        if from_environment := os.environ.get(AUTH):
+            return from_environment
         if self._options.host in LOOPBACK and not self._options.auth:
             return None
         path = self._password_file()
@@ -244,11 +246,11 @@ class Supervisor:
         return path.read_text().strip()
 
     def _common_env(self) -> dict[str, str]:
-        """The user's environment without what would point Prefect elsewhere."""
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "PG")) and k != DATABASE}
+        """The user's environment without the variables that would point Prefect elsewhere."""
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "PG")) and k != DATABASE}
         quiet = {name: os.environ[name] for name in ("PREFECT_SERVER_ANALYTICS_ENABLED",)}
         return {
-            **kept,
+            **inherited,
             **quiet,
             **address.no_proxy(),
             "PREFECT_HOME": str(self._home),
@@ -257,7 +259,7 @@ class Supervisor:
         }
 
     def _server_env(self) -> dict[str, str]:
-        """Prefect's settings of the server; passwords travel here alone, where `ps` does not show them."""
+        """Prefect's settings of the server; passwords are passed only here, where `ps` does not show them."""
         origins, hosts = [self._origin], {}
         if self._options.host in LOOPBACK:
             port = self._listener.getsockname()[1]
@@ -277,7 +279,7 @@ class Supervisor:
             "PREFECT_UI_API_URL": "/api",  # under whatever name the page was opened
             "PREFECT_UI_STATIC_DIRECTORY": str(self._home / "ui"),
             "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
-            # Leases in memory would be lost with a killed server, and with them the places that they hold.
+            # Leases in memory would be lost with a killed server, and with them the concurrency slots that they hold.
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
             "PREFECT__SERVER_FINAL": "1",
         }

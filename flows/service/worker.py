@@ -1,4 +1,4 @@
-"""The worker of `facegan up`: sets the server up, mends what a killed worker left, and starts runs as they fall due."""
+"""The worker of `facegan up`: sets the server up, ends runs that a killed worker left, and starts runs when due."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.service.address import HEARTBEAT_S
-from flows.service.child_process import GRACE_S, begin_child, log_to, tell
-from flows.service.flow_run import WORKER, none_alive, watcher
-from flows.service.recovery import AGAIN, end_tasks, mend
+from flows.service.child_process import GRACE_S, begin_child, log_to, send
+from flows.service.flow_run import WORKER, none_alive, run_log
+from flows.service.recovery import AGAIN, end_lost_runs, end_tasks
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -46,8 +46,8 @@ def _work(pipe: Connection, home: Path, workdir: Path) -> None:
     tempfile.tempdir = str(home / "tmp")  # of this process alone: what Prefect puts there belongs in the workdir
     shutil.rmtree(tempfile.tempdir, ignore_errors=True)
     os.mkdir(tempfile.tempdir)
-    until = time.monotonic() + GRACE_S + 2
-    while not none_alive(home) and time.monotonic() < until:  # runs of a worker that was killed just now
+    deadline = time.monotonic() + GRACE_S + 2
+    while not none_alive(home) and time.monotonic() < deadline:  # runs of a worker that was killed just now
         time.sleep(0.1)
     from httpx import HTTPError
     from prefect.client.orchestration import get_client
@@ -61,7 +61,7 @@ def _work(pipe: Connection, home: Path, workdir: Path) -> None:
         apply(client, shipped(), workdir, reset=False)
         watch_heartbeats(client)
         source_watch.automation(client)
-        mend(client, POOL)
+        end_lost_runs(client, POOL)
 
     def end_lost_tasks() -> None:
         with contextlib.suppress(HTTPError), get_client(sync_client=True) as client:
@@ -71,16 +71,16 @@ def _work(pipe: Connection, home: Path, workdir: Path) -> None:
     run_process = worker.run
 
     async def run(flow_run: FlowRun, *rest: Any, **more: Any) -> ProcessWorkerResult:
-        """Says how a run ended that could not say so itself: cancelled, or its process killed."""
+        """Log how a run ended that could not do so itself: cancelled, or its process killed."""
         result = await run_process(flow_run, *rest, **more)
         state = (await worker.client.read_flow_run(flow_run.id)).state
         if state and (state.is_crashed() or state.is_cancelled()):
-            watcher(str(flow_run.id)).ended(f"{flow_run.name}: {state.name}", state.message or "")
+            run_log(str(flow_run.id)).ended(f"{flow_run.name}: {state.name}", state.message or "")
         await asyncio.to_thread(end_lost_tasks)
         return result
 
     worker.run = run  # type: ignore[method-assign]
-    tell(pipe, READY)
+    send(pipe, READY)
     asyncio.run(worker.start(printer=lambda *_: None))
 
 
@@ -90,14 +90,14 @@ def watch_heartbeats(client: SyncPrefectClient) -> None:
     from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
     from prefect.states import StateType
 
-    beat = "prefect.flow-run.heartbeat"
-    ends = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")}
+    heartbeat = "prefect.flow-run.heartbeat"
+    final_states = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")}
     automation = AutomationCore(
         name=ZOMBIES,
         description="Made by `facegan up`.",
         trigger=EventTrigger(
-            after={beat},
-            expect={beat, *ends},
+            after={heartbeat},
+            expect={heartbeat, *final_states},
             match={"prefect.resource.id": ["prefect.flow-run.*"]},  # type: ignore[arg-type]
             for_each={"prefect.resource.id"},
             posture=Posture.Proactive,

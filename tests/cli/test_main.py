@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -21,12 +20,10 @@ from command_imports import imported_by
 from drawn import RUNTIME
 from facegan import __version__
 from facegan.cli.main import main
-from facegan.console.screen import Meter
 from facegan.core.units import span
-from facegan.pipeline import execute, graph, plan, publish
+from facegan.pipeline import execute, graph, plan
 from facegan.recipe.load import load
-from facegan.reporting.summary import arms_table, sentence
-from facegan.store.local import Artifact, Store
+from facegan.store.local import Artifact
 from facegan.store.workdir import open_store, store_of
 from flows.tasks import RunTasks  # noqa: F401 - flows import each other without a circle
 from process_groups import group, wait_until_gone
@@ -73,7 +70,7 @@ def test_version(invoke: Invoke) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["run", "orl-quik"], "did you mean 'orl-quick'?"),
         (["run", "--set", "train_gan.kimgs=3"], "did you mean train_gan.kimg?"),
@@ -90,12 +87,12 @@ def test_version(invoke: Invoke) -> None:
     ],
 )
 def test_bad_usage_exits_with_2_and_says_why(
-    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str], said: str
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     result = invoke(*arguments)
     assert result.exit_code == 2
-    assert said in result.stderr
+    assert message in result.stderr
     assert "Traceback" not in result.output
     assert list(tmp_path.iterdir()) == []
 
@@ -117,9 +114,9 @@ def test_what_nobody_foresaw_shows_a_traceback(invoke: Invoke, monkeypatch: pyte
 
 
 def test_list_names_every_family_and_member(invoke: Invoke) -> None:
-    said = invoke("list").stdout
+    listing = invoke("list").stdout
     for name in ("recipes", "orl-quick", "sources", "folder", "gans", "cvae_gan", "identities", "mixture"):
-        assert re.search(rf"\b{name}\b", said)
+        assert re.search(rf"\b{name}\b", listing)
     assert "arcface" in invoke("list", "heads").stdout
     assert "arcface" not in invoke("list", "gans").stdout
 
@@ -131,33 +128,33 @@ def test_list_backbones_takes_a_filter(invoke: Invoke) -> None:
 
 def states(recipe: Path, workdir: Path, *sets: str) -> dict[str, tuple[str, str]]:
     nodes = graph.upto(graph.build(load(str(recipe), sets)), "train_gan")
-    return {one.item.stage: (one.state, one.why) for one in plan.plan(nodes, store_of(workdir))}
+    return {entry.item.stage: (entry.state, entry.why) for entry in plan.plan(nodes, store_of(workdir))}
 
 
 def test_plan_tells_states_and_why(prepared: tuple[Path, Path, Artifact]) -> None:
-    recipe, workdir, made = prepared
+    recipe, workdir, artifact = prepared
     assert states(recipe, workdir) == {"prepare": ("cached", "verified"), "train_gan": ("to run", "never made")}
     changed = states(recipe, workdir, "prepare.size_px=48")
     assert changed["prepare"] == ("stale", "changed: size_px 32 -> 48")
     assert changed["train_gan"] == ("to run", "follows prepare")
-    part = next((made.path / "manifest").iterdir())
+    part = next((artifact.path / "manifest").iterdir())
     part.write_bytes(part.read_bytes()[:-1] + b"?")
     assert states(recipe, workdir)["prepare"] == ("stale", f"manifest/{part.name} was changed")
 
 
 def test_what_is_trained_as_chosen_is_expected_to_be_like_a_trial(drawn_recipe: Path) -> None:
     trials = {"trials": {"plain": {}, "turned": {"augment": {"rotate_deg": 40, "flip": 0.1}}}}
-    whole = json.dumps(dict.fromkeys(load(str(drawn_recipe)).arms, trials))
-    nodes = graph.build(load(str(drawn_recipe), (f"arms={whole}", "seeds=[0, 1]", "trial_seeds=1")))
+    arms = json.dumps(dict.fromkeys(load(str(drawn_recipe)).arms, trials))
+    nodes = graph.build(load(str(drawn_recipe), (f"arms={arms}", "seeds=[0, 1]", "trial_seeds=1")))
     chosen = next(node for node in nodes if node.as_chosen)
     tried = next(node for node in nodes if node.trial == "turned")
     longer = graph.build(load(str(drawn_recipe), ("train_recognizer.steps=99", "seeds=[1]")))
-    known = [tried, next(node for node in longer if node.stage == "train_recognizer" and node.arm == chosen.arm)]
-    records = [{"config": node.config, "flat": plan._flat(node.config)} for node in known]
-    assert known[1].seed == chosen.seed != tried.seed, "the same seed does not make it more alike than its options do"
+    earlier = [tried, next(node for node in longer if node.stage == "train_recognizer" and node.arm == chosen.arm)]
+    records = [{"config": node.config, "flat": plan._flat(node.config)} for node in earlier]
+    assert earlier[1].seed == chosen.seed != tried.seed, "the same seed does not make it more alike than its options do"
     for newest_first in (records, records[::-1]):
-        near, changes = plan.nearest(chosen, newest_first)
-        assert near is not None and near["config"] == tried.config and changes == []
+        record, changes = plan.nearest(chosen, newest_first)
+        assert record is not None and record["config"] == tried.config and changes == []
 
 
 def test_plan_sees_unfinished_work(prepared: tuple[Path, Path, Artifact]) -> None:
@@ -170,11 +167,11 @@ def test_plan_sees_unfinished_work(prepared: tuple[Path, Path, Artifact]) -> Non
 
 
 def test_plan_prints_and_changes_nothing(invoke: Invoke, prepared: tuple[Path, Path, Artifact]) -> None:
-    recipe, workdir, made = prepared
+    recipe, workdir, artifact = prepared
     before = sorted(workdir.rglob("*"))
     result = invoke("plan", recipe, "--workdir", workdir)
     assert result.exit_code == 0
-    assert made.fingerprint[:12] in result.stdout
+    assert artifact.fingerprint[:12] in result.stdout
     assert "29 of 30 stages to run; time left unknown" in result.stdout
     assert "GB free" in result.stdout
     assert sorted(workdir.rglob("*")) == before
@@ -185,85 +182,31 @@ def test_plan_prints_and_changes_nothing(invoke: Invoke, prepared: tuple[Path, P
 def test_time_to_expect_counts_stages_side_by_side(drawn_recipe: Path) -> None:
     nodes = graph.build(load(str(drawn_recipe)))
     plans = [plan.Planned(item, "to run", "", 1.0, 0) for item in nodes]
-    one, two = plan.expected_s(plans, 1), plan.expected_s(plans, 2)
-    assert one == (28.0, 0)  # the merges of the guide, the judge and the arm `real` are the same work
-    assert 13 < two[0] < 20
+    with_one_job, with_two_jobs = plan.expected_s(plans, 1), plan.expected_s(plans, 2)
+    assert with_one_job == (28.0, 0)  # the merges of the guide, the judge and the arm `real` are the same work
+    assert 13 < with_two_jobs[0] < 20
 
 
 def test_a_cached_run_says_so_and_answers_in_json_alone(
     invoke: Invoke, prepared: tuple[Path, Path, Artifact], tmp_path: Path
 ) -> None:
-    recipe, workdir, made = prepared
+    recipe, workdir, artifact = prepared
     result = invoke("stage", "prepare", recipe, "--workdir", workdir, "--json", "-")
     assert result.exit_code == 0
     assert "all 1 stages are cached and verified" in result.stderr
-    found = json.loads(result.stdout)
-    row = {"stage": "prepare", "arm": None, "seed": None, "key": made.fingerprint, "state": "cached"}
-    assert found["stages"] == [{**row, "seconds": 0.0, "path": str(made.path)}]
-    assert (found["recipe"], found["report"], found["comparison"]) == ("drawn", None, None)
+    answer = json.loads(result.stdout)
+    row = {"stage": "prepare", "arm": None, "seed": None, "key": artifact.fingerprint, "state": "cached"}
+    assert answer["stages"] == [{**row, "seconds": 0.0, "path": str(artifact.path)}]
+    assert (answer["recipe"], answer["report"], answer["comparison"]) == ("drawn", None, None)
     file, dead = tmp_path / "answer.json", workdir / "data" / "tmp" / "dead"
     dead.mkdir(parents=True)  # what a command left that was killed
     assert invoke("run", recipe, "--until", "prepare", "--workdir", workdir, "--json", file).exit_code == 0
     assert not dead.exists()
-    assert json.loads(file.read_text()) == found
+    assert json.loads(file.read_text()) == answer
 
 
 def test_the_store_is_private(prepared: tuple[Path, Path, Artifact]) -> None:
     assert stat.S_IMODE((prepared[1] / "data" / "store").stat().st_mode) == 0o700
-
-
-def fake_report(store: Store, key: str, delta: float) -> Artifact:
-    """A report stage's outputs, as far as the command looks at them."""
-    folder = store.folder("report", key)
-    (folder / "figures").mkdir(parents=True)
-    arm = {"eer": {"per_seed": [0.1], "mean": 0.1, "ci_low": 0.05, "ci_high": 0.2}, "none": {"mean": None}}
-    results = {"recipe": "orl-tiny", "arms": {"real": arm}, "comparison": {"metric": "eer", "delta": delta}}
-    files = {
-        "index.html": "<html>",
-        "report.md": "# Gain\n\n**It helped (a \\_lot\\_): gain.**\n",
-        "figures/a.png": "png",
-        "results.json": json.dumps(results),
-    }
-    for name, text in files.items():
-        (folder / name).write_text(text)
-    from facegan.core.digests import file_sha256
-
-    outputs = {name: {"sha256": file_sha256(folder / name), "bytes": 1} for name in files}
-    return Artifact("report", key, folder, "ran", 1.0, record={"outputs": outputs})
-
-
-def test_the_report_is_handed_out_repaired_and_pointed_to(tmp_path: Path) -> None:
-    recipe, store = load("orl-tiny"), open_store(tmp_path)
-    ran: list[dict[str, Any]] = [{"stage": "report", "state": "ran"}]
-    cached: list[dict[str, Any]] = [{"stage": "report", "state": "cached"}]
-    one, two = fake_report(store, "a" * 64, 0.1), fake_report(store, "b" * 64, 0.2)
-    page, result = publish.export(recipe, one, ran, tmp_path)
-    latest = tmp_path / "reports" / "orl-tiny" / "latest"
-    assert page == tmp_path / "reports" / "orl-tiny" / ("a" * 64) / "index.html"
-    assert os.readlink(latest) == "a" * 64
-    assert json.loads((latest / "results.json").read_text()) == result
-    assert result["report"] == str(page)
-    assert sentence(page.parent) == "It helped (a _lot_): gain."
-    assert arms_table(result) == (["metric", "real"], [["eer", "0.100 (0.050 to 0.200)"]])
-
-    publish.export(recipe, one, cached, tmp_path)  # a run that computed nothing keeps who ran what
-    assert json.loads((latest / "results.json").read_text())["stages"] == ran
-    page.write_text("changed")
-    publish.export(recipe, one, cached, tmp_path)
-    assert page.read_text() == "<html>"
-    publish.export(recipe, two, ran, tmp_path)
-    assert os.readlink(latest) == "b" * 64
-    assert {p.name for p in latest.parent.iterdir()} == {"a" * 64, "b" * 64, "latest"}
-
-
-def test_meter_tells_rate_and_time_left() -> None:
-    from facegan.runtime.context import Event
-
-    meter = Meter(0.0)
-    assert meter.text() == ""
-    meter.add(Event("progress", done=10, total=110, unit="steps", values={"x": 1.0, "loss": 2.0}), 100.0)
-    meter.add(Event("progress", done=30, total=110, unit="steps", values={"loss": 1.5}), 110.0)
-    assert meter.text() == "30 of 110 steps, 2 steps/s, 40 s left, loss 1.5, x 1"
 
 
 def test_durations_for_people() -> None:
@@ -282,19 +225,19 @@ def test_sigterm_ends_a_run_and_all_that_it_started(drawn_recipe: Path, tmp_path
     environment |= {"HOME": str(tmp_path / "home"), "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True)
     assert process.stderr
-    seen = ""
-    while "train_gan: started" not in seen:
+    output = ""
+    while "train_gan: started" not in output:
         line = process.stderr.readline()
-        assert line, seen
-        seen += line
+        assert line, output
+        output += line
     servers = [pid for pid in children(process.pid) if pid not in group(process.pid)]
     assert servers, "the temporary server has a session of its own"
     time.sleep(0.5)
     process.send_signal(signal.SIGTERM)
-    _, rest = process.communicate(timeout=30)
+    _, remaining = process.communicate(timeout=30)
     assert process.returncode == 143
-    assert "the same command goes on" in rest
-    assert "Traceback" not in seen + rest
+    assert "the same command goes on" in remaining
+    assert "Traceback" not in output + remaining
     for leader in [process.pid, *servers]:
         wait_until_gone(leader, 3)
     assert not (tmp_path / "home").exists() or not list((tmp_path / "home").rglob("*"))

@@ -28,7 +28,7 @@ from facegan.recipe.recipe import Recipe
 from facegan.store.local import Store
 from facegan.store.workdir import store_of
 
-WHO, KEPT = "p02", "p03"
+ERASED = "p02"
 
 
 def facegan(workdir: Path, *words: str | Path) -> Result:
@@ -47,15 +47,15 @@ def small(faces: Path) -> Recipe:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def prepared_workdir(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """(faces, working directory) of a prepare, with exports, imports and a history beside its store."""
     top = tmp_path_factory.mktemp("forget")
     faces, workdir = draw_folder(top / "faces"), top / "work"
     store = workdir / "data" / "store"
     prepared = Lab(store).stage(small(faces), "prepare").path
-    (faces / WHO / "broken.png").write_bytes(b"no image")
+    (faces / ERASED / "broken.png").write_bytes(b"no image")
     assert facegan(workdir, "import", faces, "--out", workdir / "imported").exit_code == 0
-    (faces / WHO / "broken.png").unlink()
+    (faces / ERASED / "broken.png").unlink()
     assert facegan(workdir, "export", prepared, "--format", "folder", "--out", workdir / "f").exit_code == 0
     assert facegan(workdir, "export", prepared, "--format", "webdataset", "--out", workdir / "w").exit_code == 0
     assert facegan(workdir, "export", prepared, "--format", "parquet", "--out", workdir / "p").exit_code == 0
@@ -72,14 +72,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture
-def spoiled(made: tuple[Path, Path], tmp_path: Path) -> tuple[Path, Path]:
+def spoiled(prepared_workdir: tuple[Path, Path], tmp_path: Path) -> tuple[Path, Path]:
     """A copy of the working directory; what is noted of imports and exports leads to the copy."""
-    faces, workdir = made
-    mine = tmp_path / "work"
-    shutil.copytree(workdir, mine, symlinks=True)
-    noted = mine / "data" / "copies.json"
-    noted.write_text(noted.read_text().replace(str(workdir), str(mine)))
-    return faces, mine
+    faces, workdir = prepared_workdir
+    copied = tmp_path / "work"
+    shutil.copytree(workdir, copied, symlinks=True)
+    noted = copied / "data" / "copies.json"
+    noted.write_text(noted.read_text().replace(str(workdir), str(copied)))
+    return faces, copied
 
 
 def contents(workdir: Path) -> Iterator[tuple[Path, bytes]]:
@@ -107,36 +107,36 @@ def traces(faces: Path, workdir: Path, who: str) -> set[str]:
     shutil.rmtree(workdir / "elsewhere")
     words = [f"folder/{who}".encode(), f"{who}/".encode(), *photos]
     words += [hashlib.sha256(photo).hexdigest().encode() for photo in photos]
-    found = ((path, word) for path, data in contents(workdir) for word in words if word in data)
+    hits = ((path, word) for path, data in contents(workdir) for word in words if word in data)
     return {
-        path.relative_to(workdir).parts[0 if path.relative_to(workdir).parts[0] != "data" else 1] for path, _ in found
+        path.relative_to(workdir).parts[0 if path.relative_to(workdir).parts[0] != "data" else 1] for path, _ in hits
     }
 
 
 def test_after_it_nothing_is_left_and_others_are(spoiled: tuple[Path, Path]) -> None:
     faces, workdir = spoiled
-    assert traces(faces, workdir, WHO) >= {"store", "imported", "f", "w", "p", "prefect"}
+    assert traces(faces, workdir, ERASED) >= {"store", "imported", "f", "w", "p", "prefect"}
     before = {path: path.read_bytes() for path in (workdir / "other").rglob("*") if path.is_file()}
-    done = facegan(workdir, "forget", f"folder/{WHO}", "--yes")
+    done = facegan(workdir, "forget", f"folder/{ERASED}", "--yes")
     assert done.exit_code == 0, done.output
-    assert traces(faces, workdir, WHO) == {"imported", "f", "w", "p"}, "told of, and left to the user"
+    assert traces(faces, workdir, ERASED) == {"imported", "f", "w", "p"}, "told of, and left to the user"
     assert all(str(workdir / name) in done.output for name in ("imported", "f", "w", "p"))
     assert before == {path: path.read_bytes() for path in (workdir / "other").rglob("*") if path.is_file()}
     for name in ("imported", "f", "w", "p"):
         shutil.rmtree(workdir / name)
-    assert traces(faces, workdir, WHO) == set()
-    again = facegan(workdir, "forget", f"folder/{WHO}", "--yes")
+    assert traces(faces, workdir, ERASED) == set()
+    again = facegan(workdir, "forget", f"folder/{ERASED}", "--yes")
     assert again.exit_code == 0 and "nothing here holds them" in again.output
     assert (workdir / "data" / LIST).stat().st_mode & 0o077 == 0
 
 
 def test_a_later_run_and_import_work_without_them(spoiled: tuple[Path, Path], tmp_path: Path) -> None:
     faces, workdir = spoiled
-    facegan(workdir, "forget", WHO, "--yes")
+    facegan(workdir, "forget", ERASED, "--yes")
     for name in ("imported", "f", "w", "p"):
         shutil.rmtree(workdir / name)
     fewer = shutil.copytree(faces, tmp_path / "fewer")
-    shutil.rmtree(fewer / WHO)
+    shutil.rmtree(fewer / ERASED)
     keys = [item.key for item in graph.build(small(faces), SuppressionList.read(workdir))]
     assert keys == [item.key for item in graph.build(small(fewer))], "as though the source had never held them"
     lab = Lab(workdir / "data" / "store")
@@ -145,19 +145,19 @@ def test_a_later_run_and_import_work_without_them(spoiled: tuple[Path, Path], tm
     assert prepared.record["outputs"] == same.record["outputs"]
     (faces / "renamed").mkdir(exist_ok=True)
     try:
-        for path in (faces / WHO).iterdir():  # their photos under another name are known by their bytes
+        for path in (faces / ERASED).iterdir():  # their photos under another name are known by their bytes
             shutil.copy(path, faces / "renamed")
         assert facegan(workdir, "import", faces, "--out", workdir / "later").exit_code == 0
     finally:
         shutil.rmtree(faces / "renamed")
-    assert traces(faces, workdir, WHO) == set()
+    assert traces(faces, workdir, ERASED) == set()
     assert len(manifest.read(workdir / "later", ["identity"])) == 35
 
 
 def test_it_only_shows_without_yes(spoiled: tuple[Path, Path]) -> None:
     _, workdir = spoiled
     before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
-    shown = facegan(workdir, "forget", WHO)
+    shown = facegan(workdir, "forget", ERASED)
     assert shown.exit_code == 0 and "--yes" in shown.output and "the source itself" in shown.output
     for what in ("prepare", "train_gan", "import", "export", "history"):
         assert f" x {what}" in shown.output, what
@@ -176,10 +176,10 @@ def test_a_stopped_erasure_goes_on(spoiled: tuple[Path, Path], monkeypatch: pyte
         real(path, *rest, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr("facegan.erasure.erase.shutil.rmtree", fails_later)
-    assert facegan(workdir, "forget", WHO, "--yes").exit_code == 1
+    assert facegan(workdir, "forget", ERASED, "--yes").exit_code == 1
     monkeypatch.undo()
-    assert facegan(workdir, "forget", f"folder/{WHO}", "--yes").exit_code == 0
-    assert traces(faces, workdir, WHO) == {"imported", "f", "w", "p"}
+    assert facegan(workdir, "forget", f"folder/{ERASED}", "--yes").exit_code == 0
+    assert traces(faces, workdir, ERASED) == {"imported", "f", "w", "p"}
 
 
 def test_nothing_outside_is_touched(spoiled: tuple[Path, Path]) -> None:
@@ -187,7 +187,7 @@ def test_nothing_outside_is_touched(spoiled: tuple[Path, Path]) -> None:
     facegan(workdir, "import", faces, "--out", workdir)  # refused, but noted
     (workdir / "thesis.tex").write_text("mine")
     before = sorted(path for path in (workdir / "imported").rglob("*"))
-    done = facegan(workdir, "forget", WHO, "--yes", "--also", workdir)
+    done = facegan(workdir, "forget", ERASED, "--yes", "--also", workdir)
     assert done.exit_code == 0, done.output
     assert (workdir / "thesis.tex").read_text() == "mine" and sorted((workdir / "imported").rglob("*")) == before
 
@@ -215,7 +215,7 @@ def test_it_waits_for_nobody(spoiled: tuple[Path, Path]) -> None:
     _, workdir = spoiled
     store = workdir / "data" / "store"
     with Store(store).in_use():  # as a run has it between two stages
-        done = facegan(workdir, "forget", WHO, "--yes")
+        done = facegan(workdir, "forget", ERASED, "--yes")
     assert (
         done.exit_code == 1 and "at work in this working directory" in done.output and str(os.getpid()) in done.output
     )
@@ -232,15 +232,15 @@ def test_it_notices_an_import_and_an_export_under_way(
     meanwhile: list[Result] = []
 
     def under_way(*arguments: Any, **options: Any) -> Any:
-        meanwhile.append(facegan(workdir, "forget", WHO, "--yes"))
+        meanwhile.append(facegan(workdir, "forget", ERASED, "--yes"))
         return work(*arguments, **options)
 
     monkeypatch.setattr(import_export, "import_" if command == "import" else "export", under_way)
     words = [faces] if command == "import" else [workdir / "imported", "--format", "folder"]
     assert facegan(workdir, command, *words, "--out", tmp_path / "late").exit_code == 0
-    (told,) = meanwhile
-    assert told.exit_code == 1 and "at work in this working directory" in told.output
-    after = facegan(workdir, "forget", WHO, "--yes")
+    (result,) = meanwhile
+    assert result.exit_code == 1 and "at work in this working directory" in result.output
+    after = facegan(workdir, "forget", ERASED, "--yes")
     assert after.exit_code == 0 and str(tmp_path / "late") in after.output
 
 
@@ -251,9 +251,9 @@ def test_an_import_waits_for_it_and_then_knows_whom_to_leave_out(spoiled: tuple[
             begun = pool.submit(import_export.bring_in, [str(faces)], tmp_path / "late", {}, workdir)
             time.sleep(0.3)
             assert not begun.done()
-            SuppressionList.read(workdir).add([f"folder/{WHO}"], workdir)
+            SuppressionList.read(workdir).add([f"folder/{ERASED}"], workdir)
         begun.result(60)
-    assert f"folder/{WHO}" not in manifest.read(tmp_path / "late", ["identity"])["identity"].to_pylist()
+    assert f"folder/{ERASED}" not in manifest.read(tmp_path / "late", ["identity"])["identity"].to_pylist()
 
 
 def test_a_name_that_is_nobodys_is_not_guessed(spoiled: tuple[Path, Path]) -> None:
@@ -263,14 +263,14 @@ def test_a_name_that_is_nobodys_is_not_guessed(spoiled: tuple[Path, Path]) -> No
 
 
 def test_a_list_that_names_nobody_in_a_source_changes_no_key(faces: Path, tmp_path: Path) -> None:
-    listed = SuppressionList().add(["folder/somebody else", "0" * 64], tmp_path)
-    assert listed == SuppressionList.read(tmp_path) and listed.knows("folder/somebody else")
+    suppressed = SuppressionList().add(["folder/somebody else", "0" * 64], tmp_path)
+    assert suppressed == SuppressionList.read(tmp_path) and suppressed.knows("folder/somebody else")
     assert b"somebody" not in (tmp_path / "data" / LIST).read_bytes()
-    plain, with_list = graph.build(tiny(faces)), graph.build(tiny(faces), listed)
+    plain, with_list = graph.build(tiny(faces)), graph.build(tiny(faces), suppressed)
     assert [item.key for item in plain] == [item.key for item in with_list]
     source = SOURCES.get("folder")(root=str(faces))
-    assert [row.relative for row in listed.without(source).rows()] == [row.relative for row in source.rows()]
-    everybody = listed.add({row.identity for row in source.rows()}, tmp_path)
+    assert [row.relative for row in suppressed.without(source).rows()] == [row.relative for row in source.rows()]
+    everybody = suppressed.add({row.identity for row in source.rows()}, tmp_path)
     with pytest.raises(UserError, match="nobody but people who were erased"):
         list(everybody.without(source).rows())
 

@@ -32,15 +32,15 @@ def make(workdir: Path, stage: str, name: str, *inputs: Artifact, raw: dict[str,
         (out / "file").write_text(name)
 
     store = Store(workdir / "data" / "store")
-    needs = {str(place): item for place, item in enumerate(inputs)}
-    made = store.produce(stage, 1, {"name": name}, needs, raw or {}, work, dict)
-    return aged(made)
+    needs = {str(number): item for number, item in enumerate(inputs)}
+    artifact = store.produce(stage, 1, {"name": name}, needs, raw or {}, work, dict)
+    return aged(artifact)
 
 
-def aged(made: Artifact) -> Artifact:
-    for path in [*made.path.rglob("*"), made.path]:
+def aged(artifact: Artifact) -> Artifact:
+    for path in [*artifact.path.rglob("*"), artifact.path]:
         os.utime(path, (OLD_S, OLD_S))
-    return made
+    return artifact
 
 
 def report(workdir: Path, recipe: str, *stages: Artifact, age: int) -> Path:
@@ -53,7 +53,7 @@ def report(workdir: Path, recipe: str, *stages: Artifact, age: int) -> Path:
     return folder
 
 
-def left(workdir: Path) -> set[str]:
+def stage_names(workdir: Path) -> set[str]:
     """The names of the stages that are left, whole."""
     return {path.read_text() for path in (workdir / "data" / "store").glob("*/*/file")}
 
@@ -62,24 +62,24 @@ def left(workdir: Path) -> set[str]:
 def made(tmp_path: Path) -> dict[str, Artifact]:
     """Two recipes over one prepare, with three reports of the one and one of the other, and a run without a report."""
     faces = make(tmp_path, "prepare", "faces")
-    found = {"faces": faces}
-    for place, name in enumerate(("oldest", "older", "newest")):
-        found[name] = make(tmp_path, "train_gan", name, faces)
-        found[f"{name} page"] = make(tmp_path, "report", f"{name} page", found[name])
-        report(tmp_path, "one", faces, found[name], found[f"{name} page"], age=10 - place)
-    found["other page"] = make(tmp_path, "report", "other page", found["oldest"])
-    report(tmp_path, "other", found["oldest"], found["other page"], age=100)
-    found["loose"] = make(tmp_path, "train_gan", "loose", faces)
-    return found
+    artifacts = {"faces": faces}
+    for number, name in enumerate(("oldest", "older", "newest")):
+        artifacts[name] = make(tmp_path, "train_gan", name, faces)
+        artifacts[f"{name} page"] = make(tmp_path, "report", f"{name} page", artifacts[name])
+        report(tmp_path, "one", faces, artifacts[name], artifacts[f"{name} page"], age=10 - number)
+    artifacts["other page"] = make(tmp_path, "report", "other page", artifacts["oldest"])
+    report(tmp_path, "other", artifacts["oldest"], artifacts["other page"], age=100)
+    artifacts["loose"] = make(tmp_path, "train_gan", "loose", faces)
+    return artifacts
 
 
 def test_it_shows_first_and_then_keeps_the_last_reports(tmp_path: Path, made: dict[str, Artifact]) -> None:
-    everything = left(tmp_path)
+    everything = stage_names(tmp_path)
     shown = gc(tmp_path, "--keep", "1")
-    assert shown.exit_code == 0 and left(tmp_path) == everything and "--yes" in shown.output
+    assert shown.exit_code == 0 and stage_names(tmp_path) == everything and "--yes" in shown.output
     done = gc(tmp_path, "--keep", "1", "--yes")
     assert done.exit_code == 0 and "freed" in done.output
-    assert left(tmp_path) == {"faces", "oldest", "newest", "newest page", "other page"}
+    assert stage_names(tmp_path) == {"faces", "oldest", "newest", "newest page", "other page"}
     kept = {path.name for path in (tmp_path / "reports").glob("*/*")}
     assert kept == {made["newest page"].fingerprint, made["other page"].fingerprint}
     locks = {path.stem for path in (tmp_path / "data" / "store").glob("*/*.lock")}
@@ -92,7 +92,7 @@ def test_what_latest_leads_to_is_the_last(tmp_path: Path, made: dict[str, Artifa
         made["oldest page"].fingerprint
     )  # cached, and so not rewritten
     gc(tmp_path, "--keep", "1", "--yes")
-    assert "oldest page" in left(tmp_path) and "newest page" not in left(tmp_path)
+    assert "oldest page" in stage_names(tmp_path) and "newest page" not in stage_names(tmp_path)
     assert (tmp_path / "reports" / "one" / "latest").exists()
 
 
@@ -101,10 +101,10 @@ def test_a_promoted_model_and_all_that_it_was_made_from_stay(tmp_path: Path, mad
     model.parent.mkdir(parents=True)
     model.write_text(json.dumps({"lineage": {"recognizer": made["loose"].fingerprint}}))
     assert gc(tmp_path, "--keep", "1", "--yes").exit_code == 0
-    assert {"loose", "faces"} <= left(tmp_path) and "older" not in left(tmp_path)
+    assert {"loose", "faces"} <= stage_names(tmp_path) and "older" not in stage_names(tmp_path)
     model.write_bytes(b"\xff")
-    before = left(tmp_path)
-    assert gc(tmp_path, "--keep", "1", "--yes").exit_code == 1 and left(tmp_path) == before
+    before = stage_names(tmp_path)
+    assert gc(tmp_path, "--keep", "1", "--yes").exit_code == 1 and stage_names(tmp_path) == before
 
 
 def test_weights_that_a_kept_stage_started_from_stay(tmp_path: Path, made: dict[str, Artifact]) -> None:
@@ -112,7 +112,7 @@ def test_weights_that_a_kept_stage_started_from_stay(tmp_path: Path, made: dict[
     tuned = make(tmp_path, "train_recognizer", "tuned", raw={"weights": weights})
     report(tmp_path, "third", tuned, make(tmp_path, "report", "third page", tuned), age=0)
     gc(tmp_path, "--keep", "1", "--yes")
-    assert {"loose", "tuned"} <= left(tmp_path)
+    assert {"loose", "tuned"} <= stage_names(tmp_path)
 
 
 def test_young_work_without_a_report_waits_for_it(tmp_path: Path, made: dict[str, Artifact]) -> None:
@@ -120,9 +120,9 @@ def test_young_work_without_a_report_waits_for_it(tmp_path: Path, made: dict[str
     make(tmp_path, "train_gan", "new", early)
     os.utime(next(p for p in (tmp_path / "data" / "store" / "train_gan").glob("*/file") if p.read_text() == "new"))
     gc(tmp_path, "--yes")
-    assert {"new", "early"} <= left(tmp_path) and "loose" not in left(tmp_path)
+    assert {"new", "early"} <= stage_names(tmp_path) and "loose" not in stage_names(tmp_path)
     gc(tmp_path, "--yes", "--days", "0")
-    assert not {"new", "early"} & left(tmp_path)
+    assert not {"new", "early"} & stage_names(tmp_path)
 
 
 def test_checkpoints_of_a_running_stage_stay(tmp_path: Path, made: dict[str, Artifact]) -> None:
@@ -153,32 +153,32 @@ def test_nothing_goes_while_a_run_is_at_work(tmp_path: Path, made: dict[str, Art
         text=True,
     )
     assert run.stdout and run.stdout.readline() == "held\n"
-    before = left(tmp_path)
+    before = stage_names(tmp_path)
     done = gc(tmp_path, "--keep", "1", "--yes")
-    assert done.exit_code == 1 and left(tmp_path) == before
+    assert done.exit_code == 1 and stage_names(tmp_path) == before
     if Path("/proc/locks").exists():
         assert f"(process {run.pid})" in done.output
     assert gc(tmp_path, "--keep", "1").exit_code == 0, "looking disturbs nobody"
     run.kill()  # and death gives the lock up
     run.wait()
-    assert gc(tmp_path, "--keep", "1", "--yes").exit_code == 0 and left(tmp_path) < before
+    assert gc(tmp_path, "--keep", "1", "--yes").exit_code == 0 and stage_names(tmp_path) < before
 
 
 def test_a_run_waits_for_what_erases_and_says_for_whom(tmp_path: Path) -> None:
     import threading
 
-    store, said, order = Store(tmp_path / "store"), [], []
+    store, messages, order = Store(tmp_path / "store"), [], []
     store.root.mkdir()
 
     def run() -> None:
-        with store.in_use(said.append):
+        with store.in_use(messages.append):
             order.append("run")
 
     with store.alone():
         thread = threading.Thread(target=run)
         thread.start()
-        while not said and thread.is_alive():
+        while not messages and thread.is_alive():
             time.sleep(0.001)
         order.append("erased")
     thread.join(timeout=10)
-    assert order == ["erased", "run"] and "waiting until" in said[0]
+    assert order == ["erased", "run"] and "waiting until" in messages[0]

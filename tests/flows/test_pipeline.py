@@ -20,7 +20,6 @@ import pytest
 from facegan.data import manifest
 from facegan.pipeline.graph import GUIDE, JUDGE, build
 from facegan.recipe.load import load
-from facegan.recipe.recipe import Recipe
 from facegan.store.local import Store
 from flows.service.server import prefect_server
 
@@ -49,11 +48,13 @@ def run(workdir: Path, *arguments: str) -> dict[str, Any]:
 
 def outputs(workdir: Path) -> dict[str, Any]:
     """{stage/fingerprint: {file: sha256}} of every record in a workdir's store."""
-    found = {}
+    outputs_by_stage = {}
     for path in (workdir / "data" / "store").glob("*/*/record.json"):
         record = json.loads(path.read_bytes())
-        found[f"{record['stage']}/{record['fingerprint']}"] = {k: v["sha256"] for k, v in record["outputs"].items()}
-    return found
+        outputs_by_stage[f"{record['stage']}/{record['fingerprint']}"] = {
+            k: v["sha256"] for k, v in record["outputs"].items()
+        }
+    return outputs_by_stage
 
 
 @pytest.fixture(scope="module")
@@ -71,10 +72,10 @@ def copy_of(finished: Path, tmp_path: Path) -> Path:
 
 def states(answer: dict[str, Any]) -> dict[str, set[str]]:
     """{stage: the states that its runs ended in}."""
-    found: dict[str, set[str]] = {}
+    states_by_stage: dict[str, set[str]] = {}
     for item in answer["stages"]:
-        found.setdefault(item["stage"], set()).add(item["state"])
-    return found
+        states_by_stage.setdefault(item["stage"], set()).add(item["state"])
+    return states_by_stage
 
 
 def test_json_is_the_contract(finished: tuple[Path, dict[str, Any]]) -> None:
@@ -109,8 +110,8 @@ def test_the_verdict_is_about_the_numbers_of_the_run(finished: tuple[Path, dict[
     expected = arms["real+synthetic"]["mean"] - arms["real"]["mean"]
     assert answer["comparison"]["delta"] == pytest.approx(expected)
     table = pq.read_table(Path(answer["report"]).parent / "results.parquet").to_pandas()
-    own = table[(table.arm == "real") & (table.metric == "eer")].sort_values("seed").value.tolist()
-    assert own == pytest.approx(arms["real"]["per_seed"])
+    eers = table[(table.arm == "real") & (table.metric == "eer")].sort_values("seed").value.tolist()
+    assert eers == pytest.approx(arms["real"]["per_seed"])
 
 
 def test_arms_hold_what_they_say(finished: tuple[Path, dict[str, Any]]) -> None:
@@ -128,9 +129,9 @@ def test_arms_hold_what_they_say(finished: tuple[Path, dict[str, Any]]) -> None:
 def test_second_run_is_all_hits_and_starts_no_server(finished: tuple[Path, dict[str, Any]]) -> None:
     workdir, first = finished
     before = {path: path.stat().st_mtime_ns for path in (workdir / "data" / "store").rglob("*.safetensors")}
-    alone = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT")}
-    whole = [*command(workdir), "--json", "-"]
-    done = subprocess.run(whole, capture_output=True, text=True, timeout=60, env=alone)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT")}
+    arguments = [*command(workdir), "--json", "-"]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=60, env=environment)
     second = json.loads(done.stdout)
     assert {s["state"] for s in second["stages"]} == {"cached"}
     assert second["arms"] == first["arms"] and second["report"] == first["report"]
@@ -145,17 +146,17 @@ def test_a_recorded_run_shows_cached_stages_and_the_verdict(finished: tuple[Path
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
     with get_client(sync_client=True) as client:
-        newest = max(client.read_flow_runs(), key=lambda found: str(found.created))
-        this = FlowRunFilter(id=FlowRunFilterId(any_=[newest.id]))
-        until = time.monotonic() + 60
-        tasks = client.read_task_runs(flow_run_filter=this)
-        while any(not found.state or not found.state.is_final() for found in tasks) and time.monotonic() < until:
+        newest = max(client.read_flow_runs(), key=lambda item: str(item.created))
+        of_newest = FlowRunFilter(id=FlowRunFilterId(any_=[newest.id]))
+        deadline = time.monotonic() + 60
+        tasks = client.read_task_runs(flow_run_filter=of_newest)
+        while any(not item.state or not item.state.is_final() for item in tasks) and time.monotonic() < deadline:
             time.sleep(0.5)  # the server takes in the states of tasks as events, a moment after the run
-            tasks = client.read_task_runs(flow_run_filter=this)
-        artifacts = client.read_artifacts(flow_run_filter=this)
+            tasks = client.read_task_runs(flow_run_filter=of_newest)
+        artifacts = client.read_artifacts(flow_run_filter=of_newest)
     assert len(tasks) == len(first["stages"])
-    assert {found.state_name for found in tasks} == {"Cached"}
-    assert any(first["comparison"]["verdict"] in str(found.data) for found in artifacts)
+    assert {item.state_name for item in tasks} == {"Cached"}
+    assert any(first["comparison"]["verdict"] in str(item.data) for item in artifacts)
 
 
 def test_a_gan_option_leaves_the_real_arm_cached(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
@@ -170,10 +171,10 @@ def test_a_gan_option_leaves_the_real_arm_cached(finished: tuple[Path, dict[str,
 
 def test_a_flipped_byte_is_noticed_and_mended(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     workdir = copy_of(finished[0], tmp_path)
-    victim = next((workdir / "data" / "store" / "train_gan").glob("*/generator.safetensors"))
-    data = bytearray(victim.read_bytes())
+    damaged = next((workdir / "data" / "store" / "train_gan").glob("*/generator.safetensors"))
+    data = bytearray(damaged.read_bytes())
     data[len(data) // 2] ^= 1
-    victim.write_bytes(data)
+    damaged.write_bytes(data)
     done = subprocess.run([*command(workdir), "--json", "-"], capture_output=True, text=True, timeout=200)
     answer = json.loads(done.stdout)
     assert states(answer)["train_gan"] == {"ran"}
@@ -240,11 +241,13 @@ def test_a_run_that_is_cancelled_in_prefect_stops(finished: tuple[Path, dict[str
     while not list(workdir.glob("data/store/train_gan/*.incomplete/curve.jsonl")) and time.monotonic() < deadline:
         time.sleep(0.05)
     with get_client(sync_client=True) as client:
-        running = [found for found in client.read_flow_runs() if found.state and found.state.is_running()]
-        run = max(running, key=lambda found: found.created)  # those of killed commands stay so on a server of one's own
+        running = [flow_run for flow_run in client.read_flow_runs() if flow_run.state and flow_run.state.is_running()]
+        run = max(
+            running, key=lambda flow_run: flow_run.created
+        )  # those of killed commands stay so on a server of one's own
         client.set_flow_run_state(run.id, Cancelling())
-        _, said = process.communicate(timeout=60)
-        assert process.returncode == 1 and "the run was cancelled in Prefect" in said and "goes on" in said, said
+        _, stderr = process.communicate(timeout=60)
+        assert process.returncode == 1 and "the run was cancelled in Prefect" in stderr and "goes on" in stderr, stderr
         assert client.read_flow_run(run.id).state_name == "Cancelled"
 
 
@@ -266,7 +269,7 @@ def test_a_study_runs_and_is_then_all_hits(faces: Path, tmp_path: Path) -> None:
     }
     path = tmp_path / "study.yaml"
     path.write_text(json.dumps(recipe))
-    whole = [
+    arguments = [
         sys.executable,
         "-m",
         "facegan",
@@ -277,35 +280,19 @@ def test_a_study_runs_and_is_then_all_hits(faces: Path, tmp_path: Path) -> None:
         "--json",
         "-",
     ]
-    first, second = (subprocess.run(whole, capture_output=True, text=True, timeout=200) for _ in range(2))
+    first, second = (subprocess.run(arguments, capture_output=True, text=True, timeout=200) for _ in range(2))
     assert first.returncode == 0, first.stderr[-3000:]
-    told, again = json.loads(first.stdout), json.loads(second.stdout)
-    assert states(told)["study"] == {"ran"} and {s["state"] for s in again["stages"]} == {"cached"}
-    assert again["variants"] == told["variants"] and again["report"] == told["report"]
-    assert [s["key"] for s in told["stages"]] == [item.key for item in build(load(str(path)))]
-    assert all(("cell" in s) == (s["stage"] != "study") for s in told["stages"])
-    assert set(told) == {"recipe", "report", "stages", "arms", "comparison", "variants"}
-    assert told["comparison"]["variant"] == "two" and told["arms"] == told["variants"]["two"]["arms"]
-    assert told["comparison"]["n_splits"] == 2 and told["comparison"]["verdict"] == "no gain shown"
-    assert "Tried by 1 of 2 seeds, the first" in (Path(told["report"]).parent / "report.md").read_text()
+    answer, second_answer = json.loads(first.stdout), json.loads(second.stdout)
+    assert states(answer)["study"] == {"ran"} and {s["state"] for s in second_answer["stages"]} == {"cached"}
+    assert second_answer["variants"] == answer["variants"] and second_answer["report"] == answer["report"]
+    assert [s["key"] for s in answer["stages"]] == [item.key for item in build(load(str(path)))]
+    assert all(("cell" in s) == (s["stage"] != "study") for s in answer["stages"])
+    assert set(answer) == {"recipe", "report", "stages", "arms", "comparison", "variants"}
+    assert answer["comparison"]["variant"] == "two" and answer["arms"] == answer["variants"]["two"]["arms"]
+    assert answer["comparison"]["n_splits"] == 2 and answer["comparison"]["verdict"] == "no gain shown"
+    assert "Tried by 1 of 2 seeds, the first" in (Path(answer["report"]).parent / "report.md").read_text()
     for name in ("index.html", "report.md", "results.parquet", "differences.parquet", "figures/efficiency.png"):
-        assert (Path(told["report"]).parent / name).is_file()
-
-
-def test_graph_names_every_stage_once_per_arm_and_seed() -> None:
-    recipe = load(RECIPE)
-    nodes = build(recipe)
-    runs = [(item.stage, item.arm, item.seed) for item in nodes]
-    assert len(runs) == len(set(runs))
-    position = {item.key: place for place, item in reversed(list(enumerate(nodes)))}
-    for place, item in enumerate(nodes):
-        assert all(position[needed.key] < place for needed in item.needs.values())
-
-
-def test_runtime_is_in_no_fingerprint() -> None:
-    recipe = load(RECIPE)
-    other = Recipe.model_validate({**recipe.model_dump(), "runtime": {"jobs": 7, "threads": 3, "log_interval_s": 9}})
-    assert [item.key for item in build(recipe)] == [item.key for item in build(other)]
+        assert (Path(answer["report"]).parent / name).is_file()
 
 
 def test_store_of_a_finished_run_is_private(finished: tuple[Path, dict[str, Any]]) -> None:

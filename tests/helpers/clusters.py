@@ -28,9 +28,9 @@ class Cluster:
         file = folder / "scheduler.json"
         # Ends by itself where the tests are killed, and the workers with it.
         self._start("scheduler", "--scheduler-file", str(file), "--port", "0", "--idle-timeout", "300")
-        until = time.monotonic() + 60
+        deadline = time.monotonic() + 60
         while not file.exists():
-            assert time.monotonic() < until, (folder / "scheduler.log").read_text()
+            assert time.monotonic() < deadline, (folder / "scheduler.log").read_text()
             time.sleep(0.1)
         self.address: str = json.loads(file.read_bytes())["address"]
 
@@ -42,7 +42,7 @@ class Cluster:
         """Exactly these workers, ready, with such options: others are killed, missing ones started."""
         for name in [name for name in self.workers if workers.get(name) != self._arguments[name]]:
             self.kill(name)
-        local = ["--no-nanny", "--nthreads", "1", "--local-directory", str(self.folder), "--death-timeout", "30"]
+        options = ["--no-nanny", "--nthreads", "1", "--local-directory", str(self.folder), "--death-timeout", "30"]
         for name in sorted(workers.keys() - set(self.workers)):
             self._arguments[name] = workers[name]
             preload = [
@@ -51,11 +51,11 @@ class Cluster:
                 "--name",
                 name,
             ]  # registered when it has imported what it needs
-            self._start(name, self.address, *local, *preload, *workers[name])
+            self._start(name, self.address, *options, *preload, *workers[name])
         with self.client() as client:
-            until = time.monotonic() + 120
+            deadline = time.monotonic() + 120
             while set(client.run_on_scheduler(state)["processing"]) != set(workers):
-                assert time.monotonic() < until, [path.read_text() for path in self.folder.glob("*.log")]
+                assert time.monotonic() < deadline, [path.read_text() for path in self.folder.glob("*.log")]
                 time.sleep(0.1)
 
     @property
@@ -104,7 +104,9 @@ def state(dask_scheduler: Any = None) -> dict[str, Any]:
     return {
         "tasks": sorted(dask_scheduler.tasks),
         "clients": [name for name in dask_scheduler.clients if "facegan" in name],
-        "processing": {str(one.name): [task.key for task in one.processing] for one in dask_scheduler.workers.values()},
+        "processing": {
+            str(worker.name): [task.key for task in worker.processing] for worker in dask_scheduler.workers.values()
+        },
     }
 
 

@@ -21,14 +21,14 @@ SETTINGS = {**KEYS, "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLE
 logging.getLogger("werkzeug").setLevel(logging.WARNING)  # else a line for each request
 
 
-class _OneWriter:
-    """Looking at a condition and writing are one thing on S3; moto does them one after another, so PUTs queue here."""
+class _SerialPuts:
+    """Handles one PUT at a time: on S3 checking a condition and writing are atomic, in moto they are not."""
 
     def __init__(self, app: Callable[..., Iterable[bytes]]) -> None:
         self.app, self.lock, self.deaf = app, threading.Lock(), False
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        if self.deaf:  # as servers are that know of no conditions
+        if self.deaf:  # as servers that do not support them
             environ.pop("HTTP_IF_NONE_MATCH", None)
         with self.lock if environ["REQUEST_METHOD"] == "PUT" else contextlib.nullcontext():
             return list(self.app(environ, start_response))
@@ -38,7 +38,7 @@ class Server:
     """Its address and a client of its own."""
 
     def __init__(self) -> None:
-        self.app = _OneWriter(DomainDispatcherApplication(create_backend_app))
+        self.app = _SerialPuts(DomainDispatcherApplication(create_backend_app))
         self.server = make_server("127.0.0.1", 0, self.app, threaded=True)
         self.port = self.server.server_port
         self.url = f"http://127.0.0.1:{self.port}"
@@ -108,26 +108,26 @@ class Proxy:
 
     def _end(self) -> None:
         with self._lock:
-            for one in self._open:
+            for connection in self._open:
                 with contextlib.suppress(OSError):
-                    one.shutdown(socket.SHUT_RDWR)
-                one.close()
+                    connection.shutdown(socket.SHUT_RDWR)
+                connection.close()
             self._open.clear()
 
     def _accept(self) -> None:
         while True:
             try:
-                near, _ = self._socket.accept()
+                client_side, _ = self._socket.accept()
             except OSError:
                 return
             if self.is_cut:
-                near.close()
+                client_side.close()
                 continue
-            far = socket.create_connection(("127.0.0.1", self.target))
+            server_side = socket.create_connection(("127.0.0.1", self.target))
             with self._lock:
-                self._open |= {near, far}
-            threading.Thread(target=self._pass, args=(near, far, True), daemon=True).start()
-            threading.Thread(target=self._pass, args=(far, near, False), daemon=True).start()
+                self._open |= {client_side, server_side}
+            threading.Thread(target=self._pass, args=(client_side, server_side, True), daemon=True).start()
+            threading.Thread(target=self._pass, args=(server_side, client_side, False), daemon=True).start()
 
     def _pass(self, source: socket.socket, target: socket.socket, up: bool) -> None:
         try:
@@ -143,12 +143,12 @@ class Proxy:
         if self.is_cut:
             self._end()
         else:
-            for one in (source, target):
+            for connection in (source, target):
                 with contextlib.suppress(OSError):
-                    one.shutdown(socket.SHUT_RDWR)
-                one.close()
+                    connection.shutdown(socket.SHUT_RDWR)
+                connection.close()
                 with self._lock:
-                    self._open.discard(one)
+                    self._open.discard(connection)
 
 
 @contextlib.contextmanager

@@ -26,14 +26,14 @@ expect.set_options(timeout=30_000)
 def up(workdir: Path) -> Iterator[str]:
     """Server, worker and deployments in `workdir`, on a free port of loopback; yields the address of the pages."""
     command = [sys.executable, "-m", "facegan", "up", "--workdir", str(workdir), "--port", "0"]
-    env = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT")}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT")}
     log = workdir / "up.log"
-    with open(log, "w") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out, env=env)
+    with open(log, "w") as log_file:
+        process = subprocess.Popen(command, stdout=log_file, stderr=log_file, env=environment)
     try:
-        until = time.monotonic() + START_S
+        deadline = time.monotonic() + START_S
         while "up: " not in (text := log.read_text()):
-            assert process.poll() is None and time.monotonic() < until, text
+            assert process.poll() is None and time.monotonic() < deadline, text
             time.sleep(0.2)
         yield text.partition("up: ")[2].split()[0].rstrip(";")
     finally:
@@ -70,8 +70,8 @@ def post(url: str, body: dict[str, Any]) -> Any:
 
 def open_form(page: Page, address: str, deployment: str = "recipe") -> None:
     """The run form of a deployment."""
-    found = get(f"{address}/api/deployments/name/facegan/{deployment}")
-    page.goto(f"{address}/v2/deployments/deployment/{found['id']}/run")
+    details = get(f"{address}/api/deployments/name/facegan/{deployment}")
+    page.goto(f"{address}/v2/deployments/deployment/{details['id']}/run")
     page.get_by_text("Pick a recipe").wait_for()
 
 
@@ -113,20 +113,20 @@ def tab(page: Page, address: str, run: str, name: str) -> None:
 
 def open_artifact(page: Page, address: str, run: str, key: str, within_s: float = RUN_S) -> None:
     """The page of an artifact of a run, as soon as it is there."""
-    until = time.monotonic() + within_s
-    this = {"artifacts": {"flow_run_id": {"any_": [run]}, "key": {"any_": [key]}}}
-    while not (found := post(f"{address}/api/artifacts/filter", this)):
-        assert time.monotonic() < until, f"no artifact {key}"
+    deadline = time.monotonic() + within_s
+    query = {"artifacts": {"flow_run_id": {"any_": [run]}, "key": {"any_": [key]}}}
+    while not (artifacts := post(f"{address}/api/artifacts/filter", query)):
+        assert time.monotonic() < deadline, f"no artifact {key}"
         time.sleep(0.5)
-    page.goto(f"{address}/v2/artifacts/artifact/{found[0]['id']}")
+    page.goto(f"{address}/v2/artifacts/artifact/{artifacts[0]['id']}")
     page.get_by_text("Flow Run").first.wait_for()
 
 
 def until_seen(page: Page, pattern: str, within_s: float = 180) -> None:
     """Look at a page again and again until it shows a text."""
-    until = time.monotonic() + within_s
+    deadline = time.monotonic() + within_s
     while not page.get_by_text(re.compile(pattern)).count():
-        assert time.monotonic() < until, f"not seen: {pattern}; but {page.locator('body').inner_text()[:2000]}"
+        assert time.monotonic() < deadline, f"not seen: {pattern}; but {page.locator('body').inner_text()[:2000]}"
         page.wait_for_timeout(1000)
         page.reload()
         page.get_by_text("Flow Run").first.wait_for()
@@ -134,11 +134,11 @@ def until_seen(page: Page, pattern: str, within_s: float = 180) -> None:
 
 def ended(address: str, run: str, within_s: float = RUN_S) -> dict[str, Any]:
     """The last state of a run, as soon as it is there."""
-    until = time.monotonic() + within_s
-    while (found := state(address, run))["type"] in ("SCHEDULED", "PENDING", "RUNNING"):
-        assert time.monotonic() < until, found
+    deadline = time.monotonic() + within_s
+    while (current := state(address, run))["type"] in ("SCHEDULED", "PENDING", "RUNNING"):
+        assert time.monotonic() < deadline, current
         time.sleep(0.5)
-    return found
+    return current
 
 
 def state(address: str, run: str) -> dict[str, Any]:

@@ -20,11 +20,11 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary
 PATIENCE_S = 240.0  # of a machine that is busy
 
 
-def wait_for(happened: Callable[[], Any], what: str, seconds: float = PATIENCE_S) -> Any:
-    """What `happened` gives as soon as it is true; fails the test after `seconds`."""
-    until = time.monotonic() + seconds
+def wait_for(happened: Callable[[], Any], event: str, seconds: float = PATIENCE_S) -> Any:
+    """The result of `happened()` as soon as it is true; fails the test after `seconds`."""
+    deadline = time.monotonic() + seconds
     while not (result := happened()):
-        assert time.monotonic() < until, f"{what} did not happen within {seconds:.0f} s"
+        assert time.monotonic() < deadline, f"{event} did not happen within {seconds:.0f} s"
         time.sleep(0.2)
     return result
 
@@ -33,14 +33,14 @@ def below(pid: int) -> dict[int, str]:
     """Every process that descends from `pid`: {pid: command line}."""
     table = subprocess.run(["ps", "-ww", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
     rows = [line.split(None, 2) for line in table.splitlines()]
-    found: dict[int, str] = {}
-    todo = [pid]
-    while todo:
-        parent = todo.pop()
-        kids = {int(row[0]): row[2] for row in rows if int(row[1]) == parent and len(row) == 3}
-        found |= kids
-        todo += kids
-    return found
+    descendants: dict[int, str] = {}
+    queue = [pid]
+    while queue:
+        parent = queue.pop()
+        children = {int(row[0]): row[2] for row in rows if int(row[1]) == parent and len(row) == 3}
+        descendants |= children
+        queue += children
+    return descendants
 
 
 def left(pids: dict[int, str]) -> list[str]:
@@ -61,12 +61,12 @@ class Up:
 
     def __init__(self, workdir: Path, *arguments: str, env: dict[str, str] | None = None) -> None:
         self.workdir, self.log = workdir, workdir.with_suffix(".log")
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_API")}
-        clean |= {"http_proxy": "http://127.0.0.1:9", "no_proxy": ""}  # for the world outside; nobody listens there
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_API")}
+        environment |= {"http_proxy": "http://127.0.0.1:9", "no_proxy": ""}  # a proxy on which nobody listens
         with open(self.log, "wb") as out:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "facegan", "up", "--workdir", str(workdir), "--port", "0", *arguments],
-                env={**clean, **(env or {})},
+                env={**environment, **(env or {})},
                 stdout=out,
                 stderr=out,
                 start_new_session=True,
@@ -112,13 +112,13 @@ class Up:
 
     def stop(self) -> None:
         """Ask it to end; whatever is left after that is killed, so that a failed test leaves nothing."""
-        family = below(self.process.pid)
+        descendants = below(self.process.pid)
         if self.process.poll() is None:
             self.process.terminate()
             try:
                 self.process.wait(timeout=40)
             except subprocess.TimeoutExpired:
                 self.process.kill()
-        for pid in family:
+        for pid in descendants:
             if left({pid: ""}):
                 os.kill(pid, signal.SIGKILL)

@@ -50,29 +50,31 @@ def test_a_missing_package_stops_run_and_plan_only_where_it_is_needed(
     settings = tiny(faces, runtime={"engine": {"kind": "dask"}}).model_dump(mode="json", exclude_none=True)
     recipe.write_text(yaml.safe_dump(settings))
 
-    def said(*words: str) -> tuple[int, str, str]:
+    def run_command(*words: str) -> tuple[int, str, str]:
         done = CliRunner().invoke(main, [*words, "--workdir", str(tmp_path)])
         return done.exit_code, done.stdout, done.stderr
 
     for command in ("plan", "run"):
-        code, shown, error = said(command, str(recipe))
+        code, shown, error = run_command(command, str(recipe))
         assert code == 1 and "needs the package distributed" in error and "facegan[dask]" in error
         assert ("synthesize" in shown) == (command == "plan")  # the plan is shown all the same
         assert not (tmp_path / "data/store/prepare").exists()
-    assert said("plan", str(recipe), "--until", "train_gan")[0] == 0  # no synthesis
+    assert run_command("plan", str(recipe), "--until", "train_gan")[0] == 0  # no synthesis
 
 
 def test_what_is_stored_needs_nothing_more(faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
-    cluster, whole, store = CPU.model_copy(update={"engine": Dask()}), nodes(faces), Store(tmp_path)
+    cluster, all_nodes, store = CPU.model_copy(update={"engine": Dask()}), nodes(faces), Store(tmp_path)
     with pytest.raises(UserError, match="needs the package distributed"):
-        preflight.check(whole, cluster)
-    made = pick(whole, "synthesize")
-    store.folder(made.stage, made.key).mkdir(parents=True)
-    (store.folder(made.stage, made.key) / "record.json").write_text("{}")
-    left = graph.unmade([*whole, *whole], store)
-    assert [item.key for item in left] == list(dict.fromkeys(item.key for item in whole if item is not made))
-    preflight.check(left, cluster)
+        preflight.check(all_nodes, cluster)
+    synthesize = pick(all_nodes, "synthesize")
+    store.folder(synthesize.stage, synthesize.key).mkdir(parents=True)
+    (store.folder(synthesize.stage, synthesize.key) / "record.json").write_text("{}")
+    unmade = graph.unmade([*all_nodes, *all_nodes], store)
+    assert [item.key for item in unmade] == list(
+        dict.fromkeys(item.key for item in all_nodes if item is not synthesize)
+    )
+    preflight.check(unmade, cluster)
 
 
 @pytest.mark.parametrize(
@@ -100,11 +102,11 @@ def test_a_scheduler_that_does_not_answer(faces: Path, monkeypatch: pytest.Monke
     pytest.importorskip("distributed")
     monkeypatch.setattr("facegan.runtime.engines.dask.CONNECT_S", 1.0)
     runtime = CPU.model_copy(update={"engine": Dask(address="tcp://127.0.0.1:9")})
-    whole = nodes(faces)
+    all_nodes = nodes(faces)
     with pytest.raises(UserError, match="no Dask scheduler answers") as error:
-        resolve(runtime, whole)
+        resolve(runtime, all_nodes)
     assert "dask scheduler" in error.value.fix
-    before = resolve(runtime, graph.upto(whole, "train_gan"))
+    before = resolve(runtime, graph.upto(all_nodes, "train_gan"))
     assert before.threads > 0 and before.jobs > 0
 
 
@@ -123,13 +125,13 @@ def test_a_judge_that_cannot_be_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", sorted(GANS.load()))
 def test_what_works_is_let_through(faces: Path, kind: str) -> None:
     gan = TrainGan(gan=GANS.get(kind)(), batch_size=8)
-    whole = graph.build(tiny(faces).model_copy(update={"train_gan": gan}))
-    preflight.check(whole, CPU)
-    preflight.try_out(whole, CPU.model_copy(update={"nproc_per_node": 2}))
+    all_nodes = graph.build(tiny(faces).model_copy(update={"train_gan": gan}))
+    preflight.check(all_nodes, CPU)
+    preflight.try_out(all_nodes, CPU.model_copy(update={"nproc_per_node": 2}))
 
 
 @pytest.mark.parametrize(
-    ("changes", "runtime", "said"),
+    ("changes", "runtime", "message"),
     [
         (trial(backbone="resnet10x"), {}, "timm has no backbone 'resnet10x'"),
         (trial(backbone_args={"no_such": 1}), {}, "does not take"),
@@ -139,8 +141,10 @@ def test_what_works_is_let_through(faces: Path, kind: str) -> None:
         ({"prepare": {"size_px": 144}}, {}, "a generator of 144 px"),
     ],
 )
-def test_networks_that_cannot_be_had(faces: Path, changes: dict[str, Any], runtime: dict[str, Any], said: str) -> None:
-    with pytest.raises(UserError, match=said):
+def test_networks_that_cannot_be_had(
+    faces: Path, changes: dict[str, Any], runtime: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
         preflight.try_out(nodes(faces, **changes), CPU.model_copy(update=runtime))
 
 
@@ -157,14 +161,14 @@ def test_gpus_that_are_not_there(faces: Path, monkeypatch: pytest.MonkeyPatch) -
     assert device_of(Runtime(device="cuda:1")) == torch.device("cuda:1")
     with pytest.raises(UserError, match="'cuda:2' was asked for, but torch sees 2 GPUs"):
         resolve(Runtime(device="cuda:2"))
-    whole = nodes(faces)
+    all_nodes = nodes(faces)
     for ranks, device in ((3, "auto"), (2, "cuda:0")):
         with pytest.raises(UserError, match=f"nproc_per_node is {ranks}, with device '{device}"):
-            preflight.try_out(whole, Runtime(device=device, nproc_per_node=ranks))
-    preflight.try_out(whole, Runtime(device="cuda", nproc_per_node=2))
-    preflight.try_out(graph.upto(whole, "prepare"), Runtime(device="cuda", nproc_per_node=3))  # trains nothing
+            preflight.try_out(all_nodes, Runtime(device=device, nproc_per_node=ranks))
+    preflight.try_out(all_nodes, Runtime(device="cuda", nproc_per_node=2))
+    preflight.try_out(graph.upto(all_nodes, "prepare"), Runtime(device="cuda", nproc_per_node=3))  # trains nothing
 
 
 def test_images_are_those_of_the_recipe(faces: Path) -> None:
-    whole = nodes(faces, prepare={"color": "rgb"})
-    assert {preflight._images(item) for item in whole if item.stage.startswith("train_")} == {(3, SIZE_PX)}
+    all_nodes = nodes(faces, prepare={"color": "rgb"})
+    assert {preflight._images(item) for item in all_nodes if item.stage.startswith("train_")} == {(3, SIZE_PX)}

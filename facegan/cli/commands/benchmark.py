@@ -1,4 +1,4 @@
-"""`facegan benchmark`: an embedder of any kind, scored on the user's faces by the code that scores ours."""
+"""`facegan benchmark`: any embedder, scored on the user's faces by the code that scores a run's recognizers."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import yaml
 from pydantic import TypeAdapter, ValidationError
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from facegan.cli.commands import import_export
 from facegan.console import tables
-from facegan.console.screen import LINE_EVERY_S, console
+from facegan.console.progress import ImageCounter
+from facegan.console.screen import console
 from facegan.core.errors import ConfigError, UserError
 from facegan.core.units import span
 from facegan.data import manifest
@@ -29,7 +29,7 @@ from facegan.runtime.options import Runtime
 
 @dataclass(frozen=True)
 class BenchmarkArguments:
-    """What the command line says beside embedder and data."""
+    """The options of the command beside embedder and data."""
 
     pairs: Path | None = None
     benchmarks: tuple[str, ...] = ()
@@ -41,23 +41,23 @@ class BenchmarkArguments:
 
 
 def benchmarks(options: BenchmarkArguments) -> list[ProtocolConfig]:
-    """Those asked for; with --pairs that list alone, without anything all pairs and all searches."""
+    """The protocols of the options; with --pairs that list alone, without any option all pairs and all searches."""
     specs = [yaml.safe_load(text) for text in options.benchmarks]
     specs = [{"kind": spec} if isinstance(spec, str) else spec for spec in specs]
     if options.pairs is not None:
         specs.insert(0, {"kind": "pairs", "file": str(options.pairs)})
     specs = specs or [{"kind": "verification"}, {"kind": "identification"}]
     try:
-        found: list[ProtocolConfig] = TypeAdapter(list[AnyBenchmark]).validate_python(specs)
+        protocols: list[ProtocolConfig] = TypeAdapter(list[AnyBenchmark]).validate_python(specs)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"][1:])
+        option = ".".join(str(part) for part in first["loc"][1:])
         raise ConfigError(
-            f"--benchmark {place}: {first['msg']}", fix=f"the benchmarks are: {', '.join(PROTOCOLS.load())}"
+            f"--benchmark {option}: {first['msg']}", fix=f"the benchmarks are: {', '.join(PROTOCOLS.load())}"
         ) from None
-    for one in found:
-        one.fingerprint()  # says which file is not there
-    return found
+    for protocol in protocols:
+        protocol.fingerprint()  # raises where a file is missing
+    return protocols
 
 
 def given(word: str, split: str | None) -> tuple[Iterator[ImageEntry], list[tuple[str, str]]]:
@@ -70,30 +70,32 @@ def given(word: str, split: str | None) -> tuple[Iterator[ImageEntry], list[tupl
             ImageEntry(row.identity, row.relative, row.group, row.read) for row in import_export.source(word, {}).rows()
         ), []
 
-    left = path / "quarantine.parquet"
-    bad = pq.read_table(left).to_pylist() if left.is_file() else []
-    fits = (item for item in bad if item.get("split") and split in (None, item["split"]))
-    return entries(path, split), [(item["identity"], item["file"]) for item in fits]
+    quarantine = path / "quarantine.parquet"
+    quarantined = pq.read_table(quarantine).to_pylist() if quarantine.is_file() else []
+    in_split = (row for row in quarantined if row.get("split") and split in (None, row["split"]))
+    return entries(path, split), [(row["identity"], row["file"]) for row in in_split]
 
 
-def run(embedder: str, data: str, asked: InputOptions, options: BenchmarkArguments, json_to: str | None) -> None:
+def run(
+    embedder: str, data: str, input_options: InputOptions, options: BenchmarkArguments, json_to: str | None
+) -> None:
     """Embed, score, and print a table (and JSON); raises UserError as the parts do."""
     started = time.monotonic()
-    wanted = benchmarks(options)
-    net = face_embedder(embedder, asked, device_of(Runtime(device=options.device)))
+    protocols = benchmarks(options)
+    net = face_embedder(embedder, input_options, device_of(Runtime(device=options.device)))
     out = console(to_stderr=json_to == "-")
     out.print(f"{net.name} is given {net.given}", markup=False, soft_wrap=True)
-    found, failed = given(data, options.split)
-    lists = [read_pairs(Path(one.file).expanduser()) for one in wanted if one.kind == "pairs"]  # type: ignore[attr-defined]
-    if len(lists) == len(wanted):  # nothing else is asked of the other images
-        wants = naming(lists)
-        found = (entry for entry in found if wants(entry.file))
-        failed = [item for item in failed if wants(item[1])]
-    with _Progress() as shown:
-        faces = embed_all(found, net, options.flip, options.batch_size, failed, shown.at)
+    images, failed = given(data, options.split)
+    lists = [read_pairs(Path(protocol.file).expanduser()) for protocol in protocols if protocol.kind == "pairs"]  # type: ignore[attr-defined]
+    if len(lists) == len(protocols):  # no protocol uses the other images
+        is_named = naming(lists)
+        images = (entry for entry in images if is_named(entry.file))
+        failed = [item for item in failed if is_named(item[1])]
+    with ImageCounter("embedded", bar_title="embedding") as progress:
+        faces = embed_all(images, net, options.flip, options.batch_size, failed, progress.at)
     faces = faces.pooled() if options.templates else faces
     try:
-        results = score(wanted, faces)
+        results = score(protocols, faces)
     except ValueError as error:
         raise UserError(f"these faces cannot be benchmarked: {error}") from error
     answer = {
@@ -110,31 +112,3 @@ def run(embedder: str, data: str, asked: InputOptions, options: BenchmarkArgumen
     seconds = time.monotonic() - started
     out.print(f"{len(faces.acquired):,} images in {span(seconds)}", markup=False)
     tables.write_json(json_to, answer)
-
-
-class _Progress:
-    """A counter on a terminal, elsewhere a line every ten seconds."""
-
-    def __enter__(self) -> _Progress:
-        self._console, self._started = console(), time.monotonic()
-        self._next, self._bar = self._started + LINE_EVERY_S, None
-        if self._console.is_terminal and not self._console.is_dumb_terminal:
-            columns = (TextColumn("embedding"), BarColumn(20), MofNCompleteColumn(), TextColumn("images"))
-            self._bar = Progress(*columns, TimeRemainingColumn(), console=self._console, transient=True)
-            self._task = self._bar.add_task("embedding", total=None)
-            self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar:
-            self._bar.stop()
-
-    def at(self, done: int) -> None:
-        """So many images are done."""
-        now = time.monotonic()
-        if self._bar:
-            self._bar.update(self._task, completed=done)
-        elif now >= self._next:
-            self._next = now + LINE_EVERY_S
-            rate = done / (now - self._started)
-            self._console.print(f"{done:,} images embedded ({rate:,.0f} images/s)")

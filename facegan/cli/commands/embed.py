@@ -20,7 +20,7 @@ from facegan.core.files import write_atomic
 from facegan.promotion.model import Model
 from facegan.promotion.registry import Models
 
-FORMS = (".npz", ".parquet", ".csv")
+FORMATS = (".npz", ".parquet", ".csv")
 
 
 def load(workdir: Path, version: str | None, align: bool | None) -> Model:
@@ -29,56 +29,56 @@ def load(workdir: Path, version: str | None, align: bool | None) -> Model:
 
 
 def embed(photos: Sequence[Path], out: Path | None, model: Model) -> list[str]:
-    """Write the photos' embeddings to `out`, or as CSV to standard output; return the photos that gave none, with why.
+    """Write the photos' embeddings to `out`, or as CSV to standard output; return the photos without one, with why.
 
     Folders stand for all files below them. Raises ConfigError for a form that is unknown, UserError where no photo
     gives an embedding.
     """
-    if out is not None and out.suffix.lower() not in FORMS:
-        raise ConfigError(f"--out {out}: unknown form '{out.suffix}'", fix=f"give a file in {', '.join(FORMS)}")
-    found = model.photos(_files(photos))
-    failed = [f"{file}: {why}" for file, why in found.failed]
-    if not found.files:
+    if out is not None and out.suffix.lower() not in FORMATS:
+        raise ConfigError(f"--out {out}: unknown form '{out.suffix}'", fix=f"give a file in {', '.join(FORMATS)}")
+    result = model.photos(_files(photos))
+    failed = [f"{file}: {why}" for file, why in result.failed]
+    if not result.files:
         raise UserError(f"no photo gives an embedding; {'; '.join(failed[:5])}", fix=_advice(model))
-    data = written(found.files, found.rows, ".csv" if out is None else out.suffix.lower(), model)
+    data = encode_embeddings(result.files, result.embeddings, ".csv" if out is None else out.suffix.lower(), model)
     if out is None:
         sys.stdout.buffer.write(data)
         sys.stdout.flush()
     else:
         write_atomic(out, data)
-        tables.say(
-            console(), f"{len(found.files)} embeddings of {found.rows.shape[1]} numbers by {model.version}: {out}"
-        )
+        count, dim = result.embeddings.shape
+        tables.say(console(), f"{count} embeddings of {dim} numbers by {model.version}: {out}")
     return failed
 
 
-def written(files: list[str], rows: np.ndarray, form: str, model: Model) -> bytes:
+def encode_embeddings(files: list[str], embeddings: np.ndarray, form: str, model: Model) -> bytes:
     """The bytes of an .npz (files, embedding, model), a .parquet (file, embedding) or a .csv file (file, 0, 1 ...)."""
     if form == ".csv":
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["file", *range(rows.shape[1])])
-        writer.writerows([file, *(f"{value:.9g}" for value in row)] for file, row in zip(files, rows, strict=True))
+        writer.writerow(["file", *range(embeddings.shape[1])])
+        rows = zip(files, embeddings, strict=True)
+        writer.writerows([file, *(f"{value:.9g}" for value in embedding)] for file, embedding in rows)
         return text.getvalue().encode("utf-8", "surrogateescape")
     buffer = io.BytesIO()
     if form == ".npz":
-        np.savez(buffer, files=np.asarray(files), embedding=rows, model=np.asarray(model.version))
+        np.savez(buffer, files=np.asarray(files), embedding=embeddings, model=np.asarray(model.version))
         return buffer.getvalue()
-    values = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel(), pa.float32()), rows.shape[1])
+    values = pa.FixedSizeListArray.from_arrays(pa.array(embeddings.ravel(), pa.float32()), embeddings.shape[1])
     table = pa.table({"file": pa.array(files, pa.string()), "embedding": values})
     pq.write_table(table.replace_schema_metadata({"facegan_model": model.version}), buffer)
     return buffer.getvalue()
 
 
 def _files(photos: Sequence[Path]) -> list[Path]:
-    """The photos, folders opened."""
-    found: list[Path] = []
+    """The files, and those below the folders, without hidden ones."""
+    files: list[Path] = []
     for path in photos:
-        below = sorted(one for one in path.rglob("*") if one.is_file() and not one.name.startswith("."))
-        found += below if path.is_dir() else [path]
-    if not found:
+        inside = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
+        files += inside if path.is_dir() else [path]
+    if not files:
         raise ConfigError("there is no photo", fix="give files, or folders that hold some")
-    return found
+    return files
 
 
 def _advice(model: Model) -> str:
@@ -87,17 +87,17 @@ def _advice(model: Model) -> str:
     return "give JPEG, PNG or other images that Pillow reads"
 
 
-def verify(one: Path, other: Path, far: float | None, model: Model) -> tuple[list[str], dict[str, Any]]:
+def verify(first: Path, second: Path, far: float | None, model: Model) -> tuple[list[str], dict[str, Any]]:
     """Whether two photos show one person: lines to print, and the same as plain data.
 
     Raises UserError where a photo cannot be read or shows no face, or the FAR has no threshold.
     """
     point = model.threshold(far)
     far = float(point["far"])
-    found = model.photos([one, other])
-    if found.failed:
-        raise UserError("; ".join(f"{file}: {why}" for file, why in found.failed), fix=_advice(model))
-    similarity = float(found.rows[0] @ found.rows[1])
+    result = model.photos([first, second])
+    if result.failed:
+        raise UserError("; ".join(f"{file}: {why}" for file, why in result.failed), fix=_advice(model))
+    similarity = float(result.embeddings[0] @ result.embeddings[1])
     same = similarity >= point["threshold"]
     chosen, measured = point["chosen_on"], point["measured_on"]
     lines = [
@@ -107,5 +107,11 @@ def verify(one: Path, other: Path, far: float | None, model: Model) -> tuple[lis
         f"of {chosen['people']} val people; of {measured['impostor']:,} pairs of {measured['people']} test people it "
         f"let {measured['far']:.3g} through, and {measured['tar']:.3g} of {measured['genuine']:,} pairs of one person",
     ]
-    told = {"same": same, "similarity": similarity, "threshold": point["threshold"], "far": far, "model": model.version}
-    return lines, {**told, "chosen_on": chosen, "measured_on": measured}
+    answer = {
+        "same": same,
+        "similarity": similarity,
+        "threshold": point["threshold"],
+        "far": far,
+        "model": model.version,
+    }
+    return lines, {**answer, "chosen_on": chosen, "measured_on": measured}

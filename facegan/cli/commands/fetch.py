@@ -30,7 +30,7 @@ def fetch(name: str, out: Path) -> list[str]:
 
         out.mkdir(parents=True, exist_ok=True, mode=0o700)
         with warnings.catch_warnings(action="ignore"):
-            # It reads what it fetched: the photos of the one person who has so many, as small as may be.
+            # It also reads what it fetched: here only the one person with so many photos, made small.
             fetch_lfw_people(data_home=out, min_faces_per_person=500, resize=0.1, n_retries=2)
     except (OSError, ValueError, EOFError) as error:  # no network, another checksum, no room; a cut archive or folder
         raise UserError(

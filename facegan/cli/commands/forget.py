@@ -10,13 +10,13 @@ from pathlib import Path
 from facegan.core.errors import ConfigError, UserError
 from facegan.core.units import size
 from facegan.data.suppression import LIST, copies
-from facegan.erasure.erase import beyond, erase
-from facegan.erasure.lineage import OUTSIDE, Target, find, known
+from facegan.erasure.erase import erase, out_of_reach
+from facegan.erasure.lineage import OUTSIDE, Target, find, known_identities
 from facegan.store.bucket import Bucket
 from facegan.store.object_storage import remotes
 from facegan.store.workdir import store_of
 
-ALIKE = 0.8
+MIN_SIMILARITY = 0.8
 _EMPTY = (
     "delete all that lies there (`aws s3 rm --recursive`; older versions too, where the bucket keeps them), then give "
     "this again; runs make anew what they need"
@@ -32,55 +32,58 @@ def forget_person(identity: str, workdir: Path, also: Sequence[Path], yes: bool)
     outside = sorted({*copies(workdir), *(path.expanduser().absolute() for path in also)})
     with store_of(workdir).alone() if yes else contextlib.nullcontext():
         buckets = remotes(workdir).values()
-        full = [url for url in buckets if Bucket(url).entries("")]
-        if full and yes:
+        occupied = [url for url in buckets if Bucket(url).entries("")]
+        if occupied and yes:
             raise UserError(
-                f"stages that may show them lie at {full[0]}, where this command does not erase", fix=_EMPTY
+                f"stages that may show them lie at {occupied[0]}, where this command does not erase", fix=_EMPTY
             )
-        names, alike = named(identity, known(workdir, outside))
-        found = find(names, workdir, outside)
-        theirs = [target for target in found.targets if target.what != "history" and not target.unfinished]
-        if not theirs and not buckets:
-            found.targets = []
-        told = table(found.targets)
+        names, similar = resolve_identity(identity, known_identities(workdir, outside))
+        descendants = find(names, workdir, outside)
+        targets = [target for target in descendants.targets if target.what != "history" and not target.unfinished]
+        if not targets and not buckets:
+            descendants.targets = []
+        listing = table(descendants.targets)
         if yes:
-            erase(found, workdir)
-    counts = f"{found.photos_of_theirs} photos in the store, {found.synthetic} synthetic images that descend from them"
-    lines = [f"{', '.join(sorted(found.names))}: {counts}"]
-    lines += told or ["nothing here holds them, or descends from them"]
-    lines += [f"{url} may hold them: it has to be emptied before --yes" for url in full]
-    if alike:
-        lines.append(f"others with a similar name are kept: {', '.join(alike)}")
+            erase(descendants, workdir)
+    lines = [
+        f"{', '.join(sorted(descendants.names))}: {descendants.n_photos} photos in the store, "
+        f"{descendants.n_synthetic} synthetic images that descend from them"
+    ]
+    lines += listing or ["nothing here holds them, or descends from them"]
+    lines += [f"{url} may hold them: it has to be emptied before --yes" for url in occupied]
+    if similar:
+        lines.append(f"others with a similar name are kept: {', '.join(similar)}")
     if yes:
-        erased = sum(1 for target in found.targets if target.what not in OUTSIDE)
+        erased = sum(1 for target in descendants.targets if target.what not in OUTSIDE)
         total = f"{erased} folders erased; " if erased else ""
         lines.append(f"{total}they stay out of runs and imports with this --workdir (data/{LIST})")
-    lines += ["what this does not reach:", *(f"  - {line}" for line in beyond(found))]
+    lines += ["what this does not reach:", *(f"  - {line}" for line in out_of_reach(descendants))]
     return lines if yes else [*lines, "nothing was changed: give the same command with --yes to erase"]
 
 
-def named(identity: str, people: set[str]) -> tuple[set[str], list[str]]:
+def resolve_identity(identity: str, people: set[str]) -> tuple[set[str], list[str]]:
     """The identities that are meant, and others whose names are similar.
 
     A name without its dataset stands for the one person who has it; raises ConfigError where several have.
     """
-    fitting = {identity} if identity in people or "/" in identity else {
+    matches = {identity} if identity in people or "/" in identity else {
         name for name in people if name.partition("/")[2] == identity
     }  # fmt: skip
-    said = identity.rpartition("/")[2]
-    near = [one for one in sorted(people - fitting) if _alike(said, one.partition("/")[2]) >= ALIKE][:5]
-    if len(fitting) != 1:
-        guess = sorted(fitting) or near
+    name = identity.rpartition("/")[2]
+    others = ((_spelling_similarity(name, other.partition("/")[2]), other) for other in sorted(people - matches))
+    similar = [other for similarity, other in others if similarity >= MIN_SIMILARITY][:5]
+    if len(matches) != 1:
+        suggestions = sorted(matches) or similar
         raise ConfigError(
-            f"{len(fitting) or 'no'} people are called '{identity}'",
-            fix=f"give one of: {', '.join(guess)}" if guess else "give dataset/name, as in a manifest",
+            f"{len(matches) or 'no'} people are called '{identity}'",
+            fix=f"give one of: {', '.join(suggestions)}" if suggestions else "give dataset/name, as in a manifest",
         )
-    return fitting, near
+    return matches, similar
 
 
-def _alike(one: str, other: str) -> float:
+def _spelling_similarity(first: str, second: str) -> float:
     """Likeness of two spellings, 0..1 (Ratcliff and Obershelp's, as difflib has it)."""
-    return difflib.SequenceMatcher(None, one.casefold(), other.casefold()).ratio()
+    return difflib.SequenceMatcher(None, first.casefold(), second.casefold()).ratio()
 
 
 def table(targets: list[Target]) -> list[str]:
@@ -91,8 +94,8 @@ def table(targets: list[Target]) -> list[str]:
     lines = []
     for (what, why), group in groups.items():
         rows = sum(target.rows or 0 for target in group)
-        more = f" ({rows} rows)" if rows else ""
-        lines.append(f"  {len(group):5} x {what:17} {size(sum(t.size_bytes for t in group)):>10}  {why}{more}")
+        row_note = f" ({rows} rows)" if rows else ""
+        lines.append(f"  {len(group):5} x {what:17} {size(sum(t.size_bytes for t in group)):>10}  {why}{row_note}")
         outside = [target.path for target in group if what in OUTSIDE]
         lines += [f"          {path}" for path in outside]
     return lines

@@ -19,24 +19,25 @@ def collect_garbage(workdir: Path, keep: int, days: float, yes: bool) -> list[st
     if not store.root.is_dir():
         raise ConfigError(f"'{workdir}' has no data/store: no run wrote there", fix="give --workdir")
     with store.alone() if yes else contextlib.nullcontext():
-        found = find(workdir, keep, days)
-        lines = table(found.targets)
-        total = sum(target.size_bytes for target in found.targets)
-        freed = collect(found) if yes else 0
+        garbage = find(workdir, keep, days)
+        lines = table(garbage.targets)
+        total = sum(target.size_bytes for target in garbage.targets)
+        freed = collect(garbage) if yes else 0
     lines += [f"{url} was not looked at: other machines may need what lies there" for url in remotes(workdir).values()]
-    lines.append(f"{found.kept} folders of the store stay, {size(found.kept_bytes)}: {_why(keep, days, found.young)}")
+    why = _why(keep, days, garbage.young)
+    lines.append(f"{garbage.kept} folders of the store stay, {size(garbage.kept_bytes)}: {why}")
     if yes:
         return [
             *lines,
-            f"freed {size(freed)}: {len(found.targets)} folders and {len(found.lock_files)} lock files removed",
+            f"freed {size(freed)}: {len(garbage.targets)} folders and {len(garbage.lock_files)} lock files removed",
         ]
-    if not found.targets and not found.lock_files:
+    if not garbage.targets and not garbage.lock_files:
         return [*lines, "there is nothing to remove"]
-    locks = f" and {len(found.lock_files)} lock files" if found.lock_files else ""
+    locks = f" and {len(garbage.lock_files)} lock files" if garbage.lock_files else ""
     return [*lines, f"nothing was changed: the same command with --yes frees {size(total)}{locks}"]
 
 
 def _why(keep: int, days: float, young: int) -> str:
-    more = f"; {young} of them belong to no report but are younger than {days:g} days" if young else ""
-    last = "the last report" if keep == 1 else f"the last {keep} reports"
-    return f"{last} of each recipe, promoted models and what they were made from{more}"
+    young_note = f"; {young} of them belong to no report but are younger than {days:g} days" if young else ""
+    kept_reports = "the last report" if keep == 1 else f"the last {keep} reports"
+    return f"{kept_reports} of each recipe, promoted models and what they were made from{young_note}"

@@ -1,9 +1,8 @@
-"""`facegan import` and `facegan export`: what the command line says becomes sources and paths, with progress."""
+"""`facegan import` and `facegan export`: arguments to sources and paths, results to lines, with progress."""
 
 from __future__ import annotations
 
 import contextlib
-import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from facegan.console.screen import LINE_EVERY_S, console
+from facegan.console.progress import ImageCounter
+from facegan.console.screen import console
 from facegan.core.errors import ConfigError
 from facegan.core.units import span
 from facegan.data.export_faces import export
@@ -23,17 +23,17 @@ from facegan.store.workdir import store_of
 
 def source(word: str, options: dict[str, Any]) -> SourceConfig:
     """The source of PATH, KIND:PATH or KIND, with those of the options that it has; raises ConfigError."""
-    kind, colon, place = word.partition(":")
+    kind, colon, path = word.partition(":")
     if colon and kind in SOURCES.load():
-        root: str | None = place
+        root: str | None = path
     elif not Path(word).expanduser().exists() and word in SOURCES.load():
         kind, root = word, None
     else:
         kind, root = guess(Path(word).expanduser()), word
     member = SOURCES.get(kind)
-    given = {name: value for name, value in options.items() if name in member.model_fields and value is not None}
+    used = {name: value for name, value in options.items() if name in member.model_fields and value is not None}
     try:
-        return member.model_validate({"kind": kind, **given, **({"root": root} if root is not None else {})})  # type: ignore[no-any-return]
+        return member.model_validate({"kind": kind, **used, **({"root": root} if root is not None else {})})  # type: ignore[no-any-return]
     except ValidationError as error:
         first = error.errors()[0]
         raise ConfigError(
@@ -56,58 +56,41 @@ def bring_in(words: Sequence[str], out: Path, options: dict[str, Any], workdir: 
             fix="import them one by one, each with a --dataset of its own, and then the manifests together; or, where "
             f"equal names are the same person, say so with --dataset {name}",
         )
-    with _at_work(workdir):
-        said = _Progress("read")
-        forgotten = SuppressionList.read(workdir)
+    with _without_erasing(workdir):
+        progress = ImageCounter("read")
+        suppressed = SuppressionList.read(workdir)
         remember(workdir, out)
-        done = import_(
-            [forgotten.without(item) for item in sources], out, progress=lambda now: said.at(now.images + len(now.bad))
-        )
-        return _lines(done, out, said.seconds())
+        sources = [suppressed.without(item) for item in sources]
+        imported = import_(sources, out, progress=lambda counts: progress.at(counts.images + len(counts.bad)))
+        return _lines(imported, out, progress.seconds())
 
 
-def _at_work(workdir: Path) -> contextlib.AbstractContextManager[None]:
-    """Nobody is forgotten meanwhile, where the working directory has a store to forget people in."""
+def _without_erasing(workdir: Path) -> contextlib.AbstractContextManager[None]:
+    """A context in which nobody is erased, where the working directory has a store to erase people in."""
     store = store_of(workdir.expanduser())
     return store.in_use(console().print) if store.root.is_dir() else contextlib.nullcontext()
 
 
-def _lines(done: Imported, out: Path, seconds: float) -> list[str]:
-    rate = (done.images + len(done.bad)) / max(seconds, 1e-6)
+def _lines(imported: Imported, out: Path, seconds: float) -> list[str]:
+    rate = (imported.images + len(imported.bad)) / max(seconds, 1e-6)
     lines = [
-        f"{out}: {done.images:,} images of {len(done.people):,} people in {span(seconds)} ({rate:,.0f} images/s), "
-        + (f"{done.encoded:,} of them encoded as PNG" if done.encoded else "none encoded anew"),
-        "licences: " + ", ".join(f"{name} ({count:,})" for name, count in sorted(done.licenses.items())),
+        f"{out}: {imported.images:,} images of {len(imported.people):,} people in {span(seconds)} "
+        f"({rate:,.0f} images/s), "
+        + (f"{imported.encoded:,} of them encoded as PNG" if imported.encoded else "none encoded anew"),
+        "licences: " + ", ".join(f"{name} ({count:,})" for name, count in sorted(imported.licenses.items())),
     ]
-    if done.bad:
-        lines.append(f"{len(done.bad):,} in the quarantine ({out / 'quarantine.parquet'}):")
-        lines += [f"  {n:,} x {reason}" for reason, n in Counter(item["reason"] for item in done.bad).most_common(5)]
+    if imported.bad:
+        lines.append(f"{len(imported.bad):,} in the quarantine ({out / 'quarantine.parquet'}):")
+        lines += [
+            f"  {n:,} x {reason}" for reason, n in Counter(item["reason"] for item in imported.bad).most_common(5)
+        ]
     return lines
 
 
 def take_out(source: Path, kind: str, out: Path, workdir: Path) -> list[str]:
     """Export a manifest; return the lines to print. Raises UserError as `export`."""
-    with _at_work(workdir):
-        said = _Progress("written")
+    with _without_erasing(workdir):
+        progress = ImageCounter("written")
         remember(workdir, out)
-        count = export(source, kind, out, said.at)
-        return [f"{out}: {count:,} images as {kind} in {span(said.seconds())}"]
-
-
-class _Progress:
-    """A line on standard error every ten seconds."""
-
-    def __init__(self, verb: str) -> None:
-        self._verb, self._started = verb, time.monotonic()
-        self._next = self._started + LINE_EVERY_S
-
-    def seconds(self) -> float:
-        """Since the start."""
-        return time.monotonic() - self._started
-
-    def at(self, count: int) -> None:
-        """So many images are done."""
-        if (now := time.monotonic()) >= self._next:
-            self._next = now + LINE_EVERY_S
-            rate = count / (now - self._started)
-            console().print(f"{count:,} images {self._verb} ({rate:,.0f} images/s)")
+        count = export(source, kind, out, progress.at)
+        return [f"{out}: {count:,} images as {kind} in {span(progress.seconds())}"]

@@ -1,4 +1,4 @@
-"""`facegan align` and `facegan inspect`: options to the library's words, its answers to lines, with progress."""
+"""`facegan align` and `facegan inspect`: arguments to options, results to lines, with progress."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from facegan.console.screen import ProgressBar
+from facegan.console.progress import ProgressBar
 from facegan.core.errors import ConfigError
 from facegan.core.files import write_atomic
 from facegan.core.options import merge
@@ -26,14 +26,14 @@ PAGE = "index.html"
 def align_photos(photos: Path, out: Path, size_px: int, sets: list[str]) -> list[str]:
     """Align a folder or zip; return the lines to print. Raises UserError as `facegan.data.align_photos.align`."""
     options, started = _options(sets), time.monotonic()
-    with ProgressBar("align", "photos") as counting:
-        found = align(photos.expanduser(), out.expanduser(), options, size_px, counting.at)
+    with ProgressBar("align", "photos") as progress:
+        result = align(photos.expanduser(), out.expanduser(), options, size_px, progress.at)
     seconds = time.monotonic() - started
-    lines = [f"  {count:6} {what}" for what, count in found.outcomes.most_common()]
-    each = f"{1000 * seconds / max(1, found.photos):.0f} ms each"
-    lines.insert(0, f"{found.photos} photos in {span(seconds)}, {each}, by {options.detector.note()}:")
-    if found.several:
-        lines.append(f"  {found.several} of the aligned photos showed several faces: '{options.faces}' was taken")
+    lines = [f"  {count:6} {what}" for what, count in result.outcomes.most_common()]
+    per_photo = f"{1000 * seconds / max(1, result.photos):.0f} ms each"
+    lines.insert(0, f"{result.photos} photos in {span(seconds)}, {per_photo}, by {options.detector.note()}:")
+    if result.several:
+        lines.append(f"  {result.several} of the aligned photos showed several faces: '{options.faces}' was taken")
     return [*lines, f"{out / SHEET} shows some of each person; {out / TABLE} says what became of each photo"]
 
 
@@ -55,48 +55,48 @@ def _options(sets: list[str]) -> Align:
 
 
 def inspect_manifest(path: Path, out: Path | None, check: bool, as_json: bool) -> tuple[list[str], bool]:
-    """What there is to print of a manifest, and whether it is sound; writes a page and a contact sheet below `out`."""
-    with ProgressBar("inspect", "images") as counting:
-        found = inspect(path.expanduser(), check, counting.at)
-    sound = not found.get("faults") and not found["unreadable"]
-    tables = _tables(found)
-    written = []
+    """The lines to print of a manifest, and whether it is sound; writes a page and a contact sheet below `out`."""
+    with ProgressBar("inspect", "images") as progress:
+        result = inspect(path.expanduser(), check, progress.at)
+    sound = not result.get("faults") and not result["unreadable"]
+    tables = _tables(result)
+    note = []
     if out is not None:
         sheet = pictures(path.expanduser())
         write_atomic(out / SHEET, sheet)
-        page = environment().get_template("inspect.html.j2").render({**found, "tables": tables, "sheet": sheet})
+        page = environment().get_template("inspect.html.j2").render({**result, "tables": tables, "sheet": sheet})
         write_atomic(out / PAGE, page.encode())
-        written = [f"{out / PAGE} and {out / SHEET} show it"]
+        note = [f"{out / PAGE} and {out / SHEET} show it"]
     if as_json:
-        return [json.dumps(found, indent=1)], sound
-    lines = [f"{found['images']} images of {found['identities']} people"]
+        return [json.dumps(result, indent=1)], sound
+    lines = [f"{result['images']} images of {result['identities']} people"]
     for title, rows in tables.items():
         lines += ["", title, *(f"  {name}: {value}" for name, value in rows)]
-    return [*lines, *([""] if written else []), *written], sound
+    return [*lines, *([""] if note else []), *note], sound
 
 
-def _tables(found: dict[str, Any]) -> dict[str, list[tuple[str, Any]]]:
-    """{title: rows of (name, value)} for a person; what there is nothing to say of is left out."""
-    near = found["near_duplicates"]
-    listed = [(f"{p['identity']} {p['image_id'][:10]}", f"{p['other_identity']} {p['other_image_id'][:10]}")
-              for p in near["listed"]]  # fmt: skip
+def _tables(result: dict[str, Any]) -> dict[str, list[tuple[str, Any]]]:
+    """{title: rows of (name, value)} to print; empty tables are left out."""
+    near_duplicates = result["near_duplicates"]
+    listed = [(f"{pair['identity']} {pair['image_id'][:10]}", f"{pair['other_identity']} {pair['other_image_id'][:10]}")
+              for pair in near_duplicates["listed"]]  # fmt: skip
     tables: dict[str, list[tuple[str, Any]]] = {
-        "Split": [(k, f"{v['images']} images of {v['identities']} people") for k, v in found["groups"].items()],
-        "Images of each person": list((found["images_per_identity"] or {}).items()),
-        "Size in px": list(found["sizes"].items()),
-        "Format": list(found["formats"].items()),
-        "Licence": list(found["licenses"].items()),
-        "Dataset": list(found["datasets"].items()),
-        "Quality (0 to 1)": list((found["quality"] or {}).items()),
+        "Split": [(k, f"{v['images']} images of {v['identities']} people") for k, v in result["groups"].items()],
+        "Images of each person": list((result["images_per_identity"] or {}).items()),
+        "Size in px": list(result["sizes"].items()),
+        "Format": list(result["formats"].items()),
+        "Licence": list(result["licenses"].items()),
+        "Dataset": list(result["datasets"].items()),
+        "Quality (0 to 1)": list((result["quality"] or {}).items()),
         "Duplicates": [
-            ("same bytes as an earlier image", found["exact_duplicates"]),
-            ("pairs nearly the same", near["pairs"]),
-            ("of these, of two people", near["across"]),
+            ("same bytes as an earlier image", result["exact_duplicates"]),
+            ("pairs nearly the same", near_duplicates["pairs"]),
+            ("of these, of two people", near_duplicates["across"]),
         ],
         "Nearly the same": listed,
-        "Quarantine": list((found["quarantine"] or {}).items()),
-        "Other": [("with landmarks", found["with_landmarks"]), ("unreadable", found["unreadable"])],
+        "Quarantine": list((result["quarantine"] or {}).items()),
+        "Other": [("with landmarks", result["with_landmarks"]), ("unreadable", result["unreadable"])],
     }
-    if "faults" in found:
-        tables["Faults"] = [(str(n), fault) for n, fault in enumerate(found["faults"], 1)] or [("none", "it is sound")]
+    if "faults" in result:
+        tables["Faults"] = [(str(n), fault) for n, fault in enumerate(result["faults"], 1)] or [("none", "it is sound")]
     return {title: rows for title, rows in tables.items() if rows}

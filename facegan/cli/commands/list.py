@@ -2,108 +2,60 @@
 
 from __future__ import annotations
 
+import importlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from difflib import get_close_matches
 
 from facegan.core.errors import ConfigError
 from facegan.core.registry import Registry
 
-
-def _recipes() -> dict[str, str]:
-    from facegan.recipe.load import descriptions
-
-    return descriptions()
-
-
-def _members(registry: Registry) -> dict[str, str]:
-    return {kind: _first_line(member.__doc__) for kind, member in registry.load().items()}
-
-
-def _first_line(text: str | None) -> str:
-    """The first sentence of a docstring."""
-    flat = " ".join((text or "").split())
-    return re.split(r"(?<!et al)\. (?=[A-Z`])", flat)[0].rstrip(".")
-
-
-def _sources() -> dict[str, str]:
-    from facegan.data.sources import SOURCES
-
-    return _members(SOURCES)
-
-
-def _detectors() -> dict[str, str]:
-    from facegan.data.detectors import DETECTORS
-
-    return _members(DETECTORS)
-
-
-def _gans() -> dict[str, str]:
-    from facegan.generation.gans import GANS
-
-    return _members(GANS)
-
-
-def _identities() -> dict[str, str]:
-    from facegan.generation.identities import IDENTITIES
-
-    return _members(IDENTITIES)
-
-
-def _judges() -> dict[str, str]:
-    from facegan.evaluation.judges import JUDGES
-
-    return _members(JUDGES)
-
-
-def _heads() -> dict[str, str]:
-    from facegan.recognition.heads import HEADS
-
-    return _members(HEADS)
-
-
-def _benchmarks() -> dict[str, str]:
-    from facegan.evaluation.protocols import PROTOCOLS
-
-    return _members(PROTOCOLS)
-
-
-def _engines() -> dict[str, str]:
-    from facegan.runtime.engines import ENGINES
-
-    return _members(ENGINES)
-
-
-FAMILIES: dict[str, tuple[str, Callable[[], dict[str, str]] | None]] = {
-    "recipes": ("facegan run NAME", _recipes),
-    "sources": ("prepare.source.kind", _sources),
-    "detectors": ("prepare.align.detector.kind", _detectors),
-    "gans": ("train_gan.gan.kind", _gans),
-    "identities": ("synthesize.identities.kind", _identities),
-    "judges": ("audit.judge.kind", _judges),
-    "heads": ("train_recognizer.head.kind", _heads),
-    "backbones": ("train_recognizer.backbone", None),
-    "benchmarks": ("benchmark.benchmarks", _benchmarks),
-    "engines": ("runtime.engine.kind", _engines),
+FAMILIES: dict[str, tuple[str, str]] = {
+    "recipes": ("facegan run NAME", ""),
+    "sources": ("prepare.source.kind", "facegan.data.sources:SOURCES"),
+    "detectors": ("prepare.align.detector.kind", "facegan.data.detectors:DETECTORS"),
+    "gans": ("train_gan.gan.kind", "facegan.generation.gans:GANS"),
+    "identities": ("synthesize.identities.kind", "facegan.generation.identities:IDENTITIES"),
+    "judges": ("audit.judge.kind", "facegan.evaluation.judges:JUDGES"),
+    "heads": ("train_recognizer.head.kind", "facegan.recognition.heads:HEADS"),
+    "backbones": ("train_recognizer.backbone", ""),
+    "benchmarks": ("benchmark.benchmarks", "facegan.evaluation.protocols:PROTOCOLS"),
+    "engines": ("runtime.engine.kind", "facegan.runtime.engines:ENGINES"),
 }
+"""{family: (where its members are named, `module:REGISTRY`)}; recipes are files, backbones are timm's."""
 
 
 def lines(family: str | None, pattern: str = "*") -> Iterator[str]:
     """What `facegan list` prints; raises ConfigError for a family that is none."""
     if family is None:
-        for name, (where, members) in FAMILIES.items():
-            yield f"{name} ({where})"
-            if members is None:
+        for name, (option, _) in FAMILIES.items():
+            yield f"{name} ({option})"
+            if name == "backbones":
                 yield "  any of timm's models: `facegan list backbones 'resnet*'` shows them (takes seconds)"
             else:
-                yield from _table(members())
+                yield from _table(_members(name))
         return
     if family not in FAMILIES:
         close = get_close_matches(family, FAMILIES, n=1)
         hint = f"did you mean {close[0]}? " if close else ""
         raise ConfigError(f"unknown family '{family}'", fix=f"{hint}the families are: {', '.join(FAMILIES)}")
-    members = FAMILIES[family][1]
-    yield from _table(members()) if members is not None else _backbones(pattern)
+    yield from _backbones(pattern) if family == "backbones" else _table(_members(family))
+
+
+def _members(family: str) -> dict[str, str]:
+    """{name: first sentence of its description}; imports the family alone."""
+    if family == "recipes":
+        from facegan.recipe.load import descriptions
+
+        return descriptions()
+    module, _, name = FAMILIES[family][1].partition(":")
+    registry: Registry = getattr(importlib.import_module(module), name)
+    return {kind: _first_sentence(member.__doc__) for kind, member in registry.load().items()}
+
+
+def _first_sentence(docstring: str | None) -> str:
+    flat = " ".join((docstring or "").split())
+    return re.split(r"(?<!et al)\. (?=[A-Z`])", flat)[0].rstrip(".")
 
 
 def _table(members: dict[str, str]) -> Iterator[str]:
@@ -115,7 +67,7 @@ def _table(members: dict[str, str]) -> Iterator[str]:
 def _backbones(pattern: str) -> Iterator[str]:
     import timm
 
-    found = timm.list_models(pattern)
-    if not found:
+    names = timm.list_models(pattern)
+    if not names:
         raise ConfigError(f"timm has no model like '{pattern}'", fix="try `facegan list backbones '*net*'`")
-    yield from found
+    yield from names

@@ -1,4 +1,4 @@
-"""`facegan overlap`: who may stand under two names; a page to look at, and lists to put into a recipe."""
+"""`facegan overlap`: people who may have two names; a page to look at, and lists to put into a recipe."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 import yaml
 from pydantic import ValidationError
 
-from facegan.console.screen import ProgressBar
+from facegan.console.progress import ProgressBar
 from facegan.core.errors import ConfigError
 from facegan.core.files import write_private
 from facegan.data import manifest
@@ -27,13 +27,13 @@ from facegan.runtime.devices import device_of
 from facegan.runtime.options import Runtime
 
 PAGE, TABLE, ANSWER, LISTS = "index.html", "overlap.csv", "overlap.json", "overlap.yaml"
-SHOWN = 4  # photos of each identity on the page, the two most similar first
-PRINTED = 20
+PHOTOS_SHOWN = 4  # photos of each identity on the page, the two most similar first
+PAIRS_PRINTED = 20
 
 
 @dataclass(frozen=True)
 class OverlapArguments:
-    """What the command line says beside manifest and embedder."""
+    """The options of the command beside manifest and embedder."""
 
     most: int = 50
     false_alarms: float = 0.1
@@ -51,43 +51,45 @@ class People:
     split: np.ndarray
 
 
-def run(path: Path, embedder: str, asked: InputOptions, options: OverlapArguments, out: Path | None) -> list[str]:
-    """Find who may stand twice in a manifest; write the page and lists below `out`; return the lines to print."""
+def run(
+    path: Path, embedder: str, input_options: InputOptions, options: OverlapArguments, out: Path | None
+) -> list[str]:
+    """Find people with two names in a manifest; write the page and lists below `out`; return the lines to print."""
     path = path.expanduser()
     if not path.exists():
         raise ConfigError(f"there is no manifest '{path}'", fix="give a folder that `facegan import` or a stage wrote")
-    settled = decisions(options.decided)
+    decided_pairs = decisions(options.decided)
     columns = manifest.read(path, ["identity", "source", "split"])
-    net = face_embedder(embedder, asked, device_of(Runtime(device=options.device)))
-    with ProgressBar("overlap", "images") as counting:
+    net = face_embedder(embedder, input_options, device_of(Runtime(device=options.device)))
+    with ProgressBar("overlap", "images") as progress:
         faces = embed_all(
             _entries(path, columns["source"].to_pylist()),
             net,
             batch_size=options.batch_size,
-            progress=lambda done: counting.at(done, columns.num_rows),
+            progress=lambda done: progress.at(done, columns.num_rows),
         )
-    there = faces.acquired
-    row = faces.file[there].astype(np.int64)
-    people = People(row, faces.identity[there], np.asarray(columns["split"].to_pylist(), object)[row])
-    found = [
+    acquired = faces.acquired
+    row = faces.file[acquired].astype(np.int64)
+    people = People(row, faces.identity[acquired], np.asarray(columns["split"].to_pylist(), object)[row])
+    pairs = [
         pair
-        for pair in same_person.find(faces.embedding[there], people.identity, options.most + len(settled))
-        if frozenset((pair.one, pair.other)) not in settled
+        for pair in same_person.find(faces.embedding[acquired], people.identity, options.most + len(decided_pairs))
+        if frozenset((pair.one, pair.other)) not in decided_pairs
     ]
     names = len(np.unique(people.identity))
-    told = {
+    answer = {
         "embedder": net.name,
         "images": len(row),
-        "failed": int((~there).sum()),
+        "failed": int((~acquired).sum()),
         "identities": names,
         "pairs": names * (names - 1) // 2,
-        "settled": len(settled),
+        "settled": len(decided_pairs),
         "bound": options.false_alarms,
-        "found": [_told(pair, people, options.false_alarms) for pair in found],
+        "found": [_pair_as_json(pair, people, options.false_alarms) for pair in pairs],
     }
-    lines = _lines(told)
+    lines = _lines(answer)
     if out is not None:
-        _write(out.expanduser(), path, told, found, people)
+        _write(out.expanduser(), path, answer, pairs, people)
         lines += ["", f"{out / PAGE} shows them, {out / LISTS} has lists for your recipe; these files show faces"]
     return lines
 
@@ -97,26 +99,28 @@ def decisions(path: Path | None) -> set[frozenset[str]]:
     if path is None:
         return set()
     try:
-        said = yaml.safe_load(path.expanduser().read_text())
-        lists = {name: said["prepare"][name] for name in ("same_people", "different_people") if name in said["prepare"]}
-        made = Prepare.model_validate({name: value or [] for name, value in lists.items()})
+        recipe = yaml.safe_load(path.expanduser().read_text())
+        decided = {
+            name: recipe["prepare"][name] for name in ("same_people", "different_people") if name in recipe["prepare"]
+        }
+        prepare = Prepare.model_validate({name: value or [] for name, value in decided.items()})
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ValidationError) as error:
         raise ConfigError(
             f"--decided {path}: no recipe with lists in 'prepare' ({type(error).__name__})",
             fix=f"give a recipe file, or the {LISTS} that `facegan overlap --out` writes",
         ) from error
-    groups = (*made.same_people, *made.different_people)
+    groups = (*prepare.same_people, *prepare.different_people)
     return {frozenset((a, b)) for group in groups for a in group for b in group if a != b}
 
 
 def _entries(path: Path, sources: list[str]) -> Iterator[ImageEntry]:
-    """The real images, each called by the number of its row; `sources` is that of each row."""
+    """The real images, each with the number of its row as its file; `sources` has one for each row."""
     for number, (entry, source) in enumerate(zip(entries(path), sources, strict=True)):
         if source == "real":
             yield replace(entry, file=str(number))
 
 
-def _told(pair: Pair, people: People, bound: float) -> dict[str, Any]:
+def _pair_as_json(pair: Pair, people: People, bound: float) -> dict[str, Any]:
     """A pair as JSON: rounded, with the splits that its people stand in."""
     splits = [sorted(set(people.split[people.identity == name])) for name in (pair.one, pair.other)]
     alarms = pair.false_alarms
@@ -133,76 +137,76 @@ def _told(pair: Pair, people: People, bound: float) -> dict[str, Any]:
     }
 
 
-def _lines(told: dict[str, Any]) -> list[str]:
-    """For a terminal."""
-    marked = [pair for pair in told["found"] if pair["marked"]]
-    counts = f"{told['images']:,} photos of {told['identities']:,} identities, {told['pairs']:,} pairs of them"
-    lines = [counts + (f"; {told['failed']} photos could not be read" if told["failed"] else "")]
-    if told["settled"]:
-        lines.append(f"{told['settled']} pairs are decided already and left out")
-    if told["identities"] < same_person.FEWEST:
+def _lines(answer: dict[str, Any]) -> list[str]:
+    """The answer as lines for a terminal."""
+    marked = [pair for pair in answer["found"] if pair["marked"]]
+    counts = f"{answer['images']:,} photos of {answer['identities']:,} identities, {answer['pairs']:,} pairs of them"
+    lines = [counts + (f"; {answer['failed']} photos could not be read" if answer["failed"] else "")]
+    if answer["settled"]:
+        lines.append(f"{answer['settled']} pairs are decided already and left out")
+    if answer["identities"] < same_person.FEWEST:
         lines.append(f"fewer than {same_person.FEWEST} identities: too few to say how many pairs are alike by chance")
     lines.append(
-        f"{len(marked)} pairs marked: as similar as fewer than {told['bound']:g} pairs of different people would be"
+        f"{len(marked)} pairs marked: as similar as fewer than {answer['bound']:g} pairs of different people would be"
     )
     if across := sum(pair["across"] for pair in marked):
         lines.append(f"{across} of them with one in test and the other not: the benchmark would be of people it knows")
-    shown = told["found"][:PRINTED]
-    if shown:
+    printed = answer["found"][:PAIRS_PRINTED]
+    if printed:
         lines += ["", "     false alarms  centres  closest  identities"]
-    for pair in shown:
+    for pair in printed:
         alarms = "?" if pair["false_alarms"] is None else f"{pair['false_alarms']:.2g}"
         notes = [text for text, on in (("spelled alike", pair["spelled"]), ("across test", pair["across"])) if on]
-        more = f"  ({', '.join(notes)})" if notes else ""
+        remark = f"  ({', '.join(notes)})" if notes else ""
         lines.append(
             f"  {'*' if pair['marked'] else ' '} {alarms:>13}  {pair['centres']:7.3f}  {pair['closest']:7.3f}"
-            f"  {pair['one']} = {pair['other']}?{more}"
+            f"  {pair['one']} = {pair['other']}?{remark}"
         )
-    rest = len(told["found"]) - len(shown)
-    return [*lines, *([f"    and {rest} more"] if rest else [])]
+    n_more = len(answer["found"]) - len(printed)
+    return [*lines, *([f"    and {n_more} more"] if n_more else [])]
 
 
-def _write(out: Path, path: Path, told: dict[str, Any], found: list[Pair], people: People) -> None:
+def _write(out: Path, path: Path, answer: dict[str, Any], pairs: list[Pair], people: People) -> None:
     """The page, a table, JSON and lists for a recipe, for their owner alone."""
-    photos = _photos(path, found, people)
-    page = environment().get_template("overlap.html.j2").render({**told, "photos": photos, "shown": SHOWN})
+    photos = _photos_of_pairs(path, pairs, people)
+    page = environment().get_template("overlap.html.j2").render({**answer, "photos": photos, "shown": PHOTOS_SHOWN})
     write_private(out / PAGE, page.encode())
-    write_private(out / ANSWER, json.dumps(told, indent=1).encode())
+    write_private(out / ANSWER, json.dumps(answer, indent=1).encode())
     table = io.StringIO()
     names = ("marked", "false_alarms", "centres", "closest", "one", "other", "spelled", "across")
     writer = csv.DictWriter(table, names, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(told["found"])
+    writer.writerows(answer["found"])
     write_private(out / TABLE, table.getvalue().encode())
-    write_private(out / LISTS, lists(told["found"]).encode())
+    write_private(out / LISTS, lists(answer["found"]).encode())
 
 
-def lists(found: list[dict[str, Any]]) -> str:
+def lists(pairs: list[dict[str, Any]]) -> str:
     """YAML for a recipe: the marked pairs as same_people, joined where they share a name; to be looked at first."""
     groups: list[list[str]] = []
-    for pair in (pair for pair in found if pair["marked"]):
+    for pair in (pair for pair in pairs if pair["marked"]):
         joined = [group for group in groups if {pair["one"], pair["other"]} & set(group)]
         names = dict.fromkeys([name for group in joined for name in group] + [pair["one"], pair["other"]])
         groups = [*(group for group in groups if group not in joined), list(names)]
-    said = {"prepare": {"same_people": groups, "different_people": [], "left_out": []}}
+    recipe = {"prepare": {"same_people": groups, "different_people": [], "left_out": []}}
     return (
         "# Look at each pair first. Move those of two people to different_people; to be rid of an identity, name it\n"
         "# in left_out. Then put this into your recipe, and give it to `facegan overlap --decided` for what is left.\n"
-    ) + yaml.safe_dump(said, sort_keys=False, allow_unicode=True, width=10_000, default_flow_style=None)
+    ) + yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, width=10_000, default_flow_style=None)
 
 
-def _photos(path: Path, found: list[Pair], people: People) -> list[tuple[list[bytes], list[bytes]]]:
+def _photos_of_pairs(path: Path, pairs: list[Pair], people: People) -> list[tuple[list[bytes], list[bytes]]]:
     """For each pair the photos of both to show, the most similar ones first."""
     chosen = [
-        tuple(_chosen(people, name, place) for name, place in zip((p.one, p.other), p.photos, strict=True))
-        for p in found
+        tuple(_rows_shown(people, name, closest) for name, closest in zip((p.one, p.other), p.photos, strict=True))
+        for p in pairs
     ]
     rows = np.asarray(sorted({row for pair in chosen for side in pair for row in side}), np.int64)
     images = (item["image"]["bytes"] for item in manifest.at(path, rows, ["image"]))
     data = dict(zip(rows.tolist(), images, strict=True))
-    return [([data[row] for row in one], [data[row] for row in other]) for one, other in chosen]
+    return [([data[row] for row in first], [data[row] for row in other]) for first, other in chosen]
 
 
-def _chosen(people: People, name: str, closest: int) -> list[int]:
-    others = [place for place in np.flatnonzero(people.identity == name).tolist() if place != closest]
-    return people.row[[closest, *others][:SHOWN]].tolist()  # type: ignore[no-any-return]
+def _rows_shown(people: People, name: str, closest: int) -> list[int]:
+    others = [index for index in np.flatnonzero(people.identity == name).tolist() if index != closest]
+    return people.row[[closest, *others][:PHOTOS_SHOWN]].tolist()  # type: ignore[no-any-return]

@@ -15,27 +15,30 @@ from facegan.recipe.recipe import Recipe
 def promote(
     recipe: Recipe, workdir: Path, arm: str | None, force: str | None, json_to: str | None
 ) -> bool:  # torch is imported here
-    """Judge the challenger of a finished run; print both models, each gate and the decision. Whether it is current."""
+    """Compare the challenger of a finished run with the champion; print both, each gate and the decision.
+
+    Returns whether the challenger is current.
+    """
     from facegan.promotion.promote import Decision
     from facegan.promotion.promote import promote as decide
 
     out = console(to_stderr=json_to == "-")
-    found: Decision = decide(recipe, workdir, arm, force, lambda text: console().print(text, markup=False))
+    decision: Decision = decide(recipe, workdir, arm, force, lambda text: console().print(text, markup=False))
     models = Models(workdir)
-    if found.judgement is not None:
-        tables.show_judgement(found.judgement, found.version, found.champion, out)
-    for remark in found.remarks:
+    if decision.results is not None:
+        tables.show_comparison(decision.results, decision.version, decision.champion, out)
+    for remark in decision.remarks:
         tables.say(out, remark)
     current = models.current()
-    said = {"promoted": "is promoted: it is current now", "refused": "is refused and kept"}.get(found.event, "is kept")
-    tables.say(out, f"{found.version} {said} ({found.why})")
+    phrases = {"promoted": "is promoted: it is current now", "refused": "is refused and kept"}
+    tables.say(out, f"{decision.version} {phrases.get(decision.event, 'is kept')} ({decision.why})")
     tables.say(
-        out, f"current: {current or 'none'}; {models.folder(found.version) / 'card.md'} tells of {found.version}"
+        out, f"current: {current or 'none'}; {models.folder(decision.version) / 'card.md'} tells of {decision.version}"
     )
-    told = None if found.judgement is None else found.judgement.told()
-    answer = {"event": found.event, "version": found.version, "champion": found.champion, "current": current}
-    tables.write_json(json_to, {**answer, "why": found.why, "judgement": told, "remarks": list(found.remarks)})
-    return found.version == current
+    results = None if decision.results is None else decision.results.as_dict()
+    answer = {"event": decision.event, "version": decision.version, "champion": decision.champion, "current": current}
+    tables.write_json(json_to, {**answer, "why": decision.why, "judgement": results, "remarks": list(decision.remarks)})
+    return decision.version == current
 
 
 def show(workdir: Path, json_to: str | None) -> None:
@@ -50,8 +53,8 @@ def show(workdir: Path, json_to: str | None) -> None:
 
 def _row(models: Models, version: str) -> dict[str, Any]:
     spec = models.spec(version)
-    own = [line for line in models.history() if line["version"] == version]
-    last = own[-1] if own else {"event": "not judged", "why": "its promotion was stopped: give it again"}
+    decisions = [line for line in models.history() if line["version"] == version]
+    last = decisions[-1] if decisions else {"event": "not judged", "why": "its promotion was stopped: give it again"}
     state = "current" if version == models.current() else last["event"]
     if state in CHOSEN:
         state = "earlier"
@@ -61,7 +64,7 @@ def _row(models: Models, version: str) -> dict[str, Any]:
         "date": spec["created"],
         "recipe": spec["lineage"]["recipe"],
         "arm": spec["lineage"]["arm"],
-        "metrics": {one["name"]: one["value"] for one in spec["metrics"]},
+        "metrics": {metric["name"]: metric["value"] for metric in spec["metrics"]},
         "onnx": "missing" not in spec["onnx"],
         "why": last["why"],
     }
@@ -75,7 +78,7 @@ def rollback(workdir: Path, version: str | None) -> list[str]:
     with models.locked():
         current, earlier = models.current(), models.champions()
         if version is None:
-            others = [one for one in earlier if one != current and one in models.versions()]
+            others = [name for name in earlier if name != current and name in models.versions()]
             if not others:
                 raise ConfigError("there is no model to go back to", fix="`facegan models` lists what there is")
             version = others[-1]

@@ -1,0 +1,59 @@
+"""The report in reports/ and the answer."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from facegan.pipeline import publish
+from facegan.recipe.load import load
+from facegan.reporting.summary import arms_table, sentence
+from facegan.store.local import Artifact, Store
+from facegan.store.workdir import open_store
+from flows.tasks import RunTasks  # noqa: F401 - flows import each other without a circle
+
+
+def fake_report(store: Store, key: str, delta: float) -> Artifact:
+    """A report stage's outputs, as far as the command looks at them."""
+    folder = store.folder("report", key)
+    (folder / "figures").mkdir(parents=True)
+    arm = {"eer": {"per_seed": [0.1], "mean": 0.1, "ci_low": 0.05, "ci_high": 0.2}, "none": {"mean": None}}
+    results = {"recipe": "orl-tiny", "arms": {"real": arm}, "comparison": {"metric": "eer", "delta": delta}}
+    files = {
+        "index.html": "<html>",
+        "report.md": "# Gain\n\n**It helped (a \\_lot\\_): gain.**\n",
+        "figures/a.png": "png",
+        "results.json": json.dumps(results),
+    }
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    from facegan.core.digests import file_sha256
+
+    outputs = {name: {"sha256": file_sha256(folder / name), "bytes": 1} for name in files}
+    return Artifact("report", key, folder, "ran", 1.0, record={"outputs": outputs})
+
+
+def test_the_report_is_handed_out_repaired_and_pointed_to(tmp_path: Path) -> None:
+    recipe, store = load("orl-tiny"), open_store(tmp_path)
+    ran: list[dict[str, Any]] = [{"stage": "report", "state": "ran"}]
+    cached: list[dict[str, Any]] = [{"stage": "report", "state": "cached"}]
+    first, second = fake_report(store, "a" * 64, 0.1), fake_report(store, "b" * 64, 0.2)
+    page, result = publish.export(recipe, first, ran, tmp_path)
+    latest = tmp_path / "reports" / "orl-tiny" / "latest"
+    assert page == tmp_path / "reports" / "orl-tiny" / ("a" * 64) / "index.html"
+    assert os.readlink(latest) == "a" * 64
+    assert json.loads((latest / "results.json").read_text()) == result
+    assert result["report"] == str(page)
+    assert sentence(page.parent) == "It helped (a _lot_): gain."
+    assert arms_table(result) == (["metric", "real"], [["eer", "0.100 (0.050 to 0.200)"]])
+
+    publish.export(recipe, first, cached, tmp_path)  # a run that computed nothing keeps who ran what
+    assert json.loads((latest / "results.json").read_text())["stages"] == ran
+    page.write_text("changed")
+    publish.export(recipe, first, cached, tmp_path)
+    assert page.read_text() == "<html>"
+    publish.export(recipe, second, ran, tmp_path)
+    assert os.readlink(latest) == "b" * 64
+    assert {p.name for p in latest.parent.iterdir()} == {"a" * 64, "b" * 64, "latest"}
