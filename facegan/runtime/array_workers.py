@@ -1,6 +1,7 @@
-"""Arrays made ahead by processes, in memory that they share with who asked; none outlives the process that asked.
+"""Arrays filled ahead of use by worker processes, in memory shared with the caller; no worker outlives the caller.
 
-Threads hand Python's lock to each other; processes have one each. What they make is not copied: it lies where all see.
+Processes and not threads, which would wait for each other's hold of Python's lock. Arrays are not copied: they lie in
+shared memory.
 """
 
 from __future__ import annotations
@@ -21,11 +22,18 @@ import numpy as np
 
 from facegan.core.errors import UserError
 from facegan.runtime.options import Runtime
-from facegan.runtime.processes import begin, killed, no_main, portable, start_forkserver, told
+from facegan.runtime.processes import (
+    killed_error,
+    no_main,
+    picklable,
+    set_up_child,
+    start_forkserver,
+    with_remote_traceback,
+)
 from facegan.runtime.shared_array import SharedArray
 
 Arguments = TypeVar("Arguments", bound=tuple[Any, ...])
-REMOVE: int | None = getattr(mmap, "MADV_REMOVE", None)  # madvise(2), on Linux alone: pages are handed back
+REMOVE: int | None = getattr(mmap, "MADV_REMOVE", None)  # madvise(2), Linux only: pages are handed back
 Fill = Callable[..., None]  # (out, *arguments): fills the array `out`
 
 
@@ -34,141 +42,142 @@ def fill_in_processes(
 ) -> Generator[tuple[Arguments, np.ndarray]]:
     """Each of `arguments`, in order, with the array (`shape`, `dtype`) that `filler()(array, *arguments)` has filled.
 
-    So many processes fill arrays before they are asked for: one is ready or under way for each, and as many wait, so
-    that nobody waits for who asks. `filler` (pickled) is called once in each. `arguments` are asked for in the caller's
-    thread. An array's memory is used again once nothing refers to it or a view of it any more. Closing ends the
-    processes. Raises what `filler` raised in its turn, WorkerKilled as soon as a process has died.
+    `processes` workers fill arrays before they are needed: one array for each worker is ready or being filled, and as
+    many requests wait, so that no worker waits for the caller. `filler` (pickled) is called once in each. `arguments`
+    are consumed in the caller's thread. An array's memory is used again once nothing refers to it or a view of it any
+    more. Closing ends the processes. Raises what `filler` raised, when its array's turn comes, and WorkerKilled as soon
+    as a process has died.
     """
-    memory = _Memory(shape, dtype, 2 * processes + 2)
+    slots = _ArraySlots(shape, dtype, 2 * processes + 2)
     waiting = deque[tuple[int, Arguments, np.ndarray]]()
-    crew = _Crew(filler, memory, processes)
+    pool = _WorkerPool(filler, slots, processes)
     try:
-        for number, one in enumerate(arguments):
-            place, array = memory.take()
-            crew.ask(number, place, one)
-            waiting.append((number, one, array))
-            del array  # who is given it shall be the only one to hold it
+        for index, request in enumerate(arguments):
+            slot, array = slots.acquire()
+            pool.request(index, slot, request)
+            waiting.append((index, request, array))
+            del array  # the consumer shall hold the only reference
             if len(waiting) > 2 * processes:
-                yield crew.made(*waiting.popleft())
+                yield pool.result(*waiting.popleft())
         while waiting:
-            yield crew.made(*waiting.popleft())
+            yield pool.result(*waiting.popleft())
     finally:
-        crew.end()
+        pool.end()
         waiting.clear()
-        memory.close()
+        slots.close()
 
 
-class _Memory:
-    """Places for arrays, used again; there are as many as the machine's memory holds, and most never get a page."""
+class _ArraySlots:
+    """Slots of shared memory for arrays, used again; as many as the machine's memory holds, most never get a page."""
 
-    def __init__(self, shape: tuple[int, ...], dtype: type, most: int) -> None:
-        """At most so many free places keep their pages."""
-        self.shape, self.dtype, self.most = shape, np.dtype(dtype), most
+    def __init__(self, shape: tuple[int, ...], dtype: type, max_free: int) -> None:
+        """At most `max_free` free slots keep their pages."""
+        self.shape, self.dtype, self.max_free = shape, np.dtype(dtype), max_free
         self.size = int(np.prod(shape)) * self.dtype.itemsize
-        room = -(-self.size // mmap.PAGESIZE) * mmap.PAGESIZE
-        number = max(most, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // room)
+        slot_bytes = -(-self.size // mmap.PAGESIZE) * mmap.PAGESIZE
+        count = max(max_free, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // slot_bytes)
         try:
-            self.shared = SharedArray((number, room), np.uint8)
-        except OSError:  # address space is bounded (ulimit -v): enough for who holds a few arrays
-            number = 4 * most
-            self.shared = SharedArray((number, room), np.uint8)
+            self.shared = SharedArray((count, slot_bytes), np.uint8)
+        except OSError:  # address space is bounded (ulimit -v): enough where few arrays are held
+            count = 4 * max_free
+            self.shared = SharedArray((count, slot_bytes), np.uint8)
         self._free, self._next = deque[int](), 0
 
-    def at(self, place: int) -> np.ndarray:
-        """The array there."""
-        return np.frombuffer(memoryview(self.shared.array[place])[: self.size], self.dtype)
+    def array_at(self, slot: int) -> np.ndarray:
+        """The array in a slot, flat."""
+        return np.frombuffer(memoryview(self.shared.array[slot])[: self.size], self.dtype)
 
-    def take(self) -> tuple[int, np.ndarray]:
-        """A free place and the array there, with whatever stands in it."""
+    def acquire(self) -> tuple[int, np.ndarray]:
+        """A free slot and its array, with arbitrary content."""
         try:
-            place = self._free.pop()  # the one that was used last is still in the cache
+            slot = self._free.pop()  # the last one used is still in the cache
         except IndexError:
-            place, self._next = self._next, self._next + 1
-            if place >= len(self.shared.array):
-                raise MemoryError(f"{place} arrays of {self.size:,} bytes are held") from None
-        array = self.at(place)  # all views of it hold it, and not what it is a view of: that is no array
-        weakref.finalize(array, self._give_back, place).atexit = False
-        return place, array.reshape(self.shape)
+            slot, self._next = self._next, self._next + 1
+            if slot >= len(self.shared.array):
+                raise MemoryError(f"{slot} arrays of {self.size:,} bytes are held") from None
+        array = self.array_at(slot)  # views refer to it, and not to the buffer below it, which is no array
+        weakref.finalize(array, self._release, slot).atexit = False
+        return slot, array.reshape(self.shape)
 
     def close(self) -> None:
-        """Hand back all pages but those of arrays that are held; these follow when they are not."""
-        self.most = 0
-        for place in self._free:
-            self._empty(place)
+        """Hand back all pages but those of arrays still in use; these follow when they are released."""
+        self.max_free = 0
+        for slot in self._free:
+            self._empty(slot)
 
-    def _give_back(self, place: int) -> None:
-        if len(self._free) < self.most:
-            self._free.append(place)
+    def _release(self, slot: int) -> None:
+        if len(self._free) < self.max_free:
+            self._free.append(slot)
         else:
-            self._empty(place)
-            self._free.appendleft(place)
+            self._empty(slot)
+            self._free.appendleft(slot)
 
-    def _empty(self, place: int) -> None:
+    def _empty(self, slot: int) -> None:
         if REMOVE is not None:
-            room = self.shared.array.shape[1]
-            self.shared.map.madvise(REMOVE, place * room, room)
+            slot_bytes = self.shared.array.shape[1]
+            self.shared.map.madvise(REMOVE, slot * slot_bytes, slot_bytes)
 
 
-class _Crew:
-    """Processes that fill arrays; the one that has least to do is asked."""
+class _WorkerPool:
+    """Processes that fill arrays; a request goes to the one with the fewest."""
 
-    def __init__(self, filler: Callable[[], Fill], memory: _Memory, processes: int) -> None:
+    def __init__(self, filler: Callable[[], Fill], slots: _ArraySlots, processes: int) -> None:
         start_forkserver(Runtime())
         context = multiprocessing.get_context("forkserver")
-        self._members: dict[Connection, Any] = {}
-        self._asked: dict[Connection, int] = {}
-        self._made: dict[int, tuple[BaseException, str] | None] = {}
+        self._workers: dict[Connection, Any] = {}
+        self._pending: dict[Connection, int] = {}
+        self._finished: dict[int, tuple[BaseException, str] | None] = {}
         self._ready = selectors.DefaultSelector()
-        self.end = weakref.finalize(self, _end, self._members, self._ready)  # at the latest when Python ends
-        layout = (memory.shared, memory.shape, memory.dtype)
+        self.end = weakref.finalize(self, _end, self._workers, self._ready)  # at the latest when Python ends
+        layout = (slots.shared, slots.shape, slots.dtype)
         try:
             for _ in range(processes):
-                ours, theirs = context.Pipe()
-                process = context.Process(target=_work, args=(theirs, filler, *layout), daemon=True)
-                self._members[ours], self._asked[ours] = process, 0
+                parent_end, child_end = context.Pipe()
+                process = context.Process(target=_work, args=(child_end, filler, *layout), daemon=True)
+                self._workers[parent_end], self._pending[parent_end] = process, 0
                 with no_main():
                     process.start()
-                self._ready.register(ours, selectors.EVENT_READ)
-                theirs.close()
+                self._ready.register(parent_end, selectors.EVENT_READ)
+                child_end.close()
         except BaseException:
             self.end()
             raise
 
-    def ask(self, number: int, place: int, arguments: tuple[Any, ...]) -> None:
-        """Have the array at a place filled."""
-        pipe = min(self._asked, key=self._asked.__getitem__)
+    def request(self, index: int, slot: int, arguments: tuple[Any, ...]) -> None:
+        """Have the array in a slot filled."""
+        pipe = min(self._pending, key=self._pending.__getitem__)
         try:
-            pipe.send_bytes(pickle.dumps((number, place, arguments)))
+            pipe.send_bytes(pickle.dumps((index, slot, arguments)))
         except OSError:
             raise self._died(pipe) from None
-        self._asked[pipe] += 1
+        self._pending[pipe] += 1
 
-    def made(self, number: int, arguments: Arguments, array: np.ndarray) -> tuple[Arguments, np.ndarray]:
-        """The latter two, when the array is filled."""
-        while number not in self._made:
+    def result(self, index: int, arguments: Arguments, array: np.ndarray) -> tuple[Arguments, np.ndarray]:
+        """`arguments` and `array`, when the array is filled."""
+        while index not in self._finished:
             for key, _ in self._ready.select():
                 pipe: Connection = key.fileobj  # type: ignore[assignment]
                 try:
-                    done, error = pipe.recv()
+                    filled, error = pipe.recv()
                 except (EOFError, OSError):
                     raise self._died(pipe) from None
-                self._made[done] = error
-                self._asked[pipe] -= 1
-        if failed := self._made.pop(number):
-            raise told(*failed)
+                self._finished[filled] = error
+                self._pending[pipe] -= 1
+        if failure := self._finished.pop(index):
+            raise with_remote_traceback(*failure)
         return arguments, array
 
     def _died(self, pipe: Connection) -> UserError:
-        return killed("a process that makes batches", self._members[pipe])
+        return killed_error("a process that makes batches", self._workers[pipe])
 
 
-def _end(members: dict[Connection, Any], ready: selectors.BaseSelector) -> None:
-    """Kill all: what they are at is of no use to anybody."""
+def _end(workers: dict[Connection, Any], ready: selectors.BaseSelector) -> None:
+    """Kill all workers: their unfinished arrays are of no use."""
     ready.close()
-    for process in members.values():
+    for process in workers.values():
         if process.pid is not None:
             process.kill()
-    for pipe, process in members.items():
+    for pipe, process in workers.items():
         if process.pid is not None:
             process.join()
         pipe.close()
@@ -177,22 +186,22 @@ def _end(members: dict[Connection, Any], ready: selectors.BaseSelector) -> None:
 def _work(
     pipe: Connection, filler: Callable[[], Fill], shared: SharedArray, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> None:
-    """In the process: fill what is asked for until the pipe ends, as it does when the parent has died."""
-    begin()
+    """In a worker: fill requested arrays until the pipe ends, as it does when the parent has died."""
+    set_up_child()
     size = int(np.prod(shape)) * dtype.itemsize
     fill: Fill | None = None
     while True:
         try:
-            number, place, arguments = pipe.recv()
+            index, slot, arguments = pipe.recv()
         except (EOFError, OSError):
             os._exit(0)
-        failed = None
+        failure = None
         try:
             fill = fill or filler()
-            fill(shared.array[place, :size].view(dtype).reshape(shape), *arguments)
+            fill(shared.array[slot, :size].view(dtype).reshape(shape), *arguments)
         except BaseException as error:
-            failed = portable(error), traceback.format_exc()
+            failure = picklable(error), traceback.format_exc()
         try:
-            pipe.send((number, failed))
+            pipe.send((index, failure))
         except OSError:
             os._exit(0)
