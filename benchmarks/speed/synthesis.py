@@ -64,9 +64,9 @@ def opened(people: Path, generator: Path, guide: Path, options: Synthesize) -> S
         centres=robust_centres(embed(net, train.pixels, 64), person),
         options=options,
         device=torch.device("cpu"),
-        copy_threshold=2.0,
-        person_threshold=2.0,
-        image_threshold=-2.0,
+        copy=2.0,
+        person=2.0,
+        image=-2.0,
     )
 
 
@@ -114,7 +114,7 @@ def main() -> None:
     worker = opened(args.prepare, args.train_gan, args.guide, load(args.recipe).synthesize)
     spent: dict[str, list[float]] = defaultdict(list)
     for owner, name, label in (
-        (Synthesizer, "person", "**an attempt**"),
+        (Synthesizer, "make_person", "**an attempt**"),
         (Synthesizer, "variation", "codes: drawn"),
         (synthesizer, "draw", "generator"),
         (morphable, "dense", "of it: displacement of each pixel"),
@@ -130,11 +130,11 @@ def main() -> None:
     for batch_size in args.batch_size:
         worker.options = worker.options.model_copy(update={"batch_size": batch_size})
         requests = Proposals(worker.options, worker.G.codes().numpy(), worker.centres).requests(args.attempts + 2)
-        worker.person(requests[0])
+        worker.make_person(requests[0])
         with FlopCounterMode(display=False) as counter:
-            worker.person(requests[1])
+            worker.make_person(requests[1])
         spent.clear()
-        results = [worker.person(request) for request in requests[2:]]
+        results = [worker.make_person(request) for request in requests[2:]]
         if isinstance(worker.G, morphable.MorphableGenerator):
             for _ in results:
                 start = now()

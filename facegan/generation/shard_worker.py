@@ -59,7 +59,7 @@ def make_people(
     requests: list[PersonRequest],
     accepted: np.ndarray | None = None,
 ) -> bytes:
-    """The results of a shard, packed: the same bytes in every process. `accepted`: see `Synthesizer.person`.
+    """The results of a shard, packed: the same bytes in every process. `accepted`: see `Synthesizer.make_person`.
 
     One shard at a time in a process, with as many threads as the stage has; torch's number is restored at the end.
     """
@@ -69,7 +69,7 @@ def make_people(
             with threadpool_limits(threads):
                 torch.set_num_threads(threads)
                 worker = synthesizer if isinstance(synthesizer, Synthesizer) else synthesizer_of(synthesizer)
-                return pack_results([worker.person(request, accepted) for request in requests])
+                return pack_results([worker.make_person(request, accepted) for request in requests])
         finally:
             torch.set_num_threads(previous_threads)
 
@@ -116,9 +116,7 @@ def basis(synthesizer: Synthesizer) -> dict[str, np.ndarray]:
         "donor_person": synthesizer.donor_person,
         "photos": synthesizer.photos,
         "centres": synthesizer.centres,
-        "bounds": np.asarray(
-            [synthesizer.copy_threshold, synthesizer.person_threshold, synthesizer.image_threshold], np.float64
-        ),
+        "bounds": np.asarray([synthesizer.copy, synthesizer.person, synthesizer.image], np.float64),
     }
     if synthesizer.donors is not None:
         arrays["donors"] = synthesizer.donors
@@ -192,7 +190,7 @@ def synthesizer_of(job: SynthesizerJob) -> Synthesizer:
         centres=arrays["centres"],
         options=options,
         device=device,
-        copy_threshold=copy_threshold,
-        person_threshold=person_threshold,
-        image_threshold=image_threshold,
+        copy=copy_threshold,
+        person=person_threshold,
+        image=image_threshold,
     )

@@ -44,9 +44,9 @@ def prepared(
         centres=centres,
         options=options,
         device=device,
-        copy_threshold=copy_threshold,
-        person_threshold=thresholds["person"]["value"],
-        image_threshold=thresholds["image"]["value"],
+        copy=copy_threshold,
+        person=thresholds["person"]["value"],
+        image=thresholds["image"]["value"],
     )
     return synthesizer, thresholds
 

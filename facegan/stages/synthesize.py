@@ -43,10 +43,8 @@ def run(options: Synthesize, extra: dict[str, Any], inputs: dict[str, Path], out
     shards_digest = digest(synthesizer, {name: path.name for name, path in inputs.items()}, threads)
     folder = out / WORK / "shards" / shards_digest
     with context.runtime.engine.open(context.say) as engine:
-        shared_synthesizer = (
-            write_job(synthesizer, folder / "basis.safetensors", inputs) if engine.remote else synthesizer
-        )
-        queue = ShardQueue(folder, engine, partial(make_people, shared_synthesizer, threads), is_whole)
+        job = write_job(synthesizer, folder / "basis.safetensors", inputs) if engine.remote else synthesizer
+        queue = ShardQueue(folder, engine, partial(make_people, job, threads), is_whole)
         if queue.stored:
             context.say(f"goes on from {len(queue.stored)} finished shards")
         people = SyntheticPeople(queue, synthesizer, spec["identities"], inputs["generator"].name, context)

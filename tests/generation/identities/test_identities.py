@@ -7,10 +7,9 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from facegan.generation.identities import IDENTITIES, IdentitiesConfig
+from facegan.generation.identities import IDENTITIES, IdentitiesConfig, Proposal
 from facegan.generation.identities.gaussian import Gaussian
 from facegan.generation.identities.mixture import Mixture
-from facegan.generation.identities.proposal import Proposal
 from facegan.generation.options import Synthesize
 
 MEMBERS = sorted(IDENTITIES.load())
