@@ -53,7 +53,9 @@ def test_a_synthesizer_is_the_same_in_another_process(faces: Path, shared: Lab, 
     assert make_people(job, 1, [request]) == make_people(synthesizer, 1, [request])
     changed = replace(synthesizer, image=synthesizer.image + 0.5)
     assert make_people(changed, 1, [request]) != make_people(synthesizer, 1, [request])
-    digests = {digest(one, {name: path.name for name, path in inputs.items()}, 1) for one in (synthesizer, changed)}
+    digests = {
+        digest(opened, {name: path.name for name, path in inputs.items()}, 1) for opened in (synthesizer, changed)
+    }
     assert len(digests) == 2
 
 

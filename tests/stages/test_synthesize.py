@@ -77,7 +77,7 @@ def test_thresholds_against_a_count(max_fmr: float, shuffled: bool) -> None:
     if shuffled:
         codes = rng.permutation(codes)
     embedding = unit(rng.normal(size=(9, 8))[codes] + 0.8 * rng.normal(size=(len(codes), 8)))
-    found = calibrate(embedding, codes, max_fmr)
+    calibrated = calibrate(embedding, codes, max_fmr)
 
     images = [
         float(np.dot(embedding[i], embedding[j])) for i in range(len(codes)) for j in range(i) if codes[i] != codes[j]
@@ -90,12 +90,12 @@ def test_thresholds_against_a_count(max_fmr: float, shuffled: bool) -> None:
                 other = robust_centre(embedding[np.flatnonzero(codes == b)[1::2]])
                 centres.append(float(one @ other))
     for kind, scores in (("image", images), ("person", centres)):
-        limit, allowed = found[kind]["value"], int(max_fmr * len(scores) + 1e-9)
+        limit, allowed = calibrated[kind]["value"], int(max_fmr * len(scores) + 1e-9)
         assert sum(score > limit + 1e-6 for score in scores) <= allowed
         assert sum(score > limit - 1e-4 for score in scores) >= allowed or limit >= max(scores)
         ranked = sorted(scores, reverse=True)
         assert ranked[allowed] - 1e-6 <= limit <= ranked[max(allowed - 1, 0)] + 1e-6
-        assert f"{len(scores)} comparisons" in found[kind]["how"]
+        assert f"{len(scores)} comparisons" in calibrated[kind]["how"]
 
 
 def test_thresholds_need_two_people() -> None:
@@ -107,8 +107,8 @@ def test_thresholds_need_two_people() -> None:
 
 def test_a_person_with_one_image_does_not_spoil_the_thresholds() -> None:
     rng = np.random.default_rng(0)
-    found = calibrate(unit(rng.normal(size=(7, 8))), np.asarray([0, 1, 1, 2, 2, 3, 3]), 0.2)
-    assert np.isfinite(found["person"]["value"]) and "6 comparisons" in found["person"]["how"]
+    calibrated = calibrate(unit(rng.normal(size=(7, 8))), np.asarray([0, 1, 1, 2, 2, 3, 3]), 0.2)
+    assert np.isfinite(calibrated["person"]["value"]) and "6 comparisons" in calibrated["person"]["how"]
 
 
 def test_a_robust_centre_leans_away_from_outliers() -> None:
@@ -310,8 +310,8 @@ def test_the_best_images_of_a_train_person_are_kept(tmp_path: Path, size: int) -
     }
     for name in names:
         latents = [json.loads(row["latent"]) for row in rows if row["identity"] == name]
-        found = {tuple(unpacked(latent["z"]).tolist()) for latent in latents}
-        assert found == {tuple(z[name][k].tolist()) for k in expected[name]}
+        kept_codes = {tuple(unpacked(latent["z"]).tolist()) for latent in latents}
+        assert kept_codes == {tuple(z[name][k].tolist()) for k in expected[name]}
         assert sorted(latent["index"] for latent in latents) == sorted(k % 4 for k in expected[name])
     assert all(
         row["parents"] == [row["identity"]] and row["seed"] == subseed("existing", 0, row["identity"]) for row in rows
@@ -338,8 +338,8 @@ def test_the_bound_on_new_people_lies_between_strangers_and_train_people() -> No
     angle = np.deg2rad([0, 10, 20, 60])  # photos of one person, whose centre lies at 0 degrees
     embedding = np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
     begin = np.quantile(np.cos(angle), 0.05)
-    found = between({"value": 0.2, "how": "x"}, embedding, np.zeros(4, int), np.asarray([[1, 0]], np.float32))
-    assert found["value"] == pytest.approx((0.2 + begin) / 2) and "0.200, x" in found["how"]
+    bound = between({"value": 0.2, "how": "x"}, embedding, np.zeros(4, int), np.asarray([[1, 0]], np.float32))
+    assert bound["value"] == pytest.approx((0.2 + begin) / 2) and "0.200, x" in bound["how"]
     loose = {"value": 0.9, "how": "x"}  # a guide that knows train people no better than strangers
     assert between(loose, embedding, np.zeros(4, int), np.asarray([[1, 0]], np.float32)) == loose
 
@@ -438,10 +438,10 @@ def check_rows(artifact: Artifact, recipe: Recipe, lab: Lab) -> None:
     }
     counts = {entry["filter"]: (entry["seen"], entry["removed"]) for entry in report["counts"]}
     seen, copies = counts["near-copies of a train photo"]
-    drawn, left = counts["images that left their train person"]
+    drawn, too_far = counts["images that left their train person"]
     stayed, surplus = counts["surplus images of train people"]
     assert seen >= 4 * 6 and 4 * 6 - copies <= drawn <= 4 * 6  # some new people's images are looked at too
-    assert stayed == drawn - left and stayed - surplus == len(existing)
+    assert stayed == drawn - too_far and stayed - surplus == len(existing)
     proposed, near_real = counts["new people too close to a train person"]
     passed, near_new = counts["new people too close to each other"]
     assert passed == proposed - near_real and proposed <= 3 * 20
@@ -463,21 +463,21 @@ def test_the_stage_adds_up(made: Artifact, generous: Recipe, recipe: Recipe, sha
 
 
 def test_the_same_again_and_another_seed(recipe: Recipe, shared: Lab, tmp_path: Path) -> None:
-    made = shared.stage(recipe, "synthesize")
+    artifact = shared.stage(recipe, "synthesize")
     node = pick(graph.build(recipe), "synthesize")
     folders = {name: shared.done[needed.key].path for name, needed in node.needs.items()}
     for name, seed in (("same.incomplete", 0), ("other", 1)):
-        out = tmp_path / made.fingerprint / name
+        out = tmp_path / artifact.fingerprint / name
         out.mkdir(parents=True)
         options = recipe.synthesize.model_copy(update={"seed": seed})
         synthesize.run(options, {}, folders, out, Context(RUNTIME))
-    assert rows_of(made) == manifest.read(tmp_path / made.fingerprint / "same.incomplete").to_pylist()
-    other = manifest.read(tmp_path / made.fingerprint / "other").to_pylist()
-    assert not {row["image_id"] for row in other} & {row["image_id"] for row in rows_of(made)}
-    shutil.copytree(shared.store.root, tmp_path / "copy", ignore=shutil.ignore_patterns(f"{made.fingerprint}*"))
+    assert rows_of(artifact) == manifest.read(tmp_path / artifact.fingerprint / "same.incomplete").to_pylist()
+    other = manifest.read(tmp_path / artifact.fingerprint / "other").to_pylist()
+    assert not {row["image_id"] for row in other} & {row["image_id"] for row in rows_of(artifact)}
+    shutil.copytree(shared.store.root, tmp_path / "copy", ignore=shutil.ignore_patterns(f"{artifact.fingerprint}*"))
     lab = Lab(tmp_path / "copy")
     again = lab.make(node)
-    assert again.state == "ran" and again.record["outputs"] == made.record["outputs"]
+    assert again.state == "ran" and again.record["outputs"] == artifact.record["outputs"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

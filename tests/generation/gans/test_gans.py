@@ -90,9 +90,9 @@ def test_shapes_and_ranges(kind: str, size_px: int, channels: int) -> None:
         logits = config.build_discriminator(5, channels, size_px)(img, torch.tensor([0, 1, 4, 4]))
         assert logits.shape == (4,) and logits.isfinite().all()
     assert G.num_identities == 5 and G.codes().shape == (5, G.code_dim)
-    found = G.encode(img, w)
-    assert (found is not None) == config.encodes
-    assert found is None or found.shape == z.shape
+    encoded = G.encode(img, w)
+    assert (encoded is not None) == config.encodes
+    assert encoded is None or encoded.shape == z.shape
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -181,9 +181,9 @@ def test_eval_images_depend_on_their_own_latents_alone(kind: str) -> None:
     w, z = latents(G, 8)
     img = G(w, z)
     for index in (0, 3, 7):
-        mine = (torch.arange(8) == index)[:, None]
+        is_index = (torch.arange(8) == index)[:, None]
         torch.rand(5)  # the state of the global generator plays no part
-        assert torch.equal(again(w * mine, z * mine)[index], img[index])
+        assert torch.equal(again(w * is_index, z * is_index)[index], img[index])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -299,27 +299,27 @@ def test_the_person_counts_as_much_as_the_ramp_says(kind: str) -> None:
     G, D = networks(config, 3, 1, 16)
     img, people, others = torch.rand(4, 1, 16, 16) * 2 - 1, torch.tensor([0, 1, 2, 2]), torch.tensor([1, 2, 0, 1])
 
-    def judged(label: torch.Tensor, conditioned: float) -> torch.Tensor:
+    def logits(label: torch.Tensor, conditioned: float) -> torch.Tensor:
         D.conditioned = conditioned  # type: ignore[assignment]
         return D(img, label).detach()
 
-    def drawn(label: torch.Tensor, conditioned: float) -> torch.Tensor:
+    def fakes(label: torch.Tensor, conditioned: float) -> torch.Tensor:
         G.conditioned = conditioned
         torch.manual_seed(5)
         return G.step(img, label).fake_img.detach()
 
-    alone = judged(people, 0.0)
-    assert torch.equal(alone, judged(others, 0.0)) and not torch.equal(alone, judged(people, 1.0))
-    torch.testing.assert_close(judged(people, 0.25) - alone, 0.25 * (judged(people, 1.0) - alone))
-    assert torch.equal(drawn(people, 0.0), drawn(others, 0.0)) == (kind != "cvae_gan")
-    less, whole = drawn(people, 0.5), drawn(people, 1.0)
-    assert torch.equal(less, whole) if kind == "cvae_gan" else (less - whole).abs().max() > 1e-3
-    assert not torch.equal(drawn(people, 0.5), drawn(others, 0.5))
+    alone = logits(people, 0.0)
+    assert torch.equal(alone, logits(others, 0.0)) and not torch.equal(alone, logits(people, 1.0))
+    torch.testing.assert_close(logits(people, 0.25) - alone, 0.25 * (logits(people, 1.0) - alone))
+    assert torch.equal(fakes(people, 0.0), fakes(others, 0.0)) == (kind != "cvae_gan")
+    half, whole = fakes(people, 0.5), fakes(people, 1.0)
+    assert torch.equal(half, whole) if kind == "cvae_gan" else (half - whole).abs().max() > 1e-3
+    assert not torch.equal(fakes(people, 0.5), fakes(others, 0.5))
 
 
 @pytest.mark.parametrize("kind", ADVERSARIAL)
 def test_helps_that_are_off_change_no_fingerprint(kind: str) -> None:
     assert not {"ada", "ramp"} & set(adversary(kind).model_dump(mode="json"))
-    given = adversary(kind, ada={"target": 0.5}, ramp={"start_kimg": 1, "end_kimg": 2}).model_dump(mode="json")
-    assert given["ada"]["target"] == 0.5 and given["ramp"] == {"start_kimg": 1, "end_kimg": 2}
+    config = adversary(kind, ada={"target": 0.5}, ramp={"start_kimg": 1, "end_kimg": 2}).model_dump(mode="json")
+    assert config["ada"]["target"] == 0.5 and config["ramp"] == {"start_kimg": 1, "end_kimg": 2}
     assert adversary(kind, ada=None, ramp=None) == adversary(kind)

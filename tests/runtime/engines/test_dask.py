@@ -13,8 +13,8 @@ from facegan.runtime.engines.dask import Dask
 def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed")
     monkeypatch.setattr("facegan.runtime.engines.dask.CONNECT_S", 1.0)
-    said = r"no Dask scheduler answers at tcp://127\.0\.0\.1:9: "
-    with pytest.raises(UserError, match=said) as error, Dask(address="tcp://127.0.0.1:9").open(print):
+    message = r"no Dask scheduler answers at tcp://127\.0\.0\.1:9: "
+    with pytest.raises(UserError, match=message) as error, Dask(address="tcp://127.0.0.1:9").open(print):
         pass
     assert "dask scheduler" in error.value.fix
 
@@ -27,7 +27,7 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"tls_ca": "ca.pem"}, "go together"),
         ({"address": "tls://host:1"}, "needs tls_ca"),
@@ -35,7 +35,7 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"address": "host:1"}, "pattern"),
     ],
 )
-def test_options_of_a_cluster(options: dict[str, str], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_options_of_a_cluster(options: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         Dask.model_validate(options)
     assert Dask(address="tls://h:1", tls_ca="a", tls_cert="b", tls_key="c").timeout_s == 900

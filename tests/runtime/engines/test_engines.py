@@ -25,5 +25,5 @@ def test_no_cluster_is_imported_unasked() -> None:
         "import sys, facegan.stages.synthesize, facegan.pipeline.preload, flows.pipeline; "
         "print('distributed' in sys.modules, flush=True)"  # who preloads ends without tidying up
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
-    assert found.stdout.split() == ["False"]
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert process.stdout.split() == ["False"]

@@ -186,20 +186,20 @@ def test_diffaugment_with_a_probability() -> None:
         always = (diffaugment(img, [name]) != img).flatten(1).any(dim=1).float().mean()
         changed[name] = (diffaugment(img, [name], p=0.3) != img).flatten(1).any(dim=1)
         assert changed[name].float().mean() == pytest.approx(0.3 * float(always), abs=0.04)  # 4 standard errors
-    left = (diffaugment(img, ["color", "cutout"], p=0.5) == img).flatten(1).all(dim=1).float().mean()
-    assert left == pytest.approx(0.25, abs=0.04)  # the two are chosen independently
+    unchanged = (diffaugment(img, ["color", "cutout"], p=0.5) == img).flatten(1).all(dim=1).float().mean()
+    assert unchanged == pytest.approx(0.25, abs=0.04)  # the two are chosen independently
 
 
 def test_where_p_moves() -> None:
     ada, state = Ada(target=0.5, interval=3, kimg=0.1), Adaptive()
-    told = [8, 8, 8, 8, 4, 0, 8, 6, 0, -8, -8, -8]  # sums of signs of 8 images: r = 1, 0.5, 14 / 24 and -1
-    seen = []
-    for signs in told:
+    sign_sums = [8, 8, 8, 8, 4, 0, 8, 6, 0, -8, -8, -8]  # sums of signs of 8 images: r = 1, 0.5, 14 / 24 and -1
+    p_after = []
+    for signs in sign_sums:
         state.see(ada, signs, 8)
-        seen.append(state.p)
+        p_after.append(state.p)
     step = 3 * 8 / 100
     up, back = step, 0.0
-    assert seen == pytest.approx([0, 0, up, up, up, back, back, back, step, step, step, 0])
+    assert p_after == pytest.approx([0, 0, up, up, up, back, back, back, step, step, step, 0])
     for _ in range(5 * 3):
         state.see(ada, 8, 8)
     assert state.p == 1  # four steps would be 0.96, five are no more than 1
