@@ -46,11 +46,11 @@ now = time.process_time
 
 
 def opened(people: Path, generator: Path, guide: Path, options: Synthesize) -> Synthesizer:
-    """A studio that turns nearly nobody down."""
+    """A synthesizer that rejects nearly nobody."""
     G, spec = load_generator(generator)
     net, _ = load_embedder(guide)
     train, donors = ManifestImages(people, split="train"), None
-    codes = {name: place for place, name in enumerate(spec["identities"])}
+    codes = {name: index for index, name in enumerate(spec["identities"])}
     person = np.asarray([codes[name] for name in train.identity])
     if isinstance(G, morphable.MorphableGenerator):
         unit = np.eye(len(G.person), dtype=np.float32)
@@ -86,12 +86,12 @@ def watched(spent: dict[str, list[float]], label: str, owner: Any, name: str) ->
 
 def peak() -> float:
     """GFLOP/s of one thread: products of matrices of 1,024 by 1,024."""
-    a, found = torch.randn(1024, 1024), []
+    a, seconds = torch.randn(1024, 1024), []
     for _ in range(9):
         start = now()
         torch.mm(a, a)
-        found.append(now() - start)
-    return 2 * 1.024**3 / min(found)
+        seconds.append(now() - start)
+    return 2 * 1.024**3 / min(seconds)
 
 
 def products(G: morphable.MorphableGenerator, batch_size: int) -> torch.Tensor:
@@ -111,10 +111,10 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed()
-    place = opened(args.prepare, args.train_gan, args.guide, load(args.recipe).synthesize)
+    worker = opened(args.prepare, args.train_gan, args.guide, load(args.recipe).synthesize)
     spent: dict[str, list[float]] = defaultdict(list)
     for owner, name, label in (
-        (Synthesizer, "take", "**an attempt**"),
+        (Synthesizer, "make_person", "**an attempt**"),
         (Synthesizer, "variation", "codes: drawn"),
         (synthesizer, "draw", "generator"),
         (morphable, "dense", "of it: displacement of each pixel"),
@@ -126,22 +126,22 @@ def main() -> None:
         (synthesizer, "encode_png", "PNG"),
     ):
         watched(spent, label, owner, name)
-    print(f"{len(place.centres)} people, {len(place.photos)} photos; products: {peak():.0f} GFLOP/s at most")
+    print(f"{len(worker.centres)} people, {len(worker.photos)} photos; products: {peak():.0f} GFLOP/s at most")
     for batch_size in args.batch_size:
-        place.options = place.options.model_copy(update={"batch_size": batch_size})
-        orders = Proposals(place.options, place.G.codes().numpy(), place.centres).orders(args.attempts + 2)
-        place.take(orders[0])
+        worker.options = worker.options.model_copy(update={"batch_size": batch_size})
+        requests = Proposals(worker.options, worker.G.codes().numpy(), worker.centres).requests(args.attempts + 2)
+        worker.make_person(requests[0])
         with FlopCounterMode(display=False) as counter:
-            place.take(orders[1])
+            worker.make_person(requests[1])
         spent.clear()
-        shots = [place.take(order) for order in orders[2:]]
-        if isinstance(place.G, morphable.MorphableGenerator):
-            for _ in shots:
+        results = [worker.make_person(request) for request in requests[2:]]
+        if isinstance(worker.G, morphable.MorphableGenerator):
+            for _ in results:
                 start = now()
-                products(place.G, batch_size)
+                products(worker.G, batch_size)
                 spent["of it: products with textures"].append(now() - start)
-        digest = hashlib.sha256(b"".join(png + latent.encode() for shot in shots for png, latent in shot.images))
-        images, flops = sum(len(shot.images) for shot in shots), counter.get_total_flops() / 1e9
+        digest = hashlib.sha256(b"".join(png + latent.encode() for result in results for png, latent in result.images))
+        images, flops = sum(len(result.images) for result in results), counter.get_total_flops() / 1e9
         print(f"\nbatch_size {batch_size}: {flops:.2f} GFLOP an attempt, {images} images, {digest.hexdigest()[:12]}")
         print("\n| | ms an attempt |\n|---|--:|")
         for label, times in spent.items():

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, for their owner alone, and links that change at once."""
+"""Atomic writes of files and folders, files for their owner alone, and links that are replaced atomically."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from facegan.core.errors import UserError
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Write a file at once, for its owner alone."""
-    before = os.umask(0o077)
+    """Write a file atomically, readable by its owner alone."""
+    previous = os.umask(0o077)
     try:
         write_atomic(path, data)
     finally:
-        os.umask(before)
+        os.umask(previous)
 
 
 TEMPORARY = ".{}.tmp"  # a file that is being written
@@ -44,7 +44,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 @contextlib.contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
-    """A folder to write to, for you alone, that becomes `out` when all is well and is gone when not.
+    """A folder to write to, for its owner alone: renamed to `out` at the end, removed after an error.
 
     Raises UserError when `out` is there and holds something, or the disk is full.
     """
@@ -65,7 +65,7 @@ def new_folder(out: Path) -> Iterator[Path]:
 
 
 def disk_error(path: Path, error: OSError) -> UserError:
-    """The message for a write that failed: the path, the reason, the room that is left."""
+    """The message for a write that failed: the path, the reason, the free space."""
     try:
         free = f"{shutil.disk_usage(path.parent).free / 1e6:.0f} MB free there"
     except OSError:
@@ -77,18 +77,18 @@ def disk_error(path: Path, error: OSError) -> UserError:
 
 
 def point(link: Path, name: str) -> None:
-    """Let a relative link lead to `name`, at once: a reader finds the old one or the new."""
+    """Let a relative link point to `name`, atomically: a reader finds the old target or the new."""
     if link.is_symlink() and os.readlink(link) == name:
         return
-    fresh = link.with_name(f".{link.name}-{os.getpid()}")
-    fresh.unlink(missing_ok=True)
-    fresh.symlink_to(name, target_is_directory=True)
-    os.replace(fresh, link)
+    new_link = link.with_name(f".{link.name}-{os.getpid()}")
+    new_link.unlink(missing_ok=True)
+    new_link.symlink_to(name, target_is_directory=True)
+    os.replace(new_link, link)
     fsync(link.parent)
 
 
 def fsync(path: Path) -> None:
-    """Bring a file's or a folder's changes to the disk."""
+    """Flush a file's or a folder's changes to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,6 +1,6 @@
-"""Who works in a working directory: an OS lock that many may share or one may have alone, released by death.
+"""Who works in a working directory: an OS lock, shared or exclusive, that ends with the process which holds it.
 
-flock(2): every run holds it shared, what erases (`facegan forget`, `facegan gc`) holds it alone.
+flock(2): every run holds it shared, commands that erase (`facegan forget`, `facegan gc`) hold it exclusively.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from pathlib import Path
 
 from facegan.core.errors import UserError
 
-LONGEST = 100  # characters of a command that a message shows
-STAGE = "multiprocessing.forkserver"  # in the command of a stage's process, which its run started
+MAX_COMMAND = 100  # characters of a command that a message shows
+STAGE = "multiprocessing.forkserver"  # in the command line of a stage's process, which its run has started
 
 
 @contextlib.contextmanager
 def shared(path: Path, say: Callable[[str], None] = lambda _: None) -> Iterator[None]:
-    """Hold the lock at `path` beside others; while one has it alone, say who and wait (that takes minutes at most)."""
-    with _opened(path) as file:
+    """Hold the shared lock at `path`; while a process holds it exclusively, say who and wait (minutes at most)."""
+    with _open_lock(path) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -32,8 +32,8 @@ def shared(path: Path, say: Callable[[str], None] = lambda _: None) -> Iterator[
 
 @contextlib.contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Hold the lock at `path` with nobody beside; raises UserError that names who has it (runs take hours)."""
-    with _opened(path) as file:
+    """Hold the lock at `path` exclusively; raises UserError that names who holds it (runs take hours)."""
+    with _open_lock(path) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -45,10 +45,10 @@ def alone(path: Path) -> Iterator[None]:
 
 
 def free(path: Path) -> bool:
-    """Whether nobody holds the lock at `path` (an OS lock of filelock's too); a file that is not there is free."""
+    """Whether nobody holds the lock at `path` (or an OS lock of filelock); a missing file is free."""
     if not path.exists():
         return True
-    with _opened(path) as file:
+    with _open_lock(path) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -57,8 +57,8 @@ def free(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    """The lock file, for its owner alone; closing it gives the lock up. Raises UserError where it cannot be made."""
+def _open_lock(path: Path) -> Iterator[int]:
+    """The lock file, for its owner alone; closing it releases the lock. Raises UserError where it cannot be made."""
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
@@ -71,22 +71,22 @@ def _opened(path: Path) -> Iterator[int]:
 
 
 def holders(path: Path) -> list[str]:
-    """Those who hold the lock at `path`: command and process, where the system tells (Linux: proc(5), /proc/locks)."""
+    """Who holds the lock at `path`: commands and processes, where the system tells (Linux: proc(5), /proc/locks)."""
     pids = []
     with contextlib.suppress(OSError):
         inode = path.stat().st_ino
         held = re.findall(r"^\d+: FLOCK +\w+ +\w+ +(\d+) +[\w:]+:(\d+) ", Path("/proc/locks").read_text(), re.MULTILINE)
         pids = sorted({int(pid) for pid, node in held if int(node) == inode and int(pid)})
-    told = [f"{command} (process {pid})" for pid in pids if STAGE not in (command := _command(pid))]
-    return told or ["a stage of a run that ends" if pids else "another facegan command"]
+    descriptions = [f"{command} (process {pid})" for pid in pids if STAGE not in (command := _command(pid))]
+    return descriptions or ["a stage of a run that ends" if pids else "another facegan command"]
 
 
 def _command(pid: int) -> str:
-    """What a process was started with, shortened."""
+    """The command line of a process, shortened."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
     except OSError:
         words = []
-    first = next((place for place, word in enumerate(words) if Path(word).name == "facegan"), None)
-    text = " ".join(words if first is None else ["facegan", *words[first + 1 :]]).strip()
-    return f"'{text[:LONGEST]}'" if text else "a command"
+    start = next((index for index, word in enumerate(words) if Path(word).name == "facegan"), None)
+    text = " ".join(words if start is None else ["facegan", *words[start + 1 :]]).strip()
+    return f"'{text[:MAX_COMMAND]}'" if text else "a command"

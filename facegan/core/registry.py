@@ -12,7 +12,7 @@ from facegan.core.errors import UserError
 from facegan.core.options import Options
 
 T = TypeVar("T", bound=Options)
-NAMED = BeforeValidator(lambda given: {"kind": given} if isinstance(given, str) else given)
+NAMED = BeforeValidator(lambda value: {"kind": value} if isinstance(value, str) else value)
 
 
 class Registry:
@@ -51,7 +51,7 @@ class Registry:
         return members[kind]
 
     def union(self) -> Any:
-        """A pydantic type: any member of the family, told apart by its `kind`; a kind alone is it with its defaults."""
+        """A pydantic type: any member of the family, told apart by its `kind`; a kind alone stands for its defaults."""
         members = tuple(self.load().values())
         if not members:
             raise TypeError(f"the {self.family} family in {self.package} has no members")

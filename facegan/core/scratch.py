@@ -1,4 +1,4 @@
-"""A private folder below `data/tmp` for each command; what a killed one left is removed by the next that starts."""
+"""A private folder below `data/tmp` for each command; the next command removes what a killed one has left."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ CACHES = {"MPLCONFIGDIR": "matplotlib", "TORCHINDUCTOR_CACHE_DIR": "torchinducto
 
 
 def caches(workdir: Path) -> dict[str, str]:
-    """Where libraries keep what they have compiled: where the user has put it, else in `workdir/data`."""
+    """Where libraries keep their compiled caches: where the user has put them, else in `workdir/data`."""
     return {name: os.environ.get(name, str(workdir / "data" / folder)) for name, folder in CACHES.items()}
 
 
 @cache
 def scratch(workdir: Path) -> Path:
-    """This process's own folder in `workdir/data/tmp`, gone with it; raises UserError where the disk is full."""
+    """This process's folder in `workdir/data/tmp`, removed when it ends; raises UserError where the disk is full."""
     top = workdir / "data" / "tmp"
     try:
-        return _made(top)
+        return _new_folder(top)
     except OSError as error:
         raise disk_error(top, error) from error
 
@@ -40,57 +40,60 @@ def scratch(workdir: Path) -> Path:
 def tidy(workdir: Path) -> None:
     """Remove what killed processes have left in `workdir/data/tmp`."""
     if (top := workdir / "data" / "tmp").is_dir():
-        with contextlib.suppress(OSError), _looking(top):
+        with contextlib.suppress(OSError), _exclusive(top):
             pass
 
 
 @contextlib.contextmanager
-def _looking(top: Path) -> Iterator[None]:
-    """Nobody else makes a folder meanwhile: between making and holding it nobody may look. Those of the dead go."""
+def _exclusive(top: Path) -> Iterator[None]:
+    """Hold the lock on `top`, after removing the folders of dead processes.
+
+    A new folder is made and locked under it, so that no other process takes it for that of a dead one.
+    """
     top.mkdir(parents=True, exist_ok=True)
     top.chmod(0o700)
     with FileLock(top / "lock", mode=0o600):
-        for old in [path for path in top.iterdir() if path.is_dir() and locks.free(path / "lock")]:
-            shutil.rmtree(old, ignore_errors=True)
+        for stale in [path for path in top.iterdir() if path.is_dir() and locks.free(path / "lock")]:
+            shutil.rmtree(stale, ignore_errors=True)
         yield
 
 
-def _made(top: Path) -> Path:
-    with _looking(top):
+def _new_folder(top: Path) -> Path:
+    with _exclusive(top):
         folder = Path(tempfile.mkdtemp(prefix="", dir=top))
-        held = FileLock(folder / "lock", mode=0o600)
-        held.acquire()
-    Finalize(None, _leave, args=(folder, held), exitpriority=-200)  # after multiprocessing has left its folder in it
+        lock = FileLock(folder / "lock", mode=0o600)
+        lock.acquire()
+    Finalize(None, _remove, args=(folder, lock), exitpriority=-200)  # after multiprocessing has emptied it
     return folder
 
 
-def _leave(folder: Path, held: FileLock) -> None:
+def _remove(folder: Path, lock: FileLock) -> None:
     shutil.rmtree(folder, ignore_errors=True)
-    held.release()
+    lock.release()
 
 
 @contextlib.contextmanager
 def temporary_files(workdir: Path) -> Iterator[None]:
-    """Temporary files of this process and of those that it starts go to `scratch`, caches of libraries beside it.
+    """Send temporary files of this process and its children to `scratch`, and caches of libraries beside it.
 
-    So nothing is left elsewhere; a cache that the user has put somewhere stays there.
+    Nothing is left elsewhere; a cache that the user has put somewhere stays there.
     """
     os.environ.update(caches(workdir))
-    before = os.environ.get("TMPDIR")
-    os.environ["TMPDIR"], tempfile.tempdir = _short(scratch(workdir)), None
+    previous = os.environ.get("TMPDIR")
+    os.environ["TMPDIR"], tempfile.tempdir = _short_path(scratch(workdir)), None
     try:
         yield
     finally:
         os.environ.pop("TMPDIR")
-        if before is not None:
-            os.environ["TMPDIR"] = before
+        if previous is not None:
+            os.environ["TMPDIR"] = previous
         tempfile.tempdir = None
 
 
 @cache
-def _short(folder: Path) -> str:
-    """A path to `folder` that leaves room for the name of a socket; on Linux through this process's open files."""
+def _short_path(folder: Path) -> str:
+    """A path to `folder` short enough for a socket below it; on Linux through this process's open files."""
     if len(os.fsencode(folder)) + len(SOCKET) <= LONGEST_SOCKET:
         return str(folder)
-    there = f"/proc/{os.getpid()}/fd/{os.open(folder, os.O_RDONLY | os.O_DIRECTORY)}"
-    return there if os.path.isdir(there) else tempfile.gettempdir()
+    link = f"/proc/{os.getpid()}/fd/{os.open(folder, os.O_RDONLY | os.O_DIRECTORY)}"
+    return link if os.path.isdir(link) else tempfile.gettempdir()

@@ -1,4 +1,4 @@
-"""Which code and packages are at work: versions, and the commit of a checkout."""
+"""Versions of the packages that run, and the commit of a checkout."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def package_versions() -> dict[str, str]:
     """Versions of the packages that decide the bytes of outputs."""
     from importlib.metadata import PackageNotFoundError, version
 
-    found = {}
+    versions = {}
     for name in PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
+            versions[name] = version(name)
+    return versions
 
 
 @cache

@@ -1,7 +1,7 @@
-"""How a synthetic row is made, and made again: from its own columns, bit for bit.
+"""Images of a generator, and a synthetic row made again from its own columns, bit for bit.
 
-A picture drawn alone differs in floating point from one drawn in a batch, so a row remembers the size of its
-batch and its place in it; the rest of the batch may hold anything.
+An image drawn alone differs in floating point from one drawn in a batch, so a row holds the size of its batch and
+its index in it; the rest of the batch may hold anything.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from facegan.training.tensors import to_pixels
 def draw(G: Generator, w: np.ndarray, z: np.ndarray, batch_size: int) -> np.ndarray:
     """Images of codes w (N, code_dim) and z (N, z_dim) float32: (N, H, W, C) uint8, in padded batches."""
     device = G.codes().device
-    drawn = []
+    images = []
     for start in range(0, len(w), batch_size):
         size = min(batch_size, len(w) - start)
         batch = [np.zeros((batch_size, codes.shape[1]), np.float32) for codes in (w, z)]
         for padded, codes in zip(batch, (w, z), strict=True):
             padded[:size] = codes[start : start + size]
         padded_w, padded_z = (torch.from_numpy(codes).to(device) for codes in batch)
-        drawn.append(to_pixels(G.leading(padded_w, padded_z, size)))
-    return np.concatenate(drawn)
+        images.append(to_pixels(G.leading(padded_w, padded_z, size)))
+    return np.concatenate(images)
 
 
 def redraw(G: Generator, latent: str) -> bytes:
@@ -58,8 +58,8 @@ def regenerate(source: Path, image_id: str, out: Path, store: Store) -> bool:
     table = manifest.read(source, ["image_id", "source", "generator", "latent"])
     matches = {r["image_id"]: r for r in table.to_pylist() if r["image_id"].startswith(image_id)}
     if len(matches) != 1:
-        found = "several rows" if matches else "no row"
-        raise UserError(f"{found} of {source} has an image_id that begins with '{image_id}'", fix="give it in full")
+        which = "several rows" if matches else "no row"
+        raise UserError(f"{which} of {source} has an image_id that begins with '{image_id}'", fix="give it in full")
     row = next(iter(matches.values()))
     if row["source"] != "synthetic":
         raise UserError(f"{row['image_id'][:12]} is a real photo: it was not generated", fix="give a synthetic row")

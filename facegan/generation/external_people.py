@@ -1,7 +1,7 @@
-"""People who do not exist, made elsewhere: brought to the form of the photos, and kept unless they give one away.
+"""People who do not exist, made elsewhere: brought to the form of the photos, and filtered for leaks of train people.
 
-They are not judged by how well they hold together or differ from each other, as those made here are: that is what they
-are tried for, and the audit's card tells it.
+Unlike people made here they are not filtered by how consistent they are or how much they differ from each other: that
+is what the audit's card measures.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from facegan.runtime.context import Context
 class ExternalPeople:
     """Rows of the people of a source, in an order that depends on their names and `seed` alone.
 
-    What is counted goes to `tally` and `made`. Memory: one person's images.
+    Counts go to `filter_counts` and `made`. Memory: one person's images.
     """
 
     def __init__(
-        self, options: ExternalFaces, studio: Synthesizer, seed: int, tally: FilterCounts, context: Context
+        self, options: ExternalFaces, synthesizer: Synthesizer, seed: int, filter_counts: FilterCounts, context: Context
     ) -> None:
-        """`studio` has the photos, the guide and the bounds that tell what would give a train person away."""
-        self.options, self.studio, self.tally, self.context = options, studio, tally, context
-        self.listed = list(options.source.rows())
-        self.refused = [item for item in self.listed if item.identity.endswith(NOBODY)]
+        """`synthesizer` has the photos, the guide and the bounds by which leaks of train people are filtered."""
+        self.options, self.synthesizer, self.filter_counts, self.context = options, synthesizer, filter_counts, context
+        self.images = list(options.source.rows())
+        self._refused = [item for item in self.images if item.identity.endswith(NOBODY)]
         people: dict[str, list[SourceImage]] = defaultdict(list)
-        for item in self.listed:
+        for item in self.images:
             if not item.identity.endswith(NOBODY):
                 people[item.identity].append(item)
         chosen = sorted(people, key=lambda name: _rank(seed, name))[: options.identities]
@@ -56,7 +56,7 @@ class ExternalPeople:
         self._reasons: Counter[str] = Counter()
 
     def requested(self) -> dict[str, int]:
-        """How many people and images are to be taken, under the names that `made` has."""
+        """How many people and images are to be taken, by the keys of `made`."""
         return dict(zip(self.made, (len(self.people), sum(map(len, self.people.values()))), strict=True))
 
     def rows(self, size_px: int, channels: int, out: Path) -> Iterator[dict[str, Any]]:
@@ -67,11 +67,11 @@ class ExternalPeople:
         options = Prepare(size_px=size_px, color="grey" if channels == 1 else "rgb", align=self.options.align)
         aligner = Aligner(options.align) if options.align is not None else None
         planned = self.context.raw["external"]
-        for item in self.refused:
-            self._png(item, options, None)
-        for number, (name, items) in enumerate(self.people.items(), start=1):
-            read = [(item, png) for item in items if (png := self._png(item, options, aligner)) is not None]
-            for item, png in self._kept(read):
+        for item in self._refused:
+            self._prepare(item, options, None)
+        for done, (name, items) in enumerate(self.people.items(), start=1):
+            usable = [(item, png) for item in items if (png := self._prepare(item, options, aligner)) is not None]
+            for item, png in self._kept(usable):
                 yield manifest.row(
                     png,
                     identity=manifest.EXTERNAL + name.removeprefix(manifest.NEW),
@@ -86,13 +86,13 @@ class ExternalPeople:
                     latent=json.dumps({"file": item.relative}),
                     parents=list(item.parents),
                 )
-            self.context.progress(number, len(self.people), "external people")
-        check_unchanged(self.options.source, self.listed, self._digests, planned, out)
+            self.context.progress(done, len(self.people), "external people")
+        check_unchanged(self.options.source, self.images, self._digests, planned, out)
         for reason, count in self._reasons.most_common(3):
             self.context.say(f"{count} external images cannot be used: {reason}")
 
-    def _png(self, item: SourceImage, options: Prepare, aligner: Aligner | None) -> bytes | None:
-        """An image as it is stored; None where it cannot be used, and the reason is counted."""
+    def _prepare(self, item: SourceImage, options: Prepare, aligner: Aligner | None) -> bytes | None:
+        """The PNG bytes of an image as stored; None where it cannot be used, and the reason is counted."""
         try:
             data = item.read()
             self._digests[item.relative] = hashlib.sha256(data).hexdigest()
@@ -102,25 +102,29 @@ class ExternalPeople:
             png, reason = None, quarantine.reason(error)
         if reason is not None:
             self._reasons[reason] += 1
-        self.tally.add("external images that cannot be used", 1, int(png is None), "unreadable, or no usable face")
+        self.filter_counts.add(
+            "external images that cannot be used", 1, int(png is None), "unreadable, or no usable face"
+        )
         return png
 
     def _kept(self, images: list[tuple[SourceImage, bytes]]) -> list[tuple[SourceImage, bytes]]:
-        """Those of a person's images that may take part: none where the person is close to a train person."""
+        """Those of a person's images that pass the filters: none where the person is close to a train person."""
         if not images:
             return []
-        studio = self.studio
+        synthesizer = self.synthesizer
         pixels = np.stack([to_pixels(png) for _, png in images])
-        centre = robust_centre(embed(studio.guide, pixels, studio.options.batch_size, studio.device))
-        near = float((studio.centres @ centre).max()) > studio.person
-        why = f"cosine above {studio.person:.3f}"
-        self.tally.add("external people too close to a train person", 1, int(near), why)
-        if near:
+        centre = robust_centre(embed(synthesizer.guide, pixels, synthesizer.options.batch_size, synthesizer.device))
+        too_close = float((synthesizer.centres @ centre).max()) > synthesizer.person
+        limit = f"cosine above {synthesizer.person:.3f}"
+        self.filter_counts.add("external people too close to a train person", 1, int(too_close), limit)
+        if too_close:
             return []
-        new = studio.fresh(pixels, np.unique(studio.donor_person).tolist())
-        copies = int((~new).sum())
-        self.tally.add("near-copies of a train photo", len(new), copies, f"similarity from {studio.copy:.3f}")
-        kept = [one for one, fine in zip(images, new, strict=True) if fine]
+        fresh = synthesizer.fresh(pixels, np.unique(synthesizer.donor_person).tolist())
+        copies = int((~fresh).sum())
+        self.filter_counts.add(
+            "near-copies of a train photo", len(fresh), copies, f"similarity from {synthesizer.copy:.3f}"
+        )
+        kept = [image for image, is_fresh in zip(images, fresh, strict=True) if is_fresh]
         self.made["external people"] += bool(kept)
         self.made["images of external people"] += len(kept)
         return kept

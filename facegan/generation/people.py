@@ -1,4 +1,4 @@
-"""Who takes part in a synthetic set: shards of candidates in, rows of the manifest out."""
+"""The people of a synthetic set: plans shards of candidates, filters their results, and yields manifest rows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from facegan.runtime.shards import ShardQueue, Span, Task, attempts_to_begin
 
 @dataclass
 class FilterCounts:
-    """How many each filter saw and removed."""
+    """How many candidates each filter saw and removed."""
 
     counts: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -35,129 +35,140 @@ class FilterCounts:
 
 
 class SyntheticPeople:
-    """Who takes part: all train people, and of the new people who are proposed those whom nobody resembles.
+    """All train people, and those proposed new people who resemble no train person and no new person before them.
 
-    Proposals are bounded. Only here do people depend on each other: they are judged one after the other.
+    Proposals are bounded. Only here do people depend on each other: they are filtered one after the other.
     """
 
     def __init__(
-        self, desk: ShardQueue, studio: Synthesizer, names: list[str], generator: str, context: Context
+        self, queue: ShardQueue, synthesizer: Synthesizer, names: list[str], generator: str, context: Context
     ) -> None:
-        self.desk, self.studio, self.names, self.generator, self.context = desk, studio, names, generator, context
-        self.options = studio.options
-        self.tally = FilterCounts()
+        self.queue, self.synthesizer, self.names, self.generator, self.context = (
+            queue,
+            synthesizer,
+            names,
+            generator,
+            context,
+        )
+        self.options = synthesizer.options
+        self.filter_counts = FilterCounts()
         self.made = {"images of train people": 0, "new people": 0, "images of new people": 0}
-        self._codes = studio.G.codes().detach().cpu().numpy()
-        self._proposals = Proposals(self.options, self._codes, studio.centres)
-        self._train, self._new = 0, 0  # of which the first are handed out
-        self._judged = 0  # of the attempts
-        self._alike: list[int] = []  # attempts of this shard that resemble a new person
-        self._centres = np.empty((16, studio.centres.shape[1]), np.float32)  # of the new people, and room for more
+        self._codes = synthesizer.G.codes().detach().cpu().numpy()
+        self._proposals = Proposals(self.options, self._codes, synthesizer.centres)
+        self._train_submitted, self._new_submitted = 0, 0  # how many of each are submitted
+        self._filtered = 0  # attempts that were filtered
+        self._too_alike: list[int] = []  # attempts of this shard that resemble a new person before them
+        self._centres = np.empty((16, synthesizer.centres.shape[1]), np.float32)  # of the new people, with free rows
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Manifest rows, in order; a shard of them is held. Raises UserError where nobody can be proposed."""
+        """Manifest rows, in order; one shard is held in memory. Raises UserError where nobody can be proposed."""
         options = self.options
-        with closing(self.desk.run(self._plan)) as shards:
+        with closing(self.queue.run(self._plan)) as shards:
             for span, data in shards:
-                shots = unpack_results(data)
-                for place, shot in enumerate(shots, span.start):
+                results = unpack_results(data)
+                for index, result in enumerate(results, span.start):
                     if span.kind == "train":
-                        yield from self._existing(place, shot)
+                        yield from self._train_person(index, result)
                     elif self.made["new people"] < options.new_identities:
-                        yield from self._judge(place, shot)
-                self._slim(span, shots)
+                        yield from self._new_person(index, result)
+                self._drop_rejected_images(span, results)
                 if span.kind == "train":
                     self.context.progress(span.stop, len(self.names), "train people")
                 elif self.made["new people"]:
                     self.context.progress(self.made["new people"], options.new_identities, "new people")
-                if self._wants_nobody():
+                if self._is_complete():
                     break
         if self.made["new people"] < options.new_identities and self._proposals.error is not None:
             fix = "change synthesize.identities, or give prepare.split.train a larger share"
             error = self._proposals.error
             raise UserError(f"no new person can be proposed: {error}", fix) from error
 
-    def _slim(self, span: Span, shots: list[PersonResult]) -> None:
-        """Keep no images of those who were turned down, who may be many; their centres tell why, also after a stop."""
-        waste = {attempt for attempt in self._alike if shots[attempt - span.start].images}
-        if waste:
-            slim = [replace(one, images=[]) if n in waste else one for n, one in enumerate(shots, span.start)]
-            self.desk.replace(span, pack_results(slim))
-        self._alike.clear()
+    def _drop_rejected_images(self, span: Span, results: list[PersonResult]) -> None:
+        """Store no images of rejected people, who may be many; after a stop their stored centres suffice."""
+        rejected = {attempt for attempt in self._too_alike if results[attempt - span.start].images}
+        if rejected:
+            stripped = [
+                replace(result, images=[]) if attempt in rejected else result
+                for attempt, result in enumerate(results, span.start)
+            ]
+            self.queue.replace(span, pack_results(stripped))
+        self._too_alike.clear()
 
-    def _wants_nobody(self) -> bool:
-        """Whether all train people are handed out and there are enough new ones: what else is under way is surplus."""
-        return self._judged > 0 and self.made["new people"] == self.options.new_identities
+    def _is_complete(self) -> bool:
+        """Whether all train people are done and there are enough new ones: attempts still in flight are surplus."""
+        return self._filtered > 0 and self.made["new people"] == self.options.new_identities
 
     def _plan(self) -> Task | None:
-        """The next shard: train people first, then as many attempts at new people as are worth while."""
+        """The next shard: train people first, then attempts at new people, as many as `attempts_to_begin` says."""
         options, people = self.options, len(self.names) if self.options.images_per_existing else 0
-        workers = self.desk.engine.workers()
-        if self._train < people:
-            most = attempts_to_begin(people, 0, 1, workers, self._most(options.images_per_existing))
-            span = self._span("train", self._train, min(self._train + most, people))
-            self._train = span.stop
-            return span, ([self._order(number) for number in range(span.start, span.stop)],)
-        made, unknown = self.made["new people"], self._new - self._judged
-        rate = (made + 1) / (self._judged + 1)
-        most = attempts_to_begin(
-            options.new_identities - made, unknown, rate, workers, self._most(options.images_per_new)
+        workers = self.queue.engine.workers()
+        if self._train_submitted < people:
+            count = attempts_to_begin(people, 0, 1, workers, self._shard_people(options.images_per_existing))
+            span = self._span("train", self._train_submitted, min(self._train_submitted + count, people))
+            self._train_submitted = span.stop
+            return span, ([self._train_request(number) for number in range(span.start, span.stop)],)
+        accepted, in_flight = self.made["new people"], self._new_submitted - self._filtered
+        rate = (accepted + 1) / (self._filtered + 1)
+        count = attempts_to_begin(
+            options.new_identities - accepted, in_flight, rate, workers, self._shard_people(options.images_per_new)
         )
-        last = min(self._new + most, options.new_identities * options.max_attempts)
-        if last <= self._new:
+        stop = min(self._new_submitted + count, options.new_identities * options.max_attempts)
+        if stop <= self._new_submitted:
             return None
-        span = self._span("new", self._new, last)
-        orders = self._proposals.orders(span.stop)
-        if not orders:
+        span = self._span("new", self._new_submitted, stop)
+        requests = self._proposals.requests(span.stop)
+        if not requests:
             return None
-        span = Span("new", span.start, span.start + len(orders))
-        self._new = span.stop
-        return span, (orders, self._centres[: self.made["new people"]])
+        span = Span("new", span.start, span.start + len(requests))
+        self._new_submitted = span.stop
+        return span, (requests, self._centres[: self.made["new people"]])
 
     def _span(self, kind: str, start: int, stop: int) -> Span:
-        return Span(kind, start, self.desk.stop(kind, start, stop))
+        return Span(kind, start, self.queue.stop(kind, start, stop))
 
-    def _most(self, images: int) -> int:
-        """People of a shard, where each is to have so many images."""
+    def _shard_people(self, images: int) -> int:
+        """How many people a shard has, where each is to have `images` images."""
         return max(1, self.context.runtime.shard_images // round(images * self.options.oversample))
 
-    def _order(self, number: int) -> PersonRequest:
-        seed = subseed("existing", self.options.seed, self.names[number])
-        return PersonRequest(self._codes[number], (number,), np.ones(1), seed, number)
+    def _train_request(self, index: int) -> PersonRequest:
+        seed = subseed("existing", self.options.seed, self.names[index])
+        return PersonRequest(self._codes[index], (index,), np.ones(1), seed, index)
 
-    def _existing(self, number: int, shot: PersonResult) -> Iterator[dict[str, Any]]:
-        order = self._order(number)
-        for entry in shot.removed:
-            self.tally.add(*entry)
-        self.made["images of train people"] += len(shot.images)
-        for image in shot.images:
-            yield self._row(image, self.names[number], [self.names[number]], order.seed)
+    def _train_person(self, index: int, result: PersonResult) -> Iterator[dict[str, Any]]:
+        request = self._train_request(index)
+        for entry in result.removed:
+            self.filter_counts.add(*entry)
+        self.made["images of train people"] += len(result.images)
+        for image in result.images:
+            yield self._row(image, self.names[index], [self.names[index]], request.seed)
 
-    def _judge(self, attempt: int, shot: PersonResult) -> Iterator[dict[str, Any]]:
-        """The rows of a proposed person; none where it resembles somebody, or no image of it was left."""
-        self._judged = attempt + 1
-        order = self._proposals.pop(attempt)
-        made, limit = self.made["new people"], self.studio.person
-        self.tally.add("new people too close to a train person", 1, int(shot.near), f"cosine above {limit:.3f}")
-        if shot.near:
+    def _new_person(self, attempt: int, result: PersonResult) -> Iterator[dict[str, Any]]:
+        """The rows of a proposed person; none where it resembles somebody, or no image of it passed the filters."""
+        self._filtered = attempt + 1
+        request = self._proposals.pop(attempt)
+        accepted, limit = self.made["new people"], self.synthesizer.person
+        self.filter_counts.add(
+            "new people too close to a train person", 1, int(result.near), f"cosine above {limit:.3f}"
+        )
+        if result.near:
             return
-        near = (self._centres[:made] @ shot.centre).max(initial=-1.0) > limit
-        self.tally.add("new people too close to each other", 1, int(near), f"cosine above {limit:.3f}")
-        if near:
-            self._alike.append(attempt)
+        too_alike = (self._centres[:accepted] @ result.centre).max(initial=-1.0) > limit
+        self.filter_counts.add("new people too close to each other", 1, int(too_alike), f"cosine above {limit:.3f}")
+        if too_alike:
+            self._too_alike.append(attempt)
             return
-        for entry in shot.removed:
-            self.tally.add(*entry)
-        if not shot.images:
+        for entry in result.removed:
+            self.filter_counts.add(*entry)
+        if not result.images:
             return
-        if made == len(self._centres):
+        if accepted == len(self._centres):
             self._centres = np.concatenate([self._centres, np.empty_like(self._centres)])
-        self._centres[made] = shot.centre
+        self._centres[accepted] = result.centre
         self.made["new people"] += 1
-        self.made["images of new people"] += len(shot.images)
-        parents = [self.names[parent] for parent in order.parents]
-        for image in shot.images:
-            yield self._row(image, f"{manifest.NEW}new-{made:06d}", parents, order.seed)
+        self.made["images of new people"] += len(result.images)
+        parents = [self.names[parent] for parent in request.parents]
+        for image in result.images:
+            yield self._row(image, f"{manifest.NEW}new-{accepted:06d}", parents, request.seed)
 
     def _row(self, image: tuple[bytes, str], identity: str, parents: list[str], seed: int) -> dict[str, Any]:
         png, latent = image
@@ -182,26 +193,26 @@ class Proposals:
 
     def __init__(self, options: Synthesize, codes: np.ndarray, centres: np.ndarray) -> None:
         self.options = options
-        self.error: ValueError | None = None  # why nobody more can be proposed
+        self.error: ValueError | None = None  # why no more people can be proposed
         rng = np.random.default_rng(subseed("new", options.seed))
         self._source = options.identities.proposals(codes, centres, rng)
         self._count = 0
-        self._open: dict[int, PersonRequest] = {}  # by attempt, until it is judged
+        self._open: dict[int, PersonRequest] = {}  # by attempt, until its result is filtered
 
-    def orders(self, stop: int) -> list[PersonRequest]:
-        """Those from the last that was proposed up to attempt `stop`; fewer where `error` tells why."""
+    def requests(self, stop: int) -> list[PersonRequest]:
+        """Requests for the next proposals, up to attempt `stop`; fewer where `error` says why."""
         start = self._count
         while self._count < stop and self.error is None:
             try:
-                one = next(self._source)
+                proposal = next(self._source)
             except ValueError as error:
                 self.error = error
                 break
             seed = subseed("new", self.options.seed, self._count)
-            self._open[self._count] = PersonRequest(one.code, one.parents, one.weights, seed)
+            self._open[self._count] = PersonRequest(proposal.code, proposal.parents, proposal.weights, seed)
             self._count += 1
         return [self._open[attempt] for attempt in range(start, self._count)]
 
     def pop(self, attempt: int) -> PersonRequest:
-        """The order of an attempt, which is then forgotten."""
+        """The request of an attempt, which is then dropped."""
         return self._open.pop(attempt)

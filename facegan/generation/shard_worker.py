@@ -1,4 +1,4 @@
-"""People of a synthetic set worked on in any process: what it is told, what it hands back, and both as bytes."""
+"""People of a synthetic set made in any process: a synthesizer sent to it, results sent back, both as bytes."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ SCHEMA = pa.schema(
     ]
 )
 PACKAGES = ("facegan", "torch", "timm", "numpy", "pillow")  # of those that make the images
-_alone = threading.Lock()
+_one_shard = threading.Lock()
 
 
 @dataclass(frozen=True)
 class SynthesizerJob:
-    """A studio as another process opens it: where generator, guide and basis lie, and with what it must agree."""
+    """A synthesizer for another process to open: paths of generator, guide and basis, and the versions it must have."""
 
     generator: str
     guide: str
@@ -54,33 +54,36 @@ class SynthesizerJob:
 
 
 def make_people(
-    studio: Synthesizer | SynthesizerJob, threads: int, orders: list[PersonRequest], made: np.ndarray | None = None
+    synthesizer: Synthesizer | SynthesizerJob,
+    threads: int,
+    requests: list[PersonRequest],
+    accepted: np.ndarray | None = None,
 ) -> bytes:
-    """The shots of a shard, packed: the same bytes in whichever process. `made`: see `Synthesizer.take`.
+    """The results of a shard, packed: the same bytes in every process. `accepted`: see `Synthesizer.make_person`.
 
-    One shard at a time in a process, with as many threads as the stage has; torch's own number is put back after.
+    One shard at a time in a process, with as many threads as the stage has; torch's number is restored at the end.
     """
-    with _alone:
-        before = torch.get_num_threads()
+    with _one_shard:
+        previous_threads = torch.get_num_threads()
         try:
             with threadpool_limits(threads):
                 torch.set_num_threads(threads)
-                found = studio if isinstance(studio, Synthesizer) else synthesizer_of(studio)
-                return pack_results([found.take(order, made) for order in orders])
+                worker = synthesizer if isinstance(synthesizer, Synthesizer) else synthesizer_of(synthesizer)
+                return pack_results([worker.make_person(request, accepted) for request in requests])
         finally:
-            torch.set_num_threads(before)
+            torch.set_num_threads(previous_threads)
 
 
-def pack_results(shots: list[PersonResult]) -> bytes:
-    """Shots as Parquet, with the sha256 (32 bytes) of what follows before it."""
+def pack_results(results: list[PersonResult]) -> bytes:
+    """Results as Parquet, preceded by its sha256 (32 bytes)."""
     rows = [
         {
-            "near": shot.near,
-            "centre": shot.centre,
-            "removed": json.dumps(shot.removed),
-            "images": [{"png": png, "latent": latent} for png, latent in shot.images],
+            "near": result.near,
+            "centre": result.centre,
+            "removed": json.dumps(result.removed),
+            "images": [{"png": png, "latent": latent} for png, latent in result.images],
         }
-        for shot in shots
+        for result in results
     ]
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), sink, compression="zstd")
@@ -89,7 +92,7 @@ def pack_results(shots: list[PersonResult]) -> bytes:
 
 
 def unpack_results(data: bytes) -> list[PersonResult]:
-    """The shots of `pack`."""
+    """The results that `pack_results` packed."""
     table = pq.read_table(pa.BufferReader(pa.py_buffer(data)[32:]))
     return [
         PersonResult(
@@ -103,66 +106,66 @@ def unpack_results(data: bytes) -> list[PersonResult]:
 
 
 def is_whole(data: bytes) -> bool:
-    """Whether bytes are those that `pack` gave."""
+    """Whether bytes are as `pack_results` returned them."""
     return hashlib.sha256(data[32:]).digest() == data[:32]
 
 
-def basis(studio: Synthesizer) -> dict[str, np.ndarray]:
-    """What a studio holds beside its networks, by name."""
-    found = {
-        "donor_person": studio.donor_person,
-        "photos": studio.photos,
-        "centres": studio.centres,
-        "bounds": np.asarray([studio.copy, studio.person, studio.image], np.float64),
+def basis(synthesizer: Synthesizer) -> dict[str, np.ndarray]:
+    """The arrays of a synthesizer beside its networks, by name."""
+    arrays = {
+        "donor_person": synthesizer.donor_person,
+        "photos": synthesizer.photos,
+        "centres": synthesizer.centres,
+        "bounds": np.asarray([synthesizer.copy, synthesizer.person, synthesizer.image], np.float64),
     }
-    if studio.donors is not None:
-        found["donors"] = studio.donors
-    return {name: np.ascontiguousarray(value) for name, value in found.items()}
+    if synthesizer.donors is not None:
+        arrays["donors"] = synthesizer.donors
+    return {name: np.ascontiguousarray(value) for name, value in arrays.items()}
 
 
-def digest(studio: Synthesizer, inputs: dict[str, str], threads: int) -> str:
-    """sha256 (hex) of all that shards depend on: where it is another, those of an earlier run are of no use."""
-    found = hashlib.sha256()
-    facts = {**inputs, "options": studio.options.model_dump(mode="json"), "device": str(studio.device)}
-    found.update(canonical({**facts, "threads": threads, "versions": versions()}).encode())
-    for name, value in sorted(basis(studio).items()):
-        found.update(f"{name} {value.dtype} {value.shape}".encode())
-        found.update(value.data)
-    return found.hexdigest()
+def digest(synthesizer: Synthesizer, inputs: dict[str, str], threads: int) -> str:
+    """sha256 (hex) of all that shards depend on: shards of another digest are of no use."""
+    sha256 = hashlib.sha256()
+    facts = {**inputs, "options": synthesizer.options.model_dump(mode="json"), "device": str(synthesizer.device)}
+    sha256.update(canonical({**facts, "threads": threads, "versions": versions()}).encode())
+    for name, value in sorted(basis(synthesizer).items()):
+        sha256.update(f"{name} {value.dtype} {value.shape}".encode())
+        sha256.update(value.data)
+    return sha256.hexdigest()
 
 
 def versions() -> dict[str, str]:
-    """The packages that make the images, as they are in this process."""
+    """Versions of the packages that make the images, in this process."""
     return {name: number for name, number in package_versions().items() if name in PACKAGES}
 
 
-def write_job(studio: Synthesizer, path: Path, inputs: dict[str, Path]) -> SynthesizerJob:
-    """Write a studio's basis to `path`, for other processes; what they are to be told.
+def write_job(synthesizer: Synthesizer, path: Path, inputs: dict[str, Path]) -> SynthesizerJob:
+    """Write a synthesizer's basis to `path`, for other processes; returns their job.
 
     Raises UserError when the disk is full.
     """
-    write_atomic(path, save(basis(studio)))
+    write_atomic(path, save(basis(synthesizer)))
     return SynthesizerJob(
         generator=str(inputs["generator"].absolute()),
         guide=str(inputs["guide"].absolute()),
         basis=str(path.absolute()),
-        options=studio.options.model_dump_json(),
-        device=str(studio.device),
+        options=synthesizer.options.model_dump_json(),
+        device=str(synthesizer.device),
         versions=tuple(sorted(versions().items())),
     )
 
 
 @lru_cache(maxsize=1)
 def synthesizer_of(job: SynthesizerJob) -> Synthesizer:
-    """The studio of a job, in this process; the last one is kept, as the next shard most often needs it again.
+    """The synthesizer of a job, in this process; the last one is cached, as the next shard most often needs it again.
 
     Raises UserError where this process does not see the files, has other versions, or lacks the device.
     """
     options = Synthesize.model_validate_json(job.options)
-    host, ours = socket.gethostname(), versions()
-    if other := [f"{name} {version}" for name, version in job.versions if ours.get(name) != version]:
+    host, installed = socket.gethostname(), versions()
+    if missing := [f"{name} {version}" for name, version in job.versions if installed.get(name) != version]:
         raise UserError(
-            f"the worker on {host} does not have {', '.join(other)}: its images would have other bytes",
+            f"the worker on {host} does not have {', '.join(missing)}: its images would have other bytes",
             fix="install the same versions in the workers' environment (constraints.txt) and start them again",
         )
     for path in (job.generator, job.guide, job.basis):
@@ -176,18 +179,18 @@ def synthesizer_of(job: SynthesizerJob) -> Synthesizer:
     G, _ = load_generator(Path(job.generator), device)
     guide, _ = load_embedder(Path(job.guide), device)
     with safe_open(job.basis, framework="np") as file:
-        held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-    copy, person, image = held.pop("bounds").tolist()
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    copy_threshold, person_threshold, image_threshold = arrays.pop("bounds").tolist()
     return Synthesizer(
         G=G,
         guide=guide,
-        donors=held.get("donors"),
-        donor_person=held["donor_person"],
-        photos=held["photos"],
-        centres=held["centres"],
+        donors=arrays.get("donors"),
+        donor_person=arrays["donor_person"],
+        photos=arrays["photos"],
+        centres=arrays["centres"],
         options=options,
         device=device,
-        copy=copy,
-        person=person,
-        image=image,
+        copy=copy_threshold,
+        person=person_threshold,
+        image=image_threshold,
     )

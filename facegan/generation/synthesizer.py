@@ -1,6 +1,6 @@
-"""One synthetic person at a time: candidates are drawn, judged by the guide, and the best of them kept.
+"""One synthetic person at a time: candidates are drawn, scored by the guide, and the best of them kept.
 
-What becomes of a person depends on nobody else who is made, so that people can be worked on anywhere and in any order.
+The result for a person depends on no other person, so that people can be made in any process and in any order.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from facegan.metrics import leakage
 from facegan.metrics.set_statistics import robust_centre
 from facegan.recognition.embedder import embed
 
-SURELY = 1e-3  # of a cosine: far more than products of other sizes round differently
+MARGIN = 1e-3  # of a cosine: far above the rounding differences between matrix products of different sizes
 
 
 @dataclass(frozen=True)
 class PersonRequest:
-    """A person to draw: `code` (code_dim,) float32, whom it descends from, by row, and the share of each.
+    """A person to draw: `code` (code_dim,) float32, the rows of its parents, and the share of each.
 
     `train` is the row of a train person, None for a new one; `seed` is that of the variation codes.
     """
@@ -39,11 +39,11 @@ class PersonRequest:
 
 @dataclass(frozen=True)
 class PersonResult:
-    """What came of an order: the kept images as (PNG bytes, `latent` column), and what each filter removed.
+    """The result of a request: the kept images as (PNG bytes, `latent` column), and what each filter removed.
 
-    `removed` are (filter, seen, removed, why). Of a new person also the `centre` (d,) float32 of its embeddings (else
-    empty) and whether it is `near` a train person. One who is, or who surely resembles a new person that there is
-    already, is turned down: nothing else is known of it.
+    `removed` are (filter, seen, removed, why). A new person also has the `centre` (d,) float32 of its embeddings (else
+    empty) and whether it is `near` a train person. One that is, or that resembles an accepted new person by more than
+    rounding could change, is rejected: it has no images and no counts.
     """
 
     images: list[tuple[bytes, str]] = field(default_factory=list)
@@ -54,7 +54,7 @@ class PersonResult:
 
 @dataclass
 class Synthesizer:
-    """Generator, guide, donors of variation and bounds: draws and judges images."""
+    """Generator, guide, donors of variation and bounds: draws and filters images."""
 
     G: Generator
     guide: torch.nn.Module
@@ -66,48 +66,50 @@ class Synthesizer:
     device: torch.device
     copy: float  # the similarity from which an image is a near-copy of a photo: see facegan.metrics.leakage
     person: float  # the cosine above which two people's centres are too close
-    image: float  # an image no closer to its person than this has left it: strangers' photos are as close
+    image: float  # the cosine up to which an image has left its person: strangers' photos are as close
 
-    def take(self, order: PersonRequest, made: np.ndarray | None = None) -> PersonResult:
-        """The best images of a person, by closeness to its centre: of a train person that of the real photos.
+    def make_person(self, request: PersonRequest, accepted: np.ndarray | None = None) -> PersonResult:
+        """The best images of a person, by closeness to its centre: for a train person, that of the real photos.
 
-        `made` (n, d) float32 are the centres of new people that there are already, as far as one knows here.
+        `accepted` (n, d) float32 are the centres of the new people accepted before the shard was submitted.
         """
         options = self.options
-        wanted = options.images_per_new if order.train is None else options.images_per_existing
-        candidates = round(wanted * options.oversample)
-        rng = np.random.default_rng(order.seed)
-        z = self.variation(candidates, order.parents, order.weights, rng)
-        pixels, embedding = self.shoot(order.code, z)
+        count = options.images_per_new if request.train is None else options.images_per_existing
+        candidates = round(count * options.oversample)
+        rng = np.random.default_rng(request.seed)
+        z = self.variation(candidates, request.parents, request.weights, rng)
+        pixels, embedding = self.render(request.code, z)
         removed: list[tuple[str, int, int, str]] = []
-        if order.train is None:
-            who, surplus = "new", "images of new people"
+        if request.train is None:
+            kind, surplus = "new", "images of new people"
             why = "more candidates than wanted: those least like the rest of their person under the guide"
             centre = robust_centre(embedding)
             if (self.centres @ centre).max() > self.person:
                 return PersonResult(centre=centre, near=True)
-            if made is not None and (made @ centre).max(initial=-1.0) > self.person + SURELY:
+            if accepted is not None and (accepted @ centre).max(initial=-1.0) > self.person + MARGIN:
                 return PersonResult(centre=centre)
-            # A blend in which no photo weighs half is a copy of none: the audit looks again.
-            origin = [person for person, share in zip(order.parents, order.weights, strict=True) if share >= 0.5]
+            # A blend in which no photo weighs half is a copy of none; the audit checks again.
+            main_parents = [
+                person for person, share in zip(request.parents, request.weights, strict=True) if share >= 0.5
+            ]
         else:
-            who, surplus = "train", "images of train people"
+            kind, surplus = "train", "images of train people"
             why = "more candidates than wanted: those least like their person under the guide"
-            centre, origin = np.asarray(self.centres[order.train]), [order.train]
-        new = np.ones(candidates, bool)
-        if origin:
-            new = self.fresh(pixels, origin)
-            copies = int((~new).sum())
-            removed.append(("near-copies of a train photo", len(new), copies, f"similarity from {self.copy:.3f}"))
-        score = np.where(new, embedding @ centre, -2)
-        left, fresh = int((score[new] <= self.image).sum()), int(new.sum())
-        removed.append((f"images that left their {who} person", fresh, left, f"cosine up to {self.image:.3f}"))
-        kept = best(score, wanted, self.image)
-        removed.append((f"surplus {surplus}", fresh - left, fresh - left - len(kept), why))
-        code = packed(order.code)
+            centre, main_parents = np.asarray(self.centres[request.train]), [request.train]
+        fresh = np.ones(candidates, bool)
+        if main_parents:
+            fresh = self.fresh(pixels, main_parents)
+            copies = int((~fresh).sum())
+            removed.append(("near-copies of a train photo", len(fresh), copies, f"similarity from {self.copy:.3f}"))
+        score = np.where(fresh, embedding @ centre, -2)
+        too_far, passed = int((score[fresh] <= self.image).sum()), int(fresh.sum())
+        removed.append((f"images that left their {kind} person", passed, too_far, f"cosine up to {self.image:.3f}"))
+        kept = best(score, count, self.image)
+        removed.append((f"surplus {surplus}", passed - too_far, passed - too_far - len(kept), why))
+        code = packed(request.code)
         latents = [latent_json(code, packed(z[index]), index, options.batch_size) for index in kept]
         images = [(encode_png(pixels[index]), latent) for index, latent in zip(kept, latents, strict=True)]
-        return PersonResult(images, removed, centre if order.train is None else PersonResult().centre)
+        return PersonResult(images, removed, centre if request.train is None else PersonResult().centre)
 
     def variation(self, count: int, people: Sequence[int], weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Variation codes (count, z_dim): a photo of each of `people`, blended, turned towards photos of others."""
@@ -116,21 +118,21 @@ class Synthesizer:
         photos = [rng.choice(np.flatnonzero(self.donor_person == person), count) for person in people]
         own = self.G.blend(np.stack([self.donors[photo] for photo in photos]), weights)
         strangers = np.flatnonzero(~np.isin(self.donor_person, people))
-        other = self.donors[rng.choice(strangers if len(strangers) else len(self.donors), count)]
-        return self.G.vary(own, other, self.options.borrowed, self.options.variation_noise, rng).astype(np.float32)
+        borrowed = self.donors[rng.choice(strangers if len(strangers) else len(self.donors), count)]
+        return self.G.vary(own, borrowed, self.options.borrowed, self.options.variation_noise, rng).astype(np.float32)
 
-    def shoot(self, code: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def render(self, code: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Images of one person (N, H, W, C) uint8 and the guide's embeddings of them (N, embedding_dim)."""
         pixels = draw(self.G, np.repeat(code[None], len(z), axis=0), z, self.options.batch_size)
         return pixels, embed(self.guide, pixels, self.options.batch_size, self.device)
 
     def fresh(self, pixels: np.ndarray, people: Sequence[int]) -> np.ndarray:
-        """Which images (N,) bool are no near-copy of a photo of the people they descend from."""
-        near, _ = leakage.closest(leakage.grey(pixels), self.photos[np.isin(self.donor_person, people)])
-        return np.asarray(near < self.copy)
+        """Which images (N,) bool are no near-copy of a photo of their parents, `people`."""
+        similarity, _ = leakage.closest(leakage.grey(pixels), self.photos[np.isin(self.donor_person, people)])
+        return np.asarray(similarity < self.copy)
 
 
-def best(score: np.ndarray, count: int, above: float) -> np.ndarray:
-    """Places of the `count` highest scores that are greater than `above`, in ascending order of place."""
+def best(score: np.ndarray, count: int, threshold: float) -> np.ndarray:
+    """Indices of the `count` highest scores that are greater than `threshold`, in ascending order."""
     order = np.argsort(-score, kind="stable")[:count]
-    return np.sort(order[score[order] > above])
+    return np.sort(order[score[order] > threshold])

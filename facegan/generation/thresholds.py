@@ -1,4 +1,4 @@
-"""What the filters of a synthetic set go by, measured once on real photos."""
+"""The thresholds of the filters of a synthetic set, measured once on real photos."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from facegan.training.tensors import to_input
 def prepared(
     options: Synthesize, inputs: dict[str, Path], G: Generator, names: list[str], device: torch.device
 ) -> tuple[Synthesizer, dict[str, Any]]:
-    """The studio, with all that is measured once on real photos, and the thresholds for the report."""
+    """The synthesizer, with all that is measured once on real photos, and the thresholds for the report."""
     guide, _ = load_embedder(inputs["guide"], device)
     train = ManifestImages(inputs["manifest"], split="train")
     val = ManifestImages(inputs["manifest"], split="val")
     person = np.asarray([names.index(name) for name in train.identity])
-    donors, copy = encode_all(G, train, person, options, device), copy_limit(train, person)
+    donors, copy_threshold = encode_all(G, train, person, options, device), copy_limit(train, person)
     embedding = embed(guide, train.pixels, options.batch_size, device)
     centres = robust_centres(embedding, person)
-    strangers, who = embed(guide, val.pixels, options.batch_size, device), val.codes()[1]
-    thresholds = calibrate(strangers, who, options.max_fmr)
-    bound = between(thresholds["person"], embedding, person, centres)
-    thresholds["person"] = among_many(bound, robust_centres(strangers, who), centres)
-    studio = Synthesizer(
+    val_embedding, val_person = embed(guide, val.pixels, options.batch_size, device), val.codes()[1]
+    thresholds = calibrate(val_embedding, val_person, options.max_fmr)
+    person_threshold = between(thresholds["person"], embedding, person, centres)
+    thresholds["person"] = among_many(person_threshold, robust_centres(val_embedding, val_person), centres)
+    synthesizer = Synthesizer(
         G=G,
         guide=guide,
         donors=donors,
@@ -44,17 +44,17 @@ def prepared(
         centres=centres,
         options=options,
         device=device,
-        copy=copy,
+        copy=copy_threshold,
         person=thresholds["person"]["value"],
         image=thresholds["image"]["value"],
     )
-    return studio, thresholds
+    return synthesizer, thresholds
 
 
 def copy_limit(train: ManifestImages, person: np.ndarray) -> float:
     """The similarity that one real photo in a hundred has with another of its person: new images stay below it.
 
-    The audit's own threshold lies higher: it stops what is surely a copy, this leaves out what might be.
+    The audit's threshold is higher: it refuses what is surely a copy, this one leaves out what might be one.
     """
     try:
         return leakage.copy_bound(train.pixels, person, max_false_alarm=0.01).real
@@ -72,15 +72,15 @@ def calibrate(embedding: np.ndarray, codes: np.ndarray, max_fmr: float) -> dict[
     """
     pairs = pair_scores(embedding, codes)
     impostors = pairs.score[~pairs.genuine]
-    photos = [np.flatnonzero(codes == code) for code in np.unique(codes)]
-    photos = [places for places in photos if len(places) >= 2]
-    if len(photos) < 2:
+    person_rows = [np.flatnonzero(codes == code) for code in np.unique(codes)]
+    person_rows = [rows for rows in person_rows if len(rows) >= 2]
+    if len(person_rows) < 2:
         raise UserError(
             "the filters need two val people or more, with two images each",
             fix="give prepare.split.val a larger share",
         )
-    first, second = (np.stack([robust_centre(embedding[places[half::2]]) for places in photos]) for half in (0, 1))
-    centre = (first @ second.T)[~np.eye(len(photos), dtype=bool)]
+    first, second = (np.stack([robust_centre(embedding[rows[half::2]]) for rows in person_rows]) for half in (0, 1))
+    centre = (first @ second.T)[~np.eye(len(person_rows), dtype=bool)]
     how = f"exceeded by {max_fmr:.2%} of {len(impostors)} comparisons of different val people under the guide"
     how_centre = f"exceeded by at most {max_fmr:.2%} of {len(centre)} comparisons of val people's centres"
     return {
@@ -92,23 +92,23 @@ def calibrate(embedding: np.ndarray, codes: np.ndarray, max_fmr: float) -> dict[
 def between(
     strangers: dict[str, Any], embedding: np.ndarray, person: np.ndarray, centres: np.ndarray
 ) -> dict[str, Any]:
-    """The person threshold, moved half way from where strangers end to where the train people begin.
+    """The person threshold, moved half way from that of strangers to the cosine at which the train people begin.
 
-    Strangers' cosines alone are too low a bound: the guide has learned the train people and pulls everything
-    towards them that descends from them, so that nearly no mixture keeps it. They begin where 95 % of train photos
-    (N, d) are with their person's centre.
+    Strangers' cosines alone are too low a bound: the guide has learned the train people and draws everything that
+    descends from them towards them, so that nearly no mixture passes. Train people begin at the cosine with their
+    person's centre that 95 % of train photos (N, d) reach.
     """
-    begin = float(np.quantile(np.einsum("nd,nd->n", embedding, centres[person]), 0.05))
-    if begin <= strangers["value"]:
+    train_cosine = float(np.quantile(np.einsum("nd,nd->n", embedding, centres[person]), 0.05))
+    if train_cosine <= strangers["value"]:
         return strangers
-    how = f"half way from {strangers['value']:.3f}, {strangers['how']}, to {begin:.3f}, reached by 95 % of train photos"
-    return {"value": (strangers["value"] + begin) / 2, "how": f"{how} with their person's centre"}
+    how = f"half way from {strangers['value']:.3f}, {strangers['how']}, to {train_cosine:.3f}, reached by 95 % of "
+    return {"value": (strangers["value"] + train_cosine) / 2, "how": f"{how}train photos with their person's centre"}
 
 
 def among_many(bound: dict[str, Any], strangers: np.ndarray, centres: np.ndarray) -> dict[str, Any]:
     """The person threshold, raised to how close half of real strangers come to the train person nearest to them.
 
-    Among many train people everybody resembles somebody: a bound on pairs then turns down nearly all people, real ones
+    Among many train people everybody resembles somebody: a bound on pairs then rejects nearly all people, real ones
     too. `strangers` (val people, d) and `centres` (train people, d) are unit rows.
     """
     nearest = float(np.median((strangers @ centres.T).max(axis=1)))
@@ -123,12 +123,12 @@ def encode_all(
     G: Generator, train: ManifestImages, person: np.ndarray, options: Synthesize, device: torch.device
 ) -> np.ndarray | None:
     """Variation codes of all real train images (N, z_dim), or None for a generator without an encoder."""
-    found = []
+    encoded = []
     for start in range(0, len(train), options.batch_size):
-        part = slice(start, start + options.batch_size)
-        w = G.codes()[torch.from_numpy(person[part]).to(device)]
-        z = G.encode(to_input(train.pixels[part], device).contiguous(), w)
+        rows = slice(start, start + options.batch_size)
+        w = G.codes()[torch.from_numpy(person[rows]).to(device)]
+        z = G.encode(to_input(train.pixels[rows], device).contiguous(), w)
         if z is None:
             return None
-        found.append(z.cpu().numpy())
-    return np.concatenate(found)
+        encoded.append(z.cpu().numpy())
+    return np.concatenate(encoded)

@@ -40,21 +40,21 @@ GRID_PEOPLE, GRID_VARIATIONS = 8, 6
 
 
 def begin(G: Generator, images: ManifestImages, codes: np.ndarray, device: torch.device) -> int:
-    """Let G begin from the photos, or from as many as it takes; how many those are."""
-    some = np.linspace(0, len(images) - 1, min(len(images), G.start_images)).astype(int)
-    G.start(to_input(images.pixels[some], device).contiguous(), torch.from_numpy(codes[some]).to(device))
-    return len(some)
+    """Let G begin from the photos, at most G.start_images of them, evenly chosen; returns how many."""
+    rows = np.linspace(0, len(images) - 1, min(len(images), G.start_images)).astype(int)
+    G.start(to_input(images.pixels[rows], device).contiguous(), torch.from_numpy(codes[rows]).to(device))
+    return len(rows)
 
 
 def train(
     options: TrainGan, gan: AdversarialConfig, G: Generator, images: ManifestImages, codes: np.ndarray,
     guide: Guide | None, out: Path, context: Context,
 ) -> tuple[int, Generator]:  # fmt: skip
-    """G against a discriminator, from its beginning or its last checkpoint; the images seen, and G_ema."""
+    """G against a discriminator, from its beginning or its last checkpoint: (images seen, G_ema)."""
     # Networks and optimizers.
     if guide is not None and gan.codes == "guide":
         guide.give_codes(G)
-    device, batch_size, first = G.codes().device, options.batch_size, ranks.rank() == 0
+    device, batch_size, is_first_rank = G.codes().device, options.batch_size, ranks.rank() == 0
     sampler, on_cpu = Sampler(len(images), options.seed), device.type == "cpu"
     loader = Loader(
         images, lambda step: sampler.batch(step * batch_size, batch_size), batch_size, options.seed,
@@ -67,10 +67,10 @@ def train(
     G_ema = copy.deepcopy(G).requires_grad_(False).eval()
     opt_g = torch.optim.Adam(G.parameters(), gan.lr_g, (gan.beta1, gan.beta2), foreach=True)
     opt_d = torch.optim.Adam(D.parameters(), gan.lr_d, (gan.beta1, gan.beta2), foreach=True)
-    whole: dict[str, Any] = {"G": G, "D": D, "G_ema": G_ema, "opt_g": opt_g, "opt_d": opt_d}
+    training_state: dict[str, Any] = {"G": G, "D": D, "G_ema": G_ema, "opt_g": opt_g, "opt_d": opt_d}
     ada = Adaptive() if gan.ada else None
     if ada:
-        whole["ada"] = ada
+        training_state["ada"] = ada
     parts = parts_of(G, D, batch_size, context.runtime.batch_gpu)
     identity = IdentityLoss(gan.identity, guide) if guide is not None and gan.identity is not None else None
 
@@ -79,13 +79,13 @@ def train(
     curve = Curve(out / "curve.jsonl")
     if (latest := ranks.first_alone(checkpoints.load_latest)) is not None:
         nimg, state = latest
-        for name, one in whole.items():
-            one.load_state_dict(state[name])
+        for name, stateful in training_state.items():
+            stateful.load_state_dict(state[name])
         context.say(f"goes on from {nimg / 1000:g} of {total / 1000:g} kimg")
-    elif first:
+    elif is_first_rank:
         begin(G, images, codes, device)
         G_ema.load_state_dict(G.state_dict())
-    if first:
+    if is_first_rank:
         cut_curve(curve.path, nimg)
     ranks.same_everywhere(G, D, G_ema)
 
@@ -105,21 +105,21 @@ def train(
         update_ema(G_ema, G, beta)
         nimg += batch_size
 
-        # Tell, draw, save.
+        # Report, draw, save.
         context.progress(nimg / 1000, total / 1000, "kimg", **values)
         check_finite(nimg, values)
-        if not first:
+        if not is_first_rank:
             continue
         curve.add(nimg, values)
         if crossed(nimg, batch_size, options.snapshot_kimg) or nimg >= total:
             draw(out, nimg, G_ema, images, codes, context)
         if crossed(nimg, batch_size, options.checkpoint_kimg) and nimg < total:
-            checkpoints.save(nimg, {name: one.state_dict() for name, one in whole.items()})
+            checkpoints.save(nimg, {name: stateful.state_dict() for name, stateful in training_state.items()})
     return nimg, G_ema
 
 
 def draw(out: Path, nimg: int, G: Generator, images: ManifestImages, codes: np.ndarray, context: Context) -> None:
-    """The sample grid as a snapshot, shown."""
+    """Draw the sample grid to a snapshot, and report it."""
     path = out / "snapshots" / f"kimg-{nimg / 1000:09.3f}.png"
     draw_grid(path, G, images, codes)
     context.image(
@@ -135,20 +135,20 @@ def train_step(
     """One step of D and one of G on the same fake images; returns the values of every loss term.
 
     `real_img` and `label` are the whole batch's. This rank works on its `parts` of it, one after the other, and the
-    gradients of all parts and ranks add up. Each part finds D as the others do and draws what the whole batch would.
-    `ada` is told how sure D was; its values are the p of this step and the mean sign.
+    gradients of all parts and ranks add up. Each part sees D in the same state and draws what the whole batch would.
+    `ada` gets the signs of D's logits; its values are the p of this step and the mean sign.
     """
     p = ada.p if ada else 1.0
-    several, policy, device = len(parts) > 1, gan.diffaugment, real_img.device
+    has_parts, policy, device = len(parts) > 1, gan.diffaugment, real_img.device
     autocast = partial(torch.autocast, device.type, torch.bfloat16, enabled=precision == "bfloat16")
     values: dict[str, torch.Tensor] = {}
     logits: list[dict[str, torch.Tensor]] = []
 
-    def judge(img: torch.Tensor, label: torch.Tensor, part: Part) -> torch.Tensor:
-        seen = diffaugment(img.float(), policy, part, p)
+    def discriminate(img: torch.Tensor, label: torch.Tensor, part: Part) -> torch.Tensor:
+        augmented = diffaugment(img.float(), policy, part, p)
         with autocast():
-            judged: torch.Tensor = D(seen, label)
-        return judged.float()
+            output: torch.Tensor = D(augmented, label)
+        return output.float()
 
     def backward(terms: dict[str, torch.Tensor]) -> None:
         torch.stack(list(terms.values())).sum().backward()
@@ -156,23 +156,23 @@ def train_step(
 
     # D: its loss on real and fake, and the penalties.
     opt_d.zero_grad(set_to_none=True)
-    start = Moment(device, D.buffers() if several else ())
+    before_d = Moment(device, D.buffers() if has_parts else ())
     for part in parts:
-        if several:
-            start.restore()
-        with autocast(), torch.set_grad_enabled(not several):
-            made = G.step(real_img, label, part)
-        real, fake = part.take(real_img), made.fake_img.detach().float()
-        real_logits = judge(real, part.take(label), part)
-        gen_logits = judge(fake, made.fake_label, made.fakes)
-        terms = {"d": d_loss(gan.loss, real_logits, gen_logits, part, made.fakes)}
+        if has_parts:
+            before_d.restore()
+        with autocast(), torch.set_grad_enabled(not has_parts):
+            g_step = G.step(real_img, label, part)
+        real, fake = part.take(real_img), g_step.fake_img.detach().float()
+        real_logits = discriminate(real, part.take(label), part)
+        gen_logits = discriminate(fake, g_step.fake_label, g_step.fakes)
+        terms = {"d": d_loss(gan.loss, real_logits, gen_logits, part, g_step.fakes)}
         if gan.loss == "wasserstein":
-            beside = real_img[made.fakes.rows]
-            terms["gp"] = gradient_penalty(D, beside, fake, made.fake_label, gan.gp_lambda, made.fakes)
+            paired_real = real_img[g_step.fakes.rows]
+            terms["gp"] = gradient_penalty(D, paired_real, fake, g_step.fake_label, gan.gp_lambda, g_step.fakes)
         if gan.r1_gamma > 0 and step % gan.r1_interval == 0:  # scaled up for the steps that leave it out
             terms["r1"] = r1_penalty(D, real, part.take(label), gan.r1_gamma, part) * gan.r1_interval
         backward(terms)
-        logits.append({"real_logits": part.mean(real_logits), "gen_logits": made.fakes.mean(gen_logits)})
+        logits.append({"real_logits": part.mean(real_logits), "gen_logits": g_step.fakes.mean(gen_logits)})
         if ada:
             logits[-1]["signs"] = real_logits.sign().sum()
     ranks.sum_gradients(D)
@@ -181,30 +181,30 @@ def train_step(
     # G: the adversarial term through the D just improved, and the terms of its own.
     D.requires_grad_(False)
     opt_g.zero_grad(set_to_none=True)
-    middle = Moment(device, D.buffers() if several else ())
+    before_g = Moment(device, D.buffers() if has_parts else ())
     for part in parts:
-        if several:  # the same images again: the graphs of all parts would take the memory of the whole batch
-            start.restore()
+        if has_parts:  # the same images again: the graphs of all parts would take the memory of the whole batch
+            before_d.restore()
             with autocast():
-                made = G.step(real_img, label, part)
-            middle.restore()
-        adversarial = g_loss(gan.loss, judge(made.fake_img, made.fake_label, made.fakes), made.fakes)
+                g_step = G.step(real_img, label, part)
+            before_g.restore()
+        adversarial = g_loss(gan.loss, discriminate(g_step.fake_img, g_step.fake_label, g_step.fakes), g_step.fakes)
         if identity is not None:
             with autocast():
-                made.terms["identity"] = identity(made.fake_img, made.fake_label, made.fakes)
-        backward({"g": adversarial * getattr(gan, "adversarial", 1.0), **made.terms})
+                g_step.terms["identity"] = identity(g_step.fake_img, g_step.fake_label, g_step.fakes)
+        backward({"g": adversarial * getattr(gan, "adversarial", 1.0), **g_step.terms})
     ranks.sum_gradients(G)
     opt_g.step()
     D.requires_grad_(True)
 
     for terms in logits:
         add(values, terms)
-    told = dict(zip(values, ranks.total(torch.stack(list(values.values()))).tolist(), strict=True))
+    totals = dict(zip(values, ranks.total(torch.stack(list(values.values()))).tolist(), strict=True))
     if ada and gan.ada:
-        signs = told.pop("signs")
-        told |= {"ada_p": p, "ada_r": signs / len(label)}
+        signs = totals.pop("signs")
+        totals |= {"ada_p": p, "ada_r": signs / len(label)}
         ada.see(gan.ada, signs, len(label))
-    return told
+    return totals
 
 
 def add(values: dict[str, torch.Tensor], terms: dict[str, torch.Tensor]) -> None:
@@ -227,19 +227,21 @@ def draw_grid(path: Path, G: Generator, images: ManifestImages, codes: np.ndarra
     """
     device = G.codes().device
     people = min(GRID_PEOPLE, G.num_identities)
-    firsts = np.asarray([np.flatnonzero(codes == person)[0] for person in range(people)])
-    shown = np.concatenate([firsts, np.linspace(0, len(images) - 1, GRID_VARIATIONS).astype(int)])
+    first_rows = np.asarray([np.flatnonzero(codes == person)[0] for person in range(people)])
+    rows = np.concatenate([first_rows, np.linspace(0, len(images) - 1, GRID_VARIATIONS).astype(int)])
     w = G.codes()
-    z = G.encode(to_input(images.pixels[shown], device).contiguous(), w[torch.from_numpy(codes[shown]).to(device)])
+    z = G.encode(to_input(images.pixels[rows], device).contiguous(), w[torch.from_numpy(codes[rows]).to(device)])
     rng = np.random.default_rng(0)
     if z is None:
         varied = np.tile(rng.standard_normal((GRID_VARIATIONS, G.z_dim)), (people, 1))
     else:  # as synthesize borrows by default
-        own, other = z[:people].cpu().numpy(), z[people:].cpu().numpy()
-        own, other = np.repeat(own, GRID_VARIATIONS, axis=0), np.tile(other, (people, 1))
-        varied = G.vary(own, other, Synthesize().borrowed, 0.0, rng)
+        own_codes, other_codes = z[:people].cpu().numpy(), z[people:].cpu().numpy()
+        own_codes, other_codes = np.repeat(own_codes, GRID_VARIATIONS, axis=0), np.tile(other_codes, (people, 1))
+        varied = G.vary(own_codes, other_codes, Synthesize().borrowed, 0.0, rng)
     img = G(w[:people].repeat_interleave(GRID_VARIATIONS, 0), torch.from_numpy(varied).float().to(device))
     fakes = to_pixels(img).reshape(people, GRID_VARIATIONS, *images.pixels.shape[1:])
-    rows = [np.concatenate([real, *row], axis=1) for real, row in zip(images.pixels[firsts], fakes, strict=True)]
+    grid_rows = [
+        np.concatenate([real, *row], axis=1) for real, row in zip(images.pixels[first_rows], fakes, strict=True)
+    ]
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.concatenate(rows).squeeze()).save(path)
+    Image.fromarray(np.concatenate(grid_rows).squeeze()).save(path)

@@ -13,7 +13,7 @@ from facegan.metrics.verification import FAILED, Bools, Floats, Ints, PairScores
 
 @dataclass(frozen=True)
 class OpenSearches:
-    """The searches, in the form of pairs, so that every rate and replicate of pairs is one of searches.
+    """The searches, in the form of pairs, so that rates and replicates are computed as those of pairs.
 
     pairs: a genuine entry for each search of an enrolled person, with the score of their own enrolled image, or
     FAILED where another one scores at least as high; an impostor entry for each search of a person who is not
@@ -54,32 +54,33 @@ def open_searches(
     enrolled people whose own score is the highest and >= t; FPIR (there: false alarm rate) the share of searches of
     others with any score >= t. ISO/IEC 19795-1:2021 calls them 1 - FNIR and FPIR.
     """
-    rows, who = unit_rows(embedding), np.asarray(person)
-    there = np.asarray(acquired, dtype=bool)
-    images = np.bincount(who, minlength=len(unknown))
+    rows, codes = unit_rows(embedding), np.asarray(person)
+    is_acquired = np.asarray(acquired, dtype=bool)
+    images = np.bincount(codes, minlength=len(unknown))
     if not unknown.any() or images[~unknown].max(initial=0) < 2:
         raise ValueError(
             f"an open-set search needs an unknown person and a known one with two images, got {int(unknown.sum())} "
             f"unknown of {len(unknown)} people: add test people"
         )
-    order = np.argsort(who, kind="stable")
-    place = np.empty(len(rows), dtype=np.int64)  # of an image among its person's
-    place[order] = np.arange(len(rows)) - np.repeat(np.cumsum(images) - images, images)
-    found: list[tuple[Floats, Bools, NDArray[np.int64]]] = []
+    order = np.argsort(codes, kind="stable")
+    image_index = np.empty(len(rows), dtype=np.int64)  # of an image among those of its person
+    image_index[order] = np.arange(len(rows)) - np.repeat(np.cumsum(images) - images, images)
+    searches: list[tuple[Floats, Bools, NDArray[np.int64]]] = []
     for r in range(min(rotations, int(images[~unknown].max()))):
-        enrolled = ~unknown[who] & (place == r % images[who])
+        enrolled = ~unknown[codes] & (image_index == r % images[codes])
         gallery = np.flatnonzero(enrolled)
         probe = np.flatnonzero(~enrolled)
         score = np.clip(rows[probe] @ rows[gallery].T, -1, 1)
-        score[~there[probe]], score[:, ~there[gallery]] = FAILED, FAILED
-        own = who[gallery][None] == who[probe][:, None]
-        best = np.where(own, np.float32(FAILED), score).max(axis=1)
-        mate = np.where(own, score, np.float32(FAILED)).max(axis=1)
-        known = ~unknown[who[probe]]
-        found.append((np.where(known, np.where(mate > best, mate, np.float32(FAILED)), best), known, who[probe]))
-    value, known, first = (np.concatenate(part) for part in zip(*found, strict=True))
-    second = np.where(known, first, len(unknown))
-    pairs = PairScores(value.astype(np.float32), known, first.astype(np.int32), second.astype(np.int32))
+        score[~is_acquired[probe]], score[:, ~is_acquired[gallery]] = FAILED, FAILED
+        is_mate = codes[gallery][None] == codes[probe][:, None]
+        impostor_score = np.where(is_mate, np.float32(FAILED), score).max(axis=1)
+        mate_score = np.where(is_mate, score, np.float32(FAILED)).max(axis=1)
+        is_enrolled = ~unknown[codes[probe]]
+        found_score = np.where(mate_score > impostor_score, mate_score, np.float32(FAILED))
+        searches.append((np.where(is_enrolled, found_score, impostor_score), is_enrolled, codes[probe]))
+    best_score, is_enrolled, first = (np.concatenate(part) for part in zip(*searches, strict=True))
+    second = np.where(is_enrolled, first, len(unknown))
+    pairs = PairScores(best_score.astype(np.float32), is_enrolled, first.astype(np.int32), second.astype(np.int32))
     return OpenSearches(pairs, int((~unknown).sum()), int(unknown.sum()), int(images[unknown].sum()))
 
 
@@ -113,22 +114,22 @@ def search_ranks(
             f"a search needs two people and one with two images, got {len(images)} people with at most "
             f"{images.max(initial=0)} images: add test images"
         )
-    place = np.empty(len(rows), dtype=np.int64)  # of an image among its person's
+    image_index = np.empty(len(rows), dtype=np.int64)  # of an image among those of its person
     order = np.argsort(person, kind="stable")
-    place[order] = np.arange(len(rows)) - np.repeat(np.cumsum(images) - images, images)
-    there = np.ones(len(rows), bool) if acquired is None else np.asarray(acquired, dtype=bool)
-    rank, who = [], []
+    image_index[order] = np.arange(len(rows)) - np.repeat(np.cumsum(images) - images, images)
+    is_acquired = np.ones(len(rows), bool) if acquired is None else np.asarray(acquired, dtype=bool)
+    ranks, searched = [], []
     for r in range(min(rotations, int(images.max()))):
-        enrolled = place == r % images[person]
+        enrolled = image_index == r % images[person]
         gallery = np.flatnonzero(enrolled)[np.argsort(person[enrolled])]
         probe = np.flatnonzero(~enrolled)
         score = rows[probe] @ rows[gallery].T  # (probes, people)
-        score[:, ~there[gallery]] = FAILED
-        own = score[np.arange(len(probe)), person[probe]]
-        found = there[probe] & (own > FAILED)
-        rank.append(np.where(found, np.count_nonzero(score >= own[:, None], axis=1), len(images) + 1))
-        who.append(person[probe])
-    return Ranks(np.concatenate(rank).astype(np.int32), np.concatenate(who), len(images))
+        score[:, ~is_acquired[gallery]] = FAILED
+        mate_score = score[np.arange(len(probe)), person[probe]]
+        is_found = is_acquired[probe] & (mate_score > FAILED)
+        ranks.append(np.where(is_found, np.count_nonzero(score >= mate_score[:, None], axis=1), len(images) + 1))
+        searched.append(person[probe])
+    return Ranks(np.concatenate(ranks).astype(np.int32), np.concatenate(searched), len(images))
 
 
 def cmc(ranks: Ranks) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""How sure the numbers are: a bootstrap that resamples people, crossed with seeds, paired between arms.
+"""Confidence intervals: a bootstrap that resamples people, crossed with seeds, paired between arms.
 
 The people of the test set and the seeds of the training are two random samples that cross: every seed's
 recognizer is judged on the same people. A replicate draws people with replacement, and all arms and seeds
@@ -25,7 +25,7 @@ Doubles = NDArray[np.float64]
 Weights = NDArray[np.int32]
 
 POWER = 0.8
-"""The chance with which smallest_detectable would have been shown."""
+"""The power at which smallest_detectable would have been shown."""
 
 _CHUNK = 2**20  # numbers in one working array, 8 MiB: memory stays bounded whatever the number of pairs
 _LEAST_REPLICATES = 50
@@ -67,7 +67,7 @@ class _Sums(NamedTuple):
 
 
 class _Counts:
-    """The pairs counted by who they are of and where they lie among the genuine scores."""
+    """The pairs counted by their people and by their rank among the genuine scores."""
 
     def __init__(self, pairs: PairScores) -> None:
         self.n_people = n = pairs.n_people
@@ -89,14 +89,14 @@ class _Counts:
         size = max(1, _CHUNK // (self.n_levels + self.low.size))
         for start in range(0, len(weights), size):
             rows = slice(start, start + size)
-            one = np.ascontiguousarray(weights[rows].T, dtype=np.float64)  # (people, replicates)
-            both = one[self.low] * one[self.high]
+            by_person = np.ascontiguousarray(weights[rows].T, dtype=np.float64)  # (people, replicates)
+            by_couple = by_person[self.low] * by_person[self.high]
             tied = None
             if self.tied is not None:
                 shape = (self.n_levels, self.low.size)
-                tied = csr_array((np.ones(self.tied[0].size), self.tied), shape=shape) @ both
-            accepted = _cumulated(self.impostor, both)
-            yield rows, _Sums(_cumulated(self.genuine, one), accepted, tied)
+                tied = csr_array((np.ones(self.tied[0].size), self.tied), shape=shape) @ by_couple
+            accepted = _cumulated(self.impostor, by_couple)
+            yield rows, _Sums(_cumulated(self.genuine, by_person), accepted, tied)
 
 
 def _table(row: NDArray[Any], column: NDArray[Any], shape: tuple[int, int]) -> Any:
@@ -125,7 +125,7 @@ def crossing(far_0: Any, far_1: Any, frr_0: Any, frr_1: Any) -> Any:
 
     float or float64 (n,) each. The rule of metrics.eer: the straight line from one point to the other.
     """
-    before = np.maximum(far_0 - frr_0, 0)  # 0: they crossed already, on the level stretch below g_k
+    before = np.maximum(far_0 - frr_0, 0)  # 0: they crossed already, on the horizontal part below g_k
     with np.errstate(invalid="ignore"):
         tilted = far_0 + before / (before + frr_1 - far_1) * (far_1 - far_0)
     return np.where(far_0 <= frr_0, frr_0, tilted)
@@ -142,14 +142,14 @@ def bootstrap_eer(pairs: PairScores, weights: Weights) -> Doubles:
     of Snijders and Borgatti 1999, Connections 22(2), without its self-pairs.
     """
     values = np.full(len(weights), np.nan)
-    for rows, at in _Counts(pairs).sums(weights):
-        genuine, impostor = at.rejected[-1], at.accepted[-1]
-        accepted = at.accepted[-2::-1]  # by rising threshold
-        above = accepted if at.tied is None else accepted - at.tied
-        k = np.argmax(at.rejected * impostor >= above * genuine, axis=0)  # first FRR >= FAR just above g_k
+    for rows, sums in _Counts(pairs).sums(weights):
+        genuine, impostor = sums.rejected[-1], sums.accepted[-1]
+        accepted = sums.accepted[-2::-1]  # by rising threshold
+        above = accepted if sums.tied is None else accepted - sums.tied
+        k = np.argmax(sums.rejected * impostor >= above * genuine, axis=0)  # first FRR >= FAR just above g_k
         with np.errstate(invalid="ignore"):
             far_0, far_1 = _take(accepted, k) / impostor, _take(above, k) / impostor
-            frr_0, frr_1 = _before(at.rejected, k) / genuine, _take(at.rejected, k) / genuine
+            frr_0, frr_1 = _before(sums.rejected, k) / genuine, _take(sums.rejected, k) / genuine
             values[rows] = crossing(far_0, far_1, frr_0, frr_1)
     return values
 
@@ -160,12 +160,12 @@ def bootstrap_tar_at_far(pairs: PairScores, far: float, weights: Weights) -> Dou
     Weights, NaN and errors as for bootstrap_eer. Whether the FAR is resolvable is asked once, of the data.
     """
     values = np.full(len(weights), np.nan)
-    for rows, at in _Counts(pairs).sums(weights):
-        genuine, impostor = at.rejected[-1], at.accepted[-1]
-        few = at.accepted[-2::-1] <= far * impostor + 1e-9
-        k = np.argmax(few, axis=0)  # the lowest threshold that keeps to `far`
+    for rows, sums in _Counts(pairs).sums(weights):
+        genuine, impostor = sums.rejected[-1], sums.accepted[-1]
+        allowed = sums.accepted[-2::-1] <= far * impostor + 1e-9
+        k = np.argmax(allowed, axis=0)  # the lowest threshold that keeps to `far`
         with np.errstate(invalid="ignore"):
-            tar = np.where(few.any(axis=0), 1 - _before(at.rejected, k) / genuine, 0)
+            tar = np.where(allowed.any(axis=0), 1 - _before(sums.rejected, k) / genuine, 0)
         values[rows] = np.where((genuine > 0) & (impostor > 0), tar, np.nan)
     return values
 
@@ -176,10 +176,10 @@ def bootstrap_rank_k(ranks: Ranks, weights: Weights, k: int = 1) -> Doubles:
     The people who are searched for are resampled; the gallery stays as it is, so the interval is about other
     people searched in this gallery. NaN where no one drawn has a probe. weights: int (n_boot, n_people).
     """
-    found = np.bincount(ranks.person, weights=ranks.rank <= k, minlength=ranks.n_people)
+    hits = np.bincount(ranks.person, weights=ranks.rank <= k, minlength=ranks.n_people)
     searched = np.bincount(ranks.person, minlength=ranks.n_people)
     with np.errstate(invalid="ignore"):
-        return np.asarray((weights @ found) / (weights @ searched), dtype=np.float64)
+        return np.asarray((weights @ hits) / (weights @ searched), dtype=np.float64)
 
 
 def bootstrap_accuracy(pairs: PairScores, accuracy: FoldAccuracy, weights: Weights) -> Doubles:
@@ -194,17 +194,17 @@ def bootstrap_accuracy(pairs: PairScores, accuracy: FoldAccuracy, weights: Weigh
     for side in (genuine, ~genuine):
         codes = first[side] * np.int64(pairs.n_people) + second[side]
         couples, couple = np.unique(codes, return_inverse=True)
-        one, two = couples // pairs.n_people, couples % pairs.n_people
-        judged = np.stack([np.bincount(couple, weights=accuracy.correct[side]), np.bincount(couple)], axis=1)
+        low, high = couples // pairs.n_people, couples % pairs.n_people
+        counts = np.stack([np.bincount(couple, weights=accuracy.correct[side]), np.bincount(couple)], axis=1)
         sums = np.empty((len(weights), 2))
         size = max(1, _CHUNK // len(couples))
         for start in range(0, len(weights), size):
-            some = weights[start : start + size]
-            sums[start : start + size] = (some[:, one] * np.where(one == two, 1, some[:, two])) @ judged
+            chunk = weights[start : start + size]
+            sums[start : start + size] = (chunk[:, low] * np.where(low == high, 1, chunk[:, high])) @ counts
         with np.errstate(invalid="ignore"):
             shares.append(sums[:, 0] / sums[:, 1])
-    part = float(genuine.mean())  # a half, but for lists of pairs
-    return np.asarray(part * shares[0] + (1 - part) * shares[1], dtype=np.float64)
+    genuine_share = float(genuine.mean())  # a half, but for lists of pairs
+    return np.asarray(genuine_share * shares[0] + (1 - genuine_share) * shares[1], dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -239,7 +239,7 @@ class MetricDifference(Interval):
 
 
 class Verdict(NamedTuple):
-    """What the comparison may claim, and why in one sentence."""
+    """The verdict on a comparison, and its reason in one sentence."""
 
     verdict: Literal["gain", "loss", "no gain shown"]
     reason: str
@@ -248,18 +248,20 @@ class Verdict(NamedTuple):
 def _mean_and_errors(values: Doubles, points: Doubles, n_people: int) -> tuple[float, float, float, int]:
     """Mean, error from people, error from seeds (NaN with one seed), replicates used."""
     n_seeds = len(points)
-    whole = values[:, np.isfinite(values).all(axis=0)]
-    n_boot = whole.shape[1]
+    complete = values[:, np.isfinite(values).all(axis=0)]
+    n_boot = complete.shape[1]
     if n_people < 2 or n_boot < max(_LEAST_REPLICATES, values.shape[1] / 2):
         return float(points.mean()), np.inf, np.nan, n_boot
-    small = n_people / (n_people - 1)  # a bootstrap variance of n draws is (n - 1) / n of the unbiased one
-    of_mean = whole.mean(axis=0)
-    people = small * float(of_mean.var(ddof=1))
+    correction = n_people / (n_people - 1)  # a bootstrap variance of n draws is (n - 1) / n of the unbiased one
+    means = complete.mean(axis=0)
+    people = correction * float(means.var(ddof=1))
     if n_seeds == 1:
         return float(points.mean()), people**0.5, np.nan, n_boot
-    apart = whole - of_mean
-    apart -= apart.mean(axis=1, keepdims=True)
-    crossed = small * float(np.sum(apart**2)) / ((n_boot - 1) * (n_seeds - 1))  # people x seeds, for one seed
+    interaction = complete - means
+    interaction -= interaction.mean(axis=1, keepdims=True)
+    crossed = (
+        correction * float(np.sum(interaction**2)) / ((n_boot - 1) * (n_seeds - 1))
+    )  # people x seeds, for one seed
     seeds = float(points.var(ddof=1)) / n_seeds  # holds crossed / n_seeds already, and so does people
     return float(points.mean()), max(people - crossed / n_seeds, 0.0) ** 0.5, seeds**0.5, n_boot
 
@@ -277,12 +279,12 @@ def _interval(values: ArrayLike, points: ArrayLike, n_people: int, confidence: f
         raise ValueError(f"confidence must lie between 0.5 and 1, got {confidence}: 0.95 is usual")
     mean, people, seeds, n_boot = _mean_and_errors(of_boot, of_data, n_people)
     tail = (1 + confidence) / 2
-    half = np.inf if np.isinf(people) else float(stdtrit(n_people - 1, tail)) * people
+    half_width = np.inf if np.isinf(people) else float(stdtrit(n_people - 1, tail)) * people
     if np.isfinite(seeds):
-        half = float(np.hypot(half, stdtrit(len(of_data) - 1, tail) * seeds))
+        half_width = float(np.hypot(half_width, stdtrit(len(of_data) - 1, tail) * seeds))
     error = float(np.hypot(people, np.nan_to_num(seeds)))
     return {
-        "value": mean, "ci_low": mean - half, "ci_high": mean + half, "confidence": confidence,
+        "value": mean, "ci_low": mean - half_width, "ci_high": mean + half_width, "confidence": confidence,
         "standard_error": error, "people_error": people, "seeds_error": seeds,
         "n_people": n_people, "n_seeds": len(of_data), "n_boot": n_boot,
     }  # fmt: skip
@@ -297,9 +299,9 @@ def single_interval(
     values: (n_seeds, n_boot), replicates from the same weights for every seed. points: (n_seeds,), the metric
     on the data. n_people: people in the test set. Construction, NaN and errors as for paired_difference.
     """
-    found = Interval(**_interval(values, points, n_people, confidence))
-    low, high = max(found.ci_low, bounds[0]), min(found.ci_high, bounds[1])
-    return Interval(**{**found.__dict__, "ci_low": low, "ci_high": high})
+    interval = Interval(**_interval(values, points, n_people, confidence))
+    low, high = max(interval.ci_low, bounds[0]), min(interval.ci_high, bounds[1])
+    return Interval(**{**interval.__dict__, "ci_low": low, "ci_high": high})
 
 
 def paired_difference(
@@ -324,8 +326,8 @@ def paired_difference(
     bootstrap, Annals of Applied Statistics 1(2), 386-411. h: Banerjee 1960, Sankhya 22 (each part with its
     own t quantile; covers at least as often as said where both are normal and independent).
     """
-    given = (values_arm, values_baseline, point_arm, point_baseline)
-    arrays = [np.asarray(array, dtype=np.float64) for array in given]
+    arguments = (values_arm, values_baseline, point_arm, point_baseline)
+    arrays = [np.asarray(array, dtype=np.float64) for array in arguments]
     if arrays[0].shape != arrays[1].shape or arrays[2].shape != arrays[3].shape:
         raise ValueError(
             f"arm and baseline must have the same seeds and replicates, got {[a.shape for a in arrays]}: "
@@ -342,8 +344,8 @@ def smallest_detectable(difference: Interval) -> float:
     ones, so it is itself uncertain, the more the fewer seeds. Infinite where the interval is. Source: Cohen
     1988, Statistical Power Analysis for the Behavioral Sciences, section 2.
     """
-    half = (difference.ci_high - difference.ci_low) / 2
-    return float(half + stdtrit(np.inf, POWER) * difference.standard_error) if np.isfinite(half) else np.inf
+    half_width = (difference.ci_high - difference.ci_low) / 2
+    return float(half_width + stdtrit(np.inf, POWER) * difference.standard_error) if np.isfinite(half_width) else np.inf
 
 
 def verdict(difference: Interval, better: Literal["lower", "higher"], n_seeds: int | None = None) -> Verdict:

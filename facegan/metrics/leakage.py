@@ -1,31 +1,31 @@
 """The leakage gate's statistics: near-copies of training photos, and new people who are really train people.
 
 Near-copies. A generator that redraws a train person makes images that are *meant* to look like that person's
-photos: they agree in head, hair and light, which is most of what a correlation of pixels sees. What only a copy
-shares is where the fine detail lies: the edges of this very moment, to half a pixel. So images are compared by
+photos: they agree in head, hair and light, which dominate a correlation of pixels. Only a copy also shares where the
+fine detail lies: the edges of this one photo, to half a pixel. So images are compared by
 
     s(x, y) = max over mirrored, shifted, blurred x of the correlation of band(x) and band(y),
     band = G(1 px) - G(2 px) at 64 x 64 px, the border cut, every second pixel kept (32 x 32)
 
-The band drops light and contours that all photos of a person share (below) and the noise that a blur or JPEG
-takes away (above). The harmless changes that a leak may have gone through are tried on the real side (mirrored;
-shifts to 2 px of 64 each way; two blurs), so that they cost a leak nothing. What is left between two
-photos of one person is a real difference. Embeddings do not serve: a recognizer is trained to find all
-photos of a person alike, and a blurred leak is *less* like its photo than another photo is (the stage prints
-this in each run, see `Copies.embedding`).
+The band drops light and contours that all photos of a person share (low frequencies) and the noise that a blur or
+JPEG removes (high frequencies). The changes that a leak may have gone through are tried on the real side (mirrored;
+shifts to 2 px of 64 each way; two blurs), so that they do not lower the similarity of a leak. What remains between
+two photos of one person is a real difference. Embeddings do not serve: a recognizer is trained to find all
+photos of a person alike, and a blurred leak is *less* like its photo than another photo is (the stage reports
+this in each run).
 
 The threshold stands midway, on Fisher's z scale (atanh s), between two measured things: the similarity that a
 share `max_false_alarm` of real photos exceeds with another photo of the same person (a quantile, not the
 largest: bursts of nearly identical photos are rare but real), and the similarity that all but 1 % of planted
-leaks reach. Where the two overlap it is the former, and the power that is left is printed.
+leaks reach. Where the two overlap it is the former, and the remaining power is reported.
 
 New people. Two identities are as alike as the mean cosine of their images under the judge. They match from a
 likeness, `level`, that a train person under a new name would reach, be it by synthetic images or by photos that no
 stage has seen: the lower of what all but 5 % of train people reach by their synthetic images against their photos,
 and of what val people reach, in the mean, by one half of their photos against the other. (A judge that has learned
-from the train photos finds them alike with ease, which says nothing of fresh photos; val people it has not seen.)
-Never less than the threshold of single images. The mean, and not the share of comparisons above a threshold: such
-shares are 1 for train people and for a stranger who looks like one, where cosines still tell them apart.
+from the train photos finds them alike easily, which says nothing about fresh photos; it has not seen val people.)
+It is at least the threshold of single images. The mean is used, and not the share of comparisons above a threshold:
+such shares are 1 for train people and for a stranger who looks like one, where mean cosines still differ.
 
 Pure functions over arrays; nothing loops over pairs.
 """
@@ -45,20 +45,20 @@ Floats = NDArray[np.float32]
 
 SIDE_PX = 64
 INNER, OUTER = 1.0, 2.0  # sigmas of the band, px at SIDE_PX
-CUT_PX, SHIFT_PX, BLURS = 4, 2, (0.0, 1.0, 2.0)
-PLANTED = 500  # at most so many photos are planted to measure power
+BORDER_PX, SHIFT_PX, BLURS = 4, 2, (0.0, 1.0, 2.0)
+MAX_PLANTED = 500  # at most this many photos are planted to measure power
 
 
 def grey(pixels: np.ndarray) -> Floats:
     """(N, H, W, C) uint8 -> (N, SIDE_PX, SIDE_PX) float32 in 0..255, by area where larger."""
     size = (SIDE_PX, SIDE_PX)
 
-    def one(image: np.ndarray) -> np.ndarray:
-        drawn = Image.fromarray(image.squeeze()).convert("L")
-        way = Image.Resampling.BOX if min(drawn.size) >= SIDE_PX else Image.Resampling.BICUBIC
-        return np.asarray(drawn if drawn.size == size else drawn.resize(size, way), np.float32)
+    def convert(image: np.ndarray) -> np.ndarray:
+        grey_image = Image.fromarray(image.squeeze()).convert("L")
+        resampling = Image.Resampling.BOX if min(grey_image.size) >= SIDE_PX else Image.Resampling.BICUBIC
+        return np.asarray(grey_image if grey_image.size == size else grey_image.resize(size, resampling), np.float32)
 
-    return np.stack([one(image) for image in pixels]) if len(pixels) else np.empty((0, *size), np.float32)
+    return np.stack([convert(image) for image in pixels]) if len(pixels) else np.empty((0, *size), np.float32)
 
 
 def band(images: Floats, blur: float = 0.0) -> Floats:
@@ -69,7 +69,7 @@ def band(images: Floats, blur: float = 0.0) -> Floats:
 
 def _window(field: Floats, dy: int = 0, dx: int = 0) -> Floats:
     """Unit, mean-free rows (N, d) of every second pixel within the border, moved by (dy, dx)."""
-    low, high = CUT_PX, SIDE_PX - CUT_PX
+    low, high = BORDER_PX, SIDE_PX - BORDER_PX
     rows = field[:, low + dy : high + dy : 2, low + dx : high + dx : 2].reshape(len(field), -1)
     rows = rows - rows.mean(axis=1, keepdims=True)
     return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-6), np.float32)
@@ -80,8 +80,8 @@ def _variants(images: Floats) -> Iterator[Floats]:
     steps = range(-SHIFT_PX, SHIFT_PX + 1)
     for blur in BLURS:
         field = band(images, blur)
-        for side in (field, field[:, :, ::-1]):
-            yield from (_window(side, dy, dx) for dy in steps for dx in steps)
+        for oriented in (field, field[:, :, ::-1]):
+            yield from (_window(oriented, dy, dx) for dy in steps for dx in steps)
 
 
 def similarity(images: Floats, others: Floats) -> Floats:
@@ -98,36 +98,36 @@ def closest(
     `allowed(rows, columns)` gives the bool (rows, columns) of the pairs that count, None: all. An image without
     any gets -1. Memory grows with the block alone.
     """
-    best, place = np.full(len(images), -1, np.float32), np.zeros(len(images), np.int64)
+    best, best_index = np.full(len(images), -1, np.float32), np.zeros(len(images), np.int64)
     for start in range(0, len(images), block):
-        here = slice(start, min(start + block, len(images)))
-        rows = _window(band(images[here]))
+        image_rows = slice(start, min(start + block, len(images)))
+        rows = _window(band(images[image_rows]))
         for first in range(0, len(photos), block):
-            there = slice(first, min(first + block, len(photos)))
-            score = np.full((len(rows), there.stop - first), -1, np.float32)
-            for other in _variants(photos[there]):
+            photo_rows = slice(first, min(first + block, len(photos)))
+            score = np.full((len(rows), photo_rows.stop - first), -1, np.float32)
+            for other in _variants(photos[photo_rows]):
                 np.maximum(score, rows @ other.T, out=score)
             if allowed is not None:
-                score = np.where(allowed(here, there), score, -1)
-            found = score.max(axis=1)
-            better = found > best[here]
-            place[here] = np.where(better, first + score.argmax(axis=1), place[here])
-            best[here] = np.maximum(found, best[here])
-    return best, place
+                score = np.where(allowed(image_rows, photo_rows), score, -1)
+            highest = score.max(axis=1)
+            is_higher = highest > best[image_rows]
+            best_index[image_rows] = np.where(is_higher, first + score.argmax(axis=1), best_index[image_rows])
+            best[image_rows] = np.maximum(highest, best[image_rows])
+    return best, best_index
 
 
 def nearest_other(photos: Floats, person: np.ndarray) -> Floats:
     """The highest s of each photo with another photo of the same person (N,); -1 for an only photo."""
 
     def allowed(rows: slice, columns: slice) -> np.ndarray:
-        same = person[rows][:, None] == person[columns][None]
-        other = np.arange(rows.start, rows.stop)[:, None] != np.arange(columns.start, columns.stop)[None]
-        return np.asarray(same & other)
+        same_person = person[rows][:, None] == person[columns][None]
+        is_other = np.arange(rows.start, rows.stop)[:, None] != np.arange(columns.start, columns.stop)[None]
+        return np.asarray(same_person & is_other)
 
     return closest(photos, photos, allowed)[0]
 
 
-def _each(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+def _each_image(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
     return lambda pixels: np.stack([change(image) for image in pixels])
 
 
@@ -146,7 +146,7 @@ LEAKS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "mirrored": lambda pixels: pixels[:, :, ::-1],
     "blurred (sigma 1 px)": _blur,
     "brightness +10": lambda pixels: np.clip(pixels.astype(np.int16) + 10, 0, 255).astype(np.uint8),
-    "JPEG quality 50": _each(_jpeg),
+    "JPEG quality 50": _each_image(_jpeg),
     "shifted by 1 px": lambda pixels: np.roll(pixels, 1, axis=2),
 }
 """What a leaked photo may have gone through: (N, H, W, C) uint8 -> the same."""
@@ -154,8 +154,8 @@ LEAKS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 def planted(pixels: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """At most PLANTED photos, evenly chosen, as each kind of leak: {kind: (leaks uint8, places of the photos)}."""
-    places = np.unique(np.linspace(0, len(pixels) - 1, min(PLANTED, len(pixels))).round().astype(int))
-    return {kind: (np.ascontiguousarray(change(pixels[places])), places) for kind, change in LEAKS.items()}
+    indices = np.unique(np.linspace(0, len(pixels) - 1, min(MAX_PLANTED, len(pixels))).round().astype(int))
+    return {kind: (np.ascontiguousarray(change(pixels[indices])), indices) for kind, change in LEAKS.items()}
 
 
 class Bound(NamedTuple):
@@ -178,10 +178,10 @@ def between(real: np.ndarray, leaks: dict[str, np.ndarray], max_false_alarm: flo
     if len(real) == 0:
         raise ValueError("no train person has two photos")
     high = float(np.quantile(real, 1 - max_false_alarm, method="higher"))
-    low = min(float(np.quantile(found, 0.01, method="lower")) for found in leaks.values())
+    low = min(float(np.quantile(similarities, 0.01, method="lower")) for similarities in leaks.values())
     z = np.arctanh(np.clip([high, low], -1 + 1e-7, 1 - 1e-7))
     value = float(np.tanh(z.mean())) if low > high else float(np.nextafter(np.float32(high), np.float32(2)))
-    power = {kind: float(np.mean(found >= value)) for kind, found in leaks.items()}
+    power = {kind: float(np.mean(similarities >= value)) for kind, similarities in leaks.items()}
     return Bound(value, float(np.mean(real >= value)), power, high, low)
 
 

@@ -1,4 +1,4 @@
-"""What a set of faces is like under a judge: pure functions over unit embeddings and person codes.
+"""Statistics of a set of faces under a judge: pure functions over unit embeddings and person codes.
 
 Embeddings are unit rows float32 (N, d), so that the cosine is their product; person codes are int (N,),
 0 .. n_people - 1. Only numpy is imported, and nothing loops over pairs.
@@ -21,9 +21,9 @@ STYLE_NEIGHBOURS = 3  # k of the diversity: DCFace's sets are larger, ten photos
 
 def centres(embedding: Floats, person: Codes) -> Floats:
     """The mean of each person's embeddings, length one: (n_people, d)."""
-    member = np.zeros((int(person.max()) + 1, len(person)), np.float32)
-    member[person, np.arange(len(person))] = 1
-    mean = member @ embedding
+    membership = np.zeros((int(person.max()) + 1, len(person)), np.float32)
+    membership[person, np.arange(len(person))] = 1
+    mean = membership @ embedding
     return np.asarray(mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-8))
 
 
@@ -35,22 +35,24 @@ def thresholds(embedding: Floats, person: Codes, max_fmr: float) -> dict[str, di
     fewer than two people of two images each.
     """
     pairs = pair_scores(embedding, person)
-    middle = centres(embedding, person)
+    centre = centres(embedding, person)
     half = _halves(person)
-    if pairs.n_impostor == 0 or min(np.bincount(person[half == 1], minlength=len(middle))) == 0:
+    if pairs.n_impostor == 0 or min(np.bincount(person[half == 1], minlength=len(centre))) == 0:
         raise ValueError("needs two people or more with two images each")
     first, second = (centres(embedding[half == side], person[half == side]) for side in (0, 1))
-    stranger = person[:, None] != np.arange(len(middle))[None]
-    found = {
+    is_stranger = person[:, None] != np.arange(len(centre))[None]
+    scores_by_kind = {
         "image": pairs.score[~pairs.genuine],
-        "image to centre": (embedding @ middle.T)[stranger],
+        "image to centre": (embedding @ centre.T)[is_stranger],
         "centre": (first @ second.T)[~np.eye(len(first), dtype=bool)],
     }
-    return {what: {"value": threshold_at_far(scores, max_fmr), "n": len(scores)} for what, scores in found.items()}
+    return {
+        kind: {"value": threshold_at_far(scores, max_fmr), "n": len(scores)} for kind, scores in scores_by_kind.items()
+    }
 
 
 def _halves(person: Codes) -> Codes:
-    """0 and 1 in turn within each person."""
+    """0 and 1 alternating within each person, (N,)."""
     order = np.argsort(person, kind="stable")
     first = np.searchsorted(person[order], person[order])
     side = np.empty(len(person), np.int64)
@@ -59,7 +61,7 @@ def _halves(person: Codes) -> Codes:
 
 
 def halves(person: Codes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Places of every other image of each person, and of the rest."""
+    """Indices of every other image of each person, and of the rest."""
     side = _halves(person)
     return np.flatnonzero(side == 0), np.flatnonzero(side == 1)
 
@@ -82,10 +84,10 @@ def distinguishable(centre: Floats, threshold: float) -> int:
     Divided by the number of people it is DCFace's uniqueness U (Kim et al. 2023, section 4): there too a
     person counts when no earlier one is within r.
     """
-    alike = centre @ centre.T >= threshold
+    is_alike = centre @ centre.T >= threshold
     kept = np.zeros(len(centre), bool)
-    for place in range(len(centre)):
-        kept[place] = not alike[place, kept].any()
+    for index in range(len(centre)):
+        kept[index] = not is_alike[index, kept].any()
     return int(kept.sum())
 
 
@@ -95,10 +97,10 @@ def consistency(embedding: Floats, person: Codes, threshold: float) -> tuple[flo
     C = mean over people of the share of their images with a cosine above `threshold` to their own centre
     (Kim et al. 2023, section 4, with a measured threshold in place of their constant r).
     """
-    own = np.einsum("nd,nd->n", embedding, centres(embedding, person)[person])
+    cosine = np.einsum("nd,nd->n", embedding, centres(embedding, person)[person])
     counts = np.bincount(person)
-    share = np.bincount(person, own >= threshold) / counts
-    return float(share.mean()), np.bincount(person, own) / counts
+    share = np.bincount(person, cosine >= threshold) / counts
+    return float(share.mean()), np.bincount(person, cosine) / counts
 
 
 def diversity(style: Floats, person: Codes, real: Floats, real_person: Codes, k: int = STYLE_NEIGHBOURS) -> float:
@@ -109,12 +111,12 @@ def diversity(style: Floats, person: Codes, real: Floats, real_person: Codes, k:
     al. 2019; their space is Inception's, here it is what `style` holds (N, s)). People with k images or
     fewer, or no real photo, are passed over; nan where none is left.
     """
-    found = []
+    recalls = []
     for code in np.intersect1d(person, real_person):
-        mine, photos = style[person == code], real[real_person == code]
-        if len(mine) > k:
-            found.append(manifolds(photos, mine, k)["recall"])
-    return float(np.mean(found)) if found else float("nan")
+        images, photos = style[person == code], real[real_person == code]
+        if len(images) > k:
+            recalls.append(manifolds(photos, images, k)["recall"])
+    return float(np.mean(recalls)) if recalls else float("nan")
 
 
 def distances(a: Floats, b: Floats) -> NDArray[np.float64]:
@@ -135,12 +137,14 @@ def manifolds(real: Floats, fake: Floats, k: int) -> dict[str, float]:
     k = min(k, len(real) - 1, len(fake) - 1)
     if k < 1:
         raise ValueError(f"needs two rows on each side, got {len(real)} and {len(fake)}")
-    radius = [np.partition(distances(rows, rows), k, axis=1)[:, k] for rows in (real, fake)]  # place 0 is itself
-    across = distances(real, fake)
-    inside = across <= radius[0][:, None]
+    radius = [
+        np.partition(distances(rows, rows), k, axis=1)[:, k] for rows in (real, fake)
+    ]  # index 0 is the row itself
+    distance = distances(real, fake)
+    inside = distance <= radius[0][:, None]
     return {
         "precision": float(inside.any(axis=0).mean()),
-        "recall": float((across <= radius[1][None]).any(axis=1).mean()),
+        "recall": float((distance <= radius[1][None]).any(axis=1).mean()),
         "density": float(inside.sum() / (k * len(fake))),
         "coverage": float(inside.any(axis=1).mean()),
     }
@@ -152,11 +156,11 @@ def kid(real: Floats, fake: Floats) -> float:
     Binkowski et al. 2018, section 4: their (x.y / d + 1)^3, in the judge's space and for rows of length
     sqrt(d). 0 for one distribution (and a little below by chance).
     """
-    same = 0.0
+    within = 0.0
     for rows in (real.astype(np.float64), fake.astype(np.float64)):
         kernel = (rows @ rows.T + 1) ** 3
-        same += (kernel.sum() - np.trace(kernel)) / (len(rows) * (len(rows) - 1))
-    return float(same - 2 * ((real.astype(np.float64) @ fake.T.astype(np.float64) + 1) ** 3).mean())
+        within += (kernel.sum() - np.trace(kernel)) / (len(rows) * (len(rows) - 1))
+    return float(within - 2 * ((real.astype(np.float64) @ fake.T.astype(np.float64) + 1) ** 3).mean())
 
 
 def robust_centre(embedding: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What a recognizer is judged by: pure functions over embeddings, scores and people.
+"""Verification metrics of a recognizer: pure functions over embeddings, scores and people.
 
 Everywhere: a score is a cosine similarity, higher means more alike; a pair is accepted where
 score >= threshold; FAR is the share of impostor pairs accepted, FRR the share of genuine pairs rejected,
@@ -19,7 +19,7 @@ Bools = NDArray[np.bool_]
 Ints = NDArray[np.int32]
 
 MIN_FALSE_ACCEPTS = 10
-"""A FAR is resolvable when at least so many impostor pairs may be accepted at it."""
+"""A FAR is resolvable when at least this many impostor pairs may be accepted at it."""
 
 FAILED = -2.0
 """The score of a pair that could not be compared, since an image of it gave no embedding (failure to acquire).
@@ -91,8 +91,8 @@ def unit_rows(embedding: ArrayLike) -> NDArray[np.float32]:
     if rows.ndim != 2 or rows.shape[1] == 0:
         raise ValueError(f"embedding must be (N, d), got {rows.shape}: pass one row for each image")
     if not np.isfinite(rows).all():
-        bad = int(np.count_nonzero(~np.isfinite(rows).all(axis=1)))
-        raise ValueError(f"embedding has {bad} of {len(rows)} rows with NaN or infinity: train again")
+        invalid = int(np.count_nonzero(~np.isfinite(rows).all(axis=1)))
+        raise ValueError(f"embedding has {invalid} of {len(rows)} rows with NaN or infinity: train again")
     norm = np.linalg.norm(rows, axis=1, keepdims=True)
     return (rows / np.where(norm > 0, norm, 1)).astype(np.float32)
 
@@ -122,12 +122,12 @@ def pair_scores(embedding: ArrayLike, identity: ArrayLike, acquired: ArrayLike |
     i, j = np.triu_indices(len(rows), k=1)
     score = np.clip((rows @ rows.T)[i, j], -1, 1)
     if acquired is not None:
-        there = np.asarray(acquired, dtype=bool)
-        score[~(there[i] & there[j])] = FAILED
+        is_acquired = np.asarray(acquired, dtype=bool)
+        score[~(is_acquired[i] & is_acquired[j])] = FAILED
     return PairScores(score, person[i] == person[j], person[i], person[j])
 
 
-def _checked(
+def _validated(
     scores: ArrayLike, genuine: ArrayLike, weights: ArrayLike | None
 ) -> tuple[Floats, Bools, NDArray[np.float64]]:
     score, is_genuine = np.asarray(scores), np.asarray(genuine, dtype=bool)
@@ -138,8 +138,8 @@ def _checked(
             f"{weight.shape}: pass one of each for every pair"
         )
     if not np.isfinite(score).all():
-        bad = np.count_nonzero(~np.isfinite(score))
-        raise ValueError(f"{bad} of {score.size} scores are NaN or infinite: drop those pairs")
+        invalid = np.count_nonzero(~np.isfinite(score))
+        raise ValueError(f"{invalid} of {score.size} scores are NaN or infinite: drop those pairs")
     if not (np.isfinite(weight).all() and (weight >= 0).all()):
         raise ValueError(f"weights must be finite and not negative, got a least of {weight.min()}: clip them")
     for name, total in (("genuine", weight[is_genuine].sum()), ("impostor", weight[~is_genuine].sum())):
@@ -158,7 +158,7 @@ def operating_curve(scores: ArrayLike, genuine: ArrayLike, weights: ArrayLike | 
     genuine or the impostor side has no weight. Source: Fawcett 2006, Pattern Recognition Letters 27,
     algorithm 1 (ROC points at ties), with FAR = FPR and FRR = 1 - TPR.
     """
-    score, is_genuine, weight = _checked(scores, genuine, weights)
+    score, is_genuine, weight = _validated(scores, genuine, weights)
     order = np.argsort(-score, kind="stable")
     falling = score[order]
     last = np.append(np.flatnonzero(np.diff(falling)), falling.size - 1)  # last pair of each tied group
@@ -215,7 +215,7 @@ def resolvable(far: float, n_impostor: int) -> Resolution:
 
 
 def allowed_at_far(far: float, n_impostor: int) -> int:
-    """How many of so many impostor pairs may be accepted at a share `far` of them."""
+    """How many of `n_impostor` pairs may be accepted at a share `far` of them."""
     return int(np.floor(far * n_impostor + _ROUNDING))
 
 
@@ -244,7 +244,7 @@ def tar_at_far(scores: ArrayLike, genuine: ArrayLike, far: float) -> float | Non
     point is one that the data has. Arguments and errors as for operating_curve and resolvable.
     Source: Grother et al., NIST IR 8271 (FRVT part 1), FNMR at the threshold of a FMR.
     """
-    score, is_genuine, _ = _checked(scores, genuine, None)
+    score, is_genuine, _ = _validated(scores, genuine, None)
     if not resolvable(far, int(np.count_nonzero(~is_genuine))).ok:
         return None
     return float(np.mean(score[is_genuine] >= threshold_at_far(score[~is_genuine], far)))
@@ -300,9 +300,9 @@ class FoldAccuracy:
 
 def person_folds(pairs: PairScores, folds: int = 10, seed: int = 0) -> Ints:
     """The fold of each person of the pairs: see deal_people."""
-    paired = np.zeros(pairs.n_people, dtype=bool)
-    paired[pairs.first[pairs.genuine]] = True
-    return deal_people(paired, folds, seed)
+    has_pair = np.zeros(pairs.n_people, dtype=bool)
+    has_pair[pairs.first[pairs.genuine]] = True
+    return deal_people(has_pair, folds, seed)
 
 
 def deal_people(paired: Bools, folds: int = 10, seed: int = 0) -> Ints:
@@ -329,12 +329,12 @@ def _best_threshold(score: Floats, genuine: Bools) -> float:
     """Midpoint between two scores with the most right answers; of several such, the middle one."""
     curve = operating_curve(score, genuine)
     n_genuine = np.count_nonzero(genuine)
-    total = np.rint(curve.far * (genuine.size - n_genuine) + curve.frr * n_genuine)  # wrong answers
-    best = np.flatnonzero(total == total.min())
+    errors = np.rint(curve.far * (genuine.size - n_genuine) + curve.frr * n_genuine)  # wrong answers
+    best = np.flatnonzero(errors == errors.min())
     k = int(best[len(best) // 2])
     if k == 0:
         return float(np.nextafter(score.max(), np.asarray(np.inf, dtype=score.dtype)))
-    return float(curve.thresholds[k] if k + 1 == total.size else curve.thresholds[k : k + 2].mean())
+    return float(curve.thresholds[k] if k + 1 == errors.size else curve.thresholds[k : k + 2].mean())
 
 
 def accuracy_10fold(pairs: PairScores, folds: int = 10, seed: int = 0) -> FoldAccuracy:
@@ -349,14 +349,14 @@ def accuracy_10fold(pairs: PairScores, folds: int = 10, seed: int = 0) -> FoldAc
     of_person = person_folds(pairs, folds, seed)
     n_folds = int(of_person.max()) + 1
     rng = np.random.default_rng([seed, 1])
-    within = np.where(of_person[pairs.first] == of_person[pairs.second], of_person[pairs.first], -1)
+    fold_of_pair = np.where(of_person[pairs.first] == of_person[pairs.second], of_person[pairs.first], -1)
     chosen = []
     for k in range(n_folds):
-        sides = [np.flatnonzero((within == k) & side) for side in (pairs.genuine, ~pairs.genuine)]
+        sides = [np.flatnonzero((fold_of_pair == k) & side) for side in (pairs.genuine, ~pairs.genuine)]
         size = min(map(len, sides))
         chosen += [np.sort(rng.permutation(side)[:size]) for side in sides]
     pair = np.concatenate(chosen).astype(np.int64)
-    return accuracy_of_folds(pairs, pair, within[pair].astype(np.int32))
+    return accuracy_of_folds(pairs, pair, fold_of_pair[pair].astype(np.int32))
 
 
 def accuracy_of_folds(pairs: PairScores, pair: NDArray[np.int64], fold: Ints) -> FoldAccuracy:

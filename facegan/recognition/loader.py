@@ -115,7 +115,7 @@ class Loader:
             return (nimg, rows), array
 
         try:
-            yield from prefetch(fill, ((pool.take()[1], *one) for one in asked), self.threads, at_once)
+            yield from prefetch(fill, ((pool.acquire()[1], *one) for one in asked), self.threads, at_once)
         finally:
             pool.close()
 

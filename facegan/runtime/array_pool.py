@@ -16,51 +16,51 @@ REMOVE: int | None = getattr(mmap, "MADV_REMOVE", None)  # madvise(2), on Linux 
 
 
 class ArrayPool:
-    """Places for arrays, used again; there are as many as the machine's memory holds, and most never get a page."""
+    """Slots of shared memory for arrays, used again; as many as the machine's memory holds, most never get a page."""
 
-    def __init__(self, shape: tuple[int, ...], dtype: Any, most: int) -> None:
-        """At most so many free places keep their pages."""
-        self.shape, self.dtype, self.most = shape, np.dtype(dtype), most
+    def __init__(self, shape: tuple[int, ...], dtype: Any, max_free: int) -> None:
+        """At most `max_free` free slots keep their pages."""
+        self.shape, self.dtype, self.max_free = shape, np.dtype(dtype), max_free
         self.size = int(np.prod(shape)) * self.dtype.itemsize
-        room = -(-self.size // mmap.PAGESIZE) * mmap.PAGESIZE
-        number = max(most, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // room)
+        slot_bytes = -(-self.size // mmap.PAGESIZE) * mmap.PAGESIZE
+        count = max(max_free, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // slot_bytes)
         try:
-            self.shared = SharedArray((number, room), np.uint8)
-        except OSError:  # address space is bounded (ulimit -v): enough for who holds a few arrays
-            number = 4 * most
-            self.shared = SharedArray((number, room), np.uint8)
+            self.shared = SharedArray((count, slot_bytes), np.uint8)
+        except OSError:  # address space is bounded (ulimit -v): enough where few arrays are held
+            count = 4 * max_free
+            self.shared = SharedArray((count, slot_bytes), np.uint8)
         self._free, self._next = deque[int](), 0
 
-    def at(self, place: int) -> np.ndarray:
-        """The array there."""
-        return np.frombuffer(memoryview(self.shared.array[place])[: self.size], self.dtype)
+    def array_at(self, slot: int) -> np.ndarray:
+        """The array in a slot, flat."""
+        return np.frombuffer(memoryview(self.shared.array[slot])[: self.size], self.dtype)
 
-    def take(self) -> tuple[int, np.ndarray]:
-        """A free place and the array there, with whatever stands in it."""
+    def acquire(self) -> tuple[int, np.ndarray]:
+        """A free slot and its array, with arbitrary content."""
         try:
-            place = self._free.pop()  # the one that was used last is still in the cache
+            slot = self._free.pop()  # the last one used is still in the cache
         except IndexError:
-            place, self._next = self._next, self._next + 1
-            if place >= len(self.shared.array):
-                raise MemoryError(f"{place} arrays of {self.size:,} bytes are held") from None
-        array = self.at(place)  # all views of it hold it, and not what it is a view of: that is no array
-        weakref.finalize(array, self._give_back, place).atexit = False
-        return place, array.reshape(self.shape)
+            slot, self._next = self._next, self._next + 1
+            if slot >= len(self.shared.array):
+                raise MemoryError(f"{slot} arrays of {self.size:,} bytes are held") from None
+        array = self.array_at(slot)  # views refer to it, and not to the buffer below it, which is no array
+        weakref.finalize(array, self._release, slot).atexit = False
+        return slot, array.reshape(self.shape)
 
     def close(self) -> None:
-        """Hand back all pages but those of arrays that are held; these follow when they are not."""
-        self.most = 0
-        for place in self._free:
-            self._empty(place)
+        """Hand back all pages but those of arrays still in use; these follow when they are released."""
+        self.max_free = 0
+        for slot in self._free:
+            self._empty(slot)
 
-    def _give_back(self, place: int) -> None:
-        if len(self._free) < self.most:
-            self._free.append(place)
+    def _release(self, slot: int) -> None:
+        if len(self._free) < self.max_free:
+            self._free.append(slot)
         else:
-            self._empty(place)
-            self._free.appendleft(place)
+            self._empty(slot)
+            self._free.appendleft(slot)
 
-    def _empty(self, place: int) -> None:
+    def _empty(self, slot: int) -> None:
         if REMOVE is not None:
-            room = self.shared.array.shape[1]
-            self.shared.map.madvise(REMOVE, place * room, room)
+            slot_bytes = self.shared.array.shape[1]
+            self.shared.map.madvise(REMOVE, slot * slot_bytes, slot_bytes)

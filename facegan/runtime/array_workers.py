@@ -1,6 +1,7 @@
-"""Arrays made ahead by processes, in memory that they share with who asked; none outlives the process that asked.
+"""Arrays filled ahead of use by worker processes, in memory shared with the caller; no worker outlives the caller.
 
-Threads hand Python's lock to each other; processes have one each. What they make is not copied: it lies where all see.
+Processes and not threads, which would wait for each other's hold of Python's lock. Arrays are not copied: they lie in
+shared memory.
 """
 
 from __future__ import annotations
@@ -21,7 +22,14 @@ import numpy as np
 from facegan.core.errors import UserError
 from facegan.runtime.array_pool import ArrayPool
 from facegan.runtime.options import Runtime
-from facegan.runtime.processes import begin, killed, no_main, portable, start_forkserver, told
+from facegan.runtime.processes import (
+    killed_error,
+    no_main,
+    picklable,
+    set_up_child,
+    start_forkserver,
+    with_remote_traceback,
+)
 from facegan.runtime.shared_array import SharedArray
 
 Arguments = TypeVar("Arguments", bound=tuple[Any, ...])
@@ -33,90 +41,91 @@ def fill_in_processes(
 ) -> Generator[tuple[Arguments, np.ndarray]]:
     """Each of `arguments`, in order, with the array (`shape`, `dtype`) that `filler()(array, *arguments)` has filled.
 
-    So many processes fill arrays before they are asked for: one is ready or under way for each, and as many wait, so
-    that nobody waits for who asks. `filler` (pickled) is called once in each. `arguments` are asked for in the caller's
-    thread. An array's memory is used again once nothing refers to it or a view of it any more. Closing ends the
-    processes. Raises what `filler` raised in its turn, WorkerKilled as soon as a process has died.
+    `processes` workers fill arrays before they are needed: one array for each worker is ready or being filled, and as
+    many requests wait, so that no worker waits for the caller. `filler` (pickled) is called once in each. `arguments`
+    are consumed in the caller's thread. An array's memory is used again once nothing refers to it or a view of it any
+    more. Closing ends the processes. Raises what `filler` raised, when its array's turn comes, and WorkerKilled as soon
+    as a process has died.
     """
-    memory = ArrayPool(shape, dtype, 2 * processes + 2)
+    slots = ArrayPool(shape, dtype, 2 * processes + 2)
     waiting = deque[tuple[int, Arguments, np.ndarray]]()
-    crew = _Crew(filler, memory, processes)
+    pool = _WorkerPool(filler, slots, processes)
     try:
-        for number, one in enumerate(arguments):
-            place, array = memory.take()
-            crew.ask(number, place, one)
-            waiting.append((number, one, array))
-            del array  # who is given it shall be the only one to hold it
+        for index, request in enumerate(arguments):
+            slot, array = slots.acquire()
+            pool.request(index, slot, request)
+            waiting.append((index, request, array))
+            del array  # the consumer shall hold the only reference
             if len(waiting) > 2 * processes:
-                yield crew.made(*waiting.popleft())
+                yield pool.result(*waiting.popleft())
         while waiting:
-            yield crew.made(*waiting.popleft())
+            yield pool.result(*waiting.popleft())
     finally:
-        crew.end()
+        pool.end()
         waiting.clear()
-        memory.close()
+        slots.close()
 
 
-class _Crew:
-    """Processes that fill arrays; the one that has least to do is asked."""
+class _WorkerPool:
+    """Processes that fill arrays; a request goes to the one with the fewest."""
 
-    def __init__(self, filler: Callable[[], Fill], memory: ArrayPool, processes: int) -> None:
+    def __init__(self, filler: Callable[[], Fill], slots: ArrayPool, processes: int) -> None:
         start_forkserver(Runtime())
         context = multiprocessing.get_context("forkserver")
-        self._members: dict[Connection, Any] = {}
-        self._asked: dict[Connection, int] = {}
-        self._made: dict[int, tuple[BaseException, str] | None] = {}
+        self._workers: dict[Connection, Any] = {}
+        self._pending: dict[Connection, int] = {}
+        self._finished: dict[int, tuple[BaseException, str] | None] = {}
         self._ready = selectors.DefaultSelector()
-        self.end = weakref.finalize(self, _end, self._members, self._ready)  # at the latest when Python ends
-        layout = (memory.shared, memory.shape, memory.dtype)
+        self.end = weakref.finalize(self, _end, self._workers, self._ready)  # at the latest when Python ends
+        layout = (slots.shared, slots.shape, slots.dtype)
         try:
             for _ in range(processes):
-                ours, theirs = context.Pipe()
-                process = context.Process(target=_work, args=(theirs, filler, *layout), daemon=True)
-                self._members[ours], self._asked[ours] = process, 0
+                parent_end, child_end = context.Pipe()
+                process = context.Process(target=_work, args=(child_end, filler, *layout), daemon=True)
+                self._workers[parent_end], self._pending[parent_end] = process, 0
                 with no_main():
                     process.start()
-                self._ready.register(ours, selectors.EVENT_READ)
-                theirs.close()
+                self._ready.register(parent_end, selectors.EVENT_READ)
+                child_end.close()
         except BaseException:
             self.end()
             raise
 
-    def ask(self, number: int, place: int, arguments: tuple[Any, ...]) -> None:
-        """Have the array at a place filled."""
-        pipe = min(self._asked, key=self._asked.__getitem__)
+    def request(self, index: int, slot: int, arguments: tuple[Any, ...]) -> None:
+        """Have the array in a slot filled."""
+        pipe = min(self._pending, key=self._pending.__getitem__)
         try:
-            pipe.send_bytes(pickle.dumps((number, place, arguments)))
+            pipe.send_bytes(pickle.dumps((index, slot, arguments)))
         except OSError:
             raise self._died(pipe) from None
-        self._asked[pipe] += 1
+        self._pending[pipe] += 1
 
-    def made(self, number: int, arguments: Arguments, array: np.ndarray) -> tuple[Arguments, np.ndarray]:
-        """The latter two, when the array is filled."""
-        while number not in self._made:
+    def result(self, index: int, arguments: Arguments, array: np.ndarray) -> tuple[Arguments, np.ndarray]:
+        """`arguments` and `array`, when the array is filled."""
+        while index not in self._finished:
             for key, _ in self._ready.select():
                 pipe: Connection = key.fileobj  # type: ignore[assignment]
                 try:
-                    done, error = pipe.recv()
+                    filled, error = pipe.recv()
                 except (EOFError, OSError):
                     raise self._died(pipe) from None
-                self._made[done] = error
-                self._asked[pipe] -= 1
-        if failed := self._made.pop(number):
-            raise told(*failed)
+                self._finished[filled] = error
+                self._pending[pipe] -= 1
+        if failure := self._finished.pop(index):
+            raise with_remote_traceback(*failure)
         return arguments, array
 
     def _died(self, pipe: Connection) -> UserError:
-        return killed("a process that makes batches", self._members[pipe])
+        return killed_error("a process that makes batches", self._workers[pipe])
 
 
-def _end(members: dict[Connection, Any], ready: selectors.BaseSelector) -> None:
-    """Kill all: what they are at is of no use to anybody."""
+def _end(workers: dict[Connection, Any], ready: selectors.BaseSelector) -> None:
+    """Kill all workers: their unfinished arrays are of no use."""
     ready.close()
-    for process in members.values():
+    for process in workers.values():
         if process.pid is not None:
             process.kill()
-    for pipe, process in members.items():
+    for pipe, process in workers.items():
         if process.pid is not None:
             process.join()
         pipe.close()
@@ -125,22 +134,22 @@ def _end(members: dict[Connection, Any], ready: selectors.BaseSelector) -> None:
 def _work(
     pipe: Connection, filler: Callable[[], Fill], shared: SharedArray, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> None:
-    """In the process: fill what is asked for until the pipe ends, as it does when the parent has died."""
-    begin()
+    """In a worker: fill requested arrays until the pipe ends, as it does when the parent has died."""
+    set_up_child()
     size = int(np.prod(shape)) * dtype.itemsize
     fill: Fill | None = None
     while True:
         try:
-            number, place, arguments = pipe.recv()
+            index, slot, arguments = pipe.recv()
         except (EOFError, OSError):
             os._exit(0)
-        failed = None
+        failure = None
         try:
             fill = fill or filler()
-            fill(shared.array[place, :size].view(dtype).reshape(shape), *arguments)
+            fill(shared.array[slot, :size].view(dtype).reshape(shape), *arguments)
         except BaseException as error:
-            failed = portable(error), traceback.format_exc()
+            failure = picklable(error), traceback.format_exc()
         try:
-            pipe.send((number, failed))
+            pipe.send((index, failure))
         except OSError:
             os._exit(0)

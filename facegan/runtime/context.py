@@ -1,4 +1,4 @@
-"""What a stage tells while it works: plain events to a plain callback. `flows/` turns them into pictures."""
+"""What a stage reports while it works: plain events to a plain callback. `flows/` displays them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from facegan.runtime.options import Runtime
 class Event:
     """`progress` (done of total units, with current `values`), `image` (a file), `table` (rows) or `message`.
 
-    `title` is that of the node which tells it.
+    `title` is that of the node which sends it.
     """
 
     kind: Literal["progress", "image", "table", "message"]
@@ -34,14 +34,14 @@ OnEvent = Callable[[Event], None]
 
 
 def silent(event: Event) -> None:
-    """Take no notice of an event."""
+    """Ignore an event."""
 
 
 class Context:
-    """What a stage is given beside config and inputs: where to run, whom to tell, and where to keep things.
+    """What a stage is given beside config and inputs: where to run, where events go, and a cache.
 
     `cache` is a folder for what later runs may use and what may be deleted at any time; None: nothing is kept. `raw`
-    are the fingerprints of what is no stage, as they were when the run was planned.
+    are the fingerprints of inputs that are no stage, as they were when the run was planned.
     """
 
     def __init__(
@@ -54,29 +54,29 @@ class Context:
     ) -> None:
         self.runtime, self.cache, self.raw = runtime, cache, raw
         self.title, self._send, self._blank = title, on_event, Event("message", title)
-        self._last = 0.0
+        self._last_progress = 0.0
 
     def progress(self, done: float, total: float, unit: str, **values: float) -> None:
-        """At most one event in `runtime.log_interval_s`, and always the last one."""
+        """Send at most one event in `runtime.log_interval_s`, and always the last one."""
         now = time.monotonic()
-        if done >= total or now - self._last >= self.runtime.log_interval_s:
-            self._last = now
+        if done >= total or now - self._last_progress >= self.runtime.log_interval_s:
+            self._last_progress = now
             self._emit(kind="progress", done=done, total=total, unit=unit, values=values)
 
     def image(self, path: Path, text: str) -> None:
-        """A picture worth looking at now."""
+        """Send a picture worth looking at now."""
         self._emit(kind="image", path=str(path), text=text)
 
     def table(self, rows: list[dict[str, Any]], text: str) -> None:
-        """A small table: counts of a filter, of a quarantine."""
+        """Send a small table: counts of a filter, of a quarantine."""
         self._emit(kind="table", rows=rows, text=text)
 
     def say(self, text: str) -> None:
-        """One line that a person should read."""
+        """Send one line that a person should read."""
         self._emit(kind="message", text=text)
 
     def relay(self, event: Event) -> None:
-        """Tell what another process of this node has told."""
+        """Send on an event of another process of this node."""
         self._send(replace(event, title=self.title))
 
     def _emit(self, **changes: Any) -> None:

@@ -30,7 +30,7 @@ def device_of(runtime: Runtime) -> torch.device:
 
 
 def threads_of(runtime: Runtime) -> int:
-    """Threads of one stage: as configured, else the cores shared out over the stages that run side by side."""
+    """Threads of one stage: as configured, else the cores divided among the stages that run side by side."""
     return runtime.threads or max(1, cores() // (runtime.jobs or 2))
 
 

@@ -23,20 +23,20 @@ from facegan.runtime.devices import cores
 from facegan.runtime.options import Runtime
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
-KEPT, WHOLE = 2**31 - 1, 2**28  # bytes: the largest that it takes; 256 MB
+MAX_THRESHOLD, LARGE_ARRAY = 2**31 - 1, 2**28  # bytes: the most that mallopt takes; 256 MB
 
 
 def keep_freed() -> None:
     """Let this process keep the memory that it frees, up to 2 GB, until it ends; arrays above 256 MB are handed back.
 
-    Each page that the system hands out is zeroed and mapped at its first touch. Activations come and go with every
-    step, so that a twentieth of a training's time goes there. Values do not change, nor does the most that is held.
+    The system zeroes and maps each page at its first touch. Activations are allocated and freed in every step, which
+    takes a twentieth of a training's time. Values do not change, nor does the peak memory.
     Does nothing where malloc is not that of the GNU C library.
     """
     with contextlib.suppress(OSError, AttributeError):
         library = ctypes.CDLL(None)
-        library.mallopt(M_MMAP_THRESHOLD, WHOLE)
-        library.mallopt(M_TRIM_THRESHOLD, KEPT)
+        library.mallopt(M_MMAP_THRESHOLD, LARGE_ARRAY)
+        library.mallopt(M_TRIM_THRESHOLD, MAX_THRESHOLD)
 
 
 PRELOAD = ["facegan.pipeline.preload"]
@@ -54,7 +54,7 @@ AGAIN = "run the same command again: it goes on from the last checkpoint"
 
 
 class WorkerKilled(UserError):
-    """The process of a stage, or one that works for it, was ended from outside; trying again may help."""
+    """The process of a stage, or one that works for it, was ended from outside; running again may help."""
 
 
 class Stopped(UserError):
@@ -66,7 +66,7 @@ class ChildProcesses:
 
     def __init__(self, runtime: Runtime) -> None:
         self._context = multiprocessing.get_context("forkserver")
-        self._guard = threading.Lock()
+        self._lock = threading.Lock()
         self._processes: set[Any] = set()
         self._stopped = False
         start_forkserver(runtime)
@@ -78,38 +78,38 @@ class ChildProcesses:
         self.stop()
 
     def stop(self) -> None:
-        """Kill every process; who waits for one raises Stopped."""
-        with self._guard:
+        """Kill every process; a pending `call` raises Stopped."""
+        with self._lock:
             self._stopped = True
             for process in self._processes:
                 process.kill()
 
     def call(self, title: str, function: Callable[..., Any], arguments: tuple[Any, ...], on_event: OnEvent) -> Any:
         """`function(*arguments, on_event)` in a process; its result, or what it raised."""
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_child, args=(theirs, function, arguments), name=title)
+        parent_end, child_end = self._context.Pipe()
+        process = self._context.Process(target=_child, args=(child_end, function, arguments), name=title)
         try:
             with no_main():
                 process.start()
-            theirs.close()
-            with self._guard:
+            child_end.close()
+            with self._lock:
                 self._processes.add(process)
                 if self._stopped:
                     process.kill()
-            return self._listen(title, process, ours, on_event)
+            return self._listen(title, process, parent_end, on_event)
         finally:
-            with self._guard:
+            with self._lock:
                 self._processes.discard(process)
             if process.pid is not None:
                 if process.is_alive():
                     process.kill()
                 process.join()
-            ours.close()
+            parent_end.close()
 
-    def _listen(self, title: str, process: Any, ours: Connection, on_event: OnEvent) -> Any:
+    def _listen(self, title: str, process: Any, pipe: Connection, on_event: OnEvent) -> Any:
         while True:
             try:
-                kind, *payload = ours.recv()
+                kind, *payload = pipe.recv()
             except (EOFError, OSError):
                 break
             if kind == "event":
@@ -117,11 +117,11 @@ class ChildProcesses:
             elif kind == "done":
                 return payload[0]
             else:
-                raise told(*payload)
+                raise with_remote_traceback(*payload)
         process.join()
         if self._stopped:
             raise Stopped(f"{title} was stopped", fix=AGAIN)
-        raise killed(f"the process of {title}", process)
+        raise killed_error(f"the process of {title}", process)
 
 
 def start_forkserver(runtime: Runtime) -> None:
@@ -129,10 +129,10 @@ def start_forkserver(runtime: Runtime) -> None:
     from multiprocessing import forkserver
 
     threads = runtime.threads or max(1, cores() // (runtime.jobs or min(2, cores())))
-    wanted = {"OMP_NUM_THREADS": str(threads), "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update({**wanted, **{name: os.environ.get(name, value) for name, value in QUIET.items()}})
-    # Inherited: Ctrl-C reaches the whole group, and is the parent's business.
+    variables = {"OMP_NUM_THREADS": str(threads), "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+    previous = {name: os.environ.get(name) for name in variables}
+    os.environ.update({**variables, **{name: os.environ.get(name, value) for name, value in QUIET.items()}})
+    # Inherited: Ctrl-C reaches the whole group, and only the parent handles it.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         with no_main():
@@ -140,7 +140,7 @@ def start_forkserver(runtime: Runtime) -> None:
             forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        for name, value in before.items():
+        for name, value in previous.items():
             if value is None:
                 del os.environ[name]
             else:
@@ -152,7 +152,7 @@ _main_lock = threading.Lock()
 
 @contextlib.contextmanager
 def no_main() -> Iterator[None]:
-    """Hide the main script, which multiprocessing would else run again in each child."""
+    """Hide the main script, which multiprocessing would otherwise run again in each child."""
     with _main_lock:
         main = sys.modules["__main__"]
         sys.modules["__main__"] = types.ModuleType("__main__")
@@ -162,8 +162,8 @@ def no_main() -> Iterator[None]:
             sys.modules["__main__"] = main
 
 
-def begin() -> None:
-    """In a new process: leave signals to the parent, and keep files private, memory, and silence."""
+def set_up_child() -> None:
+    """Set up a new process: signals are the parent's, files private, freed memory kept, output and warnings quiet."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.umask(0o077)
@@ -174,8 +174,8 @@ def begin() -> None:
 
 
 def _child(pipe: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    """In the new process: work, tell, hand the result back."""
-    begin()
+    """In the new process: call `function`, send its events and its result or error to the parent."""
+    set_up_child()
     threading.Thread(target=end_with, args=(pipe,), daemon=True).start()
     lock = threading.Lock()
 
@@ -186,38 +186,38 @@ def _child(pipe: Connection, function: Callable[..., Any], arguments: tuple[Any,
     try:
         send("done", function(*arguments, lambda event: send("event", event)))
     except BaseException as error:
-        send("error", portable(error), traceback.format_exc())
+        send("error", picklable(error), traceback.format_exc())
 
 
 def end_with(pipe: Connection) -> None:
-    """End this process, whatever it does, as soon as the other end of `pipe` is gone: its parent has died."""
+    """End this process, whatever it does, as soon as the other end of `pipe` is closed: its parent has died."""
     with contextlib.suppress(EOFError, OSError):
         pipe.recv()
     os._exit(1)
 
 
-def killed(said: str, process: Any) -> WorkerKilled:
-    """What to tell of a process that has died, which is waited for; `said` names it."""
+def killed_error(subject: str, process: Any) -> WorkerKilled:
+    """The error for a process that has died, after waiting for it to end; `subject` names it in the message."""
     process.join()
     code = process.exitcode
-    how = f"was killed (signal {-code})" if code and code < 0 else f"ended by itself (exit code {code})"
+    ending = f"was killed (signal {-code})" if code and code < 0 else f"ended by itself (exit code {code})"
     memory = ", perhaps because memory ran out" if code == -signal.SIGKILL else ""
-    return WorkerKilled(f"{said} {how}{memory}", fix=AGAIN)
+    return WorkerKilled(f"{subject} {ending}{memory}", fix=AGAIN)
 
 
-def told(error: BaseException, text: str) -> BaseException:
-    """An error that came from another process, with its traceback there as the cause, where the user cannot mend it."""
+def with_remote_traceback(error: BaseException, remote_traceback: str) -> BaseException:
+    """An error from another process; where it is no UserError, its traceback there becomes its cause."""
     if not isinstance(error, UserError):
-        error.__cause__ = Remote(text)
+        error.__cause__ = Remote(remote_traceback)
     return error
 
 
-def portable(error: BaseException) -> BaseException:
-    """The error, in a form that crosses the process border."""
+def picklable(error: BaseException) -> BaseException:
+    """The error, in a form that can be sent to another process."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        first = (str(error).splitlines() or [""])[0]
+        first_line = (str(error).splitlines() or [""])[0]
         return UserError(
-            f"out of memory: {first or type(error).__name__}",
+            f"out of memory: {first_line or type(error).__name__}",
             fix="set a smaller batch_size or fewer runtime.jobs, then run the same command again",
         )
     try:

@@ -30,46 +30,46 @@ def run(options: Synthesize, extra: dict[str, Any], inputs: dict[str, Path], out
     """Write `manifest/` (synthetic train rows) and `filters.json` (thresholds, counts, requested, made).
 
     `inputs` are `manifest` (real rows), `generator` and `guide`. What cannot be filled within the bounded
-    number of attempts is reported. `runtime.engine` works on the shards, of which each that is done is kept in `work/`.
-    Raises UserError when nothing at all is left.
+    number of attempts is reported. `runtime.engine` works on the shards; finished ones are kept in `work/`.
+    Raises UserError when no image is left.
     """
     threads = threads_of(context.runtime)
     torch.set_num_threads(threads)
     device = device_of(context.runtime)
     G, spec = load_generator(inputs["generator"], device)
-    drawn = options.model_copy(update={"external": None})
-    studio, thresholds = prepared(drawn, inputs, G, spec["identities"], device)
+    own_options = options.model_copy(update={"external": None})
+    synthesizer, thresholds = prepared(own_options, inputs, G, spec["identities"], device)
     license_ = licences.inherited(licences.names([*licences.of(inputs["manifest"], "train"), *spec["licenses"]]))
-    key = digest(studio, {name: path.name for name, path in inputs.items()}, threads)
-    folder = out / WORK / "shards" / key
+    shards_digest = digest(synthesizer, {name: path.name for name, path in inputs.items()}, threads)
+    folder = out / WORK / "shards" / shards_digest
     with context.runtime.engine.open(context.say) as engine:
-        place = write_job(studio, folder / "basis.safetensors", inputs) if engine.remote else studio
-        desk = ShardQueue(folder, engine, partial(make_people, place, threads), is_whole)
-        if desk.stored:
-            context.say(f"goes on from {len(desk.stored)} finished shards")
-        casting = SyntheticPeople(desk, studio, spec["identities"], inputs["generator"].name, context)
-        # What the generator learned from, and the photos that lend variation, pass on their licence.
-        rows: Iterator[dict[str, Any]] = ({**row, "license": license_} for row in casting.rows())
+        job = write_job(synthesizer, folder / "basis.safetensors", inputs) if engine.remote else synthesizer
+        queue = ShardQueue(folder, engine, partial(make_people, job, threads), is_whole)
+        if queue.stored:
+            context.say(f"goes on from {len(queue.stored)} finished shards")
+        people = SyntheticPeople(queue, synthesizer, spec["identities"], inputs["generator"].name, context)
+        # Images inherit the licences of what the generator learned from and of the photos that lend variation.
+        rows: Iterator[dict[str, Any]] = ({**row, "license": license_} for row in people.rows())
         requested = {
             "images of train people": len(spec["identities"]) * options.images_per_existing,
             "new people": options.new_identities,
             "images of new people": options.new_identities * options.images_per_new,
         }
         if options.external is not None:
-            elsewhere = ExternalPeople(options.external, studio, options.seed, casting.tally, context)
-            requested |= elsewhere.requested()
-            rows = itertools.chain(rows, elsewhere.rows(spec["size_px"], spec["channels"], out))
+            external_people = ExternalPeople(options.external, synthesizer, options.seed, people.filter_counts, context)
+            requested |= external_people.requested()
+            rows = itertools.chain(rows, external_people.rows(spec["size_px"], spec["channels"], out))
         manifest.write(out, rows, "synthesize", {name: path.name for name, path in inputs.items()})
-    made = casting.made | (elsewhere.made if options.external is not None else {})
+    made = people.made | (external_people.made if options.external is not None else {})
     if not any(made.values()):
         raise UserError(
             f"no synthetic image was left (asked for {requested})",
             fix="raise synthesize.max_fmr or max_attempts, or train the generator for longer",
         )
-    counts = list(casting.tally.counts.values())
+    counts = list(people.filter_counts.counts.values())
     report = {"thresholds": thresholds, "counts": counts, "requested": requested, "made": made}
     write_atomic(out / "filters.json", json.dumps(report, indent=1).encode())
     context.table(counts, "what the filters removed")
-    for what, wanted in requested.items():
-        if made[what] < wanted:
-            context.say(f"made {made[what]} of {wanted} {what}: the filters removed the rest")
+    for name, count in requested.items():
+        if made[name] < count:
+            context.say(f"made {made[name]} of {count} {name}: the filters removed the rest")

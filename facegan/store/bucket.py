@@ -1,6 +1,6 @@
-"""A folder of objects on S3, or on what speaks its language, through s3fs: read, list, upload, write on a condition.
+"""A folder of objects on S3, or a compatible server, through s3fs: read, list, upload, conditional writes.
 
-Credentials, region and endpoint are boto's business (environment, ~/.aws, the machine's role): nothing here sees them.
+Credentials, region and endpoint are handled by boto (environment, ~/.aws, the machine's role): nothing here sees them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from facegan.core.errors import UserError
 
 CONNECT_S, READ_S = 10, 60
 TRIES = 7  # botocore waits up to 1, 2, 4 ... 20 s between them: half a minute in all; AWS_MAX_ATTEMPTS changes it
-PIECE = 16 * 2**20  # bytes of an upload that travel at once, four side by side
+PART_BYTES = 16 * 2**20  # bytes of one part of an upload, of which four travel side by side
 AGAIN = "look at the network and the endpoint, then run the same command again: it goes on where it was"
 CONDITION, CONFLICT = ("PreconditionFailed", "412"), ("ConditionalRequestConflict", "OperationAborted", "409")
 ABSENT = ("NoSuchKey", "404")
@@ -29,7 +29,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Unreachable(UserError):
-    """The object storage did not answer, or refused; what it holds is as it was."""
+    """The object storage did not answer, or refused; its content is unchanged."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class BucketObject:
 
 
 class Bucket:
-    """Objects below `url` (`s3://bucket/prefix`), by names relative to it. Costs nothing until something is asked.
+    """Objects below `url` (`s3://bucket/prefix`), by names relative to it. Connects with the first request.
 
     Every method raises Unreachable where S3 does not answer within its tries or refuses, UserError where the bucket is
     not there or s3fs is not installed.
@@ -67,8 +67,8 @@ class Bucket:
             "retries": {"mode": "standard", **tries},
         }
         fs = s3fs.S3FileSystem(config_kwargs=config, use_listings_cache=False, max_concurrency=4)
-        fs.retries = 3  # on top: what breaks off in the middle of an answer
-        fs.loop.call_soon_threadsafe(fs.loop.set_exception_handler, _quiet)
+        fs.retries = 3  # in addition: for connections that break in the middle of a response
+        fs.loop.call_soon_threadsafe(fs.loop.set_exception_handler, _ignore_client_errors)
         return fs
 
     def path(self, name: str) -> str:
@@ -76,115 +76,118 @@ class Bucket:
         return f"{self.url}/{name}".rstrip("/")
 
     def key(self, name: str) -> str:
-        """Its key in the bucket."""
+        """The key of an object in the bucket."""
         return f"{self.prefix}/{name}" if self.prefix else name
 
     def read(self, name: str) -> tuple[bytes, str] | None:
-        """An object's bytes and ETag; None where it is not there. For small ones."""
-        with self._telling(name):
+        """An object's bytes and ETag; None where there is none. For small objects."""
+        with self._translated_errors(name):
             try:
-                answer = self._fs.call_s3("get_object", Bucket=self.bucket, Key=self.key(name))
+                response = self._fs.call_s3("get_object", Bucket=self.bucket, Key=self.key(name))
             except FileNotFoundError as error:
-                if _code(error) in ABSENT:
+                if _error_code(error) in ABSENT:
                     return None
                 raise
             import fsspec.asyn
 
-            return fsspec.asyn.sync(self._fs.loop, answer["Body"].read), str(answer["ETag"])
+            return fsspec.asyn.sync(self._fs.loop, response["Body"].read), str(response["ETag"])
 
     def create(self, name: str, data: bytes) -> str | None:
-        """Write an object that is not there yet; its ETag, or None where it is."""
+        """Write an object that does not exist yet: its ETag, or None where it exists."""
         return self._put_if(name, data, {"IfNoneMatch": "*"})
 
     def replace(self, name: str, data: bytes, etag: str) -> str | None:
-        """Write over the object with this ETag; the new one, or None where there is another by now, or none."""
+        """Overwrite the object with this ETag: the new ETag, or None where it has another by now, or is gone."""
         return self._put_if(name, data, {"IfMatch": etag})
 
     def _put_if(self, name: str, data: bytes, condition: dict[str, str]) -> str | None:
-        """An answer may be lost on its way and the same PUT sent again, which then fails by its own first success: so
-        what stands there is looked at. `data` must be nobody else's."""
+        """Write on a condition: the ETag, or None where the condition failed.
+
+        A response may be lost and the same PUT sent again, which then fails because the first one succeeded; so the
+        object is read and compared. `data` must differ from that of every other writer.
+        """
         for attempt in range(5):
-            with self._telling(name):
+            with self._translated_errors(name):
                 try:
-                    put = {"Bucket": self.bucket, "Key": self.key(name), "Body": data}
-                    return str(self._fs.call_s3("put_object", **put, **condition)["ETag"])
+                    request = {"Bucket": self.bucket, "Key": self.key(name), "Body": data}
+                    return str(self._fs.call_s3("put_object", **request, **condition)["ETag"])
                 except OSError as error:
-                    code = _code(error)
+                    code = _error_code(error)
                     if code not in (*CONDITION, *CONFLICT, *ABSENT):
                         raise
-            there = self.read(name)
-            if there is not None and there[0] == data:
-                return there[1]
+            current = self.read(name)
+            if current is not None and current[0] == data:
+                return current[1]
             if code not in CONFLICT:
                 return None
-            time.sleep(0.1 * 2**attempt)  # two conditional writes met: S3 says to try again
+            time.sleep(0.1 * 2**attempt)  # two conditional writes collided: S3 says to try again
         return None
 
     def entries(self, folder: str) -> dict[str, BucketObject]:
         """All objects below `folder` by name relative to it."""
-        found = {}
+        objects = {}
         prefix = self.key(folder).rstrip("/")
         prefix += "/" if prefix else ""
-        more: dict[str, str] = {}
+        continuation: dict[str, str] = {}
         while True:
-            with self._telling(folder):
-                page = self._fs.call_s3("list_objects_v2", Bucket=self.bucket, Prefix=prefix, **more)
-            for item in page.get("Contents", ()):
-                found[item["Key"].removeprefix(prefix)] = BucketObject(int(item["Size"]), str(item["ETag"]))
+            with self._translated_errors(folder):
+                page = self._fs.call_s3("list_objects_v2", Bucket=self.bucket, Prefix=prefix, **continuation)
+            for entry in page.get("Contents", ()):
+                objects[entry["Key"].removeprefix(prefix)] = BucketObject(int(entry["Size"]), str(entry["ETag"]))
             if not page.get("IsTruncated"):
-                return found
-            more = {"ContinuationToken": page["NextContinuationToken"]}
+                return objects
+            continuation = {"ContinuationToken": page["NextContinuationToken"]}
 
     def upload(self, path: Path, name: str) -> None:
         """A file's content as an object, in several parts where it is large."""
-        with self._telling(name):
-            self._fs.put_file(str(path), f"{self.bucket}/{self.key(name)}", chunksize=PIECE)
+        with self._translated_errors(name):
+            self._fs.put_file(str(path), f"{self.bucket}/{self.key(name)}", chunksize=PART_BYTES)
 
     def download(self, name: str, path: Path) -> None:
         """An object's content into a file."""
-        with self._telling(name):
+        with self._translated_errors(name):
             self._fs.get_file(f"{self.bucket}/{self.key(name)}", str(path))
 
     def sha256(self, name: str) -> str:
-        """Of an object's content, which is read for it."""
-        found = hashlib.sha256()
+        """sha256 (hex) of an object's content, which is read for it."""
+        digest = hashlib.sha256()
         with self.open(name) as file:
-            while data := file.read(PIECE):
-                found.update(data)
-        return found.hexdigest()
+            while data := file.read(PART_BYTES):
+                digest.update(data)
+        return digest.hexdigest()
 
     def open(self, name: str, etag: str | None = None) -> IO[bytes]:
-        """An object to read from, each range when it is asked for; reads fail once it is another than at the opening.
+        """An object to read from, each range when it is requested; reads fail once the object has changed.
 
-        Raises UserError where it has another ETag than the given one.
+        Raises UserError where it has another ETag than `etag`.
         """
-        with self._telling(name):
-            file = self._fs.open(f"{self.bucket}/{self.key(name)}", "rb", block_size=PIECE, cache_type="none")
+        with self._translated_errors(name):
+            file = self._fs.open(f"{self.bucket}/{self.key(name)}", "rb", block_size=PART_BYTES, cache_type="none")
             if etag is not None and file.details["ETag"] != etag:
                 raise UserError(f"{self.path(name)} was changed", fix="run the same command again: it is made anew")
-        return _Told(self, name, file)  # type: ignore[return-value]
+        return _TranslatedFile(self, name, file)  # type: ignore[return-value]
 
     def delete(self, names: list[str]) -> None:
-        """Delete objects; those that are not there are no error."""
+        """Delete objects; missing ones are no error."""
         for start in range(0, len(names), 1000):
-            listed = [{"Key": self.key(name)} for name in names[start : start + 1000]]
-            with self._telling(""):
-                self._fs.call_s3("delete_objects", Bucket=self.bucket, Delete={"Objects": listed, "Quiet": True})
+            keys = [{"Key": self.key(name)} for name in names[start : start + 1000]]
+            with self._translated_errors(""):
+                self._fs.call_s3("delete_objects", Bucket=self.bucket, Delete={"Objects": keys, "Quiet": True})
 
     @contextlib.contextmanager
-    def _telling(self, name: str) -> Iterator[None]:
-        """What boto and its transport raise, as a UserError that names the object and no credentials.
+    def _translated_errors(self, name: str) -> Iterator[None]:
+        """Turn errors of boto and its transport into a UserError that names the object, without credentials.
 
-        A local disk that is full passes as the OSError that it is: the way to the storage is not at fault.
+        The OSError of a full local disk passes unchanged: the storage is not at fault.
         """
         try:
             yield
         except UserError:
             raise
         except Exception as error:
-            if (isinstance(error, OSError) and error.errno in FULL) or not _foreseen(error):
+            if (isinstance(error, OSError) and error.errno in FULL) or not _is_storage_error(error):
                 raise
-            if _code(error) == "NoSuchBucket":
+            if _error_code(error) == "NoSuchBucket":
                 fix = "make it (private, for you alone), or set another runtime.store"
                 raise UserError(f"there is no bucket '{self.bucket}'", fix=fix) from error
             if isinstance(error, FileNotFoundError):
@@ -200,8 +203,8 @@ class Bucket:
             raise Unreachable(f"{self.path(name)} cannot be reached: {reason}", fix=fix) from error
 
 
-class _Told:
-    """A file of s3fs whose errors are said in words."""
+class _TranslatedFile:
+    """A file of s3fs whose errors become UserErrors."""
 
     def __init__(self, bucket: Bucket, name: str, file: Any) -> None:
         self._bucket, self._name, self._file = bucket, name, file
@@ -209,7 +212,7 @@ class _Told:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
 
-    def __enter__(self) -> _Told:
+    def __enter__(self) -> _TranslatedFile:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -217,32 +220,32 @@ class _Told:
 
     def read(self, size: int = -1) -> bytes:
         """Bytes from here on."""
-        with self._bucket._telling(self._name):
+        with self._bucket._translated_errors(self._name):
             data: bytes = self._file.read(size)
             return data
 
     def readinto(self, buffer: Any) -> int:
         """Bytes from here on, into `buffer`."""
-        with self._bucket._telling(self._name):
+        with self._bucket._translated_errors(self._name):
             return int(self._file.readinto(buffer))
 
 
-def _quiet(loop: Any, context: dict[str, Any]) -> None:
-    """aiohttp's own tasks that a connection took along: the request that they belonged to fails, and tells."""
+def _ignore_client_errors(loop: Any, context: dict[str, Any]) -> None:
+    """Ignore errors of aiohttp's background tasks of a lost connection: their request fails with its own error."""
     import aiohttp
 
     if not isinstance(context.get("exception"), aiohttp.ClientError):
         loop.default_exception_handler(context)
 
 
-def _code(error: BaseException) -> str:
-    """S3's own name for an error, '' where it has none."""
-    answer = getattr(error.__cause__, "response", None) or getattr(error, "response", None) or {}
-    return str(answer.get("Error", {}).get("Code", "")) if isinstance(answer, dict) else ""
+def _error_code(error: BaseException) -> str:
+    """S3's code of an error, '' where it has none."""
+    response = getattr(error.__cause__, "response", None) or getattr(error, "response", None) or {}
+    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
 
 
-def _foreseen(error: BaseException) -> bool:
-    """Whether it comes from the storage or the way there."""
+def _is_storage_error(error: BaseException) -> bool:
+    """Whether an error comes from the storage or the connection to it."""
     if isinstance(error, OSError | TimeoutError):
         return True
     import aiohttp

@@ -1,7 +1,7 @@
-"""A lease instead of a lock: an object that its holder writes anew every few seconds; who waits watches its ETag.
+"""A lease instead of a lock: an object that its holder rewrites every few seconds; a waiting process watches its ETag.
 
-It spares work that is done twice, and no more than that: what decides is the conditional PUT of record.json. Clocks
-play no part: a lease whose ETag one waiter has seen unchanged for LEASE_S is taken over.
+It only avoids duplicate work: the conditional PUT of record.json decides. No clocks are compared: a lease whose ETag
+one waiter has seen unchanged for LEASE_S is taken over.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ LEASE_S, BEAT_S, POLL_S = 60.0, 10.0, 1.0
 
 
 class Lease:
-    """A context manager that waits for the lease `name`, holds it and gives it back.
+    """A context manager that waits for the lease `name`, holds it and releases it.
 
-    `owner` names the working directory, by a random text: whoever is alone in it (an OS lock) takes over at once what a
-    killed process of it left. `what` says in messages what is being made.
+    `owner` identifies the working directory, by a random text: a process that holds its OS lock takes over at once the
+    lease of a killed process of it. `what` names in messages what is being made.
     """
 
     def __init__(self, bucket: Bucket, name: str, owner: str, what: str, say: Callable[[str], None]) -> None:
@@ -34,34 +34,34 @@ class Lease:
 
     def __enter__(self) -> Lease:
         """Raises Unreachable where S3 cannot be asked."""
-        told, seen, since = False, "", 0.0
+        has_reported, last_etag, seen_at = False, "", 0.0
         while True:
-            there = self.bucket.read(self.name)
-            if there is None:
+            current = self.bucket.read(self.name)
+            if current is None:
                 etag = self.bucket.create(self.name, self._body(self.owner))
             else:
                 etag = None
-                if there[1] != seen:
-                    seen, since = there[1], time.monotonic()
-                holder, dead = _told(there[0], "owner"), time.monotonic() - since >= LEASE_S
-                if dead:
+                if current[1] != last_etag:
+                    last_etag, seen_at = current[1], time.monotonic()
+                holder, expired = _field(current[0], "owner"), time.monotonic() - seen_at >= LEASE_S
+                if expired:
                     self.say(f"{self.what}: the run that was making it has not been heard of for {LEASE_S:g} s")
-                if dead or holder in ("", self.owner):
-                    etag = self.bucket.replace(self.name, self._body(self.owner), seen)
-                elif not told:
+                if expired or holder in ("", self.owner):
+                    etag = self.bucket.replace(self.name, self._body(self.owner), last_etag)
+                elif not has_reported:
                     self.say(f"{self.what} is being made by another run: waiting for it")
-                    told = True
+                    has_reported = True
             if etag:
                 self._check()
                 self._etag = etag
                 self._thread.start()
                 return self
-            if there is not None:
+            if current is not None:
                 time.sleep(POLL_S)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._stop.set()
-        if kind is None or not issubclass(kind, Unreachable):  # else nothing can be given back
+        if kind is None or not issubclass(kind, Unreachable):  # otherwise the lease cannot be released
             self._thread.join()
             if not self.lost:
                 try:
@@ -73,7 +73,7 @@ class Lease:
         while not self._stop.wait(BEAT_S):
             try:
                 etag = self._write(self.owner)
-            except UserError:  # the network: try again until somebody else has it
+            except UserError:  # the network: try again until another process has the lease
                 continue
             if etag is None:
                 self.lost = True
@@ -82,25 +82,26 @@ class Lease:
             self._etag = etag
 
     def _write(self, owner: str) -> str | None:
-        """Write over what we wrote last; None where somebody else has written since."""
+        """Overwrite our last write; None where another process has written since."""
         etag = self.bucket.replace(self.name, self._body(owner), self._etag)
-        if etag is None and (there := self.bucket.read(self.name)) and _told(there[0], "session") == self._session:
-            etag = self.bucket.replace(self.name, self._body(owner), there[1])  # an answer of the last beat was lost
+        if etag is None and (current := self.bucket.read(self.name)) and _field(current[0], "session") == self._session:
+            # The response to the last beat was lost.
+            etag = self.bucket.replace(self.name, self._body(owner), current[1])
         return etag
 
     def _check(self) -> None:
-        """Raise UserError where the server writes over what is there though it was told not to."""
+        """Raise UserError where the server ignores If-None-Match and overwrites an existing object."""
         if self.bucket.create(self.name, self._body(self.owner)) is not None:
             fix = "use a server that honours it: Amazon S3 does"
             raise UserError(f"the server of {self.bucket.url} takes no notice of If-None-Match", fix=fix)
 
     def _body(self, owner: str) -> bytes:
-        """Who holds it ('': nobody); like no other body, so that each write has an ETag of its own."""
+        """The content: who holds the lease ('': nobody), and a random text, so that each write has its own ETag."""
         return json.dumps({"owner": owner, "session": self._session, "beat": uuid.uuid4().hex}).encode()
 
 
-def _told(data: bytes, what: str) -> str:
+def _field(data: bytes, name: str) -> str:
     try:
-        return str(json.loads(data)[what])
+        return str(json.loads(data)[name])
     except (ValueError, KeyError, TypeError):
         return ""  # no lease of ours: free

@@ -1,8 +1,7 @@
 """The content-addressed stage store: fingerprint, lock, verify, commit.
 
-`root/<stage>/<fingerprint>/` holds a stage's outputs and, written last and renamed in with them,
-`record.json`. Unfinished work lies in `<fingerprint>.incomplete/`; what stands in its `work/` folder
-(checkpoints) is dropped at the commit.
+`root/<stage>/<fingerprint>/` holds a stage's outputs and `record.json`, which is written last; a rename commits all.
+Unfinished work lies in `<fingerprint>.incomplete/`; its `work/` folder (checkpoints) is dropped at the commit.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ WORK = "work"
 
 @dataclass(frozen=True)
 class Artifact:
-    """A finished stage: where its outputs lie and how they came to be (`state`), `seconds` in this run."""
+    """A finished stage: the path of its outputs, how they came about (`state`), `seconds` in this run."""
 
     stage: str
     fingerprint: str
@@ -86,26 +85,26 @@ def other_input(record: dict[str, Any], inputs: dict[str, Artifact]) -> str:
 class Store:
     """The stages under `root` (`DIR/data/store`).
 
-    `facegan.store.object_storage.RemoteStore` keeps finished ones on object storage, and overrides what that changes.
+    `facegan.store.object_storage.RemoteStore` keeps finished ones on object storage, and overrides what differs.
     """
 
-    keeps = True  # whether what is finished stays on this disk
+    keeps = True  # whether finished stages stay on this disk
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.finished = root  # what is known here of finished stages: `<stage>/<fingerprint>/record.json` and more
+        self.finished = root  # local folders of finished stages: `<stage>/<fingerprint>/record.json` and more
 
     def folder(self, stage: str, key: str) -> Path:
-        """Where the outputs of a stage lie."""
+        """The folder of the outputs of a stage."""
         return self.finished / stage / key
 
     def unfinished(self, stage: str, key: str) -> Path:
-        """Where a stage is made."""
+        """The folder in which a stage is made."""
         return self.root / stage / f"{key}.incomplete"
 
     @property
     def place(self) -> str:
-        """Where finished stages lie, for people."""
+        """Where finished stages are, for messages."""
         return str(self.root)
 
     def has(self, stage: str, key: str) -> bool:
@@ -113,29 +112,29 @@ class Store:
         return (self.folder(stage, key) / "record.json").is_file()
 
     def fetch(self, artifact: Artifact) -> Path:
-        """The folder to read an artifact from, all of it at hand."""
+        """The folder to read an artifact from, complete."""
         return artifact.path
 
     @contextlib.contextmanager
     def in_use(self, say: Callable[[str], None] = lambda _: None) -> Iterator[None]:
-        """Nothing is erased meanwhile; waits, and says so, while somebody erases. A run holds this all its life."""
+        """Keep commands from erasing; waits, and says so, while one erases. A run holds this until it ends."""
         self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
         with locks.shared(self.root / "lock", say):
             yield
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """No run is at work meanwhile; raises UserError that names it where one is."""
+        """Keep runs from starting; raises UserError that names a running one."""
         with locks.alone(self.root / "lock"):
             yield
 
     def lookup(self, stage: str, key: str, inputs: dict[str, Artifact]) -> tuple[Artifact | None, str]:
-        """A verified hit, or None and the reason why there is none."""
+        """A verified hit, or None, and the reason why there is none."""
         hit, reason, _ = self._find(stage, key, inputs)
         return hit, reason
 
     def _find(self, stage: str, key: str, inputs: dict[str, Artifact]) -> tuple[Artifact | None, str, str]:
-        """`lookup`, and what stands there now: text that a commit is told, '' where nothing does."""
+        """`lookup`, and what stands there now: a text for the commit, '' where nothing does."""
         record, reason = verify(self.folder(stage, key))
         reason = reason if record is None else other_input(record, inputs)
         standing = "a folder" if self.folder(stage, key).exists() else ""
@@ -156,7 +155,7 @@ class Store:
     ) -> Artifact:
         """The stage's artifact: a verified hit, or made by `work(folder)` and committed.
 
-        `raw` are input fingerprints that are no stage (a source, a weights file); `environment` is asked when
+        `raw` are fingerprints of inputs that are no stage (a source, a weights file); `environment` is called when
         the work is done. One process works on a fingerprint at a time; another waits, says so, and then finds
         the hit.
         """
@@ -172,7 +171,7 @@ class Store:
                 self._clear(stage, key)
             incomplete = self.unfinished(stage, key)
             resumed = (incomplete / WORK).is_dir() and any((incomplete / WORK).iterdir())
-            record = self._made(incomplete, inputs)
+            record = self._sealed_record(incomplete, inputs)
             if record is None:
                 try:
                     (incomplete / WORK).mkdir(parents=True, exist_ok=True)
@@ -204,7 +203,7 @@ class Store:
 
     @contextlib.contextmanager
     def _turn(self, stage: str, key: str, say: Callable[[str], None]) -> Iterator[None]:
-        """An OS lock, released by death."""
+        """Hold the OS lock of a stage, which ends with the process."""
         lock = self._lock(stage, key)
         try:
             lock.acquire(timeout=0)
@@ -217,27 +216,27 @@ class Store:
             lock.release()
 
     def _lock(self, stage: str, key: str) -> FileLock:
-        """What who works on a stage in this working directory holds."""
+        """The lock held by a process that works on a stage in this working directory."""
         path = self.root / stage / f"{key}.lock"
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         return FileLock(str(path), mode=0o600)
 
     def _tidy(self, stage: str, key: str) -> None:
-        """Drop what a commit that was killed left behind; nothing here, where a rename is the commit."""
+        """Remove what a killed commit has left; nothing here, where a rename is the commit."""
 
     def _clear(self, stage: str, key: str) -> None:
-        """Make room for a stage that is made again."""
+        """Remove a stage that is made again."""
         shutil.rmtree(self.folder(stage, key))
 
-    def _made(self, incomplete: Path, inputs: dict[str, Artifact]) -> dict[str, Any] | None:
-        """The record of work that is done and not committed yet, if any."""
+    def _sealed_record(self, incomplete: Path, inputs: dict[str, Artifact]) -> dict[str, Any] | None:
+        """The record of work that is done and sealed but not committed yet, if any."""
         return None
 
     def _seal(self, incomplete: Path, record: dict[str, Any]) -> dict[str, Any]:
         """Drop the checkpoints, hash the outputs, write the record last; returns it."""
         shutil.rmtree(incomplete / WORK, ignore_errors=True)
-        for torn in incomplete.rglob(TEMPORARY.format("*")):
-            torn.unlink()  # of somebody who was killed while he wrote a file
+        for unfinished in incomplete.rglob(TEMPORARY.format("*")):
+            unfinished.unlink()  # of a process that was killed while it wrote a file
         outputs = {}
         for path in sorted(p for p in incomplete.rglob("*") if p.is_file()):
             name = path.relative_to(incomplete).as_posix()
@@ -251,7 +250,7 @@ class Store:
     def _commit(
         self, stage: str, key: str, record: dict[str, Any], standing: str, say: Callable[[str], None]
     ) -> dict[str, Any]:
-        """Bring in what is made and sealed, at once; the record that stands then."""
+        """Commit sealed work, atomically; returns the record that stands then."""
         final = self.folder(stage, key)
         os.replace(self.unfinished(stage, key), final)
         fsync(final.parent)

@@ -27,7 +27,7 @@ def store_of(workdir: Path) -> Store:
 
 
 def open_store(workdir: Path, runtime: Runtime = HERE) -> Store:
-    """The store of a run, its folder made where it is not: for its owner alone, since it holds faces."""
+    """The store of a run; makes its folder if needed, for its owner alone, since it holds faces."""
     store = store_at(workdir, runtime)
     try:
         store.root.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Atomic checkpoints: the newest sound one is gone on from, two are kept, nothing needs pickle."""
+"""Atomic checkpoints: training resumes from the newest intact one, two are kept, nothing needs pickle."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ SHARDS = "shards"  # the key of a state under which the names of its shards stan
 class Checkpoints:
     """The checkpoints in a folder, named by the number of images seen (`nimg`).
 
-    A state that several processes hold together lies in shards beside it: all are written before the checkpoint that
-    names them, and with it they go.
+    A state that is divided among several processes lies in shards beside it: all are written before the checkpoint
+    that names them, and are deleted with it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -42,7 +42,7 @@ class Checkpoints:
         _write(self._shard(nimg, name), state)
 
     def load_latest(self) -> tuple[int, dict[str, Any]] | None:
-        """The newest checkpoint that is whole, shards and all, as (nimg, state on the CPU); broken ones are deleted."""
+        """The newest intact checkpoint, its shards too, as (nimg, state on the CPU); broken ones are deleted."""
         for path in reversed(self._all()):
             nimg, state = _nimg(path), _read(path)
             if state is not None and all(_is_whole(self._shard(nimg, name)) for name in state.get(SHARDS, ())):
@@ -57,7 +57,7 @@ class Checkpoints:
         return state
 
     def _remove(self, path: Path) -> None:
-        path.unlink()  # first: what remains of a checkpoint half removed is no checkpoint
+        path.unlink()  # first: shards alone are no checkpoint
         for shard in self.folder.glob(f"shard-{_nimg(path):012d}-*.pt"):
             shard.unlink()
 
@@ -83,7 +83,7 @@ def _write(path: Path, state: dict[str, Any]) -> None:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """What `_write` wrote, on the CPU; None where that is broken or not there."""
+    """What `_write` wrote, on the CPU; None where it is broken or missing."""
     data = path.read_bytes() if path.exists() else b""
     if len(data) <= 32 or hashlib.sha256(data[32:]).digest() != data[:32]:
         return None
@@ -100,7 +100,7 @@ def _is_whole(path: Path) -> bool:
 
 
 def save_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: str = "") -> None:
-    """Write safetensors with one metadata key (`facegan`): the order of several differs between processes."""
+    """Write safetensors with one metadata key (`facegan`): the order of several would differ between processes."""
     flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_atomic(path, save(flat, {"facegan": metadata}))
 

@@ -17,7 +17,7 @@ from facegan.runtime.processes import AGAIN, ChildProcesses
 from facegan.training.ranks import joined
 
 TIMEOUT_S = 600.0  # between two steps a rank scores its part of the val people, which takes far less
-GRACE_S = 3.0  # those who lose their partner say so at once: a better reason may come a little later
+GRACE_S = 3.0  # ranks that lose another one fail at once: the error that explains it may come a little later
 
 
 def launch(work: Callable[..., None], arguments: tuple[Any, ...], context: Context) -> None:
@@ -31,15 +31,15 @@ def launch(work: Callable[..., None], arguments: tuple[Any, ...], context: Conte
     with (
         tempfile.TemporaryDirectory(prefix="facegan-") as folder,
         ThreadPoolExecutor(size) as threads,
-        ChildProcesses(runtimes[0]) as ranks,  # leaving it ends the ranks, and that the threads
+        ChildProcesses(runtimes[0]) as ranks,  # leaving it ends the ranks, which ends the threads
     ):
-        running: list[Future[Any]] = []
+        futures: list[Future[Any]] = []
         for rank, runtime in enumerate(runtimes):
             call = (work, arguments, runtime, f"{folder}/meet", rank, size, TIMEOUT_S)
             on_event = context.relay if rank == 0 else silent
-            running.append(threads.submit(ranks.call, f"stage {context.title}, rank {rank}", _rank, call, on_event))
-        wait(running, return_when=FIRST_EXCEPTION)
-        if error := _reason(running):
+            futures.append(threads.submit(ranks.call, f"stage {context.title}, rank {rank}", _rank, call, on_event))
+        wait(futures, return_when=FIRST_EXCEPTION)
+        if error := _reason(futures):
             raise error from error.__cause__
 
 
@@ -47,8 +47,8 @@ def runtimes_of(runtime: Runtime) -> list[Runtime]:
     """The runtime of each rank: its GPU, or its share of the threads. Raises UserError where there are too few GPUs."""
     size, device = runtime.nproc_per_node, device_of(runtime)
     if device.type != "cuda":
-        each = {"device": str(device), "threads": max(1, threads_of(runtime) // size)}
-        return [runtime.model_copy(update=each)] * size
+        changes = {"device": str(device), "threads": max(1, threads_of(runtime) // size)}
+        return [runtime.model_copy(update=changes)] * size
     if device.index is not None or size > torch.cuda.device_count():
         raise UserError(
             f"runtime.nproc_per_node is {size}, with device '{runtime.device}' and {torch.cuda.device_count()} GPUs",
@@ -67,25 +67,25 @@ def _rank(
     timeout_s: float,
     on_event: OnEvent,
 ) -> None:
-    """In the process of a rank."""
+    """Do the work of one rank, in its process."""
     with joined(device_of(runtime), file, rank, size, timeout_s):
         work(*arguments, Context(runtime, on_event))
 
 
-def _reason(running: list[Future[Any]]) -> BaseException | None:
-    """Why the ranks failed, None where they did not: of several errors the one that says most."""
+def _reason(futures: list[Future[Any]]) -> BaseException | None:
+    """Why the ranks failed, None where they did not: of several errors the most informative one."""
 
     def errors() -> list[BaseException]:
-        return [error for future in running if future.done() and (error := future.exception())]
+        return [error for future in futures if future.done() and (error := future.exception())]
 
-    found = errors()
-    if found and not any(isinstance(error, UserError) for error in found):
-        wait(running, timeout=GRACE_S)
-        found = errors()
-    for error in found:
+    failures = errors()
+    if failures and not any(isinstance(error, UserError) for error in failures):
+        wait(futures, timeout=GRACE_S)
+        failures = errors()
+    for error in failures:
         if isinstance(error, UserError):
             return error
-    for error in found:
+    for error in failures:
         if isinstance(error, RuntimeError) and "timed out" in str(error).lower():
             return UserError(f"a rank did not answer for {TIMEOUT_S:g} s: {str(error).splitlines()[0]}", fix=AGAIN)
-    return found[0] if found else None
+    return failures[0] if failures else None

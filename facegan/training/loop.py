@@ -1,4 +1,4 @@
-"""What both training loops share: device, seeding, position in the data, EMA, curves."""
+"""What both training loops share: seeding, position in the data, EMA, schedules, curves."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from facegan.core.seeds import subseed
 def reseed(seed: int, nimg: int, device: torch.device) -> None:
     """Seed torch's global generators, of `device` and of the CPU, for the step at `nimg`.
 
-    The randomness of a step depends on its place alone, so that a resume needs no generator state.
+    The randomness of a step depends on its position alone, so that resuming needs no generator state.
     """
-    own = subseed("torch", seed, nimg)
+    step_seed = subseed("torch", seed, nimg)
     if device.type == "cpu":
-        torch.default_generator.manual_seed(own)  # the other writes down the stack for each GPU that may yet be used
+        # torch.manual_seed also records the stack for each GPU that may be used later.
+        torch.default_generator.manual_seed(step_seed)
     else:
-        torch.manual_seed(own)
+        torch.manual_seed(step_seed)
 
 
 def numpy_draws(seed: int, nimg: int) -> np.random.Generator:
@@ -46,9 +47,9 @@ class Sampler:
         rows = []
         while size > 0:
             epoch, offset = divmod(nimg, self.length)
-            taken = self._permutation(epoch)[offset : offset + size]
-            rows.append(taken)
-            nimg, size = nimg + len(taken), size - len(taken)
+            part = self._permutation(epoch)[offset : offset + size]
+            rows.append(part)
+            nimg, size = nimg + len(part), size - len(part)
         return np.concatenate(rows)
 
     def _permutation(self, epoch: int) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Ranks: the processes that train one network together, each on its part of every batch (torch.distributed).
 
-Each function here is as good as nothing where there is one process, so that the code around it is the same for both.
+With one process each function here does nothing, so that the calling code is the same for both.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def world_size() -> int:
 
 
 def part(count: int) -> slice:
-    """The places among `count` that are this rank's: an even share, one rank's after the other's."""
+    """The indices among `count` that are this rank's: an even share, in the order of the ranks."""
     return slice(rank() * count // world_size(), (rank() + 1) * count // world_size())
 
 
@@ -48,21 +48,21 @@ def summed(value: torch.Tensor) -> torch.Tensor:
 
 
 def concatenated(rows: np.ndarray) -> np.ndarray:
-    """All ranks' rows (n, ...), one rank's after the other's; n may differ, and be 0."""
+    """All ranks' rows (n, ...), in the order of the ranks; n may differ, and be 0."""
     if world_size() == 1:
         return rows
-    found: list[Any] = [None] * world_size()
-    dist.all_gather_object(found, rows)
-    return np.concatenate([rows for rows in found if len(rows)])
+    gathered: list[Any] = [None] * world_size()
+    dist.all_gather_object(gathered, rows)
+    return np.concatenate([rows for rows in gathered if len(rows)])
 
 
 def first_alone(work: Callable[[], T]) -> T:
-    """What `work` gives, done by rank 0 before the others do it: it may tidy up files."""
+    """The result of `work`, called by rank 0 before the others call it: it may tidy up files."""
     if world_size() == 1:
         return work()
-    done = work() if rank() == 0 else None
+    result = work() if rank() == 0 else None
     dist.barrier()
-    return work() if done is None else done
+    return work() if result is None else result
 
 
 def same_everywhere(*modules: nn.Module) -> None:
@@ -97,19 +97,19 @@ def parallel(module: nn.Module, device: torch.device) -> nn.Module:
 
 
 @contextlib.contextmanager
-def joined(device: torch.device, file: str, which: int, of: int, timeout_s: float) -> Iterator[None]:
-    """Be rank `which` of `of` on one machine, who meet by way of a new `file`; gloo on CPUs, NCCL on GPUs.
+def joined(device: torch.device, file: str, which: int, size: int, timeout_s: float) -> Iterator[None]:
+    """Be rank `which` of `size` on one machine; ranks meet through a new `file`; gloo on CPUs, NCCL on GPUs.
 
-    Whoever waits for another rank for longer than `timeout_s` raises RuntimeError.
+    A rank that waits for another one for longer than `timeout_s` raises RuntimeError.
     """
     backend = "gloo"
     if device.type == "cuda":
         torch.cuda.set_device(device)
         backend = "cpu:gloo,cuda:nccl"
     if loopback := [name for _, name in socket.if_nameindex() if name in ("lo", "lo0")]:
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback[0])  # nobody else's business
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback[0])  # stays on this machine
     timeout = timedelta(seconds=timeout_s)
-    dist.init_process_group(backend, init_method=f"file://{file}", rank=which, world_size=of, timeout=timeout)
+    dist.init_process_group(backend, init_method=f"file://{file}", rank=which, world_size=size, timeout=timeout)
     try:
         yield
     finally:

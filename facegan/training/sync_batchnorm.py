@@ -1,6 +1,6 @@
-"""Batch norm over the whole batch where ranks share it: torch's on GPUs, and the same on CPUs, where torch has none.
+"""Batch norm over the whole batch of all ranks: torch's on GPUs, and one of our own on CPUs, where torch has none.
 
-The latter also where gradients are differentiated once more, which torch's does not allow.
+Ours is also used where gradients are differentiated twice, which torch's does not support.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ N = TypeVar("N", bound=nn.Module)
 def synchronised(net: N, device: torch.device, twice: bool = False) -> N:
     """`net` with batch norms that count the images of all ranks; its parameters, buffers and their names stay.
 
-    As it is where there is one rank. `twice`: gradients can be differentiated, which torch's cannot.
+    With one rank, `net` unchanged. `twice`: gradients can be differentiated again, unlike those of torch's.
     """
     if ranks.world_size() == 1:
         return net
     if device.type != "cuda" or twice:
-        converted: N = _converted(net)
+        converted: N = _with_summed_batch_norm(net)
         return converted
     from timm.layers import convert_sync_batchnorm
 
@@ -33,11 +33,11 @@ def synchronised(net: N, device: torch.device, twice: bool = False) -> N:
     return converted
 
 
-def _converted(module: nn.Module) -> Any:
+def _with_summed_batch_norm(module: nn.Module) -> Any:
     if isinstance(module, _BatchNorm):
         return SummedBatchNorm(module)
     for name, child in module.named_children():
-        module.add_module(name, _converted(child))
+        module.add_module(name, _with_summed_batch_norm(child))
     return module
 
 

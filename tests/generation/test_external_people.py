@@ -47,11 +47,11 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def with_external(faces: Path, root: Path, only: bool = True, **options: Any) -> Recipe:
     """The tiny recipe with external people; `only`: none are made here."""
-    own = {"images_per_existing": 0, "new_identities": 0} if only else {}
+    changes = {"images_per_existing": 0, "new_identities": 0} if only else {}
     source = {"kind": "folder", "root": str(root), "license": "CC-BY-4.0"}
     external = {"source": source, **options}
     arms = {"real": {"real": True}, "real+synthetic": {"real": True, "new": True}}
-    return tiny(faces, synthesize={**own, "external": external}, arms=arms)
+    return tiny(faces, synthesize={**changes, "external": external}, arms=arms)
 
 
 def bounds(image: float = -1.1, person: float = 1.1) -> dict[str, dict[str, Any]]:
@@ -62,9 +62,9 @@ def made(
     lab: Lab, recipe: Recipe, image: float = -1.1, person: float = 1.1, copy: float = 2.0, stage: str = "synthesize"
 ) -> Artifact:
     """A stage with given bounds, which an untrained guide cannot give."""
-    given = bounds(image, person)
+    fixed_bounds = bounds(image, person)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(thresholds, "calibrate", lambda *_: given)
+        patch.setattr(thresholds, "calibrate", lambda *_: fixed_bounds)
         patch.setattr(thresholds, "between", lambda strangers, *_: strangers)
         patch.setattr(thresholds, "among_many", lambda bound, *_: bound)
         patch.setattr(thresholds, "copy_limit", lambda *_: copy)
@@ -76,8 +76,8 @@ def rows_of(artifact: Artifact) -> list[dict[str, Any]]:
 
 
 def report_of(artifact: Artifact) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((artifact.path / "filters.json").read_bytes())
-    return found
+    report: dict[str, Any] = json.loads((artifact.path / "filters.json").read_bytes())
+    return report
 
 
 def removed(artifact: Artifact) -> dict[str, tuple[int, int]]:
@@ -177,9 +177,9 @@ def test_files_that_change_under_a_run_stop_it(faces: Path, elsewhere: Path, lab
 
 def test_another_runs_people_keep_their_parents(faces: Path, lab: Lab, tmp_path: Path) -> None:
     first = made(lab, tiny(faces))
-    mine = rows_of(first)
-    new = [row for row in mine if row["identity"].startswith(manifest.NEW)]
-    assert len(new) == 9 < len(mine)
+    first_rows = rows_of(first)
+    new = [row for row in first_rows if row["identity"].startswith(manifest.NEW)]
+    assert len(new) == 9 < len(first_rows)
     source = {"kind": "manifest", "root": str(first.path)}
     recipe = tiny(faces, synthesize={"images_per_existing": 0, "new_identities": 0, "external": {"source": source}})
     taken = rows_of(made(lab, recipe))
@@ -206,8 +206,8 @@ def test_what_is_exported_keeps_its_lineage(faces: Path, lab: Lab, tmp_path: Pat
     taken = rows_of(artifact)
     assert {row["image_id"] for row in taken} == new.keys()
     for row in taken:
-        known = new[row["image_id"]]
-        assert (row["parents"], row["generator"]) == (known["parents"], known["generator"])
+        exported = new[row["image_id"]]
+        assert (row["parents"], row["generator"]) == (exported["parents"], exported["generator"])
     # Images of train people, which it refuses, take nobody's place and are counted.
     assert report_of(artifact)["requested"]["external people"] == 3 == report_of(artifact)["made"]["external people"]
     assert removed(artifact)["external images that cannot be used"] == (12 + 9, 12)
@@ -221,22 +221,22 @@ def test_who_lent_the_generator_a_face_takes_its_people_along(faces: Path, tmp_p
     second = made(lab, tiny(faces, prepare={"split": {"seed": 5}}, synthesize=theirs))  # by other train people
     assert {row["generator"] for row in rows_of(second)} == {first.record["inputs"]["generator"]["fingerprint"]}
     generator = lab.store.folder("train_gan", rows_of(second)[0]["generator"])
-    found = lineage._erased(lineage.Descendants({"nobody/at-all"}), list(lineage.folders_of(lab.store.root)))
-    assert second.path not in [target.path for target in found]
+    targets = lineage._erased(lineage.Descendants({"nobody/at-all"}), list(lineage.folders_of(lab.store.root)))
+    assert second.path not in [target.path for target in targets]
     record = json.loads((generator / "record.json").read_bytes())
     record["config"]["named"] = "nobody/at-all"
     (generator / "record.json").write_text(json.dumps(record))
-    found = lineage._erased(lineage.Descendants({"nobody/at-all"}), list(lineage.folders_of(lab.store.root)))
-    assert second.path in [target.path for target in found]
+    targets = lineage._erased(lineage.Descendants({"nobody/at-all"}), list(lineage.folders_of(lab.store.root)))
+    assert second.path in [target.path for target in targets]
 
 
 def test_they_are_forgotten_under_either_name(faces: Path, elsewhere: Path, tmp_path: Path) -> None:
     lab = Lab(tmp_path / "data" / "store")
     artifact = made(lab, with_external(faces, elsewhere))
     for name in ("folder/e1", "synthetic/external/folder/e1"):
-        found = lineage.find({name}, tmp_path, [])
-        assert artifact.path in [target.path for target in found.targets] and found.names == {name}
-        without = SuppressionList().add(found.spelled, tmp_path / name.replace("/", "-"))
+        erasure = lineage.find({name}, tmp_path, [])
+        assert artifact.path in [target.path for target in erasure.targets] and erasure.names == {name}
+        without = SuppressionList().add(erasure.spelled, tmp_path / name.replace("/", "-"))
         recipe = with_external(faces, elsewhere)
         again = Lab(tmp_path / name.replace("/", "-"))
         with pytest.MonkeyPatch.context() as patch:
@@ -244,8 +244,10 @@ def test_they_are_forgotten_under_either_name(faces: Path, elsewhere: Path, tmp_
                 patch.setattr(thresholds, what, lambda *_, bound=bound: bound)
             patch.setattr(thresholds, "between", lambda strangers, *_: strangers)
             patch.setattr(thresholds, "among_many", lambda bound, *_: bound)
-            left = rows_of(again.make(pick(graph.build(recipe, without), "synthesize")))
-        assert {row["identity"] for row in left} == {f"synthetic/external/folder/e{n}" for n in range(PEOPLE) if n != 1}
+            remaining = rows_of(again.make(pick(graph.build(recipe, without), "synthesize")))
+        assert {row["identity"] for row in remaining} == {
+            f"synthetic/external/folder/e{n}" for n in range(PEOPLE) if n != 1
+        }
 
 
 def test_a_source_of_photos_is_read_as_before(faces: Path, lab: Lab) -> None:
@@ -289,7 +291,7 @@ def test_its_place_is_in_no_study(faces: Path, elsewhere: Path) -> None:
 def test_by_the_command_line(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(elsewhere.parent)
     sets = ["synthesize.external.source.kind=folder", f"synthesize.external.source.root={elsewhere.name}"]
-    found = load("orl-quick", sets).synthesize.external
-    assert found is not None and getattr(found.source, "root", None) == str(elsewhere)  # from wherever it is run
+    external = load("orl-quick", sets).synthesize.external
+    assert external is not None and getattr(external.source, "root", None) == str(elsewhere)  # from wherever it is run
     with pytest.raises(ConfigError, match="external"):
         load("orl-quick", ["synthesize.external.identities=3"])  # of which source?

@@ -83,8 +83,8 @@ def test_a_stopped_run_ends_with_the_same_bytes(faces: Path, shared: Lab, lab: L
         with pytest.raises(Stop):
             lab.make(node, stop_at(nimg))
     resumed = lab.make(node)
-    said = [event.text for event in lab.events if event.kind == "message"]
-    assert resumed.state == "resumed" and "goes on from 0.032 of 0.048 kimg" in said
+    messages = [event.text for event in lab.events if event.kind == "message"]
+    assert resumed.state == "resumed" and "goes on from 0.032 of 0.048 kimg" in messages
     assert resumed.record["outputs"] == undisturbed.record["outputs"]
 
 

@@ -35,26 +35,28 @@ def test_large_sets_have_the_figures_of_small_ones(people: int, tied: bool) -> N
     assert (large.n_genuine, large.n_impostor, large.n_people) == (small.n_genuine, small.n_impostor, small.n_people)
     assert large.eer() == pytest.approx(small.eer(), abs=1e-12)
     assert [large.tar_at_far(far) for far in FARS] == [small.tar_at_far(far) for far in FARS]
-    mine, theirs = large.accuracy(10), small.accuracy(10)
-    assert (mine.mean, mine.std_error, mine.n_pairs) == (theirs.mean, theirs.std_error, theirs.n_pairs)
-    assert_array_equal(mine.correct, theirs.correct)
+    of_large, of_small = large.accuracy(10), small.accuracy(10)
+    assert (of_large.mean, of_large.std_error, of_large.n_pairs) == (
+        of_small.mean,
+        of_small.std_error,
+        of_small.n_pairs,
+    )
+    assert_array_equal(of_large.correct, of_small.correct)
 
 
 @pytest.mark.parametrize(("images", "at_once"), [(1, 1), (3, 100), (1000, 10**6)])
 @pytest.mark.parametrize("tied", [False, True])
-def test_impostors_pass_by_some_at_a_time(
-    monkeypatch: pytest.MonkeyPatch, tied: bool, images: int, at_once: int
-) -> None:
-    """In blocks of so many images, so many sorted at once, some not acquired: ranks and rates as of one array."""
+def test_impostors_are_scored_in_blocks(monkeypatch: pytest.MonkeyPatch, tied: bool, images: int, at_once: int) -> None:
+    """In blocks of `images`, `at_once` sorted at once, some not acquired: ranks and rates as of one array."""
     embedding, who = uneven(30, 8, tied)
-    there = np.random.default_rng(0).random(len(who)) < 0.8
+    acquired = np.random.default_rng(0).random(len(who)) < 0.8
     monkeypatch.setattr(all_pairs, "_BLOCK", images * len(who))
-    monkeypatch.setattr(all_pairs, "_SORTED", at_once)
-    small, large = SmallSet(embedding, who, there), LargeSet(embedding, who, there)
+    monkeypatch.setattr(all_pairs, "_SORTED_AT_ONCE", at_once)
+    small, large = SmallSet(embedding, who, acquired), LargeSet(embedding, who, acquired)
     impostors = large.sorted_impostors[0]
     assert_allclose(impostors, np.sort(small.pairs.score[~small.pairs.genuine]), atol=1e-6)
     ranks = [np.searchsorted(impostors, large.levels, side) for side in ("left", "right")]
-    assert_array_equal([large.at[:-1], large.above[:-1]], ranks)
+    assert_array_equal([large.rank_at[:-1], large.rank_above[:-1]], ranks)
     assert large.lowest == verification.FAILED
     for far in FARS:
         assert large.tar_at_far(far) == np.mean(large.genuine >= verification.threshold_at_far(impostors, far))
@@ -112,9 +114,13 @@ def test_size_alone_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(all_pairs, "LARGE", len(who) * (len(who) - 1) // 2)
     assert isinstance(all_pairs.all_pairs(embedding, who), LargeSet)
     large = benchmark.run(faces(embedding, who)), benchmark.replicates(faces(embedding, who), weights)
-    for mine, theirs in zip(large[0].metrics, small[0].metrics, strict=True):
-        assert mine.value == pytest.approx(theirs.value, rel=1e-6)
-        assert (mine.name, mine.note, mine.n_impostor) == (theirs.name, theirs.note, theirs.n_impostor)
+    for of_large, of_small in zip(large[0].metrics, small[0].metrics, strict=True):
+        assert of_large.value == pytest.approx(of_small.value, rel=1e-6)
+        assert (of_large.name, of_large.note, of_large.n_impostor) == (
+            of_small.name,
+            of_small.note,
+            of_small.n_impostor,
+        )
     assert large[1].keys() == small[1].keys() >= {"eer", "tar@far=0.001", "accuracy"}
     for name in small[1]:
         assert_allclose(large[1][name], small[1][name], rtol=1e-6)
@@ -153,5 +159,5 @@ def weighed(large: LargeSet, drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray,
     return (
         np.concatenate([large.genuine, score]),
         genuine,
-        np.concatenate([drawn[large.whose], impostor]),
+        np.concatenate([drawn[large.genuine_person], impostor]),
     )

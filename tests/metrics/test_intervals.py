@@ -97,20 +97,20 @@ def test_bootstrap_rank_and_accuracy() -> None:
     weights = intervals.person_weights(PEOPLE, 50, seed=0)
     expected = [np.average(ranks.rank <= 2, weights=w[ranks.person]) for w in weights]
     assert_allclose(intervals.bootstrap_rank_k(ranks, weights, 2), expected)
-    found = verification.accuracy_10fold(pairs)
-    values = intervals.bootstrap_accuracy(pairs, found, weights)
-    at = found.pair
-    judged = PairScores(pairs.score[at], pairs.genuine[at], pairs.first[at], pairs.second[at])
+    accuracy = verification.accuracy_10fold(pairs)
+    values = intervals.bootstrap_accuracy(pairs, accuracy, weights)
+    chosen = accuracy.pair
+    judged = PairScores(pairs.score[chosen], pairs.genuine[chosen], pairs.first[chosen], pairs.second[chosen])
     for w, value in zip(weights, values, strict=True):
         weight = weight_of_pairs(judged, w)
         if weight[~judged.genuine].sum():
             sides = (judged.genuine, ~judged.genuine)
-            shares = [np.average(found.correct[side], weights=weight[side]) for side in sides]
+            shares = [np.average(accuracy.correct[side], weights=weight[side]) for side in sides]
             assert value == pytest.approx(np.mean(shares))
         else:
             assert np.isnan(value)
     ones = np.ones((1, PEOPLE), dtype=np.int32)
-    assert intervals.bootstrap_accuracy(pairs, found, ones)[0] == pytest.approx(found.mean)
+    assert intervals.bootstrap_accuracy(pairs, accuracy, ones)[0] == pytest.approx(accuracy.mean)
 
 
 def test_replicates_without_impostor_or_genuine_pairs_are_nan() -> None:
@@ -135,7 +135,7 @@ def test_interval_is_the_documented_formula() -> None:
     arm, base = rng.normal(size=(2, n_seeds, n_boot)) * 0.02 + rng.normal(size=n_boot) * 0.05
     arm += rng.normal(size=n_boot) * 0.03
     point_arm, point_base = np.array([0.10, 0.12, 0.11]), np.array([0.12, 0.15, 0.12])
-    found = intervals.paired_difference(arm, base, point_arm, point_base, n_people, 0.9)
+    interval_ = intervals.paired_difference(arm, base, point_arm, point_base, n_people, 0.9)
     difference, d = arm - base, point_arm - point_base
     crossed = difference - difference.mean(axis=0)
     crossed = crossed - crossed.mean(axis=1, keepdims=True)
@@ -145,12 +145,12 @@ def test_interval_is_the_documented_formula() -> None:
         difference.mean(axis=0).var(ddof=1) - (crossed**2).sum() / ((n_boot - 1) * (n_seeds - 1)) / n_seeds
     )
     half = np.sqrt(student.ppf(0.95, 2) ** 2 * v_seeds + student.ppf(0.95, 13) ** 2 * v_people)
-    assert found.delta == pytest.approx(-0.02)
-    assert_allclose([found.ci_low, found.ci_high], [-0.02 - half, -0.02 + half])
-    assert found.standard_error == pytest.approx(np.sqrt(v_seeds + v_people))
-    smallest = half + 0.84162 * found.standard_error
-    assert intervals.smallest_detectable(found) == pytest.approx(smallest, rel=1e-5)
-    assert (found.n_people, found.n_seeds, found.n_boot, found.confidence) == (14, 3, 400, 0.9)
+    assert interval_.delta == pytest.approx(-0.02)
+    assert_allclose([interval_.ci_low, interval_.ci_high], [-0.02 - half, -0.02 + half])
+    assert interval_.standard_error == pytest.approx(np.sqrt(v_seeds + v_people))
+    smallest = half + 0.84162 * interval_.standard_error
+    assert intervals.smallest_detectable(interval_) == pytest.approx(smallest, rel=1e-5)
+    assert (interval_.n_people, interval_.n_seeds, interval_.n_boot, interval_.confidence) == (14, 3, 400, 0.9)
 
 
 def test_what_is_common_to_both_arms_cancels() -> None:
@@ -166,10 +166,10 @@ def test_identical_arms_show_no_gain() -> None:
     pairs, weights = make_pairs(), intervals.person_weights(PEOPLE, 200, seed=0)
     values = np.stack([intervals.bootstrap_eer(pairs, weights)] * 3)
     points = np.array([0.1, 0.12, 0.09])
-    found = intervals.paired_difference(values, values, points, points, PEOPLE)
-    assert (found.delta, found.ci_low, found.ci_high) == (0, 0, 0)
+    difference = intervals.paired_difference(values, values, points, points, PEOPLE)
+    assert (difference.delta, difference.ci_low, difference.ci_high) == (0, 0, 0)
     for better in ("lower", "higher"):
-        assert intervals.verdict(found, better).verdict == "no gain shown"
+        assert intervals.verdict(difference, better).verdict == "no gain shown"
 
 
 def test_one_seed_and_too_few_replicates() -> None:
@@ -219,8 +219,8 @@ def interval(low: float, high: float, n_seeds: int = 3) -> intervals.MetricDiffe
     ],
 )
 def test_verdict(low: float, high: float, better: str, seeds: int, expected: str) -> None:
-    found = intervals.verdict(interval(low, high, seeds), better)  # type: ignore[arg-type]
-    assert found.verdict == expected and found.reason
+    result = intervals.verdict(interval(low, high, seeds), better)  # type: ignore[arg-type]
+    assert result.verdict == expected and result.reason
     assert intervals.verdict(interval(low, high, 9), better, seeds).verdict == expected  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="'lower' or 'higher'"):
         intervals.verdict(interval(low, high), "more")  # type: ignore[arg-type]
@@ -229,16 +229,16 @@ def test_verdict(low: float, high: float, better: str, seeds: int, expected: str
 def test_null_is_seldom_called_a_gain() -> None:
     """Two arms that differ by people and seeds alone, many times over: at most a few verdicts."""
     rng = np.random.default_rng(5)
-    called, held, trials, n = 0, 0, 400, 14
+    gains, covered, trials, n = 0, 0, 400, 14
     weights = intervals.person_weights(n, 120, seed=0) / n
     for _ in range(trials):
         effects = rng.normal(size=n) + 0.5 * rng.normal(size=(3, n)) + 0.3 * rng.normal(size=(3, 1))
-        found = intervals.paired_difference(
+        difference = intervals.paired_difference(
             effects @ weights.T, np.zeros((3, 120)), effects.mean(axis=1), np.zeros(3), n
         )
-        called += intervals.verdict(found, "higher").verdict == "gain"
-        held += found.ci_low <= 0 <= found.ci_high
-    assert called <= 0.04 * trials and 0.93 * trials <= held < trials
+        gains += intervals.verdict(difference, "higher").verdict == "gain"
+        covered += difference.ci_low <= 0 <= difference.ci_high
+    assert gains <= 0.04 * trials and 0.93 * trials <= covered < trials
 
 
 def test_two_thousand_replicates_are_quick() -> None:

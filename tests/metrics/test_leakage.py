@@ -32,25 +32,25 @@ def photos() -> np.ndarray:
 
 def brute(image: np.ndarray, photo: np.ndarray) -> float:
     """s by the definition, one pair at a time, with loops."""
-    best, cut = -1.0, leakage.CUT_PX
+    best, cut = -1.0, leakage.BORDER_PX
     inside = slice(cut, 64 - cut, 2)
-    mine = leakage.band(image[None])[0][inside, inside]
+    image_band = leakage.band(image[None])[0][inside, inside]
     for blur in leakage.BLURS:
         for turned in (photo, photo[:, ::-1]):
             field = leakage.band(turned[None], blur)[0]
             for dy in range(-2, 3):
                 for dx in range(-2, 3):
                     moved = np.roll(field, (-dy, -dx), (0, 1))[inside, inside]
-                    best = max(best, float(np.corrcoef(mine.ravel(), moved.ravel())[0, 1]))
+                    best = max(best, float(np.corrcoef(image_band.ravel(), moved.ravel())[0, 1]))
     return best
 
 
 def test_similarity_is_the_definition(photos: np.ndarray) -> None:
     few = grey(photos[[0, 1, 7, 13]])
     expected = np.array([[brute(a, b) for b in few] for a in few[:2]])
-    score, place = closest(few[:2], few[2:])
+    score, index = closest(few[:2], few[2:])
     assert score == pytest.approx(expected[:, 2:].max(axis=1), abs=1e-5)
-    assert place.tolist() == expected[:, 2:].argmax(axis=1).tolist()
+    assert index.tolist() == expected[:, 2:].argmax(axis=1).tolist()
     assert similarity(few[:2], few[2:]) == pytest.approx([expected[0, 2], expected[1, 3]], abs=1e-5)
 
 
@@ -62,13 +62,13 @@ def test_blocks_change_nothing(photos: np.ndarray) -> None:
 
 def test_every_kind_of_leak_is_found_and_its_photo_named(photos: np.ndarray) -> None:
     images, person = grey(photos), np.repeat(np.arange(PEOPLE), SHOTS)
-    leaks = {kind: similarity(grey(pixels), images[at]) for kind, (pixels, at) in planted(photos).items()}
+    leaks = {kind: similarity(grey(pixels), images[indices]) for kind, (pixels, indices) in planted(photos).items()}
     bound = between(nearest_other(images, person), leaks, 0.05)
     assert bound.power == dict.fromkeys(LEAKS, 1.0) and bound.false_alarm <= 0.05
     for kind, (pixels, _) in planted(photos).items():
-        score, place = closest(grey(pixels), images)
+        score, index = closest(grey(pixels), images)
         assert (score >= bound.value).all(), kind
-        assert place.tolist() == list(range(len(photos))), kind
+        assert index.tolist() == list(range(len(photos))), kind
 
 
 def test_an_only_photo_has_no_other_and_a_repeated_one_has(photos: np.ndarray) -> None:

@@ -17,11 +17,11 @@ def line(*values: float) -> np.ndarray:
 def test_precision_recall_density_coverage_by_hand() -> None:
     real, fake = line(0, 1, 2, 10), line(0.5, 1.5, 30)
     # k = 1: balls of real [-1, 1], [0, 2], [1, 3], [2, 18]; of fake [-0.5, 1.5], [0.5, 2.5], [1.5, 58.5].
-    found = set_statistics.manifolds(real, fake, 1)
-    assert found["precision"] == pytest.approx(2 / 3)  # 30 lies in no ball
-    assert found["recall"] == 1.0  # 0, 1 in the first, 2 in the second, 10 in the third
-    assert found["density"] == pytest.approx((2 + 2) / 3)  # 0.5: two balls; 1.5: two balls
-    assert found["coverage"] == pytest.approx(3 / 4)  # the ball of 10 holds nothing
+    values = set_statistics.manifolds(real, fake, 1)
+    assert values["precision"] == pytest.approx(2 / 3)  # 30 lies in no ball
+    assert values["recall"] == 1.0  # 0, 1 in the first, 2 in the second, 10 in the third
+    assert values["density"] == pytest.approx((2 + 2) / 3)  # 0.5: two balls; 1.5: two balls
+    assert values["coverage"] == pytest.approx(3 / 4)  # the ball of 10 holds nothing
     assert set_statistics.manifolds(real, real, 3)["density"] > 0  # k is lowered where sets are small
     with pytest.raises(ValueError, match="two rows"):
         set_statistics.manifolds(real, fake[:1], 1)
@@ -60,24 +60,24 @@ def test_separability_of_known_normals() -> None:
     pairs = pair_scores(rows, np.arange(24) // 4)
     genuine, impostor = pairs.score[pairs.genuine], pairs.score[~pairs.genuine]
     expected = (genuine.mean() - impostor.mean()) ** 2 / (genuine.var() + impostor.var())
-    found = set_statistics.separability(pairs)
-    assert found["fisher"] == pytest.approx(expected, rel=1e-4)
-    assert found["d_prime"] == pytest.approx(np.sqrt(2 * expected), rel=1e-4) and found["eer"] < 0.05
+    values = set_statistics.separability(pairs)
+    assert values["fisher"] == pytest.approx(expected, rel=1e-4)
+    assert values["d_prime"] == pytest.approx(np.sqrt(2 * expected), rel=1e-4) and values["eer"] < 0.05
 
 
 def test_thresholds_let_through_no_more_than_asked() -> None:
     rng = np.random.default_rng(2)
     person = np.repeat(np.arange(8), 6)
     rows = unit_rows(rng.normal(size=(8, 5))[person] + rng.normal(size=(48, 5)))
-    found = set_statistics.thresholds(rows, person, 0.05)
-    assert {what: entry["n"] for what, entry in found.items()} == {"image": 8 * 7 // 2 * 36, "image to centre": 48 * 7,
+    limits = set_statistics.thresholds(rows, person, 0.05)
+    assert {kind: entry["n"] for kind, entry in limits.items()} == {"image": 8 * 7 // 2 * 36, "image to centre": 48 * 7,
                                                                   "centre": 56}  # fmt: skip
     pairs = pair_scores(rows, person)
-    assert 0.04 < (pairs.score[~pairs.genuine] >= found["image"]["value"]).mean() <= 0.05
-    stranger = person[:, None] != np.arange(8)
+    assert 0.04 < (pairs.score[~pairs.genuine] >= limits["image"]["value"]).mean() <= 0.05
+    is_stranger = person[:, None] != np.arange(8)
     assert (
         0.04
-        < ((rows @ set_statistics.centres(rows, person).T)[stranger] >= found["image to centre"]["value"]).mean()
+        < ((rows @ set_statistics.centres(rows, person).T)[is_stranger] >= limits["image to centre"]["value"]).mean()
         <= 0.05
     )
     with pytest.raises(ValueError, match="two people or more with two images"):

@@ -10,7 +10,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.metrics import roc_curve
 
-from facegan.metrics import identification, verification
+from facegan.metrics import verification
 from facegan.metrics.verification import PairScores, pair_scores
 
 
@@ -57,13 +57,13 @@ def test_pairs_refuse_what_is_not_an_embedding() -> None:
 @pytest.mark.parametrize("weighted", [False, True])
 def test_operating_curve_is_that_of_scikit_learn(seed: int, weighted: bool) -> None:
     score, genuine, weight = tied_scores(seed)
-    given = weight if weighted else None
-    curve = verification.operating_curve(score, genuine, given)
-    fpr, tpr, thresholds = roc_curve(genuine, score, sample_weight=given, drop_intermediate=False)
-    same = np.isin(curve.thresholds, thresholds)  # scikit-learn leaves out pairs without a weight
-    assert weighted or same.all()
-    assert_allclose(curve.far[same], fpr)
-    assert_allclose(curve.frr[same], 1 - tpr, atol=1e-12)
+    weights = weight if weighted else None
+    curve = verification.operating_curve(score, genuine, weights)
+    fpr, tpr, thresholds = roc_curve(genuine, score, sample_weight=weights, drop_intermediate=False)
+    kept = np.isin(curve.thresholds, thresholds)  # scikit-learn leaves out pairs without a weight
+    assert weighted or kept.all()
+    assert_allclose(curve.far[kept], fpr)
+    assert_allclose(curve.frr[kept], 1 - tpr, atol=1e-12)
     assert (curve.far[0], curve.frr[0]) == (0, 1) and (curve.far[-1], curve.frr[-1]) == (1, 0)
 
 
@@ -152,25 +152,25 @@ def test_det_is_thinned_and_keeps_its_ends() -> None:
 @pytest.mark.parametrize(("people", "expected"), [(4, 2), (14, 7), (20, 10), (33, 10)])
 def test_folds_share_no_person(people: int, expected: int) -> None:
     pairs = pair_scores(*faces(people, 3))
-    found = verification.accuracy_10fold(pairs)
-    assert found.n_folds == expected and found.n_pairs == len(found.pair) == len(set(found.pair))
+    accuracy = verification.accuracy_10fold(pairs)
+    assert accuracy.n_folds == expected and accuracy.n_pairs == len(accuracy.pair) == len(set(accuracy.pair))
     of_fold = verification.person_folds(pairs)
-    first, second = of_fold[pairs.first[found.pair]], of_fold[pairs.second[found.pair]]
+    first, second = of_fold[pairs.first[accuracy.pair]], of_fold[pairs.second[accuracy.pair]]
     assert_array_equal(first, second)
-    assert_array_equal(first, found.fold)
+    assert_array_equal(first, accuracy.fold)
     for k in range(expected):
-        assert np.mean(pairs.genuine[found.pair][found.fold == k]) == 0.5
+        assert np.mean(pairs.genuine[accuracy.pair][accuracy.fold == k]) == 0.5
     again = verification.accuracy_10fold(pairs)
-    assert_array_equal(found.pair, again.pair)
-    assert found.mean == again.mean != 0.5
-    assert not np.array_equal(found.pair, verification.accuracy_10fold(pairs, seed=1).pair)
+    assert_array_equal(accuracy.pair, again.pair)
+    assert accuracy.mean == again.mean != 0.5
+    assert not np.array_equal(accuracy.pair, verification.accuracy_10fold(pairs, seed=1).pair)
 
 
 def test_folds_with_single_images_and_too_few_people() -> None:
     embedding, who = faces(6, 3)
     keep = np.flatnonzero((who < 3) | (np.arange(18) % 3 == 0))  # three people with three, three with one
-    found = verification.accuracy_10fold(pair_scores(embedding[keep], who[keep]))
-    assert found.n_folds == 3 and np.bincount(found.fold).min() >= 2
+    accuracy = verification.accuracy_10fold(pair_scores(embedding[keep], who[keep]))
+    assert accuracy.n_folds == 3 and np.bincount(accuracy.fold).min() >= 2
     with pytest.raises(ValueError, match="folds need four people"):
         verification.accuracy_10fold(pair_scores(*faces(3, 3)))
 
@@ -187,45 +187,9 @@ def test_fold_threshold_comes_from_the_other_folds() -> None:
     pairs = pair_scores(*faces(4, 3, spread=0.05))
     of_fold = verification.person_folds(pairs)
     shifted = np.where(of_fold[pairs.first] == 0, pairs.score + 5, pairs.score).astype(np.float32)
-    found = verification.accuracy_10fold(PairScores(shifted, pairs.genuine, pairs.first, pairs.second))
+    accuracy = verification.accuracy_10fold(PairScores(shifted, pairs.genuine, pairs.first, pairs.second))
     # each fold is separable, yet with the other's threshold all of its pairs fall on one side
-    assert found.mean == 0.5 and found.std_error == 0
-
-
-def test_ranks_by_hand() -> None:
-    angle = np.radians([0, 10, 20, 90, 40, 200])  # two people of two and three images, one single
-    embedding = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    ranks = identification.search_ranks(embedding, [0, 0, 0, 1, 1, 2])
-    # rotation 0 enrols 0, 90, 200: probes 10 -> 1, 20 -> 1, 40 -> 2
-    # rotation 1 enrols 10, 40, 200: probes 0 -> 1, 20 -> 1, 90 -> 1
-    # rotation 2 enrols 20, 90, 200: probes 0 -> 1, 10 -> 1, 40 -> 2
-    assert_array_equal(ranks.rank, [1, 1, 2, 1, 1, 1, 1, 1, 2])
-    assert_array_equal(ranks.person, [0, 0, 1, 0, 0, 1, 0, 0, 1])
-    assert_allclose(identification.cmc(ranks), [7 / 9, 1, 1])
-    assert identification.rank_k(ranks) == 7 / 9 and identification.rank_k(ranks, 2) == 1
-    assert len(identification.search_ranks(embedding, [0, 0, 0, 1, 1, 2], rotations=1).rank) == 3
-
-
-def test_ranks_are_those_of_a_loop() -> None:
-    embedding, who = faces(7, 4, spread=1.2)
-    shuffled = np.random.default_rng(1).permutation(len(who))[:23]  # unequal numbers of images, any order
-    embedding, who = embedding[shuffled], who[shuffled]
-    unit = verification.unit_rows(embedding)
-    expected = []
-    for r in range(int(np.bincount(who).max())):
-        gallery = {p: np.flatnonzero(who == p)[r % np.sum(who == p)] for p in np.unique(who)}
-        for probe in np.setdiff1d(np.arange(23), list(gallery.values())):
-            mates = {p: unit[probe] @ unit[g] for p, g in gallery.items()}
-            expected.append(1 + sum(s >= mates[who[probe]] for p, s in mates.items() if p != who[probe]))
-    assert_array_equal(identification.search_ranks(embedding, who).rank, expected)
-    assert identification.cmc(identification.search_ranks(embedding, who))[-1] == 1
-
-
-def test_ties_count_against_a_search() -> None:
-    assert identification.rank_k(identification.search_ranks(np.ones((6, 2)), [0, 0, 1, 1, 2, 2])) == 0
-    for identity in ([0, 0], [0, 1]):
-        with pytest.raises(ValueError, match="two people and one with two images"):
-            identification.search_ranks(np.ones((2, 2)), identity)
+    assert accuracy.mean == 0.5 and accuracy.std_error == 0
 
 
 def test_metrics_import_no_torch() -> None:

@@ -36,13 +36,13 @@ SHAPE = (3, 4)
 
 
 def rows() -> list[dict[str, Any]]:
-    made = []
+    images = []
     for number in range(IMAGES):
         face = draw_face(number // 6, number % 6, SIZE, SIZE)
         data = encode_png(np.stack([face, face[::-1], 255 - face], axis=2))
-        shared = {"source": "real", "dataset": "d", "split": "train", "height": SIZE, "width": SIZE}
-        made.append(manifest.row(data, identity=f"d/p{number // 6}", **shared))
-    return made
+        facts = {"source": "real", "dataset": "d", "split": "train", "height": SIZE, "width": SIZE}
+        images.append(manifest.row(data, identity=f"d/p{number // 6}", **facts))
+    return images
 
 
 @pytest.fixture(scope="module")
@@ -60,26 +60,26 @@ def nobody_left() -> Iterator[None]:
     assert not multiprocessing.active_children()
 
 
-def inode(what: EncodedImages | SharedArray) -> int:
-    return os.fstat((what.file if isinstance(what, EncodedImages) else what).fd).st_ino
+def inode(source: EncodedImages | SharedArray) -> int:
+    return os.fstat((source.file if isinstance(source, EncodedImages) else source).fd).st_ino
 
 
 class Inodes:
     """Fills arrays with the number of the file that it was handed."""
 
-    def __init__(self, what: EncodedImages | SharedArray) -> None:
-        self.what = what
+    def __init__(self, source: EncodedImages | SharedArray) -> None:
+        self.source = source
 
     def __call__(self, out: np.ndarray) -> None:
-        out[:] = inode(self.what)
+        out[:] = inode(self.source)
 
 
 def test_encoded_and_decoded_images_are_handed_over_without_a_copy(faces: Path) -> None:
-    stored = ManifestImages(faces, keep_bytes=0).pixels
-    assert isinstance(stored, EncodedImages)
-    for what in (stored, SharedArray.copy_of(np.arange(5))):
-        with closing(fill_in_processes(partial(Inodes, what), iter([()]), (1,), np.int64, 1)) as made:
-            assert [int(array[0]) for _, array in made] == [inode(what)]
+    encoded = ManifestImages(faces, keep_bytes=0).pixels
+    assert isinstance(encoded, EncodedImages)
+    for source in (encoded, SharedArray.copy_of(np.arange(5))):
+        with closing(fill_in_processes(partial(Inodes, source), iter([()]), (1,), np.int64, 1)) as arrays:
+            assert [int(array[0]) for _, array in arrays] == [inode(source)]
 
 
 class Odd(Exception):
@@ -106,20 +106,22 @@ def filler() -> Any:
     return number_all
 
 
-def numbers(*wanted: int, processes: int = 2) -> Any:
-    return fill_in_processes(filler, ((number,) for number in wanted), SHAPE, np.float32, processes)
+def numbers(*requested: int, processes: int = 2) -> Any:
+    return fill_in_processes(filler, ((number,) for number in requested), SHAPE, np.float32, processes)
 
 
 def test_arrays_come_in_order_with_their_arguments() -> None:
-    made = [(one, array.shape, set(array.ravel().tolist())) for one, array in numbers(*range(50), processes=3)]
-    assert made == [((number,), SHAPE, {number}) for number in range(50)]
+    arrays = [
+        (arguments, array.shape, set(array.ravel().tolist())) for arguments, array in numbers(*range(50), processes=3)
+    ]
+    assert arrays == [((number,), SHAPE, {number}) for number in range(50)]
 
 
 def test_errors_come_in_their_turn(faces: Path, tmp_path: Path) -> None:
-    made = numbers(4, 5, -1, 6)
-    assert [next(made)[0], next(made)[0]] == [(4,), (5,)]
+    arrays = numbers(4, 5, -1, 6)
+    assert [next(arrays)[0], next(arrays)[0]] == [(4,), (5,)]
     with pytest.raises(UserError, match="what\n  -> do this"):
-        next(made)
+        next(arrays)
     with pytest.raises(RuntimeError, match="Odd: odd 1 2") as error:
         list(numbers(-2))
     assert isinstance(error.value.__cause__, Remote) and "number_all" in str(error.value.__cause__)
@@ -127,49 +129,49 @@ def test_errors_come_in_their_turn(faces: Path, tmp_path: Path) -> None:
         list(fill_in_processes(broken, iter([()]), (1,), np.int64, 2))
 
 
-@pytest.mark.parametrize("wanted", [(1, -3, -3, 4, 5, 6, 7, 8, 9), tuple(range(100))])
-def test_a_killed_process_is_said(wanted: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("requested", [(1, -3, -3, 4, 5, 6, 7, 8, 9), tuple(range(100))])
+def test_a_killed_process_is_reported(requested: tuple[int, ...]) -> None:
     """One that is at work, which would take a minute, or one that has nothing left to do."""
-    made = numbers(*wanted)
-    next(made)
+    arrays = numbers(*requested)
+    next(arrays)
     first, *_ = multiprocessing.active_children()
     assert first.pid is not None
     os.kill(first.pid, signal.SIGKILL)
     with pytest.raises(WorkerKilled, match=r"a process that makes batches was killed \(signal 9\)"):
-        list(made)
+        list(arrays)
     assert not multiprocessing.active_children()
 
 
 @pytest.mark.parametrize("part", [lambda array: array, lambda array: array[1, ::2], lambda array: array.T[2:].T[1:]])
 def test_an_array_that_is_held_stays_as_it_is(part: Any) -> None:
     """Any part of it holds it; the memory of one that is not is used again."""
-    made = numbers(*range(300))
-    held = [part(array) for _, array in islice(made, 40)]
-    places = {array.ctypes.data for _, array in islice(made, 200)}
-    assert len(places) <= 2 * 2 + 2
-    list(made)  # to the end: the processes are gone, and what is held is not
+    arrays = numbers(*range(300))
+    held = [part(array) for _, array in islice(arrays, 40)]
+    addresses = {array.ctypes.data for _, array in islice(arrays, 200)}
+    assert len(addresses) <= 2 * 2 + 2
+    list(arrays)  # to the end: the processes are gone, and what is held is not
     assert [set(array.ravel().tolist()) for array in held] == [{number} for number in range(40)]
 
 
 @pytest.mark.skipif(not hasattr(mmap, "MADV_REMOVE"), reason="pages are handed back on Linux alone")
 def test_memory_holds_few_free_places() -> None:
     """In pages of the file: what is held, and at most so many free places; only what is held once it is closed."""
-    memory = ArrayPool((mmap.PAGESIZE,), np.uint8, most=3)
+    slots = ArrayPool((mmap.PAGESIZE,), np.uint8, max_free=3)
 
     def pages() -> int:
-        return os.fstat(memory.shared.fd).st_blocks * 512 // mmap.PAGESIZE
+        return os.fstat(slots.shared.fd).st_blocks * 512 // mmap.PAGESIZE
 
-    held = [memory.take()[1] for _ in range(10)]
+    held = [slots.acquire()[1] for _ in range(10)]
     for array in held:
         array[:] = 1
     assert pages() == 10
     del array, held[4:]
     assert pages() == 4 + 3
-    again = [memory.take()[1] for _ in range(3)]
-    assert all(array[0] == 1 for array in again) and memory.take()[1][0] == 0
-    memory.close()
+    reused = [slots.acquire()[1] for _ in range(3)]
+    assert all(array[0] == 1 for array in reused) and slots.acquire()[1][0] == 0
+    slots.close()
     assert pages() == 4 + 3
-    del again
+    del reused
     assert pages() == 4
     held.clear()
     assert pages() == 0

@@ -1,4 +1,4 @@
-"""Worker processes: what crosses the border, and that none outlives its parent."""
+"""Child processes: what they send to their parent, and that none outlives it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,11 @@ import signal
 import subprocess
 import sys
 import textwrap
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from facegan.pipeline.workers import _Turns
-from facegan.runtime.processes import Stopped
 from process_groups import group, wait_until_gone
 
 JOBS = """
@@ -89,15 +85,15 @@ def script(folder: Path, body: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
 
 
-def said(folder: Path, body: str) -> Any:
-    """What a script prints, as JSON: its workers' own prints must not be among it."""
+def output_of(folder: Path, body: str) -> Any:
+    """What a script prints, as JSON: the prints of its workers must not be in it."""
     out, err = script(folder, body).communicate(timeout=60)
     assert out, err
     return json.loads(out)
 
 
 def test_results_and_events_come_back_and_standard_output_stays_clean(tmp_path: Path) -> None:
-    found = said(
+    output = output_of(
         tmp_path,
         """
         events = []
@@ -106,12 +102,12 @@ def test_results_and_events_come_back_and_standard_output_stays_clean(tmp_path: 
         print(json.dumps([result, events, "torch" in sys.modules, sys.modules["__main__"].__file__[-9:]]))
         """,
     )
-    assert found == [42, ["doubling 21"], False, "script.py"]
+    assert output == [42, ["doubling 21"], False, "script.py"]
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only its malloc can be told")
 def test_a_worker_keeps_the_memory_that_it_frees(tmp_path: Path) -> None:
-    kept = said(
+    kept = output_of(
         tmp_path,
         """
         with processes.ChildProcesses(Runtime()) as pool:
@@ -122,7 +118,7 @@ def test_a_worker_keeps_the_memory_that_it_frees(tmp_path: Path) -> None:
 
 
 def test_errors_cross_the_border(tmp_path: Path) -> None:
-    found = said(
+    output = output_of(
         tmp_path,
         """
         names = ["user_error", "bug", "odd", "leave", "memory"]
@@ -130,18 +126,18 @@ def test_errors_cross_the_border(tmp_path: Path) -> None:
             print(json.dumps({name: failure(getattr(jobs, name)) for name in names}))
         """,
     )
-    assert found["user_error"] == ["UserError", "what\n  -> do this", "do this", "None"]
-    assert found["bug"][0] == "ZeroDivisionError"
-    assert "jobs.py" in found["bug"][3]
-    assert found["odd"][:2] == ["RuntimeError", "Odd: 1"]
-    assert found["leave"][0] == "WorkerKilled"
-    assert "ended by itself (exit code 7)" in found["leave"][1]
-    assert found["memory"][0] == "UserError"
-    assert "out of memory" in found["memory"][1]
+    assert output["user_error"] == ["UserError", "what\n  -> do this", "do this", "None"]
+    assert output["bug"][0] == "ZeroDivisionError"
+    assert "jobs.py" in output["bug"][3]
+    assert output["odd"][:2] == ["RuntimeError", "Odd: 1"]
+    assert output["leave"][0] == "WorkerKilled"
+    assert "ended by itself (exit code 7)" in output["leave"][1]
+    assert output["memory"][0] == "UserError"
+    assert "out of memory" in output["memory"][1]
 
 
-def test_a_killed_worker_is_said_and_the_next_one_works(tmp_path: Path) -> None:
-    found = said(
+def test_a_killed_worker_is_reported_and_the_next_one_works(tmp_path: Path) -> None:
+    output = output_of(
         tmp_path,
         """
         kill = lambda pid: os.kill(pid, signal.SIGKILL)
@@ -152,13 +148,13 @@ def test_a_killed_worker_is_said_and_the_next_one_works(tmp_path: Path) -> None:
                 print(json.dumps([str(error), pool.call("x", jobs.double, (2,), lambda e: None)]))
         """,
     )
-    assert found[0].startswith("the process of stage x was killed (signal 9), perhaps because memory")
-    assert "run the same command again" in found[0]
-    assert found[1] == 4
+    assert output[0].startswith("the process of stage x was killed (signal 9), perhaps because memory")
+    assert "run the same command again" in output[0]
+    assert output[1] == 4
 
 
 def test_stop_ends_all_who_work(tmp_path: Path) -> None:
-    found = said(
+    output = output_of(
         tmp_path,
         """
         errors, started = [], threading.Semaphore(0)
@@ -176,7 +172,7 @@ def test_stop_ends_all_who_work(tmp_path: Path) -> None:
         print(json.dumps(errors))
         """,
     )
-    assert found == ["Stopped", "Stopped"]
+    assert output == ["Stopped", "Stopped"]
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
@@ -196,39 +192,3 @@ def test_no_worker_outlives_its_parent(tmp_path: Path, how: signal.Signals, job:
     process.send_signal(how)
     process.wait(timeout=5)
     wait_until_gone(process.pid, 3)
-
-
-def test_of_those_who_wait_the_first_in_the_graph_goes_first() -> None:
-    turns, order = _Turns(), []
-
-    def work(rank: int) -> None:
-        with turns.turn(rank):
-            order.append(rank)
-            time.sleep(0.01)
-
-    threads = [threading.Thread(target=work, args=(rank,)) for rank in (3, 1, 2, 0)]
-    for thread in threads:
-        thread.start()
-    while len(turns._waiting) < 4:
-        time.sleep(0.001)
-    turns.open(1)
-    for thread in threads:
-        thread.join()
-    assert order == [0, 1, 2, 3]
-
-
-def test_closing_sends_away_all_who_wait() -> None:
-    turns, seen = _Turns(), []
-
-    def work() -> None:
-        with pytest.raises(Stopped), turns.turn(0):
-            pass
-        seen.append(True)
-
-    threads = [threading.Thread(target=work) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    turns.close()
-    for thread in threads:
-        thread.join(timeout=5)
-    assert len(seen) == 3

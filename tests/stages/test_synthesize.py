@@ -1,4 +1,4 @@
-"""synthesize: thresholds and filters counted by hand, rows made again bit for bit, new people's descent."""
+"""synthesize: thresholds and filters counted by hand, rows made again bit for bit, parents of new people."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from facegan.generation.draw import draw, redraw, regenerate
 from facegan.generation.gans import GANS
 from facegan.generation.gans.networks.base import Generator
 from facegan.generation.gans.networks.saved import load_generator
+from facegan.generation.identities import Proposal
 from facegan.generation.identities.mixture import Mixture
-from facegan.generation.identities.proposal import Proposal
 from facegan.generation.options import Synthesize
 from facegan.generation.people import SyntheticPeople
 from facegan.generation.shard_worker import is_whole, make_people
@@ -77,7 +77,7 @@ def test_thresholds_against_a_count(max_fmr: float, shuffled: bool) -> None:
     if shuffled:
         codes = rng.permutation(codes)
     embedding = unit(rng.normal(size=(9, 8))[codes] + 0.8 * rng.normal(size=(len(codes), 8)))
-    found = calibrate(embedding, codes, max_fmr)
+    calibrated = calibrate(embedding, codes, max_fmr)
 
     images = [
         float(np.dot(embedding[i], embedding[j])) for i in range(len(codes)) for j in range(i) if codes[i] != codes[j]
@@ -90,12 +90,12 @@ def test_thresholds_against_a_count(max_fmr: float, shuffled: bool) -> None:
                 other = robust_centre(embedding[np.flatnonzero(codes == b)[1::2]])
                 centres.append(float(one @ other))
     for kind, scores in (("image", images), ("person", centres)):
-        limit, allowed = found[kind]["value"], int(max_fmr * len(scores) + 1e-9)
+        limit, allowed = calibrated[kind]["value"], int(max_fmr * len(scores) + 1e-9)
         assert sum(score > limit + 1e-6 for score in scores) <= allowed
         assert sum(score > limit - 1e-4 for score in scores) >= allowed or limit >= max(scores)
         ranked = sorted(scores, reverse=True)
         assert ranked[allowed] - 1e-6 <= limit <= ranked[max(allowed - 1, 0)] + 1e-6
-        assert f"{len(scores)} comparisons" in found[kind]["how"]
+        assert f"{len(scores)} comparisons" in calibrated[kind]["how"]
 
 
 def test_thresholds_need_two_people() -> None:
@@ -107,8 +107,8 @@ def test_thresholds_need_two_people() -> None:
 
 def test_a_person_with_one_image_does_not_spoil_the_thresholds() -> None:
     rng = np.random.default_rng(0)
-    found = calibrate(unit(rng.normal(size=(7, 8))), np.asarray([0, 1, 1, 2, 2, 3, 3]), 0.2)
-    assert np.isfinite(found["person"]["value"]) and "6 comparisons" in found["person"]["how"]
+    calibrated = calibrate(unit(rng.normal(size=(7, 8))), np.asarray([0, 1, 1, 2, 2, 3, 3]), 0.2)
+    assert np.isfinite(calibrated["person"]["value"]) and "6 comparisons" in calibrated["person"]["how"]
 
 
 def test_a_robust_centre_leans_away_from_outliers() -> None:
@@ -123,8 +123,8 @@ def test_a_robust_centre_leans_away_from_outliers() -> None:
 # Filters, with a generator and a guide whose answers are known.
 
 
-class Scripted(Mixture):
-    """Proposes the codes that it is told to, one after the other."""
+class ScriptedIdentities(Mixture):
+    """Proposes the codes of its script, one after the other."""
 
     kind: Any = "scripted"
     script: tuple[tuple[float, ...], ...] = ()
@@ -132,48 +132,48 @@ class Scripted(Mixture):
 
     def proposals(self, codes: np.ndarray, centres: np.ndarray, rng: np.random.Generator) -> Iterator[Proposal]:
         for code in self.script if self.ends else cycle(self.script):
-            ASKED["count"] += 1
+            PROPOSED["count"] += 1
             yield Proposal(np.asarray(code, np.float32), (0, 1), np.full(2, 0.5))
         raise ValueError("that was the last")
 
 
-ASKED = Counter[str]()
+PROPOSED = Counter[str]()
 
 
-class Played(Synthesizer):
-    """Draws nothing: the guide sees the code itself, turned a little by the variation."""
+class FakeSynthesizer(Synthesizer):
+    """Draws nothing: embeddings are the code itself, turned a little by the variation."""
 
-    def shoot(self, code: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def render(self, code: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         pixels = np.arange(len(z), dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 1), np.uint8)
         return pixels, unit(code[None] + 0.01 * np.pad(z, ((0, 0), (0, len(code) - z.shape[1]))))
 
 
-class Codes(Generator):
+class FakeGenerator(Generator):
     def __init__(self, codes: np.ndarray, z_dim: int) -> None:
         super().__init__()
-        self.given, self.z_dim = torch.from_numpy(codes), z_dim
+        self.fixed_codes, self.z_dim = torch.from_numpy(codes), z_dim
 
     def codes(self) -> torch.Tensor:
-        return self.given
+        return self.fixed_codes
 
 
 TRAIN = np.eye(6, dtype=np.float32)[:2]  # two train people, at right angles
 
 
-def played(image: float = -1.1, person: float = 1.1, **options: Any) -> Played:
-    ASKED.clear()
-    chosen = Synthesize(images_per_existing=3, new_identities=3, images_per_new=2, oversample=2, batch_size=4)
+def fake_synthesizer(image: float = -1.1, person: float = 1.1, **options: Any) -> FakeSynthesizer:
+    PROPOSED.clear()
+    defaults = Synthesize(images_per_existing=3, new_identities=3, images_per_new=2, oversample=2, batch_size=4)
     donors = np.random.default_rng(0).normal(size=(10, 2)).astype(np.float32)
-    G: Any = Codes(TRAIN, 2)
+    G: Any = FakeGenerator(TRAIN, 2)
     photos = leakage.grey(np.stack([draw_face(n // 5, n % 5, 64, 64)[:, :, None] for n in range(10)]))
-    return Played(
+    return FakeSynthesizer(
         G=G,
         guide=G,
         donors=donors,
         donor_person=np.repeat([0, 1], 5),
         photos=photos,
         centres=TRAIN,
-        options=chosen.model_copy(update=options),
+        options=defaults.model_copy(update=options),
         device=torch.device("cpu"),
         copy=0.95,
         person=person,
@@ -181,15 +181,15 @@ def played(image: float = -1.1, person: float = 1.1, **options: Any) -> Played:
     )
 
 
-def cast(
-    studio: Synthesizer, folder: Path, runtime: Runtime = RUNTIME
+def synthesized(
+    synthesizer: Synthesizer, folder: Path, runtime: Runtime = RUNTIME
 ) -> tuple[list[dict[str, Any]], dict[str, int], dict[str, tuple[int, int]]]:
     """The rows, how many were made, and what each filter saw and removed."""
     with Local().open(print) as engine:
-        desk = ShardQueue(folder / "shards" / "1", engine, partial(make_people, studio, 1), is_whole)
-        casting = SyntheticPeople(desk, studio, ["d/a", "d/b"], "g", Context(runtime))
-        rows = list(casting.rows())
-    return rows, casting.made, {name: (e["seen"], e["removed"]) for name, e in casting.tally.counts.items()}
+        queue = ShardQueue(folder / "shards" / "1", engine, partial(make_people, synthesizer, 1), is_whole)
+        people = SyntheticPeople(queue, synthesizer, ["d/a", "d/b"], "g", Context(runtime))
+        rows = list(people.rows())
+    return rows, people.made, {name: (e["seen"], e["removed"]) for name, e in people.filter_counts.counts.items()}
 
 
 def axis(*parts: float) -> tuple[float, ...]:
@@ -212,9 +212,11 @@ SIZES = [1, 8, 12, 10_000]  # candidates of a shard: one attempt, two, three, al
 
 @pytest.mark.parametrize("size", SIZES)
 def test_filters_are_counted_right(tmp_path: Path, size: int) -> None:
-    studio = played(person=0.7, identities=Scripted(script=SCRIPT), max_attempts=5, images_per_existing=0)
-    rows, made, counts = cast(studio, tmp_path, RUNTIME.model_copy(update={"shard_images": size}))
-    assert made["new people"] == 3 and ASKED["count"] == 6 and len(rows) == made["images of new people"] == 3 * 2
+    synthesizer = fake_synthesizer(
+        person=0.7, identities=ScriptedIdentities(script=SCRIPT), max_attempts=5, images_per_existing=0
+    )
+    rows, made, counts = synthesized(synthesizer, tmp_path, RUNTIME.model_copy(update={"shard_images": size}))
+    assert made["new people"] == 3 and PROPOSED["count"] == 6 and len(rows) == made["images of new people"] == 3 * 2
     assert counts == {
         "new people too close to a train person": (6, 2),
         "new people too close to each other": (4, 1),
@@ -230,102 +232,114 @@ def test_filters_are_counted_right(tmp_path: Path, size: int) -> None:
     assert all(row["parents"] == ["d/a", "d/b"] and row["split"] == "train" for row in rows)
 
 
-def test_who_resembles_somebody_is_turned_down_before_the_images_are_kept(tmp_path: Path) -> None:
+def test_who_resembles_somebody_is_rejected_before_images_are_kept(tmp_path: Path) -> None:
     options: dict[str, Any] = {"images_per_existing": 0, "max_attempts": 5}
-    found = []
+    row_lists = []
     for size in (1, 10_000):  # each attempt knows the new people before it, or none does
-        studio = played(person=0.7, identities=Scripted(script=SCRIPT), **options)
-        found.append(cast(studio, tmp_path / str(size), RUNTIME.model_copy(update={"shard_images": size}))[0])
-    assert found[0] == found[1] and len(found[0]) == 3 * 2
-    order, close, far = (
+        synthesizer = fake_synthesizer(person=0.7, identities=ScriptedIdentities(script=SCRIPT), **options)
+        row_lists.append(
+            synthesized(synthesizer, tmp_path / str(size), RUNTIME.model_copy(update={"shard_images": size}))[0]
+        )
+    assert row_lists[0] == row_lists[1] and len(row_lists[0]) == 3 * 2
+    request, close, far = (
         PersonRequest(np.asarray(SCRIPT[1], np.float32), (0, 1), np.full(2, 0.5), 0),
         SCRIPT[2],
         SCRIPT[4],
     )
-    assert len(studio.take(order, unit(np.asarray([far]))).images) == 2
-    turned_down = studio.take(order, unit(np.asarray([far, close])))
-    assert turned_down.images == [] and not turned_down.near and len(turned_down.centre)
-    studio.person = float(unit(np.asarray(close)) @ turned_down.centre) - 1e-4  # too close a call: who judges decides
-    assert len(studio.take(order, unit(np.asarray([close]))).images) == 2
+    assert len(synthesizer.make_person(request, unit(np.asarray([far]))).images) == 2
+    rejected = synthesizer.make_person(request, unit(np.asarray([far, close])))
+    assert rejected.images == [] and not rejected.near and len(rejected.centre)
+    # Within the margin: left to SyntheticPeople.
+    synthesizer.person = float(unit(np.asarray(close)) @ rejected.centre) - 1e-4
+    assert len(synthesizer.make_person(request, unit(np.asarray([close]))).images) == 2
 
 
 def test_proposals_are_bounded(tmp_path: Path) -> None:
     options: dict[str, Any] = {"new_identities": 4, "max_attempts": 3, "images_per_existing": 0}
-    studio = played(person=-1.0, identities=Scripted(script=SCRIPT), **options)  # nobody may pass
-    rows, made, counts = cast(studio, tmp_path)
-    assert (rows, made["new people"], ASKED["count"]) == ([], 0, 12)
+    nobody_passes = -1.0
+    synthesizer = fake_synthesizer(person=nobody_passes, identities=ScriptedIdentities(script=SCRIPT), **options)
+    rows, made, counts = synthesized(synthesizer, tmp_path)
+    assert (rows, made["new people"], PROPOSED["count"]) == ([], 0, 12)
     assert counts == {"new people too close to a train person": (12, 12)}
 
 
 def test_new_people_without_an_image_are_none(tmp_path: Path) -> None:
     options: dict[str, Any] = {"new_identities": 2, "max_attempts": 3, "images_per_existing": 0}
-    studio = played(
-        image=1.1, person=0.7, identities=Scripted(script=SCRIPT[4:6]), **options
+    synthesizer = fake_synthesizer(
+        image=1.1, person=0.7, identities=ScriptedIdentities(script=SCRIPT[4:6]), **options
     )  # no image is close enough
-    rows, made, counts = cast(studio, tmp_path)
-    assert (rows, made["new people"], ASKED["count"]) == ([], 0, 6)
+    rows, made, counts = synthesized(synthesizer, tmp_path)
+    assert (rows, made["new people"], PROPOSED["count"]) == ([], 0, 6)
     assert counts["images that left their new person"] == (24, 24)
 
 
 @pytest.mark.parametrize("last", [0, 4])
 def test_nobody_more_can_be_proposed(tmp_path: Path, last: int) -> None:
-    studio = played(person=0.7, identities=Scripted(script=SCRIPT[:last], ends=True), images_per_existing=0)
+    synthesizer = fake_synthesizer(
+        person=0.7, identities=ScriptedIdentities(script=SCRIPT[:last], ends=True), images_per_existing=0
+    )
     with pytest.raises(UserError, match="no new person can be proposed: that was the last"):
-        cast(studio, tmp_path)
-    assert ASKED["count"] == last
-    few = played(person=0.7, identities=Scripted(script=SCRIPT[:2], ends=True), images_per_existing=0, new_identities=1)
-    assert cast(few, tmp_path / "few")[1]["new people"] == 1  # nobody more was needed
+        synthesized(synthesizer, tmp_path)
+    assert PROPOSED["count"] == last
+    few = fake_synthesizer(
+        person=0.7, identities=ScriptedIdentities(script=SCRIPT[:2], ends=True), images_per_existing=0, new_identities=1
+    )
+    assert synthesized(few, tmp_path / "few")[1]["new people"] == 1  # nobody more was needed
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_the_best_images_of_a_train_person_are_kept(tmp_path: Path, size: int) -> None:
-    studio = played(oversample=4, new_identities=0)
-    studio.centres = centres = unit(TRAIN + np.asarray([[0, 0.01, 0, 0, 0, 0], [0.01, 0, 0, 0, 0, 0]]))
+    synthesizer = fake_synthesizer(oversample=4, new_identities=0)
+    synthesizer.centres = centres = unit(TRAIN + np.asarray([[0, 0.01, 0, 0, 0, 0], [0.01, 0, 0, 0, 0, 0]]))
     names = ["d/a", "d/b"]
     score, z = {}, {}
-    for number, name in enumerate(names):
+    for index, name in enumerate(names):
         rng = np.random.default_rng(subseed("existing", 0, name))
-        z[name] = studio.variation(12, [number], np.ones(1), rng)
-        score[name] = studio.shoot(TRAIN[number], z[name])[1] @ centres[number]
-    studio.image = stranger = float(np.sort(score["d/a"])[-3])  # leaves two of the first person
-    rows, made, counts = cast(studio, tmp_path, RUNTIME.model_copy(update={"shard_images": size}))
-    wanted = {name: [k for k in np.argsort(-score[name])[:3].tolist() if score[name][k] > stranger] for name in names}
-    assert Counter(row["identity"] for row in rows) == {name: len(wanted[name]) for name in names if wanted[name]}
-    assert len(wanted["d/a"]) == 2 and made["images of train people"] == len(rows)
-    left = sum(int((score[name] <= stranger).sum()) for name in names)
+        z[name] = synthesizer.variation(12, [index], np.ones(1), rng)
+        score[name] = synthesizer.render(TRAIN[index], z[name])[1] @ centres[index]
+    synthesizer.image = stranger = float(np.sort(score["d/a"])[-3])  # leaves two of the first person
+    rows, made, counts = synthesized(synthesizer, tmp_path, RUNTIME.model_copy(update={"shard_images": size}))
+    expected = {name: [k for k in np.argsort(-score[name])[:3].tolist() if score[name][k] > stranger] for name in names}
+    assert Counter(row["identity"] for row in rows) == {name: len(expected[name]) for name in names if expected[name]}
+    assert len(expected["d/a"]) == 2 and made["images of train people"] == len(rows)
+    too_far = sum(int((score[name] <= stranger).sum()) for name in names)
     assert counts == {
         "near-copies of a train photo": (24, 0),
-        "images that left their train person": (24, left),
-        "surplus images of train people": (24 - left, 24 - left - len(rows)),
+        "images that left their train person": (24, too_far),
+        "surplus images of train people": (24 - too_far, 24 - too_far - len(rows)),
     }
     for name in names:
         latents = [json.loads(row["latent"]) for row in rows if row["identity"] == name]
-        found = {tuple(unpacked(latent["z"]).tolist()) for latent in latents}
-        assert found == {tuple(z[name][k].tolist()) for k in wanted[name]}
-        assert sorted(latent["index"] for latent in latents) == sorted(k % 4 for k in wanted[name])
+        kept_codes = {tuple(unpacked(latent["z"]).tolist()) for latent in latents}
+        assert kept_codes == {tuple(z[name][k].tolist()) for k in expected[name]}
+        assert sorted(latent["index"] for latent in latents) == sorted(k % 4 for k in expected[name])
     assert all(
         row["parents"] == [row["identity"]] and row["seed"] == subseed("existing", 0, row["identity"]) for row in rows
     )
 
 
 def test_near_copies_of_their_own_people_are_left_out() -> None:
-    studio = played()
-    photo, other, stranger = (draw_face(person, shot, 64, 64)[:, :, None] for person, shot in ((0, 2), (0, 7), (1, 3)))
+    synthesizer = fake_synthesizer()
+    photo, another, of_stranger = (
+        draw_face(person, shot, 64, 64)[:, :, None] for person, shot in ((0, 2), (0, 7), (1, 3))
+    )
     lighter = np.clip(photo.astype(int) + 10, 0, 255).astype(np.uint8)
-    images = np.stack([photo, photo[:, ::-1], lighter, other, stranger])
-    assert studio.fresh(images, [0]).tolist() == [False, False, False, True, True]
-    assert studio.fresh(images[4:], [0, 1]).tolist() == [False]  # where person 1 is a parent too
-    studio.shoot = lambda code, z: (images[[0, 1, 2, 3, 4, 4]], unit(np.repeat(code[None], 6, 0)))  # type: ignore[method-assign]
-    shot = studio.take(PersonRequest(TRAIN[0], (0,), np.ones(1), 0, train=0))
-    assert shot.removed[0] == ("near-copies of a train photo", 6, 3, "similarity from 0.950") and len(shot.images) == 3
+    images = np.stack([photo, photo[:, ::-1], lighter, another, of_stranger])
+    assert synthesizer.fresh(images, [0]).tolist() == [False, False, False, True, True]
+    assert synthesizer.fresh(images[4:], [0, 1]).tolist() == [False]  # where person 1 is a parent too
+    synthesizer.render = lambda code, z: (images[[0, 1, 2, 3, 4, 4]], unit(np.repeat(code[None], 6, 0)))  # type: ignore[method-assign]
+    result = synthesizer.make_person(PersonRequest(TRAIN[0], (0,), np.ones(1), 0, train=0))
+    assert (
+        result.removed[0] == ("near-copies of a train photo", 6, 3, "similarity from 0.950") and len(result.images) == 3
+    )
 
 
 def test_the_bound_on_new_people_lies_between_strangers_and_train_people() -> None:
     angle = np.deg2rad([0, 10, 20, 60])  # photos of one person, whose centre lies at 0 degrees
     embedding = np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
     begin = np.quantile(np.cos(angle), 0.05)
-    found = between({"value": 0.2, "how": "x"}, embedding, np.zeros(4, int), np.asarray([[1, 0]], np.float32))
-    assert found["value"] == pytest.approx((0.2 + begin) / 2) and "0.200, x" in found["how"]
+    bound = between({"value": 0.2, "how": "x"}, embedding, np.zeros(4, int), np.asarray([[1, 0]], np.float32))
+    assert bound["value"] == pytest.approx((0.2 + begin) / 2) and "0.200, x" in bound["how"]
     loose = {"value": 0.9, "how": "x"}  # a guide that knows train people no better than strangers
     assert between(loose, embedding, np.zeros(4, int), np.asarray([[1, 0]], np.float32)) == loose
 
@@ -345,12 +359,12 @@ def test_among_many_people_half_of_real_strangers_would_pass() -> None:
 def test_variation_is_borrowed_from_others() -> None:
     def drawn(count: int, people: tuple[int, ...], **options: float) -> np.ndarray:
         weights = np.full(len(people), 1 / len(people))
-        return played(**options).variation(count, people, weights, np.random.default_rng(1))
+        return fake_synthesizer(**options).variation(count, people, weights, np.random.default_rng(1))
 
     def rounded(codes: np.ndarray) -> set[tuple[float, ...]]:
         return {tuple(row) for row in np.round(codes.astype(float), 4).tolist()}
 
-    donors, person = played().donors, played().donor_person
+    donors, person = fake_synthesizer().donors, fake_synthesizer().donor_person
     assert donors is not None
     for who in (0, 1):
         own, others = (rounded(donors[person == p]) for p in (who, 1 - who))
@@ -367,9 +381,9 @@ def test_variation_is_borrowed_from_others() -> None:
     noisy = drawn(5000, (0,), variation_noise=0.5, borrowed=1.0)
     spread = np.sqrt(donors[5:].var(axis=0) + 0.5**2)
     assert noisy.dtype == np.float32 and np.allclose(noisy.std(axis=0), spread, rtol=0.1)
-    studio = played()
-    studio.donors = None  # a generator without an encoder: N(0, 1)
-    assert np.allclose(studio.variation(5000, (0,), np.ones(1), np.random.default_rng(1)).std(axis=0), 1, rtol=0.1)
+    synthesizer = fake_synthesizer()
+    synthesizer.donors = None  # a generator without an encoder: N(0, 1)
+    assert np.allclose(synthesizer.variation(5000, (0,), np.ones(1), np.random.default_rng(1)).std(axis=0), 1, rtol=0.1)
 
 
 def test_codes_are_packed_and_unpacked_exactly() -> None:
@@ -424,10 +438,10 @@ def check_rows(artifact: Artifact, recipe: Recipe, lab: Lab) -> None:
     }
     counts = {entry["filter"]: (entry["seen"], entry["removed"]) for entry in report["counts"]}
     seen, copies = counts["near-copies of a train photo"]
-    drawn, left = counts["images that left their train person"]
+    drawn, too_far = counts["images that left their train person"]
     stayed, surplus = counts["surplus images of train people"]
     assert seen >= 4 * 6 and 4 * 6 - copies <= drawn <= 4 * 6  # some new people's images are looked at too
-    assert stayed == drawn - left and stayed - surplus == len(existing)
+    assert stayed == drawn - too_far and stayed - surplus == len(existing)
     proposed, near_real = counts["new people too close to a train person"]
     passed, near_new = counts["new people too close to each other"]
     assert passed == proposed - near_real and proposed <= 3 * 20
@@ -449,21 +463,21 @@ def test_the_stage_adds_up(made: Artifact, generous: Recipe, recipe: Recipe, sha
 
 
 def test_the_same_again_and_another_seed(recipe: Recipe, shared: Lab, tmp_path: Path) -> None:
-    made = shared.stage(recipe, "synthesize")
+    artifact = shared.stage(recipe, "synthesize")
     node = pick(graph.build(recipe), "synthesize")
     folders = {name: shared.done[needed.key].path for name, needed in node.needs.items()}
     for name, seed in (("same.incomplete", 0), ("other", 1)):
-        out = tmp_path / made.fingerprint / name
+        out = tmp_path / artifact.fingerprint / name
         out.mkdir(parents=True)
         options = recipe.synthesize.model_copy(update={"seed": seed})
         synthesize.run(options, {}, folders, out, Context(RUNTIME))
-    assert rows_of(made) == manifest.read(tmp_path / made.fingerprint / "same.incomplete").to_pylist()
-    other = manifest.read(tmp_path / made.fingerprint / "other").to_pylist()
-    assert not {row["image_id"] for row in other} & {row["image_id"] for row in rows_of(made)}
-    shutil.copytree(shared.store.root, tmp_path / "copy", ignore=shutil.ignore_patterns(f"{made.fingerprint}*"))
+    assert rows_of(artifact) == manifest.read(tmp_path / artifact.fingerprint / "same.incomplete").to_pylist()
+    other = manifest.read(tmp_path / artifact.fingerprint / "other").to_pylist()
+    assert not {row["image_id"] for row in other} & {row["image_id"] for row in rows_of(artifact)}
+    shutil.copytree(shared.store.root, tmp_path / "copy", ignore=shutil.ignore_patterns(f"{artifact.fingerprint}*"))
     lab = Lab(tmp_path / "copy")
     again = lab.make(node)
-    assert again.state == "ran" and again.record["outputs"] == made.record["outputs"]
+    assert again.state == "ran" and again.record["outputs"] == artifact.record["outputs"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -494,10 +508,10 @@ def test_neighbours_in_a_batch_do_not_matter(made: Artifact, shared: Lab) -> Non
     G, _ = load_generator(shared.store.folder("train_gan", rows_of(made)[0]["generator"]))
     rng = np.random.default_rng(0)
     w, z = rng.normal(size=(7, 8)).astype(np.float32), rng.normal(size=(7, 4)).astype(np.float32)
-    is_whole = draw(G, w, z, 4)
-    assert is_whole.shape == (7, 32, 32, 1) and is_whole.dtype == np.uint8
+    images = draw(G, w, z, 4)
+    assert images.shape == (7, 32, 32, 1) and images.dtype == np.uint8
     w[[0, 1, 3]], z[[0, 1, 3]] = 9, -9
-    assert np.array_equal(draw(G, w, z, 4)[[2, 4, 5, 6]], is_whole[[2, 4, 5, 6]])
+    assert np.array_equal(draw(G, w, z, 4)[[2, 4, 5, 6]], images[[2, 4, 5, 6]])
 
 
 def test_what_cannot_be_made_again(made: Artifact, recipe: Recipe, shared: Lab, tmp_path: Path) -> None:
@@ -534,8 +548,8 @@ def test_impossible_thresholds_are_reported(
     assert {e["filter"]: (e["seen"], e["removed"]) for e in report["counts"]}[
         "new people too close to a train person"
     ] == (6, 6)
-    said = [event.text for event in lab.events if event.kind == "message"]
-    assert any("made 0 of 3 new people" in text for text in said)
+    messages = [event.text for event in lab.events if event.kind == "message"]
+    assert any("made 0 of 3 new people" in text for text in messages)
     bare = tiny(faces, synthesize={"max_attempts": 2, "images_per_existing": 0})
     with pytest.raises(UserError, match="no synthetic image was left") as error:
         lab.stage(bare, "synthesize")

@@ -1,4 +1,4 @@
-"""What of object storage needs no server: the option, what is imported, what is said where s3fs is missing."""
+"""Object storage without a server: the option, imports, and the error where s3fs is missing."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ def test_the_local_path_imports_nothing_of_it(faces: Path, tmp_path: Path) -> No
         "import facegan.pipeline.publish, facegan.pipeline.plan\n"
         "print([m for m in ('s3fs', 'botocore', 'aiohttp') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
-    assert done.stdout == "[]\n"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert process.stdout == "[]\n"
 
 
-def test_without_s3fs_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_s3fs_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)
     with pytest.raises(UserError, match=r"pip install 'facegan\[s3\]'"):
         Bucket("s3://faces/a").read("x")
@@ -67,9 +67,9 @@ def test_a_full_disk_is_no_fault_of_the_network(tmp_path: Path) -> None:
     with (
         pytest.raises(UserError, match=r"cannot write .*x\.parquet: no room") as error,
         manifest_parts._replacing(tmp_path / "x.parquet"),
-        Bucket("s3://faces/a")._telling("x"),
+        Bucket("s3://faces/a")._translated_errors("x"),
     ):
         raise OSError(errno.ENOSPC, "no room")
     assert not isinstance(error.value, Unreachable) and not list(tmp_path.iterdir())
-    with pytest.raises(Unreachable), Bucket("s3://faces/a")._telling("x"):
+    with pytest.raises(Unreachable), Bucket("s3://faces/a")._translated_errors("x"):
         raise OSError(errno.ECONNRESET, "reset")

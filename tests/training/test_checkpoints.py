@@ -1,4 +1,4 @@
-"""Checkpoints: the newest whole one of two, nothing pickled; curves cut back; safetensors of one form."""
+"""Checkpoints: the newest intact one of two, nothing pickled; safetensors of one form."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from torch import nn
 
 from facegan.core.errors import UserError
 from facegan.training.checkpoints import Checkpoints, load_tensors, save_tensors
-from facegan.training.loop import cut_curve
 
 
 def state(value: float) -> dict[str, Any]:
@@ -136,36 +135,6 @@ def test_training_goes_on_exactly(checkpoints: Checkpoints) -> None:
     assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), other.state_dict().values(), strict=True))
 
 
-# Curves.
-
-
-def test_a_curve_is_cut_back_to_the_checkpoint(tmp_path: Path) -> None:
-    path = tmp_path / "curve.jsonl"
-    lines = [json.dumps({"nimg": nimg, "loss": nimg / 2}) + "\n" for nimg in (8, 16, 24, 32)]
-    path.write_text("".join(lines))
-    cut_curve(path, 16)
-    assert path.read_text() == lines[0] + lines[1]
-    cut_curve(path, 0)
-    assert path.read_text() == ""
-    cut_curve(tmp_path / "none.jsonl", 5)
-    assert not (tmp_path / "none.jsonl").exists()
-
-
-@pytest.mark.parametrize("torn", ['{"nimg": 2', '{"nimg": 24, "loss"', "{}", "\x00\x00"])
-def test_a_torn_last_line_goes(tmp_path: Path, torn: str) -> None:
-    path = tmp_path / "curve.jsonl"
-    path.write_text('{"nimg": 8, "loss": 1}\n' + torn)
-    cut_curve(path, 100)
-    assert path.read_text() == '{"nimg": 8, "loss": 1}\n'
-
-
-def test_a_whole_line_without_its_end_stays_a_line(tmp_path: Path) -> None:
-    path = tmp_path / "curve.jsonl"
-    path.write_text('{"nimg": 8}\n{"nimg": 16}')
-    cut_curve(path, 16)
-    assert path.read_text() == '{"nimg": 8}\n{"nimg": 16}\n'
-
-
 # Tensors.
 
 
@@ -178,14 +147,14 @@ from facegan.training.checkpoints import save_tensors
 tensors = {name: torch.arange(6.0).reshape(2, 3) for name in {"b", "a", "conv.weight", "zz", "norm.bias"}}
 save_tensors(Path(sys.argv[1]), tensors, "about")
 """
-    other = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"  # the set above has another order there
+    hash_seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"  # the set above has another order there
     command = [sys.executable, "-c", code, str(tmp_path / "theirs.safetensors")]
-    subprocess.run(command, env={**os.environ, "PYTHONHASHSEED": other}, check=True)
+    subprocess.run(command, env={**os.environ, "PYTHONHASHSEED": hash_seed}, check=True)
     tensors = {name: torch.arange(6.0).reshape(2, 3) for name in {"b", "a", "conv.weight", "zz", "norm.bias"}}
     save_tensors(tmp_path / "ours.safetensors", tensors, "about")
-    one, two = ((tmp_path / f"{who}.safetensors").read_bytes() for who in ("ours", "theirs"))
-    assert one == two
-    header = json.loads(one[8 : 8 + int.from_bytes(one[:8], "little")])
+    ours, theirs = ((tmp_path / f"{name}.safetensors").read_bytes() for name in ("ours", "theirs"))
+    assert ours == theirs
+    header = json.loads(ours[8 : 8 + int.from_bytes(ours[:8], "little")])
     assert header["__metadata__"] == {"facegan": "about"}  # one key: the order of several differs
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 from itertools import pairwise
 from pathlib import Path
@@ -13,10 +14,17 @@ import torch
 from torch import nn
 
 from facegan.core.errors import UserError
-from facegan.core.seeds import subseed
-from facegan.runtime.devices import device_of, threads_of
-from facegan.runtime.options import Runtime
-from facegan.training.loop import Curve, Sampler, check_finite, cosine_lr, numpy_draws, reseed, step_size, update_ema
+from facegan.training.loop import (
+    Curve,
+    Sampler,
+    check_finite,
+    cosine_lr,
+    cut_curve,
+    numpy_draws,
+    reseed,
+    step_size,
+    update_ema,
+)
 
 
 @pytest.mark.parametrize(("length", "size"), [(10, 3), (7, 7), (5, 12), (1, 4), (33, 8)])
@@ -32,12 +40,12 @@ def test_every_row_once_an_epoch(length: int, size: int) -> None:
 
 def test_a_batch_is_a_function_of_its_position() -> None:
     straight = Sampler(10, seed=3)
-    wanted = {nimg: straight.batch(nimg, 4).tolist() for nimg in range(0, 80, 4)}
-    order = np.random.default_rng(0).permutation(list(wanted))
+    expected = {nimg: straight.batch(nimg, 4).tolist() for nimg in range(0, 80, 4)}
+    order = np.random.default_rng(0).permutation(list(expected))
     jumping = Sampler(10, seed=3)
     for nimg in order:
-        assert jumping.batch(int(nimg), 4).tolist() == wanted[int(nimg)]
-        assert Sampler(10, seed=3).batch(int(nimg), 4).tolist() == wanted[int(nimg)]
+        assert jumping.batch(int(nimg), 4).tolist() == expected[int(nimg)]
+        assert Sampler(10, seed=3).batch(int(nimg), 4).tolist() == expected[int(nimg)]
 
 
 def test_a_batch_crosses_epochs_without_loss() -> None:
@@ -57,15 +65,8 @@ def test_seeds_are_a_function_of_seed_and_place() -> None:
     first = draws(0, 8)
     torch.rand(100)
     assert draws(0, 8) == first
-    seen = [draws(seed, nimg) for seed in (0, 1, 8, 80) for nimg in (0, 8, 80, 800)]
-    assert len({torch_ for torch_, _ in seen}) == len({numpy_ for _, numpy_ in seen}) == 16
-
-
-def test_subseeds_fit_an_int64_and_differ() -> None:
-    seeds = [subseed("a", i, j) for i in range(30) for j in range(30)]
-    assert len(set(seeds)) == 900 and all(0 <= seed < 2**63 for seed in seeds)
-    assert subseed("existing", 0, "orl/s1") == 7905368770576488696  # for ever: rows in the world hold it
-    assert subseed(1, 23) != subseed(12, 3)
+    pairs = [draws(seed, nimg) for seed in (0, 1, 8, 80) for nimg in (0, 8, 80, 800)]
+    assert len({torch_ for torch_, _ in pairs}) == len({numpy_ for _, numpy_ in pairs}) == 16
 
 
 def test_cosine_schedule() -> None:
@@ -119,11 +120,28 @@ def test_length_of_a_run_is_whole_batches() -> None:
     assert step_size(18, 32) == 18016 and step_size(0.048, 8) == 48 and step_size(0.001, 8) == 8
 
 
-def test_devices_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert device_of(Runtime()) == device_of(Runtime(device="cpu")) == torch.device("cpu")
-    with pytest.raises(UserError, match="torch sees no GPU"):
-        device_of(Runtime(device="cuda:1"))
-    with pytest.raises(UserError, match="unknown device 'abacus'"):
-        device_of(Runtime(device="abacus"))
-    assert threads_of(Runtime(threads=3)) == 3 and threads_of(Runtime(jobs=256)) == 1
+def test_a_curve_is_cut_back_to_the_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "curve.jsonl"
+    lines = [json.dumps({"nimg": nimg, "loss": nimg / 2}) + "\n" for nimg in (8, 16, 24, 32)]
+    path.write_text("".join(lines))
+    cut_curve(path, 16)
+    assert path.read_text() == lines[0] + lines[1]
+    cut_curve(path, 0)
+    assert path.read_text() == ""
+    cut_curve(tmp_path / "none.jsonl", 5)
+    assert not (tmp_path / "none.jsonl").exists()
+
+
+@pytest.mark.parametrize("torn", ['{"nimg": 2', '{"nimg": 24, "loss"', "{}", "\x00\x00"])
+def test_a_torn_last_line_goes(tmp_path: Path, torn: str) -> None:
+    path = tmp_path / "curve.jsonl"
+    path.write_text('{"nimg": 8, "loss": 1}\n' + torn)
+    cut_curve(path, 100)
+    assert path.read_text() == '{"nimg": 8, "loss": 1}\n'
+
+
+def test_a_whole_line_without_its_end_stays_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "curve.jsonl"
+    path.write_text('{"nimg": 8}\n{"nimg": 16}')
+    cut_curve(path, 16)
+    assert path.read_text() == '{"nimg": 8}\n{"nimg": 16}\n'

@@ -28,7 +28,7 @@ class GanConfig(Options):
 
     @property
     def needs_guide(self) -> bool:
-        """Whether the training asks the guide, a recognizer that has to be trained before."""
+        """Whether the training needs the guide, a recognizer that has to be trained before."""
         return False
 
     def build_generator(self, num_identities: int, img_channels: int, size_px: int) -> Generator:

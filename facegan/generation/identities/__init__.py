@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from facegan.core.options import Options
@@ -12,9 +13,17 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from facegan.generation.identities.proposal import Proposal
-
 IDENTITIES = Registry("identity sampler", __name__)
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A proposed person: `code` (code_dim,) float32, the rows of its parents among the training people, and the share
+    of each (sums to 1)."""
+
+    code: np.ndarray
+    parents: tuple[int, ...]
+    weights: np.ndarray
 
 
 class IdentitiesConfig(Options):
@@ -23,9 +32,9 @@ class IdentitiesConfig(Options):
     kind: str
 
     def proposals(self, codes: np.ndarray, centres: np.ndarray, rng: np.random.Generator) -> Iterator[Proposal]:
-        """Proposed people without end, from one sequence of random numbers; none is worked out before it is asked for.
+        """Proposed people without end, from one sequence of random numbers; each is computed when it is requested.
 
         `codes` (people, code_dim) float32 are the training people's, and `centres` (people, d) float32, unit rows, are
-        where the guide sees them. Raises ValueError, when the next one is asked for, where nobody can be proposed.
+        where the guide sees them. Raises ValueError, when the next one is requested, where nobody can be proposed.
         """
         raise TypeError(f"{type(self).__name__} must define proposals()")

@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from facegan.generation.identities import IDENTITIES, IdentitiesConfig
+from facegan.generation.identities import IDENTITIES, IdentitiesConfig, Proposal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import numpy as np
-
-    from facegan.generation.identities.proposal import Proposal
 
 
 @IDENTITIES.register
@@ -30,14 +28,12 @@ class Gaussian(IdentitiesConfig):
         """See IdentitiesConfig; raises ValueError with fewer than two training people."""
         import numpy as np
 
-        from facegan.generation.identities.proposal import Proposal
-
         if len(codes) < 2:
             raise ValueError(f"a Gaussian needs the codes of two people or more, got {len(codes)}")
         mean = codes.mean(axis=0)
         _, singular, axes = np.linalg.svd(codes - mean, full_matrices=False)
         sigma = singular / np.sqrt(len(codes) - 1)
-        everyone, equal = tuple(range(len(codes))), np.full(len(codes), 1 / len(codes))
+        everyone, shares = tuple(range(len(codes))), np.full(len(codes), 1 / len(codes))
         while True:
-            draw = rng.standard_normal(len(sigma)) * sigma * self.spread
-            yield Proposal((mean + draw @ axes).astype(np.float32), everyone, equal)
+            deviation = rng.standard_normal(len(sigma)) * sigma * self.spread
+            yield Proposal((mean + deviation @ axes).astype(np.float32), everyone, shares)

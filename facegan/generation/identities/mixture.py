@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from facegan.core.options import unhashed_default
-from facegan.generation.identities import IDENTITIES, IdentitiesConfig
+from facegan.generation.identities import IDENTITIES, IdentitiesConfig, Proposal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import numpy as np
-
-    from facegan.generation.identities.proposal import Proposal
 
 
 @IDENTITIES.register
@@ -48,8 +46,6 @@ class Mixture(IdentitiesConfig):
         """
         import numpy as np
 
-        from facegan.generation.identities.proposal import Proposal
-
         if len(codes) < 2:
             raise ValueError(f"a mixture needs two people or more, got {len(codes)}")
         mean, num_parents = codes.mean(axis=0), min(self.parents, len(codes))
@@ -66,7 +62,7 @@ class Mixture(IdentitiesConfig):
             yield Proposal((mean + mixed).astype(np.float32), tuple(map(int, parents)), weights)
 
     def _distant(self, centres: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-        """`count` people, each after the first drawn from those least like the one among the others who is most so.
+        """`count` people, each after the first drawn from those whose highest cosine with the people before is lowest.
 
         In the guide's space and not between codes: mixing classes that are far apart for the recognizer helps, while
         distance between the generator's conditions tells little (ScoreMix, Rahimi Noshanagh and Marcel 2025), and the
@@ -75,11 +71,11 @@ class Mixture(IdentitiesConfig):
         import numpy as np
 
         chosen = [int(rng.integers(len(centres)))]
-        near = np.full(len(centres), -np.inf)  # the cosine with the most similar of those chosen
+        similarity = np.full(len(centres), -np.inf)  # the highest cosine with those chosen
         while len(chosen) < count:
-            near = np.maximum(near, centres @ centres[chosen[-1]])
-            near[chosen] = np.inf
-            left = len(centres) - len(chosen)
-            among = np.argsort(near, kind="stable")[: max(1, round((1 - self.distant) * left))]
-            chosen.append(int(rng.choice(among)))
+            similarity = np.maximum(similarity, centres @ centres[chosen[-1]])
+            similarity[chosen] = np.inf
+            remaining = len(centres) - len(chosen)
+            candidates = np.argsort(similarity, kind="stable")[: max(1, round((1 - self.distant) * remaining))]
+            chosen.append(int(rng.choice(candidates)))
         return np.asarray(chosen)

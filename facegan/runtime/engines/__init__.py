@@ -1,4 +1,4 @@
-"""Who works on the shards of a stage: this process, or a cluster that is there already. One file adds a member."""
+"""Where the shards of a stage are worked on: in this process, or on a running cluster. One file adds a member."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ Say = Callable[[str], None]
 
 
 class Engine(Protocol):
-    """An engine at work. What it is given are functions of a module, which hand back bytes."""
+    """A running engine. It gets module-level functions, which return bytes."""
 
-    remote: bool  # the work is done by other processes: they are told where files lie, and open them for themselves
+    remote: bool  # the work is done by other processes: they get paths of files, and open these themselves
 
     def workers(self) -> int:
         """How many shards are worked on at a time; at least 1."""
 
     def free(self) -> int:
-        """How many shards more it takes now, so that nobody who could work waits."""
+        """How many more shards it takes now, so that no worker waits."""
 
     def submit(self, name: str, work: Callable[..., bytes], *arguments: Any) -> None:
-        """Hand out a shard."""
+        """Submit a shard."""
 
     def next(self) -> tuple[str, bytes]:
-        """Wait for any shard that was handed out: its name and what `work` gave.
+        """Wait for any submitted shard: its name and the result of `work`.
 
-        Raises what `work` raised, and UserError where a shard cannot be had.
+        Raises what `work` raised, and UserError where the result cannot be had.
         """
 
 
@@ -41,7 +41,7 @@ class EngineConfig(Options):
     kind: str
 
     def open(self, say: Say) -> AbstractContextManager[Engine]:
-        """The engine; leaving it gives up what is still handed out. `say` takes lines that a person should read.
+        """The running engine; leaving it drops submitted shards. `say` takes lines that a person should read.
 
         Raises UserError where it cannot be reached.
         """

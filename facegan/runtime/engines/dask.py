@@ -1,6 +1,6 @@
-"""Shards sent to the workers of a Dask cluster that is there already (the extra `dask`).
+"""Shards sent to the workers of a running Dask cluster (the extra `dask`).
 
-Only here is `distributed` imported, and only when a cluster is asked for.
+`distributed` is imported only here, and only when a cluster is configured.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from facegan.core.errors import Remote, UserError
 from facegan.runtime.engines import ENGINES, Engine, EngineConfig, Say
 
 CONNECT_S = 10.0
-LOOK_S = 2.0  # between two looks at who is there, and at what is late
-COPIES = 3  # of one shard, at most: the second is given out when the first is late
+POLL_S = 2.0  # between two looks at the workers and at late shards
+COPIES = 3  # of one shard, at most: the second is sent when the first is late
 AGAIN = "then run the same command again: finished shards are kept"
 NOISY = ("distributed", "distributed.client", "distributed.core", "distributed.comm", "distributed.batched")
 
@@ -55,15 +55,15 @@ class Dask(EngineConfig):
 
     @model_validator(mode="after")
     def _hangs_together(self) -> Dask:
-        given = [bool(self.tls_ca), bool(self.tls_cert), bool(self.tls_key)]
-        if any(given) != all(given):
+        tls_options = [bool(self.tls_ca), bool(self.tls_cert), bool(self.tls_key)]
+        if any(tls_options) != all(tls_options):
             raise ValueError("tls_ca, tls_cert and tls_key go together: give all three or none")
-        if all(given) != self.address.startswith("tls://"):
+        if all(tls_options) != self.address.startswith("tls://"):
             raise ValueError(f"a tls:// address needs tls_ca, tls_cert and tls_key, and they need one: {self.address}")
         return self
 
     def check(self) -> None:
-        """See Frozen."""
+        """See Options."""
         if importlib.util.find_spec("distributed") is None:
             raise UserError(
                 "runtime.engine=dask needs the package distributed, which is not installed",
@@ -71,7 +71,7 @@ class Dask(EngineConfig):
             )
 
     def try_out(self) -> None:
-        """See Frozen: whether the scheduler answers. Workers may come later."""
+        """See Options: whether the scheduler answers. Workers may come later."""
         with self._connected():
             pass
 
@@ -90,7 +90,7 @@ class Dask(EngineConfig):
         from distributed import Client, Security
 
         for name in NOISY:
-            logging.getLogger(name).setLevel(logging.CRITICAL)  # what goes wrong is told below, once
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # errors are reported below, once
         security = None
         if self.tls_ca:
             security = Security(
@@ -108,15 +108,15 @@ class Dask(EngineConfig):
         try:
             yield client
         finally:
-            # The scheduler then lets go of all that is out: a worker ends the shard that it is at, and nobody waits.
+            # The scheduler then drops all submitted shards: a worker ends the shard that it works on, and nobody waits.
             with contextlib.suppress(Exception):  # a scheduler that is gone
                 client.close(timeout=5)
 
 
 def work_on(task: bytes) -> bytes:
-    """Called by a worker. `task` is pickled once more, so that the scheduler need not import what it passes on.
+    """Called by a worker. `task` is pickled once more, so that the scheduler need not import what is in it.
 
-    It comes from the stage, by the connections over which Dask itself sends pickles.
+    It comes from the stage, over the connections on which Dask itself sends pickles.
     """
     function, arguments = pickle.loads(task)
     result: bytes = function(*arguments)
@@ -131,14 +131,14 @@ class _Cluster:
     def __init__(self, client: Any, config: Dask, say: Say) -> None:
         self.client, self.config, self.say = client, config, say
         self._tasks: dict[str, bytes] = {}
-        self._copies: dict[str, list[Any]] = {}  # futures of the shards that are out
-        self._late_at: dict[str, float] = {}
-        self._workers, self._looked = 0, -math.inf
+        self._copies: dict[str, list[Any]] = {}  # futures of the shards that were submitted
+        self._deadlines: dict[str, float] = {}
+        self._workers, self._counted_at = 0, -math.inf
 
     def await_workers(self) -> None:
         """Wait a little for a worker that can do the work."""
-        until = time.monotonic() + CONNECT_S
-        while not self._count() and time.monotonic() < until:
+        deadline = time.monotonic() + CONNECT_S
+        while not self._count() and time.monotonic() < deadline:
             time.sleep(0.2)
         if not self._count():
             having = f" with {self.config.resources}" if self.config.resources else ""
@@ -148,7 +148,7 @@ class _Cluster:
             )
 
     def workers(self) -> int:
-        if time.monotonic() - self._looked > LOOK_S:
+        if time.monotonic() - self._counted_at > POLL_S:
             self._count()
         return max(1, self._workers)
 
@@ -165,33 +165,34 @@ class _Cluster:
 
         while True:
             for name, futures in self._copies.items():
-                if done := [future for future in futures if future.status == "finished"]:
-                    return name, self._taken(name, done[0])
+                if finished := [future for future in futures if future.status == "finished"]:
+                    return name, self._result(name, finished[0])
                 if all(future.status in ("error", "cancelled") for future in futures):
                     failure = self._failure(name, futures)
                     raise failure from failure.__cause__
-            for name in [name for name, at in self._late_at.items() if time.monotonic() > at]:
-                self._late(name)
-            out = [one for futures in self._copies.values() for one in futures]
-            pending = [one for one in out if one.status == "pending"]
-            # One that was done when its worker died is "lost" until another worker has done it again.
+            for name in [name for name, deadline in self._deadlines.items() if time.monotonic() > deadline]:
+                self._resend(name)
+            in_flight = [future for futures in self._copies.values() for future in futures]
+            pending = [future for future in in_flight if future.status == "pending"]
+            # A future that was finished when its worker died is "lost" until another worker has done it again.
             if not pending:
                 time.sleep(0.1)
                 continue
-            patience = LOOK_S if len(pending) == len(out) else 0.1
-            with contextlib.suppress(Exception):  # what became of them is looked at above
-                wait(pending, timeout=patience, return_when="FIRST_COMPLETED")
+            timeout = POLL_S if len(pending) == len(in_flight) else 0.1
+            with contextlib.suppress(Exception):  # their status is looked at above
+                wait(pending, timeout=timeout, return_when="FIRST_COMPLETED")
 
     def _count(self) -> int:
-        """How many shards can be worked on at a time, as the scheduler knows it now."""
-        with contextlib.suppress(Exception):  # a scheduler that is gone or hangs: the futures tell
+        """How many shards can be worked on at a time, as the scheduler sees it now."""
+        with contextlib.suppress(Exception):  # a scheduler that is gone or hangs: the futures show it
             identity = self.client.scheduler.identity
-            found = self.client.sync(identity, n_workers=-1, callback_timeout=CONNECT_S)["workers"].values()
-            wanted = self.config.resources.items()
+            workers = self.client.sync(identity, n_workers=-1, callback_timeout=CONNECT_S)["workers"].values()
+            resources = self.config.resources.items()
             self._workers = sum(
-                all(worker.get("resources", {}).get(kind, 0) >= amount for kind, amount in wanted) for worker in found
+                all(worker.get("resources", {}).get(kind, 0) >= amount for kind, amount in resources)
+                for worker in workers
             )
-        self._looked = time.monotonic()
+        self._counted_at = time.monotonic()
         return self._workers
 
     def _send(self, name: str) -> None:
@@ -200,19 +201,19 @@ class _Cluster:
         self._copies[name].append(
             self.client.submit(work_on, self._tasks[name], key=key, pure=False, resources=resources)
         )
-        self._late_at[name] = time.monotonic() + self.config.timeout_s
+        self._deadlines[name] = time.monotonic() + self.config.timeout_s
 
-    def _taken(self, name: str, future: Any) -> bytes:
+    def _result(self, name: str, future: Any) -> bytes:
         try:
             data: bytes = future.result(timeout=self.config.timeout_s)
         except Exception as error:
             failure = self._failure(name, [future], error)
             raise failure from failure.__cause__
-        del self._copies[name], self._tasks[name], self._late_at[name]  # a future that is dropped is let go of
+        del self._copies[name], self._tasks[name], self._deadlines[name]  # dropping a future releases it
         return data
 
-    def _late(self, name: str) -> None:
-        """Another copy of a shard that takes too long, while the first keeps its worker busy; or the end."""
+    def _resend(self, name: str) -> None:
+        """Send another copy of a late shard, while the first keeps its worker busy; raises UserError after COPIES."""
         seconds = f"{self.config.timeout_s:g} s"
         if not self._count():
             raise UserError(
@@ -228,7 +229,7 @@ class _Cluster:
         self._send(name)
 
     def _failure(self, name: str, futures: list[Any], error: BaseException | None = None) -> BaseException:
-        """Why a shard cannot be had, in words where they are ours to find."""
+        """Why a shard cannot be had: a UserError where the cause is known."""
         from distributed import KilledWorker
 
         failed = [future for future in futures if future.status == "error"]

@@ -19,26 +19,26 @@ class Local(EngineConfig):
     @contextmanager
     def open(self, say: Say) -> Iterator[Engine]:
         """See EngineConfig."""
-        yield _Here()
+        yield _InProcess()
 
 
-class _Here:
+class _InProcess:
     """See Engine."""
 
     remote = False
 
     def __init__(self) -> None:
-        self._waiting: deque[tuple[str, Callable[..., bytes], tuple[Any, ...]]] = deque()
+        self._queue: deque[tuple[str, Callable[..., bytes], tuple[Any, ...]]] = deque()
 
     def workers(self) -> int:
         return 1
 
     def free(self) -> int:
-        return 1 - len(self._waiting)
+        return 1 - len(self._queue)
 
     def submit(self, name: str, work: Callable[..., bytes], *arguments: Any) -> None:
-        self._waiting.append((name, work, arguments))
+        self._queue.append((name, work, arguments))
 
     def next(self) -> tuple[str, bytes]:
-        name, work, arguments = self._waiting.popleft()
+        name, work, arguments = self._queue.popleft()
         return name, work(*arguments)

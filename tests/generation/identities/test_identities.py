@@ -7,10 +7,9 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from facegan.generation.identities import IDENTITIES, IdentitiesConfig
+from facegan.generation.identities import IDENTITIES, IdentitiesConfig, Proposal
 from facegan.generation.identities.gaussian import Gaussian
 from facegan.generation.identities.mixture import Mixture
-from facegan.generation.identities.proposal import Proposal
 from facegan.generation.options import Synthesize
 
 MEMBERS = sorted(IDENTITIES.load())
@@ -26,8 +25,8 @@ def some_codes(people: int = 7, code_dim: int = 5) -> np.ndarray:
 
 
 def some_centres(people: int, d: int = 16) -> np.ndarray:
-    drawn = np.random.default_rng(9).normal(size=(people, d))
-    return (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float32)
+    rows = np.random.default_rng(9).normal(size=(people, d))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
 def propose(
@@ -76,10 +75,10 @@ def test_each_sampler_works_nothing_out_before_it_is_asked(kind: str) -> None:
 @pytest.mark.parametrize("kind", MEMBERS)
 def test_each_sampler_keeps_the_spread_of_real_codes(kind: str) -> None:
     codes = some_codes(40, 6)
-    drawn, mean = stacked(propose(sampler_of(kind), codes, 400, seed=1)), codes.mean(axis=0)
+    proposed, mean = stacked(propose(sampler_of(kind), codes, 400, seed=1)), codes.mean(axis=0)
     length = np.linalg.norm(codes - mean, axis=1).mean()
-    assert np.linalg.norm(drawn - mean, axis=1).mean() == pytest.approx(length, rel=0.15)
-    assert np.allclose(drawn.mean(axis=0), mean, atol=0.4)
+    assert np.linalg.norm(proposed - mean, axis=1).mean() == pytest.approx(length, rel=0.15)
+    assert np.allclose(proposed.mean(axis=0), mean, atol=0.4)
 
 
 @pytest.mark.parametrize("kind", MEMBERS)
@@ -100,8 +99,8 @@ def test_people_who_are_all_alike_are_no_error(kind: str) -> None:
 def test_the_random_numbers_of_older_sets() -> None:
     """Sets that were made when samplers were asked for one proposal at a time: the same calls, written out."""
     codes, rng = some_codes(9, 6), np.random.default_rng(3)
-    found = propose(Mixture(parents=4, concentration=2.0), codes, 30, seed=3)
-    for proposal in found:
+    proposals = propose(Mixture(parents=4, concentration=2.0), codes, 30, seed=3)
+    for proposal in proposals:
         mean = codes.mean(axis=0)
         parents = rng.choice(9, 4, replace=False)
         weights = rng.dirichlet(np.full(4, 2.0))
@@ -139,13 +138,15 @@ def test_a_mixture_of_two_opposite_people_is_finite() -> None:
 
 def test_fewer_people_than_parents_are_all_mixed() -> None:
     codes = some_codes(4)
-    found = propose(Mixture(parents=9), codes, 20)
-    assert all(sorted(proposal.parents) == [0, 1, 2, 3] for proposal in found)
-    apart = stacked(found) - codes.mean(axis=0)
-    cosine = apart @ apart.T / np.outer(np.linalg.norm(apart, axis=1), np.linalg.norm(apart, axis=1))
+    proposals = propose(Mixture(parents=9), codes, 20)
+    assert all(sorted(proposal.parents) == [0, 1, 2, 3] for proposal in proposals)
+    deviations = stacked(proposals) - codes.mean(axis=0)
+    cosine = (
+        deviations @ deviations.T / np.outer(np.linalg.norm(deviations, axis=1), np.linalg.norm(deviations, axis=1))
+    )
     assert np.median(cosine[~np.eye(20, dtype=bool)]) < 0.5  # and are not all one person
-    near = propose(Mixture(parents=9, distant=0.9), codes, 20)
-    assert all(sorted(proposal.parents) == [0, 1, 2, 3] for proposal in near)
+    distant = propose(Mixture(parents=9, distant=0.9), codes, 20)
+    assert all(sorted(proposal.parents) == [0, 1, 2, 3] for proposal in distant)
 
 
 def circle(people: int) -> np.ndarray:
@@ -155,12 +156,12 @@ def circle(people: int) -> np.ndarray:
 
 def test_distant_parents_are_drawn_from_those_least_like_the_others() -> None:
     codes = np.eye(8, dtype=np.float32)  # all equally far apart: only the guide tells
-    found = propose(Mixture(parents=2, distant=0.6), codes, 400, centres=circle(8))
-    apart = [min((a - b) % 8, (b - a) % 8) for a, b in (proposal.parents for proposal in found)]
+    proposals = propose(Mixture(parents=2, distant=0.6), codes, 400, centres=circle(8))
+    apart = [min((a - b) % 8, (b - a) % 8) for a, b in (proposal.parents for proposal in proposals)]
     assert set(apart) == {3, 4}  # of 7 others the 3 farthest
-    assert {proposal.parents[0] for proposal in found} == set(range(8))
-    assert {proposal.parents[1] for proposal in found} == set(range(8))
+    assert {proposal.parents[0] for proposal in proposals} == set(range(8))
+    assert {proposal.parents[1] for proposal in proposals} == set(range(8))
     farthest = propose(Mixture(parents=4, distant=0.99), codes, 50, centres=circle(8))
     for proposal in farthest:  # across, and then half way between on either side
         first, second, *rest = proposal.parents
-        assert (second - first) % 8 == 4 and sorted((one - first) % 8 for one in rest) == [2, 6]
+        assert (second - first) % 8 == 4 and sorted((parent - first) % 8 for parent in rest) == [2, 6]

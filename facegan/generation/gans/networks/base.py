@@ -18,8 +18,8 @@ from facegan.generation.gans.networks.microbatches import WHOLE, Part
 class Step:
     """What G did in one training step: images for D, loss terms of its own (weighted).
 
-    `fake_label` (n,) are the people of `fake_img`, and `fakes` which rows of the batch these people are; of the terms,
-    each is the part's share.
+    `fake_label` (n,) are the people of `fake_img`, and `fakes` the rows of the batch that these people are; each term
+    is the part's share.
     """
 
     fake_img: torch.Tensor
@@ -39,7 +39,7 @@ class Generator(nn.Module):
     code_dim: int
     z_dim: int
     conditioned: float = 1.0
-    start_images: int = 4000  # more would not move what G begins from, and would have to be held as float32
+    start_images: int = 4000  # more would not change the start, and would have to be held as float32
 
     def codes(self) -> torch.Tensor:
         """The training people's identity codes, (num_identities, code_dim)."""
@@ -55,7 +55,7 @@ class Generator(nn.Module):
         return img
 
     def start(self, img: torch.Tensor, label: torch.Tensor) -> None:
-        """Begin from the train images, NCHW float32 in -1..1, where the family knows how; nothing by default."""
+        """Initialise from the train images, NCHW float32 in -1..1; by default this does nothing."""
 
     def encode(self, img: torch.Tensor, w: torch.Tensor) -> torch.Tensor | None:
         """Variation codes (N, z_dim) of real images of people w, or None where z is drawn from N(0, 1)."""
@@ -99,7 +99,7 @@ class Generator(nn.Module):
 def grid(size_px: int) -> tuple[int, int]:
     """(base_px, levels) with size_px = base_px * 2**levels, base_px in 4..7 and at least two levels.
 
-    Raises ConfigError where there is none: of the multiples of 16 up to 512 it is there for 16, 32, 48, 64,
+    Raises ConfigError where there is none: of the multiples of 16 up to 512 there is one for 16, 32, 48, 64,
     80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448 and 512.
     """
     base_px, levels = size_px, 0
@@ -107,10 +107,10 @@ def grid(size_px: int) -> tuple[int, int]:
         base_px, levels = base_px // 2, levels + 1
     if not 4 <= base_px <= 7 or levels < 2:
         sizes = [base * 2**level for level in range(2, 8) for base in (4, 5, 6, 7)]
-        near = sorted(sorted(sizes, key=lambda size: abs(size - size_px))[:2])
+        nearest = sorted(sorted(sizes, key=lambda size: abs(size - size_px))[:2])
         raise ConfigError(
             f"a generator of {size_px} px: the side must be 4, 5, 6 or 7 times 4, 8, 16, ...",
-            fix=f"set prepare.size_px={near[0]} or {near[1]}",
+            fix=f"set prepare.size_px={nearest[0]} or {nearest[1]}",
         )
     return base_px, levels
 
@@ -120,15 +120,15 @@ def widths(channels: int, max_channels: int, levels: int) -> list[int]:
     return [min(channels * 2**level, max_channels) for level in range(levels)]
 
 
-def maybe_spectral(layer: nn.Module, wanted: bool) -> nn.Module:
-    """The layer, divided by its largest singular value where wanted (Miyato et al. 2018)."""
-    if wanted:
+def maybe_spectral(layer: nn.Module, spectral: bool) -> nn.Module:
+    """The layer, divided by its largest singular value where `spectral` (Miyato et al. 2018)."""
+    if spectral:
         register_parametrization(layer, "weight", SpectralNorm(layer.get_parameter("weight")))
     return layer
 
 
 class SpectralNorm(_SpectralNorm):
-    """torch's own, in single precision whatever the layer works in: the power iteration is made of dot products."""
+    """torch's, in single precision whatever the layer's type: the power iteration consists of dot products."""
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
         """The weight divided by its largest singular value, of the same shape."""

@@ -18,7 +18,7 @@ OVERSAMPLING = 8
 class Modulated(nn.Module):
     """A convolution, each pixel normalised, then each channel scaled and shifted by the code.
 
-    Pixel norm (Karras et al. 2018, section 4.2) keeps what instance norm takes away, and draws no droplets.
+    Pixel norm (Karras et al. 2018, section 4.2) keeps what instance norm removes, and makes no droplet artifacts.
     """
 
     def __init__(self, conv: nn.Conv2d, code_dim: int) -> None:
@@ -37,10 +37,10 @@ class Modulated(nn.Module):
 class CvaeGenerator(Generator):
     """Identity codes, the decoder G(w, z), and the encoder of variation codes q(z | image, w).
 
-    Decoder and encoder each begin with a linear map, solved in closed form by `start` and then left alone.
+    Decoder and encoder each begin with a linear map, solved in closed form by `start` and then fixed.
     G draws the eigenface of both codes, rough and ghostly, and a U-net (Ronneberger et al. 2015), modulated
-    by the codes, turns it into a face: it begins near a face and not at noise, and learns in a tenth of the images.
-    It knows the person from the start, whatever `conditioned` is: what rebuilds a photo must.
+    by the codes, turns it into a face: it begins near a face and not at noise, and learns from a tenth of the images.
+    It always gets the whole identity code, whatever `conditioned` is, since it rebuilds photos of known people.
     """
 
     mean: torch.Tensor
@@ -82,8 +82,8 @@ class CvaeGenerator(Generator):
         """Eigenfaces of the people's means, and of the images' deviations from them, scaled to unit codes.
 
         (Turk and Pentland 1991 for the axes; split between and within people as in Fisherfaces, Belhumeur et
-        al. 1997, section 2.4.) Where the codes are the guide's, and so given, the people's axes are the linear map of
-        least squares, and of those the smallest, from the codes to the means of the people in `img`.
+        al. 1997, section 2.4.) Where the codes are the guide's, and so fixed, the people's axes are the least-squares
+        linear map of minimal norm from the codes to the means of the people in `img`.
         """
         flat = torch.cat([img, img.flip(3)]).flatten(1)
         person = torch.cat([label, label])
@@ -92,9 +92,9 @@ class CvaeGenerator(Generator):
         means /= counts[:, None]
         self.mean.copy_(flat.mean(dim=0))
         if self.guide_codes:
-            seen = torch.bincount(person, minlength=self.num_identities) > 0
-            to_codes = torch.linalg.pinv(self.identity.weight[seen].double()).to(flat)
-            self.person_axes.copy_(to_codes @ (means[seen] - self.mean))
+            has_images = torch.bincount(person, minlength=self.num_identities) > 0
+            to_codes = torch.linalg.pinv(self.identity.weight[has_images].double()).to(flat)
+            self.person_axes.copy_(to_codes @ (means[has_images] - self.mean))
         else:
             axes, codes = principal_axes(means - self.mean, self.code_dim)
             self.person_axes[: len(axes)] = axes
@@ -126,18 +126,18 @@ class CvaeGenerator(Generator):
 
     def _moments(self, img: torch.Tensor, w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         learned, log_var = self.moments(torch.cat([self.encoder(img), w], dim=1)).chunk(2, dim=1)
-        left = img.flatten(1) - self.mean - w @ self.person_axes  # what person and mean do not explain
+        residual = img.flatten(1) - self.mean - w @ self.person_axes  # not explained by person and mean
         scale = self.variation_axes.square().sum(dim=1).clamp(min=1e-8)
-        return left @ self.variation_axes.T / scale + learned, (log_var - 4).clamp(-8, 4)
+        return residual @ self.variation_axes.T / scale + learned, (log_var - 4).clamp(-8, 4)
 
     def step(self, real_img: torch.Tensor, label: torch.Tensor, part: Part = WHOLE) -> Step:
         """Rebuild each image, and draw half of the people with the variation of another one of the batch."""
-        everyone, real_img = self.identity(label), part.take(real_img)
-        w = part.take(everyone)
+        batch_w, real_img = self.identity(label), part.take(real_img)
+        w = part.take(batch_w)
         mean, log_var = (moment.float() for moment in self._moments(real_img, w))
         z = mean + part.draw(torch.randn, *mean.shape, device=mean.device) * (log_var / 2).exp()
         fakes, lenders = borrowers(part, len(label))
-        img = self(torch.cat([w, everyone[fakes.rows]]), torch.cat([z, z[lenders]])).float()
+        img = self(torch.cat([w, batch_w[fakes.rows]]), torch.cat([z, z[lenders]])).float()
         rebuilt, recombined = img[: len(w)], img[len(w) :]
         smaller = F.avg_pool2d(rebuilt, 4) - F.avg_pool2d(real_img, 4)
         terms = {
@@ -151,13 +151,13 @@ class CvaeGenerator(Generator):
 def borrowers(part: Part, count: int) -> tuple[Part, torch.Tensor]:
     """Which of the first half of a batch of `count` borrow from rows of `part`, and from which of these, (n,) int64.
 
-    Image i borrows the code of row i - 1, the first one that of the last row: each part has the codes it lends.
+    Image i borrows the code of row i - 1, the first one that of the last row: a part has the codes that it lends.
     """
     half = (count + 1) // 2
     borrower = (torch.arange(count)[part.rows] + 1) % count
     lenders = borrower.argsort()[: int((borrower < half).sum())]
-    whole = part.rows is ALL
-    return Part(slice(half) if whole else borrower[lenders], None if whole else half), lenders
+    is_whole = part.rows is ALL
+    return Part(slice(half) if is_whole else borrower[lenders], None if is_whole else half), lenders
 
 
 def principal_axes(centred: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:

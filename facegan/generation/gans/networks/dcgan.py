@@ -13,7 +13,7 @@ from facegan.generation.gans.networks.base import Generator, ProjectionDiscrimin
 INIT_STD = 0.02  # "a zero-centered Normal distribution with standard deviation 0.02", section 4
 
 
-def _classic(layer: nn.Conv2d | nn.ConvTranspose2d) -> nn.Module:
+def _initialised(layer: nn.Conv2d | nn.ConvTranspose2d) -> nn.Module:
     nn.init.normal_(layer.weight, 0.0, INIT_STD)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
@@ -37,11 +37,11 @@ class DcganGenerator(Generator):
         up = widths(channels, max_channels, levels)[::-1]
         joint = code_dim + z_dim
         self.identity = nn.Embedding(num_identities, code_dim)
-        layers = [_classic(nn.ConvTranspose2d(joint, up[0], base_px, bias=False))]
+        layers = [_initialised(nn.ConvTranspose2d(joint, up[0], base_px, bias=False))]
         for i, o in pairwise(up):
-            layers += [nn.BatchNorm2d(i), nn.ReLU(), _classic(nn.ConvTranspose2d(i, o, 4, 2, 1, bias=False))]
+            layers += [nn.BatchNorm2d(i), nn.ReLU(), _initialised(nn.ConvTranspose2d(i, o, 4, 2, 1, bias=False))]
         layers += [nn.BatchNorm2d(up[-1]), nn.ReLU()]
-        layers += [_classic(nn.ConvTranspose2d(up[-1], img_channels, 4, 2, 1)), nn.Tanh()]
+        layers += [_initialised(nn.ConvTranspose2d(up[-1], img_channels, 4, 2, 1)), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
 
     def codes(self) -> torch.Tensor:
@@ -69,7 +69,7 @@ def discriminator(
     layers: list[nn.Module] = []
     for level, (i, o) in enumerate(zip([img_channels, *down], down, strict=False)):
         normed = batch_norm and level > 0
-        layers.append(maybe_spectral(_classic(nn.Conv2d(i, o, 4, 2, 1, bias=not normed)), spectral_norm))
+        layers.append(maybe_spectral(_initialised(nn.Conv2d(i, o, 4, 2, 1, bias=not normed)), spectral_norm))
         layers += [nn.BatchNorm2d(o), nn.LeakyReLU(0.2)] if normed else [nn.LeakyReLU(0.2)]
     D = ProjectionDiscriminator(nn.Sequential(*layers), down[-1], num_identities, spectral_norm)
     if not spectral_norm:

@@ -1,4 +1,4 @@
-"""What a generator's training takes from the guide: a term that knows people again, and codes for them."""
+"""What a generator's training uses of the guide: a loss term for identity, and identity codes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from facegan.recognition.embedder import Embedder, embed, load_embedder
 from facegan.recognition.heads.cosface import CosFace
 from facegan.training import ranks
 
-AT_ONCE = 64  # photos; fixed, because batches of another size round differently
+EMBED_BATCH = 64  # photos; fixed, because batches of another size round differently
 
 
 @dataclass(frozen=True)
@@ -32,16 +32,16 @@ class Guide:
     def of(cls, folder: Path, pixels: np.ndarray, codes: np.ndarray, device: torch.device) -> Guide:
         """The guide of a finished train_recognizer folder, and the robust centres of people under it.
 
-        `pixels` (N, H, W, C) uint8 are the train photos, `codes` (N,) whose they are, from 0. Leaves torch's CPU
+        `pixels` (N, H, W, C) uint8 are the train photos, `codes` (N,) their people, from 0. Leaves torch's CPU
         generator as it was, so that networks begin as they do without a guide. Raises UserError for no such folder.
         """
         with torch.random.fork_rng(devices=[]):
             net, _ = load_embedder(folder, device)
-        return cls(net, robust_centres(embed(net, pixels, AT_ONCE, device), codes))
+        return cls(net, robust_centres(embed(net, pixels, EMBED_BATCH, device), codes))
 
     @torch.no_grad()
     def give_codes(self, G: Generator) -> None:
-        """Let G's people have the codes of their centres (see `principal_codes`), which then are not trained."""
+        """Set the codes of G's people from their centres (see `principal_codes`), and stop training the codes."""
         codes = G.codes().requires_grad_(False)
         codes.copy_(torch.from_numpy(principal_codes(self.centres, codes.shape[1])))
 
@@ -49,21 +49,21 @@ class Guide:
 def principal_codes(centres: np.ndarray, code_dim: int) -> np.ndarray:
     """People's centres (people, d) along their principal axes: (people, code_dim) float32, the largest axis first.
 
-    Of mean 0 and variance 1 in each column; those for which there is no axis are 0. As the features of a recognizer
-    are what a generator is given by Vec2Face (Wu et al. 2024).
+    Each column has mean 0 and variance 1; columns without an axis are 0. Vec2Face (Wu et al. 2024) gives a generator
+    the features of a recognizer in the same way.
     """
     deviation = centres.astype(np.float64) - centres.mean(axis=0, dtype=np.float64)
-    left, singular, _ = np.linalg.svd(deviation, full_matrices=False)
+    left_vectors, singular, _ = np.linalg.svd(deviation, full_matrices=False)
     count = min(code_dim, int((singular > 1e-4 * max(singular[0], 1e-8)).sum()))
     codes = np.zeros((len(centres), code_dim), np.float32)
-    codes[:, :count] = left[:, :count] * np.sqrt(len(centres))
+    codes[:, :count] = left_vectors[:, :count] * np.sqrt(len(centres))
     return codes
 
 
 class IdentityLoss(nn.Module):
     """The IdentityTerm: weight x cross-entropy with a cosine margin of the guide's embedding of images.
 
-    Its gradient goes to the images alone. All ranks have the first one's centres.
+    Its gradient goes to the images alone. All ranks have the centres of rank 0.
     """
 
     def __init__(self, term: IdentityTerm, guide: Guide) -> None:
@@ -78,7 +78,7 @@ class IdentityLoss(nn.Module):
     def forward(self, img: torch.Tensor, label: torch.Tensor, part: Part = WHOLE) -> torch.Tensor:
         """The part's share of the term: images NCHW float in -1..1 of people `label` (N,) int64 -> scalar, float32.
 
-        Under autocast the guide works in its type; cosines and all that follows have single precision.
+        Under autocast the guide works in autocast's type; cosines and all that follows are in single precision.
         """
         logits = self.head(self.net(img.float().contiguous(memory_format=torch.channels_last)), label)
         return self.weight * part.mean(F.cross_entropy(logits, label, reduction="none"))

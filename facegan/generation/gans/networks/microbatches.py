@@ -1,6 +1,6 @@
-"""Parts of a batch: what a rank works on, or one rank at once where its rows do not fit its memory.
+"""Parts of a batch: the rows of one rank, or fewer where a rank's rows do not fit its memory at once.
 
-A batch is split so that the parts' losses and gradients add up to those of the whole batch worked on at once.
+A batch is split so that the parts' losses and gradients add up to those of the whole batch.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ALL = slice(None)
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Some rows of a batch of `count`, in ascending order; count None: these rows are all that count."""
+    """Some rows of a batch of `count`, in ascending order; count None: these rows are the whole batch."""
 
     rows: slice | torch.Tensor = field(default_factory=lambda: ALL)
     count: int | None = None
@@ -38,17 +38,17 @@ class Part:
     def draw(self, source: Callable[..., torch.Tensor], n: int, *shape: int, **options: Any) -> torch.Tensor:
         """The part's n rows of what `source` (torch.rand, ...) draws for the whole batch: (n, *shape).
 
-        The generator is then where it would be after the whole batch, so that every part can go on from there.
+        The random generator is then in the state after the whole batch, so that every part can go on from there.
         """
-        drawn = source((n if self.count is None else self.count, *shape), **options)
-        return drawn if self.count is None else drawn[self.rows]
+        values = source((n if self.count is None else self.count, *shape), **options)
+        return values if self.count is None else values[self.rows]
 
 
 WHOLE = Part()
 
 
 class Grouped(nn.Module):
-    """A layer that looks at images of a batch together: with groups of g among n images, at i, i + n/g, i + 2n/g ...
+    """A layer over groups of images of a batch: a group of g among n images is at i, i + n/g, i + 2n/g ...
 
     g is the largest divisor of the batch that is not above `group`.
     """
@@ -63,9 +63,8 @@ class Grouped(nn.Module):
 def parts_of(G: nn.Module, D: nn.Module, batch_size: int, at_once: int, size: int | None = None) -> list[Part]:
     """This rank's parts of every batch, of at most `at_once` rows each (0: one part), none of them empty.
 
-    `size` is the number of ranks where it is another than now.
-
-    Rows that `Grouped` layers look at together stay together; these layers are told the groups of the whole batch.
+    `size` is the number of ranks, by default the present one. Rows that `Grouped` layers look at together stay
+    together; the `group` of these layers is set to that of the whole batch.
     Raises UserError where that leaves a rank without a row, or where a layer needs more rows than `at_once`.
     """
     group = 1
@@ -73,34 +72,34 @@ def parts_of(G: nn.Module, D: nn.Module, batch_size: int, at_once: int, size: in
         if isinstance(layer, Grouped):
             layer.group = group = layer.size(batch_size)
     size, units = size or ranks.world_size(), batch_size // group  # unit u is the rows u, u + units, u + 2 * units ...
-    looked_at = f", of which D looks at {group} together" if group > 1 else ""
+    grouping = f", of which D looks at {group} together" if group > 1 else ""
     if size > units:
         raise UserError(
-            f"{size} ranks share batches of {batch_size} images{looked_at}: some would have none",
+            f"{size} ranks share batches of {batch_size} images{grouping}: some would have none",
             fix="set a smaller runtime.nproc_per_node or a larger train_gan.batch_size",
         )
-    times = math.ceil(math.ceil(units / size) / (at_once // group)) if at_once >= group else 1
-    if times > 1:
+    rounds = math.ceil(math.ceil(units / size) / (at_once // group)) if at_once >= group else 1
+    if rounds > 1:
         _refuse_batch_statistics(G, D, batch_size, at_once)
     if 0 < at_once < group:
         raise UserError(
-            f"runtime.batch_gpu is {at_once}, for batches of {batch_size} images{looked_at}",
+            f"runtime.batch_gpu is {at_once}, for batches of {batch_size} images{grouping}",
             fix=f"set runtime.batch_gpu={group} or more, or train_gan.gan.stddev_group=0",
         )
-    if size * times == 1:
+    if size * rounds == 1:
         return [WHOLE]
     unit = torch.arange(batch_size) % units
-    firsts = range(ranks.rank(), min(units, size * times), size)
-    rows = [(unit % (size * times) == first).nonzero().squeeze(1) for first in firsts]
-    return [Part(one, batch_size) for one in rows]
+    firsts = range(ranks.rank(), min(units, size * rounds), size)
+    rows = [(unit % (size * rounds) == first).nonzero().squeeze(1) for first in firsts]
+    return [Part(part_rows, batch_size) for part_rows in rows]
 
 
 def _refuse_batch_statistics(G: nn.Module, D: nn.Module, batch_size: int, at_once: int) -> None:
     for net, name in ((G, "G"), (D, "D")):
-        for place, layer in net.named_modules():
+        for path, layer in net.named_modules():
             if isinstance(layer, _BatchNorm):
                 raise UserError(
-                    f"runtime.batch_gpu is {at_once}, but layer '{place}' of {name} takes the mean and variance of "
+                    f"runtime.batch_gpu is {at_once}, but layer '{path}' of {name} takes the mean and variance of "
                     f"a batch of {batch_size} images at once",
                     fix="unset runtime.batch_gpu, share the batch between ranks (runtime.nproc_per_node), set a "
                     "smaller train_gan.batch_size, or choose a family without batch norm, such as cvae_gan or style",
@@ -108,7 +107,7 @@ def _refuse_batch_statistics(G: nn.Module, D: nn.Module, batch_size: int, at_onc
 
 
 class Moment:
-    """Torch's generators and some buffers as they are now, so that one part after the other can begin with them.
+    """The state of torch's generators and of some buffers now, so that each part of a batch can begin with it.
 
     The buffers are those that change whenever a network is used: the vectors of spectral_norm's power iteration.
     """
@@ -116,13 +115,13 @@ class Moment:
     def __init__(self, device: torch.device, buffers: Iterable[torch.Tensor] = ()) -> None:
         self.device, self.buffers = device, list(buffers)
         self.values = [buffer.clone() for buffer in self.buffers]
-        self.drawn = torch.get_rng_state()
-        self.drawn_there = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+        self.cpu_state = torch.get_rng_state()
+        self.cuda_state = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
 
     def restore(self) -> None:
-        """Back to how all was when this was made."""
-        torch.set_rng_state(self.drawn)
-        if self.drawn_there is not None:
-            torch.cuda.set_rng_state(self.drawn_there, self.device)
+        """Restore the state saved when this was made."""
+        torch.set_rng_state(self.cpu_state)
+        if self.cuda_state is not None:
+            torch.cuda.set_rng_state(self.cuda_state, self.device)
         for buffer, value in zip(self.buffers, self.values, strict=True):
             buffer.copy_(value)

@@ -21,7 +21,7 @@ class MorphableGenerator(Generator):
         texture      = sum_p w_p T_p + sum_i z'_i (t_i - T_p(i)) + sum_i z''_i light(t_i - T_p(i))
 
     light() keeps the `light_dim` principal axes of the deviations: what many people share, such as the direction
-    of light, and not one person's glasses.
+    of light, but not one person's glasses.
     """
 
     texture: torch.Tensor
@@ -42,12 +42,12 @@ class MorphableGenerator(Generator):
         self.register_buffer("controls", torch.zeros(0, 2, GRID, GRID))  # out of it
         self.register_buffer("person", torch.zeros(0, dtype=torch.int64))
         self.register_buffer("light", torch.zeros(0, img_channels * size_px**2))  # orthonormal axes
-        self._forget()
+        self._drop_derived()
 
-    def _forget(self) -> None:
+    def _drop_derived(self) -> None:
         """Drop what was derived from the buffers."""
         self._derived: tuple[torch.Tensor, ...] | None = None
-        self._drawn: torch.Tensor | None = None
+        self._unit_images: torch.Tensor | None = None
 
     @property
     def z_dim(self) -> int:  # type: ignore[override]
@@ -65,18 +65,18 @@ class MorphableGenerator(Generator):
         texture = warp(img, dense(self.controls, img.shape[-1]))
         self.texture = texture.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
         self.person = label.clone()
-        self._forget()
+        self._drop_derived()
         deviation = self._parts()[1].flatten(1)
         dims = min(self.light_dim, *deviation.shape)
         self.light = torch.svd_lowrank(deviation, q=dims, niter=2)[2].T.contiguous()
-        self._forget()
+        self._drop_derived()
 
     def _parts(self) -> tuple[torch.Tensor, ...]:
         """People's mean textures and the photos' deviations from them, the same of the controls, and light."""
         if self._derived is None or self._derived[0].device != self.texture.device:
             texture, parts = self.texture.float().div(127.5).sub(1), []
-            for of_photo in (texture, self.controls):
-                flat = of_photo.flatten(1)
+            for values in (texture, self.controls):
+                flat = values.flatten(1)
                 counts = torch.bincount(self.person, minlength=self.num_identities).clamp(min=1)[:, None]
                 mean = torch.zeros(self.num_identities, flat.shape[1], device=flat.device)
                 mean = mean.index_add_(0, self.person, flat) / counts
@@ -99,14 +99,14 @@ class MorphableGenerator(Generator):
     def encode(self, img: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
         """The unit code of the photo that G draws most like each image, among the photos of its person."""
         people = self.codes()[self.person]
-        if self._drawn is None or self._drawn.device != img.device:
-            places = torch.arange(len(people), device=img.device).split(64)
-            self._drawn = torch.cat([self(people[at], self._unit(at)) for at in places]).flatten(1)
-        far = torch.cdist(img.flatten(1), self._drawn) + 1e6 * (1 - w @ people.T)
-        return self._unit(far.argmin(dim=1))
+        if self._unit_images is None or self._unit_images.device != img.device:
+            indices = torch.arange(len(people), device=img.device).split(64)
+            self._unit_images = torch.cat([self(people[index], self._unit(index)) for index in indices]).flatten(1)
+        distance = torch.cdist(img.flatten(1), self._unit_images) + 1e6 * (1 - w @ people.T)
+        return self._unit(distance.argmin(dim=1))
 
-    def _unit(self, places: torch.Tensor) -> torch.Tensor:
-        unit = torch.nn.functional.one_hot(places, len(self.person)).float()
+    def _unit(self, indices: torch.Tensor) -> torch.Tensor:
+        unit = torch.nn.functional.one_hot(indices, len(self.person)).float()
         return torch.cat([unit, unit, torch.zeros_like(unit)], dim=1)
 
     def vary(
@@ -121,8 +121,8 @@ class MorphableGenerator(Generator):
         return varied
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        for name in ("texture", "controls", "person", "light"):  # their number is known from the file alone
+        for name in ("texture", "controls", "person", "light"):  # their number of rows is known from the file alone
             if prefix + name in state_dict:
                 setattr(self, name, torch.empty_like(state_dict[prefix + name], device=self.person.device))
-        self._forget()
+        self._drop_derived()
         super()._load_from_state_dict(state_dict, prefix, *rest)

@@ -59,7 +59,7 @@ def gradient_penalty(
 
 @dataclass
 class Adaptive:
-    """The probability `p` of an augmentation, led by how sure D is of real images; part of a checkpoint.
+    """The probability `p` of an augmentation, controlled by how sure D is of real images; part of a checkpoint.
 
     r_t = E[sign(D(x))] of real x, over `interval` steps, is near 1 where D knows them by heart (Karras et al. 2020,
     "Training Generative Adversarial Networks with Limited Data", eq. 1): above `target` p goes up, else down, by the
@@ -67,11 +67,11 @@ class Adaptive:
     """
 
     p: float = 0.0
-    signs: float = 0.0  # of the steps since p moved last: the sum, whole numbers, the same in any order
+    signs: float = 0.0  # sum over the steps since p last moved: whole numbers, the same in any order
     steps: int = 0
 
     def see(self, ada: Ada, signs: float, count: int) -> None:
-        """After a step: the sum of the signs of D's logits of a whole batch of `count` real images."""
+        """After a step: `signs` is the sum of the signs of D's logits over a whole batch of `count` real images."""
         self.signs, self.steps = self.signs + signs, self.steps + 1
         if self.steps < ada.interval:
             return
@@ -92,7 +92,7 @@ class Adaptive:
 def diffaugment(img: torch.Tensor, policy: Sequence[str], part: Part = WHOLE, p: float = 1.0) -> torch.Tensor:
     """Differentiable augmentation of NCHW images in -1..1 (Zhao et al. 2020, section 3.2, its three parts).
 
-    Each member of the policy is applied to each image with probability `p`, whatever the others are.
+    Each member of the policy is applied to each image with probability `p`, independently of the others.
     """
     for name in policy:
         changed = {"color": _color, "translation": _translation, "cutout": _cutout}[name](img, part)

@@ -2,7 +2,7 @@
 
 All faces are warped at once towards what they have in common (congealing, Learned-Miller 2006, IEEE PAMI 28(2)),
 which is not one mean face but the nearest point of a low-rank subspace that is learned along the way (as in RASL,
-Peng et al. 2012, IEEE PAMI 34(11)): a pair of glasses then has something to lie on. No landmarks, no labels.
+Peng et al. 2012, IEEE PAMI 34(11)): glasses, for example, can then be matched. No landmarks, no labels.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ LEVELS = (Level(3, 4, 4.0, 2, 60), Level(5, 2, 2.5, 12, 60), Level(9, 2, 1.5, 12
 GRID = LEVELS[-1].grid
 BEND, STRETCH = 20.0, 2.0  # weights of the second and first differences of the control grid
 LR = 0.02  # of half the side: 0.6 px at 64
-REFRESH = 5  # iterations between two looks at the subspace
+REFRESH_EVERY = 5  # iterations between two looks at the subspace
 FACES_PER_AXIS = 8  # of the subspace, at least: with fewer, it holds the very misplacements that it is to correct
-CHUNK = 32  # faces at once: bounds memory, and stays in a CPU's cache
+FACES_AT_ONCE = 32  # faces at once: bounds memory, and stays in a CPU's cache
 
 
 def register(img: torch.Tensor) -> torch.Tensor:
@@ -51,24 +51,24 @@ def register(img: torch.Tensor) -> torch.Tensor:
 
 
 def _descend(feature: torch.Tensor, controls: torch.Tensor, level: Level) -> torch.Tensor:
-    """Adam on the distance to the subspace, plus what keeps the grid smooth."""
+    """Adam on the distance to the subspace, plus the roughness of the grid."""
     side = feature.shape[-1]
     x, y = unit_grid(side, feature.device).unbind(-1)
     window = torch.exp(-(x.square() + y.square()) / 0.9**2)  # the face counts, the corners hardly do
     controls = controls.clone().requires_grad_(True)
     optimizer = torch.optim.Adam([controls], lr=LR, betas=(0.8, 0.95))
     for iteration in range(level.iterations):
-        if iteration % REFRESH == 0:
+        if iteration % REFRESH_EVERY == 0:
             with torch.no_grad():
                 mean, axes = _common(_warped(feature, controls), level.rank)
         optimizer.zero_grad(set_to_none=True)
-        for some, of_some in zip(feature.split(CHUNK), controls.split(CHUNK), strict=True):
-            warped = warp(some, dense(of_some, side))
+        for features, controls_chunk in zip(feature.split(FACES_AT_ONCE), controls.split(FACES_AT_ONCE), strict=True):
+            warped = warp(features, dense(controls_chunk, side))
             centred = warped.detach().flatten(1) - mean
             target = (mean + centred @ axes @ axes.T).view_as(warped)  # the subspace's nearest point
             # Sums over the faces, so that a face moves alike among few and many.
             loss = ((warped - target).square() * window).mean(dim=(1, 2, 3)).sum()
-            (loss + _roughness(of_some, level.grid)).backward()
+            (loss + _roughness(controls_chunk, level.grid)).backward()
         optimizer.step()
         with torch.no_grad():  # the frame stays where the faces are on average, and symmetric
             offset = controls.mean(dim=0, keepdim=True)
@@ -77,8 +77,8 @@ def _descend(feature: torch.Tensor, controls: torch.Tensor, level: Level) -> tor
 
 
 def _warped(feature: torch.Tensor, controls: torch.Tensor) -> torch.Tensor:
-    side, pairs = feature.shape[-1], zip(feature.split(CHUNK), controls.split(CHUNK), strict=True)
-    return torch.cat([warp(some, dense(of_some, side)) for some, of_some in pairs])
+    side, pairs = feature.shape[-1], zip(feature.split(FACES_AT_ONCE), controls.split(FACES_AT_ONCE), strict=True)
+    return torch.cat([warp(features, dense(controls_chunk, side)) for features, controls_chunk in pairs])
 
 
 def _common(warped: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""Generators from the store, and images to and from what networks work on."""
+"""Generators loaded from the store."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def guide(recipe: Recipe, shared: Lab) -> Path:
     return shared.stage(recipe, "train_recognizer", GUIDE).path
 
 
-def asked(people: Path, guide: Path) -> tuple[Guide, ManifestImages, np.ndarray]:
+def guide_on(people: Path, guide: Path) -> tuple[Guide, ManifestImages, np.ndarray]:
     images = ManifestImages(people, split="train")
     codes = images.codes()[1]
     return Guide.of(guide, images.pixels, codes, DEVICE), images, codes
@@ -119,7 +119,7 @@ def test_a_step_down_turns_an_image_towards_its_person(by_hand: IdentityLoss) ->
 
 def test_it_sees_photos_as_the_filters_do(people: Path, guide: Path) -> None:
     """Against cosines of `embed`, which the filters work with, to centres that are worked out as theirs."""
-    seen, images, codes = asked(people, guide)
+    seen, images, codes = guide_on(people, guide)
     embedding = embed(load_embedder(guide)[0], images.pixels, 64)
     centres = robust_centres(embedding, codes)
     np.testing.assert_array_equal(seen.centres, centres)
@@ -132,11 +132,11 @@ def test_it_sees_photos_as_the_filters_do(people: Path, guide: Path) -> None:
 
 @pytest.mark.parametrize("kind", ADVERSARIAL)
 def test_its_gradient_reaches_the_generator_alone(people: Path, guide: Path, kind: str) -> None:
-    seen, images, codes = asked(people, guide)
+    seen, images, codes = guide_on(people, guide)
     before = {name: value.clone() for name, value in seen.net.state_dict().items()}
     gan = GANS.get(kind).model_validate({"kind": kind, **SMALL})
     assert isinstance(gan, AdversarialConfig)
-    gradients, told = [], []
+    gradients, losses = [], []
     for weight in (None, 0.5):
         torch.manual_seed(0)
         G, D = gan.build_generator(4, 1, 32), gan.build_discriminator(4, 1, 32)
@@ -144,9 +144,9 @@ def test_its_gradient_reaches_the_generator_alone(people: Path, guide: Path, kin
         G.start(img, label)
         opt_g, opt_d = (torch.optim.SGD(net.parameters(), 1e-3) for net in (G, D))
         term = IdentityLoss(IdentityTerm(weight=weight), seen) if weight else None
-        told.append(train_step(gan, G, D, opt_g, opt_d, img, label, 0, identity=term))
+        losses.append(train_step(gan, G, D, opt_g, opt_d, img, label, 0, identity=term))
         gradients.append([{name: p.grad for name, p in net.named_parameters()} for net in (G, D)])
-    assert told[1].keys() - told[0].keys() == {"identity"} and told[1]["identity"] > 0
+    assert losses[1].keys() - losses[0].keys() == {"identity"} and losses[1]["identity"] > 0
     (G_without, D_without), (G_with, D_with) = gradients
     for name, one in G_with.items():
         assert one is not None and not torch.equal(one, G_without[name]), name  # type: ignore[arg-type]
@@ -183,7 +183,7 @@ def test_people_axes_are_least_squares(code_dim: int) -> None:
     G.start(img, label)
     assert torch.equal(G.codes(), torch.from_numpy(principal_codes(centres, code_dim)))
     both = (img + img.flip(3)) / 2  # what is begun from has mirror images
-    means = torch.stack([both[label == one].mean(dim=0).flatten() for one in range(9)]).numpy()
+    means = torch.stack([both[label == person].mean(dim=0).flatten() for person in range(9)]).numpy()
     target, codes = means - both.mean(dim=0).flatten().numpy(), G.codes()[:9].numpy()
     expected = np.linalg.lstsq(codes, target, rcond=1e-5)[0]
     np.testing.assert_allclose(codes @ G.person_axes.numpy(), codes @ expected, atol=1e-4)
@@ -195,7 +195,7 @@ def test_people_axes_are_least_squares(code_dim: int) -> None:
 def test_codes_stay_as_the_guide_gave_them(faces: Path, people: Path, guide: Path, shared: Lab, kind: str) -> None:
     artifact = shared.make(gan_node(faces, kind, gan={"codes": "guide"}))
     G, spec = load_generator(artifact.path)
-    expected = principal_codes(asked(people, guide)[0].centres, 8)
+    expected = principal_codes(guide_on(people, guide)[0].centres, 8)
     assert np.array_equal(G.codes().numpy(), expected) and np.any(expected[:, :3] != 0) and not expected[:, 3:].any()
     assert spec["gan"]["codes"] == "guide" and "identity" not in spec["gan"]
     assert "identity" not in json.loads((artifact.path / "curve.jsonl").read_text().splitlines()[0])
@@ -256,9 +256,9 @@ def test_from_faces_to_synthetic_people(faces: Path, lab: Lab) -> None:
     data = tiny(faces).model_dump(mode="json")
     data["train_gan"]["gan"] |= BOTH
     recipe = Recipe.model_validate(data)
-    made = lab.stage(recipe, "synthesize")
-    rows = manifest.read(made.path).to_pylist()
-    assert manifest.validate(made.path) == [] and {row["split"] for row in rows} == {"train"}
+    artifact = lab.stage(recipe, "synthesize")
+    rows = manifest.read(artifact.path).to_pylist()
+    assert manifest.validate(artifact.path) == [] and {row["split"] for row in rows} == {"train"}
     _, spec = load_generator(lab.store.folder("train_gan", rows[0]["generator"]))
     assert spec["gan"]["codes"] == "guide" and spec["gan"]["identity"]
 

@@ -38,7 +38,9 @@ def test_every_row_is_in_one_part(batch_size: int, at_once: int) -> None:
         return
     rows = [part.take(torch.arange(batch_size)).tolist() for part in parts]
     assert len(rows) == math.ceil(batch_size / at_once)
-    assert sorted(itertools.chain(*rows)) == list(range(batch_size)) and all(0 < len(one) <= at_once for one in rows)
+    assert sorted(itertools.chain(*rows)) == list(range(batch_size)) and all(
+        0 < len(part_rows) <= at_once for part_rows in rows
+    )
 
 
 @pytest.mark.parametrize(("batch_size", "at_once", "group"), [(12, 4, 4), (24, 9, 4), (14, 4, 2), (9, 5, 3), (7, 3, 1)])
@@ -60,8 +62,8 @@ def test_parts_draw_what_the_whole_draws_and_add_up() -> None:
         whole, after = WHOLE.draw(source, 10, 2, 5), torch.rand(1)
         for part in parts:
             torch.manual_seed(1)
-            drawn = part.draw(source, len(part.take(values)), 2, 5)
-            assert torch.equal(drawn, part.take(whole)) and torch.equal(torch.rand(1), after)
+            part_values = part.draw(source, len(part.take(values)), 2, 5)
+            assert torch.equal(part_values, part.take(whole)) and torch.equal(torch.rand(1), after)
     shares = [part.mean(part.take(values)) for part in parts]
     torch.testing.assert_close(torch.stack(shares).sum(), values.mean())
     assert Part(torch.arange(0), 10).mean(values[:0]) == 0  # a part without a row has no share

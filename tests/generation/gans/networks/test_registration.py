@@ -23,8 +23,8 @@ from facegan.generation.gans.networks.registration import (
 
 def faces(people: int, shots: int, size_px: int) -> torch.Tensor:
     """NCHW float32 in -1..1."""
-    drawn = [draw_face(person, shot, size_px, size_px) for person in range(people) for shot in range(shots)]
-    return torch.from_numpy(np.stack(drawn)).float().div(127.5).sub(1)[:, None]
+    images = [draw_face(person, shot, size_px, size_px) for person in range(people) for shot in range(shots)]
+    return torch.from_numpy(np.stack(images)).float().div(127.5).sub(1)[:, None]
 
 
 def some_controls(count: int, grid: int, halves: float, seed: int = 0) -> torch.Tensor:
@@ -75,9 +75,9 @@ def test_the_inverse_undoes_a_known_field() -> None:
 
     at = unit_grid(64)
     back = inverse(d(at))
-    left = (back + d(at + back))[:, 8:-8, 8:-8] * 32  # in pixels; farther out, d is not known
+    residual = (back + d(at + back))[:, 8:-8, 8:-8] * 32  # in pixels; farther out, d is not known
     assert float((d(at)[:, 8:-8, 8:-8] * 32).abs().max()) > 3
-    assert float(left.abs().max()) < 0.1
+    assert float(residual.abs().max()) < 0.1
 
 
 def test_blur_is_the_gaussian() -> None:
@@ -97,17 +97,17 @@ def test_blur_is_the_gaussian() -> None:
 def test_known_warps_of_a_face_are_undone() -> None:
     """Photo k is face(x + a_k(x)), so what registration found, d_k(x) + a_k(x + d_k(x)), is the same for all k."""
     torch.manual_seed(0)
-    known = dense(some_controls(12, 3, 0.07), 48)
-    known = known - known.mean(dim=0)
-    img = warp(faces(1, 1, 48).expand(12, -1, -1, -1), known)
+    known_warps = dense(some_controls(12, 3, 0.07), 48)
+    known_warps = known_warps - known_warps.mean(dim=0)
+    img = warp(faces(1, 1, 48).expand(12, -1, -1, -1), known_warps)
     controls = register(img)
-    found = dense(controls, 48)
-    left = found + warp(known.permute(0, 3, 1, 2), found).permute(0, 2, 3, 1)
-    before, after = float(in_px(known)), float(in_px(left - left.mean(dim=0)))
+    registered = dense(controls, 48)
+    residual = registered + warp(known_warps.permute(0, 3, 1, 2), registered).permute(0, 2, 3, 1)
+    before, after = float(in_px(known_warps)), float(in_px(residual - residual.mean(dim=0)))
     assert before > 1.5
     assert after < 0.5 * before
     in_the_mirror = dense(mirrored(register(img.flip(3))), 48)  # the mirrored fields, up to random starts
-    assert float(in_px(in_the_mirror - found)) < 0.5 * before
+    assert float(in_px(in_the_mirror - registered)) < 0.5 * before
 
 
 def test_the_frame_is_symmetric_and_the_same_bits_again() -> None:

@@ -27,9 +27,9 @@ def solved(img: torch.Tensor, label: torch.Tensor, **options: float) -> Morphabl
 
 @pytest.fixture(scope="module")
 def photos() -> tuple[torch.Tensor, torch.Tensor]:
-    drawn = [draw_face(person, shot, SIDE, SIDE) for person in range(PEOPLE) for shot in range(SHOTS)]
+    faces = [draw_face(person, shot, SIDE, SIDE) for person in range(PEOPLE) for shot in range(SHOTS)]
     label = torch.arange(PEOPLE).repeat_interleave(SHOTS)
-    return torch.from_numpy(np.stack(drawn)).float().div(127.5).sub(1)[:, None], label
+    return torch.from_numpy(np.stack(faces)).float().div(127.5).sub(1)[:, None], label
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +46,10 @@ def unit(count: int, *places: int) -> torch.Tensor:
 
 def test_unit_codes_give_the_photos_back(G: MorphableGenerator, photos: tuple[torch.Tensor, torch.Tensor]) -> None:
     img, label = photos
-    drawn = G(G.codes()[label], unit(len(img), *range(len(img))))
-    error = (drawn - img)[..., 2:-2, 2:-2].abs()
+    images = G(G.codes()[label], unit(len(img), *range(len(img))))
+    error = (images - img)[..., 2:-2, 2:-2].abs()
     assert float(error.mean()) < 0.08  # warped out and home again: a little softer
-    others = (drawn[:, None] - img)[..., 2:-2, 2:-2].abs().mean(dim=(2, 3, 4))
+    others = (images[:, None] - img)[..., 2:-2, 2:-2].abs().mean(dim=(2, 3, 4))
     assert (others.argmin(dim=1) == torch.arange(len(img))).all()
 
 
