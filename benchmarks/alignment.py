@@ -24,7 +24,7 @@ from facegan.data.detectors import ARCFACE
 from facegan.data.detectors.dlib import Dlib
 from facegan.data.images import BadFace, decode, to_eight_bits
 from facegan.data.options import Align
-from facegan.data.preparation.alignment import TEMPLATE_PX, Aligner, moved, template_at, umeyama, warp
+from facegan.data.preparation.alignment import TEMPLATE_PX, Aligner, template_at, transform_points, umeyama, warp
 from facegan.data.preparation.quality import sharpness
 from facegan.data.sources.folder import Folder
 from facegan.data.sources.lfw import Lfw
@@ -68,7 +68,7 @@ def round_trip(images: list[Image.Image]) -> None:
             seconds += time.perf_counter() - started
         face = min(aligner._detect(np.asarray(photo), None), key=lambda f: np.hypot(*(f.points.mean(0) - middle)))
         matrix = umeyama(face.points, template_at(aligner.options.detector.template, TEMPLATE_PX))
-        errors.append(np.hypot(*(moved(matrix, moved(into, places)) - places).T))
+        errors.append(np.hypot(*(transform_points(matrix, transform_points(into, places)) - places).T))
     eyes, all_five = np.array(errors)[:, :2].mean(1), np.array(errors).mean(1)
     print(f"{len(images)} crops: {lost} not found, {1000 * seconds / len(images):.0f} ms each ({CANVAS_PX} px)")
     for name, values in (("eyes", eyes), ("five points", all_five)):

@@ -2,7 +2,7 @@
 
 import os
 
-from facegan.runtime.processes import QUIET
+from facegan.runtime.processes import QUIET_ENVIRONMENT
 
-for _name, _value in QUIET.items():  # before prefect and albumentations are imported
+for _name, _value in QUIET_ENVIRONMENT.items():  # before prefect and albumentations are imported
     os.environ.setdefault(_name, _value)

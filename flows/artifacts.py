@@ -24,7 +24,7 @@ from prefect.logging import get_logger, get_run_logger
 
 from facegan.console import tables
 from facegan.console.screen import Meter
-from facegan.core.units import span
+from facegan.core.units import format_seconds
 from facegan.pipeline.graph import Node
 from facegan.recipe.recipe import Recipe
 from facegan.reporting.summary import arms_table, read_results, sentence
@@ -90,7 +90,7 @@ class RunArtifact:
         parts = [f"{done} of {self._total} stages done" + (f" ({self._cached} cached)" if self._cached else "")]
         if self._ran and done < self._total:
             rate = self._ran / seconds
-            parts += [f"{60 * rate:.2g} stages/min", f"{span((self._total - done) / rate)} left"]
+            parts += [f"{60 * rate:.2g} stages/min", f"{format_seconds((self._total - done) / rate)} left"]
         text = ", ".join(parts)
         return f"{text}; now {', '.join(self._running)}" if self._running else text
 
@@ -116,7 +116,7 @@ class StageArtifacts:
         """Yield the function to call with each event; progress ends at 100 % if the stage does not raise."""
         yield self._event
         if self._progress is not None:
-            took = span(time.monotonic() - self._meter.started)
+            took = format_seconds(time.monotonic() - self._meter.started)
             text = f"{self._title}: {self._meter.total:.4g} {self._meter.unit}, done in {took}"
             guarded(update_progress_artifact, self._progress, 100.0, text)
 

@@ -51,7 +51,7 @@ def measure(
 ) -> None:
     """In a rank's process: write {"peak": MB, "seconds": of each step} to `folder`."""
     torch.set_num_threads(1)
-    meeting = ranks.joined(CPU, f"{folder}/meet", rank, size, 600) if size > 1 else contextlib.nullcontext()
+    meeting = ranks.process_group(CPU, f"{folder}/meet", rank, size, 600) if size > 1 else contextlib.nullcontext()
     with meeting:
         train(10, dim, batch, 2, rate)  # what is loaded at the first step is not the head's
         before = resident("VmRSS")

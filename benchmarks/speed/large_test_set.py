@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from facegan.evaluation.embedded_faces import faces
+from facegan.evaluation.embedded_faces import embed_faces
 from facegan.evaluation.protocols import ProtocolConfig
 from facegan.evaluation.protocols.identification import Identification
 from facegan.evaluation.protocols.verification import Verification
@@ -63,9 +63,9 @@ def main() -> None:
     benchmarks: list[ProtocolConfig] = [Verification(), Identification()]
     print("| what | seconds | of processor | peak GB |\n|---|--:|--:|--:|")
     for benchmark in benchmarks:
-        result = timed(f"{benchmark.kind}: figures", benchmark.run, faces(embedding, who))
+        result = timed(f"{benchmark.kind}: figures", benchmark.run, embed_faces(embedding, who))
         what = f"{benchmark.kind}: {options.replicates} replicates of each"
-        drawn = timed(what, benchmark.replicates, faces(embedding, who), weights)
+        drawn = timed(what, benchmark.replicates, embed_faces(embedding, who), weights)
         for metric in result.metrics:
             spread = drawn[metric.name].std() if metric.name in drawn else float("nan")
             print(f"|   {metric.name} {metric.value:.4f}, sd over people {spread:.4f} | | | |")

@@ -27,8 +27,8 @@ import numpy as np
 from facegan.data import manifest
 from facegan.data.duplicates import near_duplicates
 from facegan.data.duplicates.lsh import Plan, plan
-from facegan.data.duplicates.near_duplicates import alike
-from facegan.data.duplicates.thumbnails import BLOCK, SIDE, likeness, shrunk
+from facegan.data.duplicates.near_duplicates import near_duplicate_pairs
+from facegan.data.duplicates.thumbnails import BLOCK, SIDE, correlations, shrink
 from facegan.data.images import to_pixels
 
 PLANTED, CELLS, STRENGTH = 100, 6, 0.2  # one in so many; of blurred noise; of a copy's noise, in deviations
@@ -73,13 +73,13 @@ def drawn(small: np.ndarray, rows: int) -> np.ndarray:
 
 def stored(folder: Path) -> np.ndarray:
     """(N, SIDE^2) uint8 of a manifest's images."""
-    return shrunk(to_pixels(row["image"]["bytes"]) for row in manifest.iterate(folder, columns=["image"]))
+    return shrink(to_pixels(row["image"]["bytes"]) for row in manifest.iterate(folder, columns=["image"]))
 
 
 def compared(small: np.ndarray, correlation: float) -> Iterator[tuple[int, int, float]]:
     """Each with each."""
     for start, other in itertools.combinations_with_replacement(range(0, len(small), BLOCK), 2):
-        yield from near_duplicates._compared(small, start, other, correlation, BLOCK)
+        yield from near_duplicates.pairs_of_blocks(small, start, other, correlation, BLOCK)
 
 
 def line(name: str, small: np.ndarray, originals: np.ndarray, correlation: float, most: int) -> None:
@@ -87,7 +87,7 @@ def line(name: str, small: np.ndarray, originals: np.ndarray, correlation: float
     plans: list[Plan | None] = []
     near_duplicates.plan = lambda *of: plans.append(plan(*of)) or plans[-1]
     start = time.process_time()
-    found = list(alike(small, correlation))
+    found = list(near_duplicate_pairs(small, correlation))
     searched_s = time.process_time() - start
     tables = f"{plans[0].tables} of {plans[0].functions}" if plans[0] else "none"
     each, missed = "", 0
@@ -97,7 +97,7 @@ def line(name: str, small: np.ndarray, originals: np.ndarray, correlation: float
         each, missed = f"{time.process_time() - start:.1f}", len(set(every) - set(found))
         assert set(found) <= set(every) and (missed or found == every)
     copies = np.arange(len(small) - len(originals), len(small))
-    near = likeness(small, originals, copies) > correlation + near_duplicates.ROUNDING
+    near = correlations(small, originals, copies) > correlation + near_duplicates.ROUNDING
     planted = set(zip(originals[near].tolist(), copies[near].tolist(), strict=True))
     missed = max(missed, len(planted - {(i, j) for i, j, _ in found}))
     print(

@@ -64,9 +64,9 @@ def opened(people: Path, generator: Path, guide: Path, options: Synthesize) -> S
         centres=robust_centres(embed(net, train.pixels, 64), person),
         options=options,
         device=torch.device("cpu"),
-        copy=2.0,
-        person=2.0,
-        image=-2.0,
+        copy_threshold=2.0,
+        person_threshold=2.0,
+        image_threshold=-2.0,
     )
 
 

@@ -94,14 +94,14 @@ def regenerate(
 ) -> None:
     """Make one synthetic image again, bit for bit, from its row of a manifest."""
     from facegan.store.local import Store
-    from facegan.store.object_storage import around
+    from facegan.store.object_storage import store_of_cached
     from facegan.store.workdir import store_of
 
     if not manifest.exists():
         raise ConfigError(f"there is no manifest '{manifest}'", fix="give a stage's folder or its manifest/ folder")
     stores = (p for p in manifest.absolute().parents if p.name == "store" and p.parent.name == "data")
     local = store_of(workdir) if workdir else Store(next(stores, Path("data/store")))
-    store = around(manifest) or local
+    store = store_of_cached(manifest) or local
     from facegan.generation.draw import regenerate
 
     same = regenerate(manifest, image_id, out, store)

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
-from facegan.core.units import span
+from facegan.core.units import format_seconds
 from facegan.pipeline.graph import Node
 from facegan.recipe.recipe import Recipe
 from facegan.runtime.context import Event
@@ -55,7 +55,7 @@ class Meter:
         seconds, done = self.last[0] - self.first[0], self.last[1] - self.first[1]
         if seconds > 0 and done > 0:
             rate = done / seconds
-            parts += [f"{rate:.3g} {self.unit}/s", f"{span((self.total - self.last[1]) / rate)} left"]
+            parts += [f"{rate:.3g} {self.unit}/s", f"{format_seconds((self.total - self.last[1]) / rate)} left"]
         order = sorted(self.values, key=lambda name: name not in ("loss", "val_eer", "d", "g"))
         return ", ".join([*parts, *(f"{name} {self.values[name]:.3g}" for name in order[:2])])
 
@@ -141,7 +141,7 @@ class Screen:
             if self._progress and item.title in self._bars:
                 self._progress.remove_task(self._bars.pop(item.title))
             how = {"cached": "cached, verified", "ran": "done", "resumed": "done, resumed"}[artifact.state]
-            took = f" in {span(artifact.seconds)}" if artifact.state != "cached" else ""
+            took = f" in {format_seconds(artifact.seconds)}" if artifact.state != "cached" else ""
             self._timed_line(f"{item.title}: {how}{took} ({self._finished} of {self._total})")
 
     def ended(self, text: str, why: str) -> None:

@@ -14,7 +14,7 @@ from rich.table import Table
 from facegan.console.screen import console
 from facegan.core.errors import UserError
 from facegan.core.files import write_atomic
-from facegan.core.units import span
+from facegan.core.units import format_seconds
 from facegan.pipeline.plan import Planned, disk, expected_s
 from facegan.recipe.recipe import Recipe
 from facegan.reporting.summary import advice, arms_table, sentence
@@ -28,7 +28,7 @@ def show_run(result: dict[str, Any], page: Path | None, seconds: float, to_stder
     """Time per stage, the arms, the verdict, the report's path; `result` is the JSON answer."""
     out, stages = console(to_stderr), result["stages"]
     if all(stage["state"] == "cached" for stage in stages):
-        say(out, f"nothing to do: all {len(stages)} stages are cached and verified ({span(seconds)})")
+        say(out, f"nothing to do: all {len(stages)} stages are cached and verified ({format_seconds(seconds)})")
     else:
         out.print(_times_by_stage(stages, seconds))
     if page is None:
@@ -46,10 +46,10 @@ def _times_by_stage(stages: list[dict[str, Any]], seconds: float) -> Table:
     for name in dict.fromkeys(stage["stage"] for stage in stages):
         runs = [stage for stage in stages if stage["stage"] == name]
         states = [f"{n} {state}" for state in ("ran", "resumed", "cached") if (n := _count(runs, state))]
-        rows.append([name, str(len(runs)), ", ".join(states), span(sum(run["seconds"] for run in runs))])
+        rows.append([name, str(len(runs)), ", ".join(states), format_seconds(sum(run["seconds"] for run in runs))])
     table = _table(["stage", "runs", "state", "time"], rows)
     table.add_section()
-    table.add_row("whole command", "", "", span(seconds))
+    table.add_row("whole command", "", "", format_seconds(seconds))
     return table
 
 
@@ -67,7 +67,11 @@ def show_plan(recipe: Recipe, plans: list[Planned], workdir: Path) -> None:
     else:
         jobs = recipe.runtime.jobs or min(2, cores())
         seconds_left, unknown = expected_s(plans, jobs)
-        time_left = f"about {span(seconds_left)}" if unknown < len(to_run) else "unknown (nothing like it has run here)"
+        time_left = (
+            f"about {format_seconds(seconds_left)}"
+            if unknown < len(to_run)
+            else "unknown (nothing like it has run here)"
+        )
         unknown_times = f", {unknown} of which nothing like it has run here" if 0 < unknown < len(to_run) else ""
         say(
             out,
@@ -102,7 +106,7 @@ def _plan_by_stage(plans: list[Planned]) -> Table:
 
 
 def _time(entry: Planned) -> str:
-    return "unknown" if entry.seconds is None else "" if entry.state == "cached" else span(entry.seconds)
+    return "unknown" if entry.seconds is None else "" if entry.state == "cached" else format_seconds(entry.seconds)
 
 
 def _table(header: list[str], rows: list[list[str]]) -> Table:

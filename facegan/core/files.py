@@ -76,7 +76,7 @@ def disk_error(path: Path, error: OSError) -> UserError:
     )
 
 
-def point(link: Path, name: str) -> None:
+def replace_link(link: Path, name: str) -> None:
     """Let a relative link point to `name`, atomically: a reader finds the old target or the new."""
     if link.is_symlink() and os.readlink(link) == name:
         return

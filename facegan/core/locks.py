@@ -31,7 +31,7 @@ def shared(path: Path, say: Callable[[str], None] = lambda _: None) -> Iterator[
 
 
 @contextlib.contextmanager
-def alone(path: Path) -> Iterator[None]:
+def exclusive(path: Path) -> Iterator[None]:
     """Hold the lock at `path` exclusively; raises UserError that names who holds it (runs take hours)."""
     with _open_lock(path) as file:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-def size(count: float) -> str:
+def format_bytes(count: float) -> str:
     """Bytes for people."""
     for unit in ("bytes", "kB", "MB"):
         if count < 1000:
@@ -12,7 +12,7 @@ def size(count: float) -> str:
     return f"{count:.1f} GB"
 
 
-def span(seconds: float) -> str:
+def format_seconds(seconds: float) -> str:
     """A duration for people: 0.4 s, 12 s, 3 min 05 s, 2 h 07 min."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"

@@ -15,7 +15,7 @@ from PIL import Image
 from facegan.core.errors import ConfigError
 from facegan.core.files import write_atomic
 from facegan.data import contact_sheet
-from facegan.data.contact_sheet import spread
+from facegan.data.contact_sheet import evenly_chosen
 from facegan.data.images import BadImage, decode, encode_png, to_eight_bits
 from facegan.data.options import Align
 from facegan.data.preparation.alignment import Aligner
@@ -49,7 +49,7 @@ def align(
     rows = list(Folder(root=str(root)).rows())
     aligner, result = Aligner(options), Outcome(photos=len(rows))
     thumbnails: dict[str, list[Image.Image]] = {
-        name: [] for name in spread(sorted({r.identity for r in rows}), contact_sheet.PEOPLE)
+        name: [] for name in evenly_chosen(sorted({r.identity for r in rows}), contact_sheet.PEOPLE)
     }
     table, taken = io.StringIO(), set[str]()
     writer = csv.DictWriter(table, COLUMNS, restval="", lineterminator="\n")

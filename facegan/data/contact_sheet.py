@@ -38,18 +38,18 @@ def thumbnail(face: Image.Image) -> Image.Image:
     return face
 
 
-def natural(name: str) -> list[tuple[int, str]]:
+def natural_key(name: str) -> list[tuple[int, str]]:
     """Sort key by which s2 comes before s10."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
-def spread(names: list[str], count: int) -> list[str]:
+def evenly_chosen(names: list[str], count: int) -> list[str]:
     """At most `count` of the names, evenly spaced in natural order, so that nobody picks the best ones."""
-    ordered = sorted(names, key=natural)
+    ordered = sorted(names, key=natural_key)
     return [ordered[index] for index in _even_indices(len(ordered), count)]
 
 
-def some(path: Path, identities: set[str], faces: int, split: str | None = None) -> dict[str, tuple[bytes, ...]]:
+def faces_of(path: Path, identities: set[str], faces: int, split: str | None = None) -> dict[str, tuple[bytes, ...]]:
     """At most `faces` images of each of `identities`, evenly spaced in the order of the manifest."""
     counts = Counter(manifest.read(path, ["identity"], split)["identity"].to_pylist())
     chosen = {name: set(_even_indices(counts[name], faces)) for name in identities}

@@ -14,9 +14,9 @@ from PIL import Image
 
 from facegan.core.errors import UserError
 from facegan.data import contact_sheet, manifest
-from facegan.data.contact_sheet import some, spread
-from facegan.data.duplicates.near_duplicates import alike
-from facegan.data.duplicates.thumbnails import shrunk
+from facegan.data.contact_sheet import evenly_chosen, faces_of
+from facegan.data.duplicates.near_duplicates import near_duplicate_pairs
+from facegan.data.duplicates.thumbnails import shrink
 from facegan.data.images import to_pixels
 from facegan.store.manifest_parts import RemotePart
 
@@ -48,7 +48,7 @@ def inspect(path: Path, check: bool = False, progress: Progress = lambda done, t
                 yield photo
             progress(counts.images, total)
 
-    thumbnails = shrunk(photos())
+    thumbnails = shrink(photos())
     counts.compare(thumbnail_ids, thumbnails)
     return {
         **counts.result(),
@@ -89,7 +89,7 @@ class _ManifestCounts:
 
     def compare(self, ids: list[tuple[str, str]], thumbnails: np.ndarray) -> None:
         """Count the near-duplicates among thumbnails, each with its (identity, image_id)."""
-        for i, j, correlation in alike(thumbnails, NEAR):
+        for i, j, correlation in near_duplicate_pairs(thumbnails, NEAR):
             (identity, image_id), (other_identity, other_id) = ids[i], ids[j]
             self.near_pairs += 1
             self.near_across += identity != other_identity
@@ -158,7 +158,7 @@ def _quarantine(path: Path) -> dict[str, int] | None:
 def pictures(path: Path) -> bytes:
     """A contact sheet of the manifest: people evenly spaced among all, and photos of each; PNG bytes."""
     names = sorted(set(manifest.read(path, ["identity"])["identity"].to_pylist()))
-    people = spread(names, contact_sheet.PEOPLE)
-    images = some(path, set(people), contact_sheet.EACH)
+    people = evenly_chosen(names, contact_sheet.PEOPLE)
+    images = faces_of(path, set(people), contact_sheet.EACH)
     faces = {name: [contact_sheet.thumbnail(Image.open(io.BytesIO(data))) for data in images[name]] for name in people}
     return contact_sheet.sheet(faces)

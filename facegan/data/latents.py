@@ -17,7 +17,7 @@ def latent_json(w: Packed, z: Packed, index: int, batch_size: int) -> str:
     return json.dumps({"w": w, "z": z, **position})
 
 
-def packed(code: np.ndarray) -> Packed:
+def pack(code: np.ndarray) -> Packed:
     """A code as a list, or, where most is zero, the indices and values of the rest; shortest digits of float32."""
     nonzero = np.flatnonzero(code)
     kept = nonzero if 2 * len(nonzero) < len(code) else slice(None)
@@ -25,7 +25,7 @@ def packed(code: np.ndarray) -> Packed:
     return {"length": len(code), "at": nonzero.tolist(), "value": values} if len(values) < len(code) else values
 
 
-def unpacked(code: Packed) -> np.ndarray:
+def unpack(code: Packed) -> np.ndarray:
     """The code of `packed`, (length,) float32."""
     if isinstance(code, list):
         return np.asarray(code, np.float32)

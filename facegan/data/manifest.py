@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from facegan.core.errors import UserError
-from facegan.store.manifest_parts import FOLDER, POINTER, RemotePart, pointed
+from facegan.store.manifest_parts import FOLDER, POINTER, RemotePart, remote_parts
 
 SCHEMA_VERSION = "1.0"
 ROWS_PER_PART = 10_000
@@ -124,7 +124,7 @@ def parts(path: Path) -> list[Path | RemotePart]:
     """
     if path.is_file():
         return [path]
-    if remote := pointed(path):
+    if remote := remote_parts(path):
         return list(remote)
     folder = path / FOLDER if (path / FOLDER).is_dir() else path
     paths = sorted(folder.glob("part-*.parquet"))
@@ -301,16 +301,3 @@ def _label_faults(pairs: set[tuple[str, int | None]]) -> list[str]:
     if sorted(people_of) != list(range(len(people_of))):
         faults.append(f"labels are not dense: {len(people_of)} of them, from {min(people_of)} to {max(people_of)}")
     return faults
-
-
-def summarise(path: Path) -> dict[str, Any]:
-    """Counts of rows and identities by source and split, from the columns alone."""
-    table = read(path, ["identity", "source", "split"])
-    keys = pa.table({"key": pc.binary_join_element_wise(table["source"], table["split"], "/"),
-                     "identity": table["identity"]})  # fmt: skip
-    grouped = keys.group_by("key").aggregate([("identity", "count"), ("identity", "count_distinct")])
-    groups = {
-        item["key"]: {"images": item["identity_count"], "identities": item["identity_count_distinct"]}
-        for item in sorted(grouped.to_pylist(), key=lambda item: str(item["key"]))
-    }
-    return {"images": table.num_rows, "identities": pc.count_distinct(table["identity"]).as_py(), "groups": groups}

@@ -116,7 +116,7 @@ class WithoutSuppressed(SourceConfig):
             )
 
 
-def copies(workdir: Path) -> list[Path]:
+def recorded_copies(workdir: Path) -> list[Path]:
     """Paths that `facegan import` and `facegan export` wrote outside the store, as the working directory has them."""
     path = workdir / "data" / COPIES
     try:
@@ -125,10 +125,10 @@ def copies(workdir: Path) -> list[Path]:
         raise UserError(f"the list of imports and exports, {path}, cannot be read: {error}", fix="delete it") from error
 
 
-def remember(workdir: Path, out: Path) -> None:
+def record_copy(workdir: Path, out: Path) -> None:
     """Note that `out` holds faces, for a later `facegan forget`; only where the working directory has a store."""
     if (workdir / "data" / "store").is_dir():
-        write_copies(workdir, {*copies(workdir), out.expanduser().absolute()})
+        write_copies(workdir, {*recorded_copies(workdir), out.expanduser().absolute()})
 
 
 def write_copies(workdir: Path, paths: Iterable[Path]) -> None:

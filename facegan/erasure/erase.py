@@ -21,7 +21,7 @@ def erase(descendants: Descendants, workdir: Path) -> SuppressionList:
     with contextlib.ExitStack() as stack:
         for lock in (workdir / "data" / "prefect" / "lock", Models(workdir).root / LOCK):
             if lock.parent.is_dir():
-                stack.enter_context(locks.alone(lock))
+                stack.enter_context(locks.exclusive(lock))
         suppressed = SuppressionList.read(workdir).add(descendants.spelled | descendants.photos, workdir)
         models = [t.path.name for t in descendants.targets if t.what == "model" and not t.unfinished]
         Models(workdir).forget(descendants.names, models)

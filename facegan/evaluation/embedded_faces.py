@@ -80,7 +80,7 @@ class EmbeddedFaces:
         )
 
 
-def faces(
+def embed_faces(
     embedding: ArrayLike,
     identity: ArrayLike,
     file: Sequence[str | None] | None = None,

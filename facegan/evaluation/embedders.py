@@ -17,12 +17,12 @@ from facegan.core.errors import ConfigError, UserError
 from facegan.core.types import Embed
 from facegan.data import manifest
 from facegan.data.images import BadImage, decode, to_square
-from facegan.evaluation.embedded_faces import EmbeddedFaces, faces
+from facegan.evaluation.embedded_faces import EmbeddedFaces, embed_faces
 from facegan.evaluation.judges.dlib import Dlib
 from facegan.evaluation.judges.onnx import Onnx
 from facegan.metrics.verification import unit_rows
 from facegan.recognition.embedder import MIRRORED, embed, load_embedder, with_mirror
-from facegan.recognition.saved_model import SPEC, by_torch, read_spec
+from facegan.recognition.saved_model import SPEC, read_spec, torch_embedder
 
 FORMS = (
     "give FILE.onnx, timm:NAME, package.module:callable, dlib, or the folder of a run's train_recognizer or of a model"
@@ -89,7 +89,9 @@ def _from_registry(spec: str, path: Path, device: Any) -> FaceEmbedder:
     preprocessing = read_spec(path)["preprocessing"]
     flip = ", mirror image added" if preprocessing["flip"] else ""
     input_text = f"{preprocessing['color']}, {preprocessing['size_px']} px, -1 .. 1{flip}"
-    return FaceEmbedder(spec, by_torch(path, device), preprocessing["size_px"], input_text, preprocessing["color"])
+    return FaceEmbedder(
+        spec, torch_embedder(path, device), preprocessing["size_px"], input_text, preprocessing["color"]
+    )
 
 
 def _onnx(spec: str, path: Path, options: InputOptions) -> FaceEmbedder:
@@ -236,7 +238,7 @@ def embed_all(
         raise UserError(f"none of {len(undecodable)} images can be decoded", fix="give another --data")
     names = [entry.identity for entry in decoded]
     texts = [entry.file for entry in decoded], [entry.group for entry in decoded]
-    return faces(np.concatenate(embeddings), names, *texts, undecodable, remarks=(MIRRORED,) if flip else ())
+    return embed_faces(np.concatenate(embeddings), names, *texts, undecodable, remarks=(MIRRORED,) if flip else ())
 
 
 def _decoded(

@@ -64,7 +64,7 @@ class ImageIndex:
         return row
 
 
-def naming(lists: Iterable[PairList]) -> Callable[[str], bool]:
+def named_in(lists: Iterable[PairList]) -> Callable[[str], bool]:
     """A predicate of file names: whether the image may be one that the lists name."""
     names = {name for listed in lists for name in listed.names()}
     paths, short_paths = {_without_suffix(name) for name in names}, {_short_path(name) for name in names}

@@ -16,7 +16,7 @@ from facegan.core.errors import UserError
 from facegan.core.files import write_atomic
 from facegan.data import manifest
 from facegan.data.images import encode_png
-from facegan.data.latents import unpacked
+from facegan.data.latents import unpack
 from facegan.generation.gans.networks.base import Generator
 from facegan.generation.gans.networks.saved import load_generator
 from facegan.store.local import Store
@@ -41,7 +41,7 @@ def draw(G: Generator, w: np.ndarray, z: np.ndarray, batch_size: int) -> np.ndar
 def redraw(G: Generator, latent: str) -> bytes:
     """The PNG bytes of a row from its `latent` column."""
     spec = json.loads(latent)
-    w, z = unpacked(spec["w"]), unpacked(spec["z"])
+    w, z = unpack(spec["w"]), unpack(spec["z"])
     index, batch_size = int(spec["index"]), int(spec["batch_size"])
     rows = [np.zeros((index + 1, len(codes)), np.float32) for codes in (w, z)]
     rows[0][index], rows[1][index] = w, z

@@ -114,15 +114,15 @@ class ExternalPeople:
         synthesizer = self.synthesizer
         pixels = np.stack([to_pixels(png) for _, png in images])
         centre = robust_centre(embed(synthesizer.guide, pixels, synthesizer.options.batch_size, synthesizer.device))
-        too_close = float((synthesizer.centres @ centre).max()) > synthesizer.person
-        limit = f"cosine above {synthesizer.person:.3f}"
+        too_close = float((synthesizer.centres @ centre).max()) > synthesizer.person_threshold
+        limit = f"cosine above {synthesizer.person_threshold:.3f}"
         self.filter_counts.add("external people too close to a train person", 1, int(too_close), limit)
         if too_close:
             return []
         fresh = synthesizer.fresh(pixels, np.unique(synthesizer.donor_person).tolist())
         copies = int((~fresh).sum())
         self.filter_counts.add(
-            "near-copies of a train photo", len(fresh), copies, f"similarity from {synthesizer.copy:.3f}"
+            "near-copies of a train photo", len(fresh), copies, f"similarity from {synthesizer.copy_threshold:.3f}"
         )
         kept = [image for image, is_fresh in zip(images, fresh, strict=True) if is_fresh]
         self.made["external people"] += bool(kept)

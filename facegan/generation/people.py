@@ -146,7 +146,7 @@ class SyntheticPeople:
         """The rows of a proposed person; none where it resembles somebody, or no image of it passed the filters."""
         self._filtered = attempt + 1
         request = self._proposals.pop(attempt)
-        accepted, limit = self.made["new people"], self.synthesizer.person
+        accepted, limit = self.made["new people"], self.synthesizer.person_threshold
         self.filter_counts.add(
             "new people too close to a train person", 1, int(result.near), f"cosine above {limit:.3f}"
         )

@@ -116,7 +116,9 @@ def basis(synthesizer: Synthesizer) -> dict[str, np.ndarray]:
         "donor_person": synthesizer.donor_person,
         "photos": synthesizer.photos,
         "centres": synthesizer.centres,
-        "bounds": np.asarray([synthesizer.copy, synthesizer.person, synthesizer.image], np.float64),
+        "bounds": np.asarray(
+            [synthesizer.copy_threshold, synthesizer.person_threshold, synthesizer.image_threshold], np.float64
+        ),
     }
     if synthesizer.donors is not None:
         arrays["donors"] = synthesizer.donors
@@ -190,7 +192,7 @@ def synthesizer_of(job: SynthesizerJob) -> Synthesizer:
         centres=arrays["centres"],
         options=options,
         device=device,
-        copy=copy_threshold,
-        person=person_threshold,
-        image=image_threshold,
+        copy_threshold=copy_threshold,
+        person_threshold=person_threshold,
+        image_threshold=image_threshold,
     )

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from facegan.data.images import encode_png
-from facegan.data.latents import latent_json, packed
+from facegan.data.latents import latent_json, pack
 from facegan.generation.draw import draw
 from facegan.generation.gans.networks.base import Generator
 from facegan.generation.options import Synthesize
@@ -64,9 +64,9 @@ class Synthesizer:
     centres: np.ndarray  # of the train people under the guide (people, d) float32, unit rows
     options: Synthesize
     device: torch.device
-    copy: float  # the similarity from which an image is a near-copy of a photo: see facegan.metrics.leakage
-    person: float  # the cosine above which two people's centres are too close
-    image: float  # the cosine up to which an image has left its person: strangers' photos are as close
+    copy_threshold: float  # the similarity from which an image is a near-copy of a photo: see facegan.metrics.leakage
+    person_threshold: float  # the cosine above which two people's centres are too close
+    image_threshold: float  # the cosine up to which an image has left its person: strangers' photos are as close
 
     def make_person(self, request: PersonRequest, accepted: np.ndarray | None = None) -> PersonResult:
         """The best images of a person, by closeness to its centre: for a train person, that of the real photos.
@@ -84,9 +84,9 @@ class Synthesizer:
             kind, surplus = "new", "images of new people"
             why = "more candidates than wanted: those least like the rest of their person under the guide"
             centre = robust_centre(embedding)
-            if (self.centres @ centre).max() > self.person:
+            if (self.centres @ centre).max() > self.person_threshold:
                 return PersonResult(centre=centre, near=True)
-            if accepted is not None and (accepted @ centre).max(initial=-1.0) > self.person + MARGIN:
+            if accepted is not None and (accepted @ centre).max(initial=-1.0) > self.person_threshold + MARGIN:
                 return PersonResult(centre=centre)
             # A blend in which no photo weighs half is a copy of none; the audit checks again.
             main_parents = [
@@ -100,14 +100,18 @@ class Synthesizer:
         if main_parents:
             fresh = self.fresh(pixels, main_parents)
             copies = int((~fresh).sum())
-            removed.append(("near-copies of a train photo", len(fresh), copies, f"similarity from {self.copy:.3f}"))
+            removed.append(
+                ("near-copies of a train photo", len(fresh), copies, f"similarity from {self.copy_threshold:.3f}")
+            )
         score = np.where(fresh, embedding @ centre, -2)
-        too_far, passed = int((score[fresh] <= self.image).sum()), int(fresh.sum())
-        removed.append((f"images that left their {kind} person", passed, too_far, f"cosine up to {self.image:.3f}"))
-        kept = best(score, count, self.image)
+        too_far, passed = int((score[fresh] <= self.image_threshold).sum()), int(fresh.sum())
+        removed.append(
+            (f"images that left their {kind} person", passed, too_far, f"cosine up to {self.image_threshold:.3f}")
+        )
+        kept = best(score, count, self.image_threshold)
         removed.append((f"surplus {surplus}", passed - too_far, passed - too_far - len(kept), why))
-        code = packed(request.code)
-        latents = [latent_json(code, packed(z[index]), index, options.batch_size) for index in kept]
+        code = pack(request.code)
+        latents = [latent_json(code, pack(z[index]), index, options.batch_size) for index in kept]
         images = [(encode_png(pixels[index]), latent) for index, latent in zip(kept, latents, strict=True)]
         return PersonResult(images, removed, centre if request.train is None else PersonResult().centre)
 
@@ -129,7 +133,7 @@ class Synthesizer:
     def fresh(self, pixels: np.ndarray, people: Sequence[int]) -> np.ndarray:
         """Which images (N,) bool are no near-copy of a photo of their parents, `people`."""
         similarity, _ = leakage.closest(leakage.grey(pixels), self.photos[np.isin(self.donor_person, people)])
-        return np.asarray(similarity < self.copy)
+        return np.asarray(similarity < self.copy_threshold)
 
 
 def best(score: np.ndarray, count: int, threshold: float) -> np.ndarray:

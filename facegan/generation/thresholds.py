@@ -20,7 +20,7 @@ from facegan.recognition.embedder import embed, load_embedder
 from facegan.training.tensors import to_input
 
 
-def prepared(
+def prepare_synthesizer(
     options: Synthesize, inputs: dict[str, Path], G: Generator, names: list[str], device: torch.device
 ) -> tuple[Synthesizer, dict[str, Any]]:
     """The synthesizer, with all that is measured once on real photos, and the thresholds for the report."""
@@ -44,9 +44,9 @@ def prepared(
         centres=centres,
         options=options,
         device=device,
-        copy=copy_threshold,
-        person=thresholds["person"]["value"],
-        image=thresholds["image"]["value"],
+        copy_threshold=copy_threshold,
+        person_threshold=thresholds["person"]["value"],
+        image_threshold=thresholds["image"]["value"],
     )
     return synthesizer, thresholds
 

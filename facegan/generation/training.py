@@ -33,7 +33,7 @@ from facegan.store.local import WORK
 from facegan.training import ranks
 from facegan.training.checkpoints import Checkpoints
 from facegan.training.loop import Curve, Sampler, check_finite, cut_curve, reseed, step_size, update_ema
-from facegan.training.sync_batchnorm import synchronised
+from facegan.training.sync_batchnorm import with_sync_batchnorm
 from facegan.training.tensors import to_input, to_pixels
 
 GRID_PEOPLE, GRID_VARIATIONS = 8, 6
@@ -62,7 +62,7 @@ def train(
     )  # fmt: skip
     D = gan.build_discriminator(G.num_identities, images.pixels.shape[3], images.pixels.shape[1]).to(device)
     for net in (G, D):
-        synchronised(net, device, twice=True)
+        with_sync_batchnorm(net, device, twice=True)
         net.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # an eighth faster on a CPU
     G_ema = copy.deepcopy(G).requires_grad_(False).eval()
     opt_g = torch.optim.Adam(G.parameters(), gan.lr_g, (gan.beta1, gan.beta2), foreach=True)
@@ -87,7 +87,7 @@ def train(
         G_ema.load_state_dict(G.state_dict())
     if is_first_rank:
         cut_curve(curve.path, nimg)
-    ranks.same_everywhere(G, D, G_ema)
+    ranks.broadcast_module(G, D, G_ema)
 
     # Train.
     beta = 0.5 ** (batch_size / max(gan.ema_kimg * 1000, 1e-8))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from facegan.core.errors import UserError
-from facegan.core.units import size
+from facegan.core.units import format_bytes
 from facegan.pipeline.graph import Node
 from facegan.pipeline.plan import nearest, records_of
 from facegan.runtime.devices import cores
@@ -43,13 +43,13 @@ def check_room(nodes: list[Node], store: Store, runtime: Runtime) -> str:
     free, unknown = shutil.disk_usage(store.root).free, list(sizes.values()).count(None)
     if expected * SAFETY > free:
         raise UserError(
-            f"this run would fill the disk: it writes about {size(expected)}, "
-            f"and {size(free)} are free at {store.root}",
+            f"this run would fill the disk: it writes about {format_bytes(expected)}, "
+            f"and {format_bytes(free)} are free at {store.root}",
             fix="free some space (`facegan gc` shows what no report needs), give another --workdir, or make fewer or "
             "smaller images (synthesize, prepare.size_px)",
         )
     if unknown and free - expected < LITTLE:
-        return f"{size(free)} are free at {store.root}; how much {unknown} of the stages write is not known"
+        return f"{format_bytes(free)} are free at {store.root}; how much {unknown} of the stages write is not known"
     return ""
 
 

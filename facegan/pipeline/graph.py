@@ -17,7 +17,7 @@ from facegan.data.suppression import SuppressionList
 from facegan.evaluation.judges import JUDGES
 from facegan.evaluation.judges.recognizer import Recognizer
 from facegan.evaluation.protocols import PROTOCOLS
-from facegan.recipe.load import cells
+from facegan.recipe.load import study_cells
 from facegan.recipe.recipe import Recipe
 from facegan.recognition.options import Arm, TrainRecognizer, Trials
 from facegan.stages import STAGES, VERSIONS
@@ -99,7 +99,7 @@ def _study(recipe: Recipe, suppressed: SuppressionList) -> list[Node]:
     unique: dict[str, Node] = {}
     needs: dict[str, Node] = {}
     hashes: dict[str, str] = {}
-    for cell in cells(recipe):
+    for cell in study_cells(recipe):
         for cell_node in _nodes(cell.recipe, hashes, suppressed):
             if cell_node.key not in unique:
                 shared = {name: unique[needed.key] for name, needed in cell_node.needs.items()}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from facegan.core.digests import file_sha256
-from facegan.core.files import disk_error, point, write_atomic
+from facegan.core.files import disk_error, replace_link, write_atomic
 from facegan.pipeline.graph import Node, last_stage
 from facegan.recipe.recipe import Recipe
 from facegan.reporting.summary import RESULTS, read_results
@@ -57,7 +57,7 @@ def export(
             computed = True
         if computed or not _already_written(final / RESULTS, answer):
             write_atomic(final / RESULTS, json.dumps(answer, indent=1).encode())
-        point(top / "latest", report.fingerprint)
+        replace_link(top / "latest", report.fingerprint)
     except OSError as error:
         raise disk_error(top, error) from error
     return final / "index.html", answer

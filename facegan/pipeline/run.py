@@ -10,7 +10,7 @@ from pathlib import Path
 from facegan.data.suppression import SuppressionList
 from facegan.pipeline import graph, preflight
 from facegan.pipeline.disk import check_room
-from facegan.recipe.load import settled
+from facegan.recipe.load import resolved
 from facegan.recipe.recipe import Recipe
 from facegan.store.local import Store
 from facegan.store.workdir import open_store
@@ -43,7 +43,7 @@ def planned_run(recipe: Recipe, workdir: Path, until: str | None, say: Callable[
     `say` is called with warnings, and with what it waits for. Raises ConfigError for what cannot work, UserError for
     what is missing here, before anything is computed.
     """
-    recipe, workdir = settled(recipe), workdir.expanduser().absolute()
+    recipe, workdir = resolved(recipe), workdir.expanduser().absolute()
     suppressed = SuppressionList.read(workdir)
     nodes = graph.planned(recipe, suppressed, until)
     store = open_store(workdir, recipe.runtime)

@@ -27,7 +27,7 @@ class Workers:
         """`unmade` are stages that will have to work: `preflight.try_out` checks them before the first turn."""
         self._requested, self._unmade = runtime, unmade
         self._runtime: Runtime | None = None
-        self._lock, self._turns = threading.Lock(), _Turns()
+        self._lock, self._turns = threading.Lock(), _Slots()
         self._children = ChildProcesses(runtime)
 
     def __enter__(self) -> Workers:
@@ -67,7 +67,7 @@ class Workers:
         self._children.stop()
 
 
-class _Turns:
+class _Slots:
     """Slots for a few stages at a time; of those that wait the first one in the graph is next."""
 
     def __init__(self) -> None:

@@ -18,7 +18,7 @@ from facegan.data.images import BadImage, decode
 from facegan.data.options import Align, Prepare
 from facegan.data.preparation.alignment import Aligner
 from facegan.data.preparation.photo import square
-from facegan.recognition.saved_model import ONNX, WEIGHTS, by_torch, read_spec, sound
+from facegan.recognition.saved_model import ONNX, WEIGHTS, read_spec, torch_embedder, verified_file
 
 BATCH = 64
 USUAL_FAR = 0.01
@@ -58,10 +58,10 @@ class Model:
         """(N, size_px, size_px, C) uint8 -> (N, d) float32 of unit length, by onnxruntime or else by torch."""
         if ONNX in self.spec["files"] and importlib.util.find_spec("onnxruntime") is not None:
             return _by_onnx(self._sound(ONNX))
-        return by_torch(self._sound(WEIGHTS).parent)
+        return torch_embedder(self._sound(WEIGHTS).parent)
 
     def _sound(self, name: str) -> Path:
-        return sound(self.folder, self.spec, name)
+        return verified_file(self.folder, self.spec, name)
 
     def pixels(self, path: Path) -> np.ndarray:
         """A photo as the network's input, (size_px, size_px, C) uint8; raises BadImage or OSError."""

@@ -21,7 +21,7 @@ from typing import Any
 from filelock import FileLock
 
 from facegan.core.errors import ConfigError, UserError
-from facegan.core.files import fsync, new_folder, point, write_private
+from facegan.core.files import fsync, new_folder, replace_link, write_private
 from facegan.recognition.saved_model import read_spec
 
 CURRENT, HISTORY, LOOKS, LOCK = "current", "history.jsonl", "looks.json", "lock"
@@ -127,7 +127,7 @@ class Models:
         """Let `current` lead where the history says: a decision counts as soon as its line is written."""
         champions, link = self.champions(), self.root / CURRENT
         if champions and champions[-1] in self.versions():
-            point(link, champions[-1])
+            replace_link(link, champions[-1])
         elif link.is_symlink() and (self.history() or not link.exists()):
             link.unlink()
 

@@ -62,12 +62,12 @@ def _checked(data: dict[str, Any], what: str, overrides: Sequence[str]) -> Recip
         for path, value in sorted(map(_parse_set, overrides), key=lambda item: item[0][-1] != "kind"):
             _set(data, path, value)
         recipe = _validate(data, f"{what} with --set")
-    return settled(recipe)
+    return resolved(recipe)
 
 
-def settled(recipe: Recipe) -> Recipe:
+def resolved(recipe: Recipe) -> Recipe:
     """The recipe with absolute paths; raises ConfigError for a study's cell that cannot work or a reserved name."""
-    cells(recipe)
+    study_cells(recipe)
     if recipe.name in RESERVED:
         raise ConfigError(f"a recipe cannot be called '{recipe.name}': reports/ keeps that name for itself")
     return _absolute(recipe)
@@ -93,7 +93,7 @@ SHARED_BY_VARIANTS = (
 )  # fmt: skip
 
 
-def cells(recipe: Recipe) -> list[Cell]:
+def study_cells(recipe: Recipe) -> list[Cell]:
     """The ordinary recipes that a study consists of, split by split; none without a study.
 
     Raises ConfigError for a variant that cannot work, or that changes what all must share.

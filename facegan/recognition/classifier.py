@@ -84,7 +84,7 @@ class Heads(nn.Module):
             for start, stop in head.centres.blocks():
                 checkpoints.save_shard(nimg, shard_name(place, start), head.centres.block(start, stop))
                 written.append((place, start, stop))
-        blocks = ranks.concatenated(np.asarray(written, np.int64).reshape(-1, 3)).tolist()
+        blocks = ranks.gather_rows(np.asarray(written, np.int64).reshape(-1, 3)).tolist()
         return {SHARDS: {shard_name(place, start): [place, start, stop] for place, start, stop in blocks}}
 
     def load_shards(self, checkpoints: Checkpoints, nimg: int, state: dict[str, Any]) -> None:

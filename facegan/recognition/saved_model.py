@@ -25,7 +25,7 @@ def read_spec(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder / SPEC} cannot be read: {error!r}", fix="promote the model again") from error
 
 
-def sound(folder: Path, spec: dict[str, Any], name: str) -> Path:
+def verified_file(folder: Path, spec: dict[str, Any], name: str) -> Path:
     """A file of a version, its bytes those that were promoted; raises UserError where they are not."""
     path = folder / name
     if not path.is_file() or file_sha256(path) != spec["files"][name]:
@@ -34,12 +34,12 @@ def sound(folder: Path, spec: dict[str, Any], name: str) -> Path:
     return path
 
 
-def by_torch(folder: Path, device: Any = "cpu") -> Embed:
+def torch_embedder(folder: Path, device: Any = "cpu") -> Embed:
     """The network of a version as PyTorch runs it."""
     from facegan.recognition import embedder
 
     spec = read_spec(folder)
-    net = embedder.restored(spec["network"], sound(folder, spec, WEIGHTS), device)
+    net = embedder.restored(spec["network"], verified_file(folder, spec, WEIGHTS), device)
 
     def embed(pixels: np.ndarray) -> np.ndarray:
         return embedder.embed(net, pixels, len(pixels), device)

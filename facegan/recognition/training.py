@@ -29,7 +29,7 @@ from facegan.store.local import WORK
 from facegan.training import ranks
 from facegan.training.checkpoints import Checkpoints, load_tensors, save_tensors
 from facegan.training.loop import Curve, check_finite, cosine_lr, cut_curve, reseed
-from facegan.training.sync_batchnorm import synchronised
+from facegan.training.sync_batchnorm import with_sync_batchnorm
 from facegan.training.tensors import to_input
 
 
@@ -59,7 +59,7 @@ def train(
     net = Embedder(options, channels, size_px)
     if options.weights:
         start_from(net, Path(options.weights).expanduser())
-    net = synchronised(net, device).to(device).to(memory_format=torch.channels_last)
+    net = with_sync_batchnorm(net, device).to(device).to(memory_format=torch.channels_last)
     head = Heads(options, train.label, row_group).to(device)
     optimizer = torch.optim.AdamW(decay_groups(net, head, options), lr=options.lr, foreach=True)
     trained: dict[str, Any] = {"net": net, "head": head, "optimizer": optimizer}
@@ -132,7 +132,7 @@ def val_eer(net: nn.Module, val: ManifestImages, device: torch.device, batch_siz
     """Equal error rate over all pairs of val images; NaN where the net has diverged. Ranks share the embedding."""
     mine = ranks.part(math.ceil(len(val) / batch_size))  # whole batches, so that the bits do not depend on the ranks
     images = val.pixels[mine.start * batch_size : mine.stop * batch_size]
-    embedding = ranks.concatenated(embed(net, images, batch_size, device) if len(images) else np.empty(0))
+    embedding = ranks.gather_rows(embed(net, images, batch_size, device) if len(images) else np.empty(0))
     if not np.isfinite(embedding).all():
         return math.nan
     pairs = pair_scores(embedding, val.codes()[1])

@@ -96,8 +96,8 @@ def closest_pairs(gate: dict[str, Any], prepared: Path, synthetic: Path) -> tupl
 def closest_people(gate: dict[str, Any], prepared: Path, synthetic: Path, faces_per_row: int) -> tuple[Person, ...]:
     """The four new people most like a train person, with that person's photos."""
     worst = gate["people"]["new"]["worst"][:4]
-    synthetic_faces = contact_sheet.some(synthetic, {item["identity"] for item in worst}, faces_per_row)
-    photos = contact_sheet.some(prepared, {item["train_person"] for item in worst}, faces_per_row, "train")
+    synthetic_faces = contact_sheet.faces_of(synthetic, {item["identity"] for item in worst}, faces_per_row)
+    photos = contact_sheet.faces_of(prepared, {item["train_person"] for item in worst}, faces_per_row, "train")
     return tuple(
         Person(
             item["identity"],
@@ -123,7 +123,7 @@ def _most_and_least_consistent(card: dict[str, Any], synthetic: Path, faces_per_
     people = [person for kind in card["people"].values() for person in kind]
     ranked = sorted(people, key=lambda person: -person["cosine"])
     chosen = ranked if len(ranked) <= 6 else ranked[:3] + ranked[-3:]
-    faces = contact_sheet.some(synthetic, {person["identity"] for person in chosen}, faces_per_row)
+    faces = contact_sheet.faces_of(synthetic, {person["identity"] for person in chosen}, faces_per_row)
     return tuple(
         Person(name, (Row("synthetic", "synthetic", faces[name]),), f"mean cosine {cosine:.3f}")
         for name, cosine in ((person["identity"], person["cosine"]) for person in chosen)

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from facegan.data import manifest
-from facegan.data.contact_sheet import some, spread
+from facegan.data.contact_sheet import evenly_chosen, faces_of
 from facegan.data.images import encode_png, to_pixels
 
 LARGEST_PX = 128
@@ -55,10 +55,10 @@ def collect(real: Path, synthetic: Path, people: int, faces: int) -> Gallery:
     trained = set(manifest.read(real, ["identity"], split="train")["identity"].to_pylist())
     existing = [name for name in parents if name in trained]
     new = [name for name in parents if name not in trained]
-    shown_old, shown_new = spread(existing, people), spread(new, people)
+    shown_old, shown_new = evenly_chosen(existing, people), evenly_chosen(new, people)
     with_photos = {*shown_old, *(parent for name in shown_new for parent in parents[name] or [])}
-    photos = some(real, with_photos, faces, "train")
-    synthetic_faces = some(synthetic, {*shown_old, *shown_new}, faces)
+    photos = faces_of(real, with_photos, faces, "train")
+    synthetic_faces = faces_of(synthetic, {*shown_old, *shown_new}, faces)
     existing_people = tuple(
         Person(
             name,

@@ -9,8 +9,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from facegan.core.units import size
-from facegan.data.contact_sheet import natural
+from facegan.core.units import format_bytes
+from facegan.data.contact_sheet import natural_key
 from facegan.recognition.trial_choice import read as read_choice
 from facegan.reporting.words import number
 
@@ -101,7 +101,7 @@ def duplicates(recipe: dict[str, Any], inputs: dict[str, Path]) -> list[dict[str
         folder = inputs[f"merge:{name}"]
         summary = read_json(folder / "summary.json")
         pairs = pq.read_table(folder / "duplicates.parquet").to_pylist()
-        pairs.sort(key=lambda p: (p["kind"], -p["correlation"], natural(p["identity"]), p["image_id"]))
+        pairs.sort(key=lambda p: (p["kind"], -p["correlation"], natural_key(p["identity"]), p["image_id"]))
         rows.append(
             {
                 "arm": name,
@@ -197,7 +197,7 @@ def lineage(inputs: dict[str, Path]) -> dict[str, Any]:
                 "version": record.get("stage_version"),
                 "made_from": made_from,
                 "files": len(outputs),
-                "size": size(sum(entry["bytes"] for entry in outputs.values())),
+                "size": format_bytes(sum(entry["bytes"] for entry in outputs.values())),
             }
         )
     package_lines = [f"{name} {', '.join(sorted(versions))}" for name, versions in sorted(packages.items())]

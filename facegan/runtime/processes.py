@@ -42,7 +42,7 @@ def keep_freed() -> None:
 PRELOAD = ["facegan.pipeline.preload"]
 
 
-QUIET = {
+QUIET_ENVIRONMENT = {
     "NO_ALBUMENTATIONS_UPDATE": "1",
     "TORCH_CPP_LOG_LEVEL": "ERROR",
     "DO_NOT_TRACK": "1",
@@ -131,7 +131,7 @@ def start_forkserver(runtime: Runtime) -> None:
     threads = runtime.threads or max(1, cores() // (runtime.jobs or min(2, cores())))
     variables = {"OMP_NUM_THREADS": str(threads), "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
     previous = {name: os.environ.get(name) for name in variables}
-    os.environ.update({**variables, **{name: os.environ.get(name, value) for name, value in QUIET.items()}})
+    os.environ.update({**variables, **{name: os.environ.get(name, value) for name, value in QUIET_ENVIRONMENT.items()}})
     # Inherited: Ctrl-C reaches the whole group, and only the parent handles it.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -176,7 +176,7 @@ def set_up_child() -> None:
 def _child(pipe: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     """In the new process: call `function`, send its events and its result or error to the parent."""
     set_up_child()
-    threading.Thread(target=end_with, args=(pipe,), daemon=True).start()
+    threading.Thread(target=exit_when_closed, args=(pipe,), daemon=True).start()
     lock = threading.Lock()
 
     def send(*message: Any) -> None:
@@ -189,7 +189,7 @@ def _child(pipe: Connection, function: Callable[..., Any], arguments: tuple[Any,
         send("error", picklable(error), traceback.format_exc())
 
 
-def end_with(pipe: Connection) -> None:
+def exit_when_closed(pipe: Connection) -> None:
     """End this process, whatever it does, as soon as the other end of `pipe` is closed: its parent has died."""
     with contextlib.suppress(EOFError, OSError):
         pipe.recv()

@@ -18,7 +18,7 @@ from facegan.core.types import Embed
 from facegan.data import manifest
 from facegan.data.dataset import ManifestImages
 from facegan.data.preparation.splits import held_back
-from facegan.evaluation.embedded_faces import EmbeddedFaces, faces
+from facegan.evaluation.embedded_faces import EmbeddedFaces, embed_faces
 from facegan.evaluation.options import Benchmark
 from facegan.evaluation.protocols import score
 from facegan.recognition import trial_choice
@@ -79,7 +79,9 @@ def _embedded_faces(options: Benchmark, path: Path, test: ManifestImages, embed_
     failed = [item for item in failed if item[0] not in held]
     other_rows = manifest.read(path, ["identity", "split"]).filter(pc.field("split") != "test")
     developed_on = frozenset(other_rows["identity"].to_pylist())
-    test_faces = faces(embedding, test.identity, test.file.tolist(), test.group.tolist(), failed, developed_on, remarks)
+    test_faces = embed_faces(
+        embedding, test.identity, test.file.tolist(), test.group.tolist(), failed, developed_on, remarks
+    )
     return test_faces.pooled() if options.templates else test_faces
 
 

@@ -18,8 +18,8 @@ from facegan.core.files import write_atomic
 from facegan.core.seeds import subseed
 from facegan.data import licences, manifest
 from facegan.data.dataset import names_of
-from facegan.data.duplicates.near_duplicates import alike
-from facegan.data.duplicates.thumbnails import BLOCK, shrunk
+from facegan.data.duplicates.near_duplicates import near_duplicate_pairs
+from facegan.data.duplicates.thumbnails import BLOCK, shrink
 from facegan.data.images import to_pixels
 from facegan.evaluation.judges import judges_half
 from facegan.recognition.options import Arm, Merge
@@ -178,8 +178,8 @@ def find_duplicates(
     exact = [_pair(faces, row, other_row, "exact", 1.0) for row, other_row in repeats]
     del first_positions, code, repeated, repeats
     distinct = faces.first_of_each_image(rows)
-    thumbnails = shrunk((to_pixels(item["image"]["bytes"]) for item in faces.rows(distinct, ["image"])), len(distinct))
-    near = alike(thumbnails, correlation, block)
+    thumbnails = shrink((to_pixels(item["image"]["bytes"]) for item in faces.rows(distinct, ["image"])), len(distinct))
+    near = near_duplicate_pairs(thumbnails, correlation, block)
     return exact + [_pair(faces, distinct[i], distinct[j], "near", value) for i, j, value in near]
 
 

@@ -48,7 +48,7 @@ def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: P
     listed = list(options.source.rows())
     sources, left_out = apply_decisions(options, listed)
     quarantined += [{"file": item.relative, "identity": item.identity, "reason": LEFT_OUT} for item in left_out]
-    rejected = quarantine.Rejected()
+    rejected = quarantine.RejectedPhotos()
     digests: dict[str, str] = {}
     readable = list(_prepare_photos(sources, options, quarantined, rejected, digests, context))
     check_unchanged(options.source, listed, digests, context.raw.get("source"), out)
@@ -103,14 +103,14 @@ def _prepare_photos(
     sources: list[SourceImage],
     options: Prepare,
     quarantined: list[dict[str, str]],
-    rejected: quarantine.Rejected,
+    rejected: quarantine.RejectedPhotos,
     digests: dict[str, str],
     context: Context,
 ) -> Iterator[dict[str, Any]]:
     """Decoded, aligned and resized images; what fails goes to `quarantined` with the reason, and to `rejected`
     where a photo could be read but its face cannot be used. `digests` gets the sha256 of what was read, by name."""
     aligner = Aligner(options.align) if options.align is not None else None
-    cache = PhotoCache(context.cache / decides(options) if context.cache is not None else None, context.say)
+    cache = PhotoCache(context.cache / photo_cache_key(options) if context.cache is not None else None, context.say)
     for number, item in enumerate(sources, start=1):
         origin = {"file": item.relative, "identity": item.identity}
         try:
@@ -140,7 +140,7 @@ def _prepare_photos(
         context.say(f"{cache.hits} of {len(sources)} images had been decoded before")
 
 
-def decides(options: Prepare) -> str:
+def photo_cache_key(options: Prepare) -> str:
     """A digest of everything but the photo that decides what becomes of it: options, the detector's files, versions."""
     hashed, files = options.model_dump(mode="json", exclude=LATER), {}
     if options.align is not None:

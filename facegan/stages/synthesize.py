@@ -19,7 +19,7 @@ from facegan.generation.gans.networks.saved import load_generator
 from facegan.generation.options import Synthesize
 from facegan.generation.people import SyntheticPeople
 from facegan.generation.shard_worker import digest, is_whole, make_people, write_job
-from facegan.generation.thresholds import prepared
+from facegan.generation.thresholds import prepare_synthesizer
 from facegan.runtime.context import Context
 from facegan.runtime.devices import device_of, threads_of
 from facegan.runtime.shards import ShardQueue
@@ -38,7 +38,7 @@ def run(options: Synthesize, extra: dict[str, Any], inputs: dict[str, Path], out
     device = device_of(context.runtime)
     G, spec = load_generator(inputs["generator"], device)
     own_options = options.model_copy(update={"external": None})
-    synthesizer, thresholds = prepared(own_options, inputs, G, spec["identities"], device)
+    synthesizer, thresholds = prepare_synthesizer(own_options, inputs, G, spec["identities"], device)
     license_ = licences.inherited(licences.names([*licences.of(inputs["manifest"], "train"), *spec["licenses"]]))
     shards_digest = digest(synthesizer, {name: path.name for name, path in inputs.items()}, threads)
     folder = out / WORK / "shards" / shards_digest

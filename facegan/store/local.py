@@ -125,7 +125,7 @@ class Store:
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
         """Keep runs from starting; raises UserError that names a running one."""
-        with locks.alone(self.root / "lock"):
+        with locks.exclusive(self.root / "lock"):
             yield
 
     def lookup(self, stage: str, key: str, inputs: dict[str, Artifact]) -> tuple[Artifact | None, str]:

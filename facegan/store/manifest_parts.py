@@ -125,7 +125,7 @@ def write(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
-def pointed(folder: Path) -> list[RemotePart]:
+def remote_parts(folder: Path) -> list[RemotePart]:
     """The parts that a folder points to, in order; none where it has no pointer."""
     try:
         pointer = json.loads((folder / POINTER).read_bytes())

@@ -241,7 +241,7 @@ def remotes(workdir: Path) -> dict[str, str]:
     return {path.name: path.read_text() for path in sorted((workdir / "data" / "store" / REMOTES).glob("*"))}
 
 
-def around(folder: Path) -> RemoteStore | None:
+def store_of_cached(folder: Path) -> RemoteStore | None:
     """The store that a folder in `data/cache` was fetched from; None for any other folder."""
     for parent in folder.absolute().parents:
         workdir = parent.parents[2] if parent.parent.name == "cache" and parent.parent.parent.name == "data" else None

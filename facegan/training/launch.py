@@ -14,7 +14,7 @@ from facegan.runtime.context import Context, OnEvent, silent
 from facegan.runtime.devices import device_of, threads_of
 from facegan.runtime.options import Runtime
 from facegan.runtime.processes import AGAIN, ChildProcesses
-from facegan.training.ranks import joined
+from facegan.training.ranks import process_group
 
 TIMEOUT_S = 600.0  # between two steps a rank scores its part of the val people, which takes far less
 GRACE_S = 3.0  # ranks that lose another one fail at once: the error that explains it may come a little later
@@ -68,7 +68,7 @@ def _rank(
     on_event: OnEvent,
 ) -> None:
     """Do the work of one rank, in its process."""
-    with joined(device_of(runtime), file, rank, size, timeout_s):
+    with process_group(device_of(runtime), file, rank, size, timeout_s):
         work(*arguments, Context(runtime, on_event))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -88,11 +87,6 @@ class Curve:
         with open(self.path, "a") as file:
             file.write(json.dumps({"nimg": nimg, **{k: round(v, 6) for k, v in values.items()}}) + "\n")
 
-    def read(self) -> Iterator[dict[str, float]]:
-        """The lines so far."""
-        if self.path.exists():
-            yield from map(json.loads, self.path.read_text().splitlines())
-
 
 def check_finite(nimg: int, values: dict[str, float]) -> None:
     """Raise UserError when a value is NaN or infinite."""
@@ -111,8 +105,6 @@ def step_size(total_kimg: float, batch_size: int) -> int:
 
 def cut_curve(path: Path, nimg: int) -> None:
     """Drop the lines of a JSON-lines curve that lie after `nimg` images, and a torn last line."""
-    import json
-
     if not path.exists():
         return
     kept = []

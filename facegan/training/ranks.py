@@ -41,13 +41,13 @@ def total(value: torch.Tensor) -> torch.Tensor:
     return _SumOverRanks.apply(value.detach()) if world_size() > 1 else value.detach()
 
 
-def summed(value: torch.Tensor) -> torch.Tensor:
+def sum_with_gradients(value: torch.Tensor) -> torch.Tensor:
     """The sum of a tensor over all ranks, and gradients with it: each rank gets the sum of all ranks' gradients."""
     result: torch.Tensor = _SumOverRanks.apply(value)
     return result
 
 
-def concatenated(rows: np.ndarray) -> np.ndarray:
+def gather_rows(rows: np.ndarray) -> np.ndarray:
     """All ranks' rows (n, ...), in the order of the ranks; n may differ, and be 0."""
     if world_size() == 1:
         return rows
@@ -65,7 +65,7 @@ def first_alone(work: Callable[[], T]) -> T:
     return work() if result is None else result
 
 
-def same_everywhere(*modules: nn.Module) -> None:
+def broadcast_module(*modules: nn.Module) -> None:
     """Give every rank the parameters and buffers of rank 0."""
     if world_size() > 1:
         for module in modules:
@@ -97,7 +97,7 @@ def parallel(module: nn.Module, device: torch.device) -> nn.Module:
 
 
 @contextlib.contextmanager
-def joined(device: torch.device, file: str, which: int, size: int, timeout_s: float) -> Iterator[None]:
+def process_group(device: torch.device, file: str, which: int, size: int, timeout_s: float) -> Iterator[None]:
     """Be rank `which` of `size` on one machine; ranks meet through a new `file`; gloo on CPUs, NCCL on GPUs.
 
     A rank that waits for another one for longer than `timeout_s` raises RuntimeError.

@@ -17,7 +17,7 @@ from facegan.training import ranks
 N = TypeVar("N", bound=nn.Module)
 
 
-def synchronised(net: N, device: torch.device, twice: bool = False) -> N:
+def with_sync_batchnorm(net: N, device: torch.device, twice: bool = False) -> N:
     """`net` with batch norms that count the images of all ranks; its parameters, buffers and their names stay.
 
     With one rank, `net` unchanged. `twice`: gradients can be differentiated again, unlike those of torch's.
@@ -64,11 +64,11 @@ class SummedBatchNorm(_BatchNorm):
 
     def _normalised(self, x: torch.Tensor) -> torch.Tensor:
         dims, shape = [d for d in range(x.ndim) if d != 1], [1, -1] + [1] * (x.ndim - 2)
-        sums = ranks.summed(torch.cat([x.sum(dims), x.new_tensor([x.numel() // x.shape[1]])]))
+        sums = ranks.sum_with_gradients(torch.cat([x.sum(dims), x.new_tensor([x.numel() // x.shape[1]])]))
         count = sums[-1].detach()
         mean = sums[:-1] / count  # C
         centred = x - mean.view(shape)
-        var = ranks.summed(centred.square().sum(dims)) / count
+        var = ranks.sum_with_gradients(centred.square().sum(dims)) / count
         if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
             with torch.no_grad():
                 self.num_batches_tracked.add_(1)

@@ -20,7 +20,7 @@ from logging.handlers import RotatingFileHandler
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from facegan.runtime.processes import end_with
+from facegan.runtime.processes import exit_when_closed
 
 POLL_S = 0.3
 GRACE_S = 8.0  # to end after SIGTERM, which for a flow run includes telling the server
@@ -70,7 +70,7 @@ def begin_child(handle: int) -> Connection:
     """In the child: make new files private, and end with the parent. Returns the pipe for `send`."""
     os.umask(0o077)
     pipe = Connection(handle)
-    threading.Thread(target=end_with, args=(pipe,), daemon=True).start()
+    threading.Thread(target=exit_when_closed, args=(pipe,), daemon=True).start()
     return pipe
 
 

@@ -20,7 +20,7 @@ from command_imports import imported_by
 from drawn import RUNTIME
 from facegan import __version__
 from facegan.cli.main import main
-from facegan.core.units import span
+from facegan.core.units import format_seconds
 from facegan.pipeline import execute, graph, plan
 from facegan.recipe.load import load
 from facegan.store.local import Artifact
@@ -210,7 +210,7 @@ def test_the_store_is_private(prepared: tuple[Path, Path, Artifact]) -> None:
 
 
 def test_durations_for_people() -> None:
-    assert [span(s) for s in (0.04, 9.9, 9.96, 59.4, 59.6, 125, 7260)] == [
+    assert [format_seconds(s) for s in (0.04, 9.9, 9.96, 59.4, 59.6, 125, 7260)] == [
         "0.0 s", "9.9 s", "10 s", "59 s", "1 min 00 s", "2 min 05 s", "2 h 01 min",
     ]  # fmt: skip
 

@@ -24,6 +24,7 @@ from facegan.data.inspect_manifest import inspect
 from facegan.reporting import prepare as prepared
 from facegan.runtime.context import Context
 from facegan.stages import prepare
+from manifests import summarise
 
 Invoke = Callable[..., Result]
 
@@ -51,7 +52,7 @@ def test_counts(made: Path) -> None:
     progress: list[tuple[int, int]] = []
     counts = inspect(made, True, lambda done, total: progress.append((done, total)))
     assert counts["images"] == 42 and counts["identities"] == 8 and progress[-1] == (42, 42)
-    assert counts["groups"] == manifest.summarise(made)["groups"]
+    assert counts["groups"] == summarise(made)["groups"]
     assert counts["images_per_identity"]["min"] == 5 and counts["images_per_identity"]["max"] == 6
     assert counts["sizes"] == {"32 x 32": 42} and counts["formats"] == {"PNG": 42}
     assert counts["licenses"] == {"consent form 12": 42} and counts["datasets"] == {"folder": 42}

@@ -153,7 +153,6 @@ def test_an_empty_manifest_can_be_read(tmp_path: Path) -> None:
     assert manifest.write(tmp_path, [], "prepare", {}) == {}
     assert manifest.read(tmp_path).num_rows == 0 and manifest.validate(tmp_path) == []
     assert len(ManifestImages(tmp_path)) == 0
-    assert manifest.summarise(tmp_path) == {"images": 0, "identities": 0, "groups": {}}
 
 
 # What is refused.
@@ -214,7 +213,7 @@ def test_a_truncated_part_is_refused(written: Path, size: int) -> None:
 
 def test_what_is_no_parquet_or_no_manifest_is_refused(written: Path, tmp_path: Path) -> None:
     part_of(written).write_text("hello, this is no Parquet file at all")
-    for reader in (manifest.read, lambda p: list(manifest.iterate(p)), manifest.validate, manifest.summarise):
+    for reader in (manifest.read, lambda p: list(manifest.iterate(p)), manifest.validate):
         with pytest.raises(UserError, match="cannot be read"):
             reader(written)
     with pytest.raises(UserError, match="no manifest in"):
@@ -284,19 +283,6 @@ def test_each_planted_fault_is_found(tmp_path: Path, what: str) -> None:
 def test_sound_labels_are_no_fault(tmp_path: Path) -> None:
     manifest.write(tmp_path, labelled(1, 1, 0, 2), "merge", {})
     assert manifest.validate(tmp_path) == []
-
-
-def test_summary_counts(written: Path) -> None:
-    assert manifest.summarise(written) == {
-        "images": 14,
-        "identities": 5,
-        "groups": {
-            "real/test": {"images": 3, "identities": 1},
-            "real/train": {"images": 6, "identities": 2},
-            "real/val": {"images": 3, "identities": 1},
-            "synthetic/train": {"images": 2, "identities": 1},
-        },
-    }
 
 
 def test_images_of_a_manifest(written: Path) -> None:

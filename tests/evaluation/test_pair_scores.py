@@ -10,7 +10,7 @@ from numpy.testing import assert_array_equal
 
 from facegan.core.errors import UserError
 from facegan.data.pair_lists import PairList, read_pairs
-from facegan.evaluation.embedded_faces import faces
+from facegan.evaluation.embedded_faces import embed_faces
 from facegan.evaluation.pair_scores import score_pairs
 from facegan.evaluation.protocols.pairs import Pairs
 from facegan.metrics import verification
@@ -27,7 +27,7 @@ def listed(tmp_path: Path) -> Path:
 def test_failed_images_count_as_errors() -> None:
     """By hand: FRR = FTA + FNMR (1 - FTA), FAR = FMR (1 - FTA), and an accuracy in which they are wrong."""
     angle = np.radians([0, 10, 90, 100, 200, 260])
-    named = faces(
+    named = embed_faces(
         np.stack([np.cos(angle), np.sin(angle)], axis=1),
         [f"d/{who}" for who in "aabbcc"],
         [f"{who}/{n % 2}.png" for n, who in enumerate("aabbcc")],
@@ -63,6 +63,6 @@ def test_lists_that_do_not_fit_the_images(tmp_path: Path, listed: Path) -> None:
     text = read_pairs(listed)
     with pytest.raises(UserError, match="two people, their identities say otherwise"):
         score_pairs(PairList(text.first, text.second, ~text.same), embedded, False, "the list")
-    twice = faces(np.eye(2), ["a", "a"], ["x/a/1.png", "y/a/1.png"])
+    twice = embed_faces(np.eye(2), ["a", "a"], ["x/a/1.png", "y/a/1.png"])
     with pytest.raises(UserError, match="several images are called"):
         score_pairs(PairList(("a/1",), ("a/1",), np.array([True])), twice, False, "the list")

@@ -24,7 +24,7 @@ from facegan.generation.shard_worker import (
     write_job,
 )
 from facegan.generation.synthesizer import PersonRequest, PersonResult
-from facegan.generation.thresholds import prepared
+from facegan.generation.thresholds import prepare_synthesizer
 from facegan.pipeline import graph
 
 
@@ -47,11 +47,11 @@ def test_a_synthesizer_is_the_same_in_another_process(faces: Path, shared: Lab, 
     needs = pick(graph.build(recipe), "synthesize").needs
     inputs = {name: shared.make(node).path for name, node in needs.items()}
     G, spec = load_generator(inputs["generator"], torch.device("cpu"))
-    synthesizer, _ = prepared(recipe.synthesize, inputs, G, spec["identities"], torch.device("cpu"))
+    synthesizer, _ = prepare_synthesizer(recipe.synthesize, inputs, G, spec["identities"], torch.device("cpu"))
     request = PersonRequest(G.codes()[1].detach().numpy(), (1,), np.ones(1), 5, train=1)
     job = write_job(synthesizer, tmp_path / "basis.safetensors", inputs)
     assert make_people(job, 1, [request]) == make_people(synthesizer, 1, [request])
-    changed = replace(synthesizer, image=synthesizer.image + 0.5)
+    changed = replace(synthesizer, image_threshold=synthesizer.image_threshold + 0.5)
     assert make_people(changed, 1, [request]) != make_people(synthesizer, 1, [request])
     digests = {
         digest(opened, {name: path.name for name, path in inputs.items()}, 1) for opened in (synthesizer, changed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from facegan.evaluation.embedded_faces import EmbeddedFaces, faces
+from facegan.evaluation.embedded_faces import EmbeddedFaces, embed_faces
 from facegan.promotion.gates import GateResults
 
 
@@ -16,7 +16,7 @@ def planted(noise: float, seed: int, people: int = 14, shots: int = 5, **group_n
     spread = np.array([group_noise.get(name, noise) for name in group])[:, None]
     rows = centres[person] + spread * np.random.default_rng(seed).normal(size=(len(person), 8))
     names = [f"d/p{n:02d}" for n in person]
-    return faces(rows, names, [str(n) for n in range(len(person))], group.tolist())
+    return embed_faces(rows, names, [str(n) for n in range(len(person))], group.tolist())
 
 
 def outcomes(results: GateResults) -> dict[str, str]:

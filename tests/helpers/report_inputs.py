@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 
 from facegan.data import manifest
 from facegan.data.images import encode_png
-from facegan.evaluation.embedded_faces import faces
+from facegan.evaluation.embedded_faces import embed_faces
 from facegan.evaluation.protocols import PROTOCOLS, score
 from facegan.recipe.comparison import Report
 from facegan.recipe.recipe import Recipe
@@ -209,7 +209,7 @@ class ReportInputs:
         embedding = (centre[people] + sigma * (spread + 0.15 * seed_noise)).astype(np.float32)
         specs = self.recipe["benchmark"]["benchmarks"]
         benchmarks = [PROTOCOLS.get(spec["kind"]).model_validate(spec) for spec in specs]
-        results_of = score(benchmarks, faces(embedding, people))
+        results_of = score(benchmarks, embed_faces(embedding, people))
         (out / "results.json").write_text(json.dumps(results_of))
         save_file({"embedding": embedding}, out / "embeddings.safetensors")
         identity = [self.tested[person] for person in people]

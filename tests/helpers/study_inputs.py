@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors.numpy import save_file
 
-from facegan.evaluation.embedded_faces import faces
+from facegan.evaluation.embedded_faces import embed_faces
 from facegan.evaluation.protocols import score
 from facegan.recipe.recipe import Recipe
 from facegan.reporting.study import pooled
@@ -74,7 +74,7 @@ class StudyInputs:
         seed_noise = np.random.default_rng([seed, split, *arm.encode()]).normal(size=(TESTED, EACH, 6))
         embedding = centre[tested][:, None] + sigma * (spread[tested] + 0.2 * seed_noise)
         embedding = embedding.reshape(-1, 6).astype(np.float32)
-        scored = score(self.recipe.benchmark.benchmarks, faces(embedding, people))
+        scored = score(self.recipe.benchmark.benchmarks, embed_faces(embedding, people))
         (out / "results.json").write_text(json.dumps(scored))
         save_file({"embedding": embedding}, out / "embeddings.safetensors")
         image_id = [f"{person}-{n}" for person in tested for n in range(EACH)]

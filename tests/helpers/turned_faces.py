@@ -11,7 +11,7 @@ from PIL import Image
 
 from drawn import draw_face
 from facegan.data.detectors import ARCFACE
-from facegan.data.preparation.alignment import moved
+from facegan.data.preparation.alignment import transform_points
 
 TEMPLATE = np.array(ARCFACE)
 
@@ -27,4 +27,4 @@ def photo_of(person: int, shot: int, scale: float, degrees: float) -> tuple[Imag
     pixels = np.repeat(draw_face(person, shot, 112, 112)[:, :, None], 3, axis=2)
     matrix = similarity(scale, degrees, (90.0, 70.0))
     photo = cv2.warpAffine(pixels, matrix, (320, 300), borderValue=(40, 90, 60))
-    return Image.fromarray(photo), tuple(moved(matrix, TEMPLATE).ravel())
+    return Image.fromarray(photo), tuple(transform_points(matrix, TEMPLATE).ravel())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from drawn import draw_face
-from facegan.evaluation.embedded_faces import EmbeddedFaces, faces
+from facegan.evaluation.embedded_faces import EmbeddedFaces, embed_faces
 
 FOLDS, EACH = 5, 6
 
@@ -29,4 +29,6 @@ def drawn_faces(**options: object) -> EmbeddedFaces:
     pixels = np.stack([draw_face(seed, shot, 24, 24).ravel() for _, seed in who for shot in range(4)])
     rows = (pixels - pixels.mean(axis=1, keepdims=True)) @ np.random.default_rng(1).normal(size=(24 * 24, 32))
     names = [f"d/{name}" for name, _ in who for _ in range(4)]
-    return faces(rows, names, [f"{name}/{name}_{shot:04d}.png" for name, _ in who for shot in range(1, 5)], **options)  # type: ignore[arg-type]
+    return embed_faces(
+        rows, names, [f"{name}/{name}_{shot:04d}.png" for name, _ in who for shot in range(1, 5)], **options
+    )  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 import s3fs
 
-from facegan.cli.commands.benchmark import given
+from facegan.cli.commands.benchmark import images_of
 from facegan.cli.commands.import_export import source
 from facegan.core.digests import file_sha256
 from facegan.core.errors import UserError
@@ -31,7 +31,8 @@ from facegan.data.sources import guess
 from facegan.store import lease, manifest_parts
 from facegan.store.bucket import Bucket, Unreachable
 from facegan.store.local import WORK, Artifact, fingerprint
-from facegan.store.object_storage import RemoteStore, around
+from facegan.store.object_storage import RemoteStore, store_of_cached
+from manifests import summarise
 from s3 import NAME, SETTINGS, Proxy, Server, running
 from upkeep import wait_for
 
@@ -161,16 +162,16 @@ def test_every_reader_of_a_manifest_follows_the_pointer(server: Server, tmp_path
     assert [r["image_id"] for r in manifest.at(folder, np.array([3, 29, 3]))] == [
         wanted[n]["image_id"] for n in (3, 29, 3)
     ]
-    assert manifest.validate(folder) == [] and manifest.summarise(folder)["identities"] == 3
+    assert manifest.validate(folder) == [] and summarise(folder)["identities"] == 3
     assert ManifestImages(folder, "train").pixels.shape == (30, 40, 40, 1)
-    assert around(folder).bucket.url == URL and around(tmp_path) is None
+    assert store_of_cached(folder).bucket.url == URL and store_of_cached(tmp_path) is None
     with pytest.raises(UserError, match="lies on object storage"):
         manifest.local_parts(folder)
     pq.write_table(pa.table({"file": ["x"]}), folder / "quarantine.parquet")  # as prepare's folder has one
     assert manifest.is_manifest(folder) and guess(folder) == "manifest"
     with pytest.raises(UserError, match="lies on object storage"):
         list(source(str(folder), {}).rows())
-    found, _ = given(str(folder), "train")
+    found, _ = images_of(str(folder), "train")
     assert [entry.identity for entry in found] == [r["identity"] for r in wanted]
 
 
@@ -198,7 +199,7 @@ def test_a_hit_is_pointed_to_before_anything_is_fetched(server: Server, tmp_path
     make(store_in(tmp_path / "one"))
     make(store_in(tmp_path / "other"), before=never)
     for workdir in ("one", "other"):
-        assert manifest.summarise(store_in(tmp_path / workdir).folder("stage", KEY))["images"] == 30
+        assert summarise(store_in(tmp_path / workdir).folder("stage", KEY))["images"] == 30
 
 
 def test_a_part_that_was_bad_from_the_beginning_goes_with_its_record(server: Server, tmp_path: Path) -> None:
@@ -454,7 +455,7 @@ def test_columns_travel_and_not_the_images(server: Server, proxy: Proxy, tmp_pat
     store = store_in(tmp_path)
     work = lambda out: manifest.write(out, rows(400, 64), "stage", {}) and None  # noqa: E731
     made = store.fetch(store.produce("stage", 1, {"a": 1}, {}, {}, work, dict))
-    size = sum(part.size for part in manifest_parts.pointed(made))
+    size = sum(part.size for part in manifest_parts.remote_parts(made))
     before = proxy.received
     manifest.read(made, ["identity", "split"])
     assert 0 < proxy.received - before < size / 8
@@ -467,7 +468,7 @@ def test_the_cache_of_parts_spares_the_network_and_keeps_to_its_bound(
     server: Server, proxy: Proxy, tmp_path: Path
 ) -> None:
     made = make(store_in(tmp_path))
-    part = manifest_parts.pointed(store_in(tmp_path).fetch(made))[0]
+    part = manifest_parts.remote_parts(store_in(tmp_path).fetch(made))[0]
     size = part.size
     store = store_in(tmp_path, cache_bytes=size + 1)
     folder = store.fetch(made)
@@ -486,7 +487,7 @@ def test_the_cache_of_parts_spares_the_network_and_keeps_to_its_bound(
     manifest.read(folder)
     assert list(tmp_path.rglob("cache/*/parts/*.parquet")) == [kept]  # the older one made room
     larger = store_in(tmp_path, cache_bytes=size - 1).fetch(made)
-    assert manifest_parts.pointed(larger)[0].cache_bytes == 0  # a manifest that does not fit would push itself out
+    assert manifest_parts.remote_parts(larger)[0].cache_bytes == 0  # a manifest that does not fit would push itself out
 
 
 def test_no_credentials_and_no_bucket_are_said(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from facegan.evaluation.embedded_faces import faces
+from facegan.evaluation.embedded_faces import embed_faces
 from facegan.evaluation.protocols.verification import Verification
 from facegan.metrics import all_pairs, intervals, verification
 from facegan.metrics.all_pairs import LargeSet, SmallSet
@@ -110,10 +110,10 @@ def test_size_alone_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
     embedding, who = uneven(300, 32)
     assert isinstance(all_pairs.all_pairs(embedding, who), SmallSet)
     benchmark, weights = Verification(), intervals.person_weights(300, 20, seed=0)
-    small = benchmark.run(faces(embedding, who)), benchmark.replicates(faces(embedding, who), weights)
+    small = benchmark.run(embed_faces(embedding, who)), benchmark.replicates(embed_faces(embedding, who), weights)
     monkeypatch.setattr(all_pairs, "LARGE", len(who) * (len(who) - 1) // 2)
     assert isinstance(all_pairs.all_pairs(embedding, who), LargeSet)
-    large = benchmark.run(faces(embedding, who)), benchmark.replicates(faces(embedding, who), weights)
+    large = benchmark.run(embed_faces(embedding, who)), benchmark.replicates(embed_faces(embedding, who), weights)
     for of_large, of_small in zip(large[0].metrics, small[0].metrics, strict=True):
         assert of_large.value == pytest.approx(of_small.value, rel=1e-6)
         assert (of_large.name, of_large.note, of_large.n_impostor) == (

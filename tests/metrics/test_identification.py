@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from facegan.evaluation.embedded_faces import faces
+from facegan.evaluation.embedded_faces import embed_faces
 from facegan.evaluation.protocols.open_set import OpenSet
 from facegan.metrics import intervals, verification
 from facegan.metrics.identification import cmc, open_searches, rank_k, search_ranks, unknown_people
@@ -45,7 +45,7 @@ def drawn(seed: int = 0, people: int = 30, each: int = 5, spread: float = 0.7) -
 
 def test_rates_are_those_of_a_loop() -> None:
     rows, who = drawn()
-    embedded = faces(rows, [f"d/{p:02d}" for p in who])
+    embedded = embed_faces(rows, [f"d/{p:02d}" for p in who])
     benchmark = OpenSet(fpir=(0.2, 0.5), rotations=2, seed=3)
     unknown = unknown_people(np.unique(embedded.identity), 0.5, 3)
     unit = verification.unit_rows(rows)
@@ -75,19 +75,19 @@ def test_who_is_enrolled_depends_on_names_alone() -> None:
     assert_array_equal(unknown_people(np.asarray(names)[order], 0.3, 0), unknown[order])
     assert not np.array_equal(unknown_people(names, 0.3, 1), unknown)
     with pytest.raises(ValueError, match="an unknown person and a known one with two images"):
-        OpenSet().run(faces(np.eye(4), ["a", "b", "c", "d"]))
+        OpenSet().run(embed_faces(np.eye(4), ["a", "b", "c", "d"]))
 
 
 def test_few_searches_resolve_nothing() -> None:
     rows, who = drawn(people=8)
-    metric = OpenSet(fpir=(0.1,)).run(faces(rows, who)).metrics[0]
+    metric = OpenSet(fpir=(0.1,)).run(embed_faces(rows, who)).metrics[0]
     assert metric.value is None and metric.note == "not resolvable with 20 images of people who are not enrolled"
 
 
 def test_replicates_weigh_who_is_searched_for() -> None:
     """Weights of whole numbers give what as many searches give."""
     rows, who = drawn(2)
-    embedded, benchmark = faces(rows, who), OpenSet(fpir=(0.3,))
+    embedded, benchmark = embed_faces(rows, who), OpenSet(fpir=(0.3,))
     weights = intervals.person_weights(30, 6, seed=0)
     values = benchmark.replicates(embedded, weights)["dir@fpir=0.3"]
     unknown = unknown_people(np.unique(who), 0.5, 0)
@@ -101,7 +101,7 @@ def test_replicates_weigh_who_is_searched_for() -> None:
 def test_templates_by_hand() -> None:
     rows = [[2, 0], [0, 5], [0, 1], [1, 0], [3, 4]]
     who, group = ["d/a", "d/a", "d/a", "d/b", "d/b"], ["v1", "v1", "", "v1", ""]
-    pooled = faces(rows, who, [f"x/{n}" for n in range(5)], group, failed=[("d/b", "b/lost")]).pooled()
+    pooled = embed_faces(rows, who, [f"x/{n}" for n in range(5)], group, failed=[("d/b", "b/lost")]).pooled()
     rows_of = {file: (row.tolist(), acquired) for file, row, acquired in zip(
         pooled.file, pooled.embedding.round(4), pooled.acquired, strict=True)}  # fmt: skip
     half = pytest.approx([0.7071, 0.7071])

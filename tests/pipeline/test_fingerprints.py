@@ -59,7 +59,7 @@ def keys() -> dict[str, str]:
     with fixed_versions():
         aligned = {"kind": "landmarks"}
         for name, changes in {"plain": {}, "aligned": {"align": {"detector": aligned}}}.items():
-            pinned[f"photo cache · {name}"] = prepare.decides(Prepare.model_validate(changes))
+            pinned[f"photo cache · {name}"] = prepare.photo_cache_key(Prepare.model_validate(changes))
         pinned["shard"] = shard_worker.digest(synthesizer(), {"generator": "g", "guide": "h"}, threads=2)
     return pinned
 
@@ -69,7 +69,7 @@ def synthesizer() -> Any:
     return SimpleNamespace(
         options=Synthesize(), device="cpu", donor_person=np.arange(3), photos=np.ones((3, 4), np.float32),
         centres=np.ones((3, 2), np.float32), donors=np.ones((3, 5), np.float32), axes=None,
-        copy=0.5, person=0.25, image=0.125,
+        copy_threshold=0.5, person_threshold=0.25, image_threshold=0.125,
     )  # fmt: skip
 
 

@@ -7,12 +7,12 @@ import time
 
 import pytest
 
-from facegan.pipeline.workers import _Turns
+from facegan.pipeline.workers import _Slots
 from facegan.runtime.processes import Stopped
 
 
 def test_of_those_who_wait_the_first_in_the_graph_goes_first() -> None:
-    turns, order = _Turns(), []
+    turns, order = _Slots(), []
 
     def work(rank: int) -> None:
         with turns.turn(rank):
@@ -31,7 +31,7 @@ def test_of_those_who_wait_the_first_in_the_graph_goes_first() -> None:
 
 
 def test_closing_sends_away_all_who_wait() -> None:
-    turns, seen = _Turns(), []
+    turns, seen = _Slots(), []
 
     def work() -> None:
         with pytest.raises(Stopped), turns.turn(0):

@@ -28,6 +28,7 @@ from facegan.pipeline import graph
 from facegan.recipe.recipe import Recipe
 from facegan.store.local import Artifact
 from image_formats import COLOR, FACE, FORMATS, LAB, encoded
+from manifests import summarise
 
 
 def prepared(lab: Lab, root: Path, **options: Any) -> Artifact:
@@ -52,7 +53,7 @@ def huge_png(width: int, height: int) -> bytes:
 def test_orl_comes_out_whole(lab: Lab) -> None:
     recipe = Recipe(prepare=Prepare(source=Orl(), size_px=48))
     artifact = lab.stage(recipe, "prepare")
-    summary = manifest.summarise(artifact.path)
+    summary = summarise(artifact.path)
     assert summary["images"] == 400 and summary["identities"] == 40
     assert {k: v["identities"] for k, v in summary["groups"].items()} == {
         "real/train": 20, "real/val": 6, "real/test": 14,
@@ -85,7 +86,7 @@ def test_what_cannot_be_used_goes_to_the_quarantine(lab: Lab, faces: Path, tmp_p
     assert reasons.keys() == bad.keys()
     for name, (_, reason) in bad.items():
         assert reason in reasons[name] and reasons[name], name
-    assert manifest.summarise(artifact.path)["images"] == 40  # the run went on with all the others
+    assert summarise(artifact.path)["images"] == 40  # the run went on with all the others
     summary = json.loads((artifact.path / "summary.json").read_text())
     assert summary["files"] == 49 and summary["quarantined"] == 9
     tables = [event for event in lab.events if event.kind == "table"]

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from facegan.data.options import Align, Prepare
-from facegan.data.preparation.quarantine import Rejected, thumbnail
+from facegan.data.preparation.quarantine import RejectedPhotos, thumbnail
 from report_inputs import EVIL, ReportInputs, read
 
 
@@ -65,7 +65,7 @@ def test_same_inputs_same_bytes(gained: tuple[ReportInputs, Path]) -> None:
 def test_photos_without_a_usable_face_are_counted_and_shown(tmp_path: Path) -> None:
     world = ReportInputs(tmp_path)
     folder = world.inputs["prepare"]
-    rejected = Rejected()
+    rejected = RejectedPhotos()
     for number in range(15):
         entry = {"file": f"<i>{number}.jpg", "identity": EVIL, "reason": "no face found"}
         rejected.add(entry, thumbnail(Image.new("RGB", (300, 200), (number, 80, 90))))

@@ -12,7 +12,7 @@ import pytest
 from drawn import RUNTIME, tiny
 from facegan.pipeline import graph
 from facegan.recipe.comparison import Report
-from facegan.recipe.load import cells
+from facegan.recipe.load import study_cells
 from facegan.recipe.recipe import Recipe
 from facegan.runtime.context import Context
 from facegan.stages import study
@@ -90,7 +90,7 @@ def test_cells_are_ordinary_recipes_whose_results_are_shared(faces: Path) -> Non
     assert len(keys) == len(set(keys)), "what several cells need is made once"
     ordinary = tiny(faces, prepare={"train_images": 2, "split": {"seed": 1}})
     assert {item.key for item in graph.build(ordinary)[:-1]} <= set(keys)
-    assert [(c.variant, c.split) for c in cells(recipe)] == [("two", 0), ("all", 0), ("two", 1), ("all", 1)]
+    assert [(c.variant, c.split) for c in study_cells(recipe)] == [("two", 0), ("all", 0), ("two", 1), ("all", 1)]
     position = {key: number for number, key in enumerate(keys)}
     assert all(position[needed.key] < position[item.key] for item in nodes for needed in item.needs.values())
     assert nodes[-1].stage == "study" and not any(item.stage == "report" for item in nodes)

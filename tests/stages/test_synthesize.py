@@ -20,7 +20,7 @@ from drawn import RUNTIME, Lab, draw_face, pick, tiny, with_gan
 from facegan.core.errors import UserError
 from facegan.core.seeds import subseed
 from facegan.data import manifest
-from facegan.data.latents import latent_json, packed, unpacked
+from facegan.data.latents import latent_json, pack, unpack
 from facegan.generation import thresholds
 from facegan.generation.draw import draw, redraw, regenerate
 from facegan.generation.gans import GANS
@@ -175,9 +175,9 @@ def fake_synthesizer(image: float = -1.1, person: float = 1.1, **options: Any) -
         centres=TRAIN,
         options=defaults.model_copy(update=options),
         device=torch.device("cpu"),
-        copy=0.95,
-        person=person,
-        image=image,
+        copy_threshold=0.95,
+        person_threshold=person,
+        image_threshold=image,
     )
 
 
@@ -226,9 +226,7 @@ def test_filters_are_counted_right(tmp_path: Path, size: int) -> None:
     }
     assert Counter(row["identity"] for row in rows) == {f"synthetic/new-00000{n}": 2 for n in range(3)}
     codes = {row["identity"][-1]: json.loads(row["latent"])["w"] for row in rows}
-    assert [unpacked(codes[n]).tolist() for n in "012"] == [
-        np.asarray(SCRIPT[k], np.float32).tolist() for k in (1, 4, 5)
-    ]
+    assert [unpack(codes[n]).tolist() for n in "012"] == [np.asarray(SCRIPT[k], np.float32).tolist() for k in (1, 4, 5)]
     assert all(row["parents"] == ["d/a", "d/b"] and row["split"] == "train" for row in rows)
 
 
@@ -250,7 +248,7 @@ def test_who_resembles_somebody_is_rejected_before_images_are_kept(tmp_path: Pat
     rejected = synthesizer.make_person(request, unit(np.asarray([far, close])))
     assert rejected.images == [] and not rejected.near and len(rejected.centre)
     # Within the margin: left to SyntheticPeople.
-    synthesizer.person = float(unit(np.asarray(close)) @ rejected.centre) - 1e-4
+    synthesizer.person_threshold = float(unit(np.asarray(close)) @ rejected.centre) - 1e-4
     assert len(synthesizer.make_person(request, unit(np.asarray([close]))).images) == 2
 
 
@@ -297,7 +295,7 @@ def test_the_best_images_of_a_train_person_are_kept(tmp_path: Path, size: int) -
         rng = np.random.default_rng(subseed("existing", 0, name))
         z[name] = synthesizer.variation(12, [index], np.ones(1), rng)
         score[name] = synthesizer.render(TRAIN[index], z[name])[1] @ centres[index]
-    synthesizer.image = stranger = float(np.sort(score["d/a"])[-3])  # leaves two of the first person
+    synthesizer.image_threshold = stranger = float(np.sort(score["d/a"])[-3])  # leaves two of the first person
     rows, made, counts = synthesized(synthesizer, tmp_path, RUNTIME.model_copy(update={"shard_images": size}))
     expected = {name: [k for k in np.argsort(-score[name])[:3].tolist() if score[name][k] > stranger] for name in names}
     assert Counter(row["identity"] for row in rows) == {name: len(expected[name]) for name in names if expected[name]}
@@ -310,7 +308,7 @@ def test_the_best_images_of_a_train_person_are_kept(tmp_path: Path, size: int) -
     }
     for name in names:
         latents = [json.loads(row["latent"]) for row in rows if row["identity"] == name]
-        kept_codes = {tuple(unpacked(latent["z"]).tolist()) for latent in latents}
+        kept_codes = {tuple(unpack(latent["z"]).tolist()) for latent in latents}
         assert kept_codes == {tuple(z[name][k].tolist()) for k in expected[name]}
         assert sorted(latent["index"] for latent in latents) == sorted(k % 4 for k in expected[name])
     assert all(
@@ -392,12 +390,12 @@ def test_codes_are_packed_and_unpacked_exactly() -> None:
     sparse[[3, 899]] = 0.1, -1e-30
     halves = np.asarray([0, 0, 1 / 3, 1], np.float32)  # half of it is zero: no shorter as places
     for code in (dense, sparse, halves, np.zeros(3, np.float32), np.zeros(0, np.float32)):
-        again = unpacked(json.loads(json.dumps(packed(code))))
+        again = unpack(json.loads(json.dumps(pack(code))))
         assert again.dtype == np.float32 and np.array_equal(again, code)
-    assert packed(sparse) == {"length": 900, "at": [3, 899], "value": [0.1, -1e-30]}
-    assert packed(halves) == [0.0, 0.0, 0.33333334, 1.0]  # float32's shortest digits
-    assert json.loads(latent_json(packed(dense), packed(sparse), 70, 64)) == {
-        "w": packed(dense), "z": packed(sparse), "index": 6, "batch_size": 64,
+    assert pack(sparse) == {"length": 900, "at": [3, 899], "value": [0.1, -1e-30]}
+    assert pack(halves) == [0.0, 0.0, 0.33333334, 1.0]  # float32's shortest digits
+    assert json.loads(latent_json(pack(dense), pack(sparse), 70, 64)) == {
+        "w": pack(dense), "z": pack(sparse), "index": 6, "batch_size": 64,
     }  # fmt: skip
 
 

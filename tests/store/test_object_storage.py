@@ -17,7 +17,7 @@ from facegan.runtime.options import Runtime
 from facegan.store import manifest_parts
 from facegan.store.bucket import Bucket, Unreachable
 from facegan.store.local import Store
-from facegan.store.object_storage import RemoteStore, around, remotes
+from facegan.store.object_storage import RemoteStore, remotes, store_of_cached
 from facegan.store.workdir import store_at
 
 
@@ -60,7 +60,7 @@ def test_without_s3fs_the_error_says_what_to_install(monkeypatch: pytest.MonkeyP
 def test_a_local_store_points_nowhere(faces: Path, shared: object, tmp_path: Path) -> None:
     recipe = tiny(faces)
     folder = shared.make(pick(graph.build(recipe), "prepare")).path  # type: ignore[attr-defined]
-    assert manifest_parts.pointed(folder) == [] and around(folder) is None and remotes(tmp_path) == {}
+    assert manifest_parts.remote_parts(folder) == [] and store_of_cached(folder) is None and remotes(tmp_path) == {}
 
 
 def test_a_full_disk_is_no_fault_of_the_network(tmp_path: Path) -> None:

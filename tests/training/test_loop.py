@@ -111,8 +111,7 @@ def test_a_curve_has_no_times_and_stops_at_nan(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"diverged after 24 images: loss = ") as error:
             curve.add(24, {"loss": bad, "sound": 1.0})
         assert "learning rate" in error.value.fix and "sound" not in str(error.value)
-    assert [line["nimg"] for line in curve.read()] == [8, 16]
-    assert list(Curve(tmp_path / "none").read()) == []
+    assert [json.loads(line)["nimg"] for line in curve.path.read_text().splitlines()] == [8, 16]
     check_finite(0, {"a": 0.0, "b": -1e30})
 
 

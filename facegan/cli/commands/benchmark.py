@@ -16,12 +16,12 @@ from facegan.console import tables
 from facegan.console.progress import ImageCounter
 from facegan.console.screen import console
 from facegan.core.errors import ConfigError, UserError
-from facegan.core.units import span
+from facegan.core.units import format_seconds
 from facegan.data import manifest
 from facegan.data.pair_lists import read_pairs
 from facegan.evaluation.embedders import ImageEntry, InputOptions, embed_all, entries, face_embedder
 from facegan.evaluation.options import AnyBenchmark
-from facegan.evaluation.pair_scores import naming
+from facegan.evaluation.pair_scores import named_in
 from facegan.evaluation.protocols import PROTOCOLS, ProtocolConfig, score
 from facegan.runtime.devices import device_of
 from facegan.runtime.options import Runtime
@@ -60,7 +60,7 @@ def benchmarks(options: BenchmarkArguments) -> list[ProtocolConfig]:
     return protocols
 
 
-def given(word: str, split: str | None) -> tuple[Iterator[ImageEntry], list[tuple[str, str]]]:
+def images_of(word: str, split: str | None) -> tuple[Iterator[ImageEntry], list[tuple[str, str]]]:
     """The images at a path, and (identity, file) of those that the manifest's own quarantine holds."""
     path = Path(word).expanduser()
     if not manifest.is_manifest(path):
@@ -85,10 +85,10 @@ def run(
     net = face_embedder(embedder, input_options, device_of(Runtime(device=options.device)))
     out = console(to_stderr=json_to == "-")
     out.print(f"{net.name} is given {net.given}", markup=False, soft_wrap=True)
-    images, failed = given(data, options.split)
+    images, failed = images_of(data, options.split)
     lists = [read_pairs(Path(protocol.file).expanduser()) for protocol in protocols if protocol.kind == "pairs"]  # type: ignore[attr-defined]
     if len(lists) == len(protocols):  # no protocol uses the other images
-        is_named = naming(lists)
+        is_named = named_in(lists)
         images = (entry for entry in images if is_named(entry.file))
         failed = [item for item in failed if is_named(item[1])]
     with ImageCounter("embedded", bar_title="embedding") as progress:
@@ -110,5 +110,5 @@ def run(
     }
     tables.show_benchmark(results, out)
     seconds = time.monotonic() - started
-    out.print(f"{len(faces.acquired):,} images in {span(seconds)}", markup=False)
+    out.print(f"{len(faces.acquired):,} images in {format_seconds(seconds)}", markup=False)
     tables.write_json(json_to, answer)

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from facegan.core.errors import ConfigError, UserError
-from facegan.core.units import size
-from facegan.data.suppression import LIST, copies
+from facegan.core.units import format_bytes
+from facegan.data.suppression import LIST, recorded_copies
 from facegan.erasure.erase import erase, out_of_reach
 from facegan.erasure.lineage import OUTSIDE, Target, find, known_identities
 from facegan.store.bucket import Bucket
@@ -29,7 +29,7 @@ def forget_person(identity: str, workdir: Path, also: Sequence[Path], yes: bool)
         raise ConfigError(f"'{workdir}' has no data/store: no run wrote there", fix="give --workdir")
     if missing := [path for path in also if not path.exists()]:
         raise ConfigError(f"--also {missing[0]}: there is nothing", fix="give the folder of an import or export")
-    outside = sorted({*copies(workdir), *(path.expanduser().absolute() for path in also)})
+    outside = sorted({*recorded_copies(workdir), *(path.expanduser().absolute() for path in also)})
     with store_of(workdir).alone() if yes else contextlib.nullcontext():
         buckets = remotes(workdir).values()
         occupied = [url for url in buckets if Bucket(url).entries("")]
@@ -95,7 +95,9 @@ def table(targets: list[Target]) -> list[str]:
     for (what, why), group in groups.items():
         rows = sum(target.rows or 0 for target in group)
         row_note = f" ({rows} rows)" if rows else ""
-        lines.append(f"  {len(group):5} x {what:17} {size(sum(t.size_bytes for t in group)):>10}  {why}{row_note}")
+        lines.append(
+            f"  {len(group):5} x {what:17} {format_bytes(sum(t.size_bytes for t in group)):>10}  {why}{row_note}"
+        )
         outside = [target.path for target in group if what in OUTSIDE]
         lines += [f"          {path}" for path in outside]
     return lines

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from facegan.cli.commands.forget import table
 from facegan.core.errors import ConfigError
-from facegan.core.units import size
+from facegan.core.units import format_bytes
 from facegan.erasure.garbage import collect, find
 from facegan.store.object_storage import remotes
 from facegan.store.workdir import store_of
@@ -25,16 +25,14 @@ def collect_garbage(workdir: Path, keep: int, days: float, yes: bool) -> list[st
         freed = collect(garbage) if yes else 0
     lines += [f"{url} was not looked at: other machines may need what lies there" for url in remotes(workdir).values()]
     why = _why(keep, days, garbage.young)
-    lines.append(f"{garbage.kept} folders of the store stay, {size(garbage.kept_bytes)}: {why}")
+    lines.append(f"{garbage.kept} folders of the store stay, {format_bytes(garbage.kept_bytes)}: {why}")
     if yes:
-        return [
-            *lines,
-            f"freed {size(freed)}: {len(garbage.targets)} folders and {len(garbage.lock_files)} lock files removed",
-        ]
+        removed = f"{len(garbage.targets)} folders and {len(garbage.lock_files)} lock files"
+        return [*lines, f"freed {format_bytes(freed)}: {removed} removed"]
     if not garbage.targets and not garbage.lock_files:
         return [*lines, "there is nothing to remove"]
     locks = f" and {len(garbage.lock_files)} lock files" if garbage.lock_files else ""
-    return [*lines, f"nothing was changed: the same command with --yes frees {size(total)}{locks}"]
+    return [*lines, f"nothing was changed: the same command with --yes frees {format_bytes(total)}{locks}"]
 
 
 def _why(keep: int, days: float, young: int) -> str:

@@ -13,11 +13,11 @@ from pydantic import ValidationError
 from facegan.console.progress import ImageCounter
 from facegan.console.screen import console
 from facegan.core.errors import ConfigError
-from facegan.core.units import span
+from facegan.core.units import format_seconds
 from facegan.data.export_faces import export
 from facegan.data.import_faces import Imported, import_
 from facegan.data.sources import SOURCES, OwnFaces, SourceConfig, guess
-from facegan.data.suppression import SuppressionList, remember
+from facegan.data.suppression import SuppressionList, record_copy
 from facegan.store.workdir import store_of
 
 
@@ -59,7 +59,7 @@ def bring_in(words: Sequence[str], out: Path, options: dict[str, Any], workdir: 
     with _without_erasing(workdir):
         progress = ImageCounter("read")
         suppressed = SuppressionList.read(workdir)
-        remember(workdir, out)
+        record_copy(workdir, out)
         sources = [suppressed.without(item) for item in sources]
         imported = import_(sources, out, progress=lambda counts: progress.at(counts.images + len(counts.bad)))
         return _lines(imported, out, progress.seconds())
@@ -74,7 +74,7 @@ def _without_erasing(workdir: Path) -> contextlib.AbstractContextManager[None]:
 def _lines(imported: Imported, out: Path, seconds: float) -> list[str]:
     rate = (imported.images + len(imported.bad)) / max(seconds, 1e-6)
     lines = [
-        f"{out}: {imported.images:,} images of {len(imported.people):,} people in {span(seconds)} "
+        f"{out}: {imported.images:,} images of {len(imported.people):,} people in {format_seconds(seconds)} "
         f"({rate:,.0f} images/s), "
         + (f"{imported.encoded:,} of them encoded as PNG" if imported.encoded else "none encoded anew"),
         "licences: " + ", ".join(f"{name} ({count:,})" for name, count in sorted(imported.licenses.items())),
@@ -91,6 +91,6 @@ def take_out(source: Path, kind: str, out: Path, workdir: Path) -> list[str]:
     """Export a manifest; return the lines to print. Raises UserError as `export`."""
     with _without_erasing(workdir):
         progress = ImageCounter("written")
-        remember(workdir, out)
+        record_copy(workdir, out)
         count = export(source, kind, out, progress.at)
-        return [f"{out}: {count:,} images as {kind} in {span(progress.seconds())}"]
+        return [f"{out}: {count:,} images as {kind} in {format_seconds(progress.seconds())}"]

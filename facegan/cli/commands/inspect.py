@@ -14,7 +14,7 @@ from facegan.console.progress import ProgressBar
 from facegan.core.errors import ConfigError
 from facegan.core.files import write_atomic
 from facegan.core.options import merge
-from facegan.core.units import span
+from facegan.core.units import format_seconds
 from facegan.data.align_photos import SHEET, TABLE, align
 from facegan.data.inspect_manifest import inspect, pictures
 from facegan.data.options import Align
@@ -31,7 +31,7 @@ def align_photos(photos: Path, out: Path, size_px: int, sets: list[str]) -> list
     seconds = time.monotonic() - started
     lines = [f"  {count:6} {what}" for what, count in result.outcomes.most_common()]
     per_photo = f"{1000 * seconds / max(1, result.photos):.0f} ms each"
-    lines.insert(0, f"{result.photos} photos in {span(seconds)}, {per_photo}, by {options.detector.note()}:")
+    lines.insert(0, f"{result.photos} photos in {format_seconds(seconds)}, {per_photo}, by {options.detector.note()}:")
     if result.several:
         lines.append(f"  {result.several} of the aligned photos showed several faces: '{options.faces}' was taken")
     return [*lines, f"{out / SHEET} shows some of each person; {out / TABLE} says what became of each photo"]

@@ -73,7 +73,9 @@ def run(
     people = People(row, faces.identity[acquired], np.asarray(columns["split"].to_pylist(), object)[row])
     pairs = [
         pair
-        for pair in same_person.find(faces.embedding[acquired], people.identity, options.most + len(decided_pairs))
+        for pair in same_person.find_pairs(
+            faces.embedding[acquired], people.identity, options.most + len(decided_pairs)
+        )
         if frozenset((pair.one, pair.other)) not in decided_pairs
     ]
     names = len(np.unique(people.identity))

@@ -9,7 +9,7 @@ import numpy as np
 
 from facegan.core.seeds import subseed
 from facegan.data.duplicates.lsh import WORDS, HashTables, Plan, Sketch, hashed_distances, plan
-from facegan.data.duplicates.thumbnails import BLOCK, SIDE, likeness, mirror_parts, mirrored, standardized
+from facegan.data.duplicates.thumbnails import BLOCK, SIDE, correlations, mirror_parts, mirrored, standardized
 
 DECIMALS = 4  # of correlations
 ROUNDING = 2e-6  # largest error that was seen in a correlation from a product of blocks
@@ -20,7 +20,9 @@ CROWD = 256  # pairs found in two blocks from which on no more are looked for th
 BIG = 4096  # thumbnails with one key from which on their pairs are listed by blocks; pairs then listed at once
 
 
-def alike(thumbnails: np.ndarray, correlation: float, block: int = BLOCK) -> Iterator[tuple[int, int, float]]:
+def near_duplicate_pairs(
+    thumbnails: np.ndarray, correlation: float, block: int = BLOCK
+) -> Iterator[tuple[int, int, float]]:
     """(i, j, correlation), i < j, of thumbnails (N, SIDE^2) uint8 correlated at `correlation` or more (above 0), also
     when one is mirrored; correlations to DECIMALS places.
 
@@ -33,7 +35,7 @@ def alike(thumbnails: np.ndarray, correlation: float, block: int = BLOCK) -> Ite
     search = Search(thumbnails, correlation - ROUNDING, block)
     rows_i, rows_j = search.rows_of(search.run())
     recompared = search.block_counts >= CROWD
-    values = likeness(thumbnails, rows_i, rows_j)
+    values = correlations(thumbnails, rows_i, rows_j)
     blocks = rows_i // block, rows_j // block
     unsure = _doubtful(values, correlation)
     recompared[blocks[0][unsure], blocks[1][unsure]] = True
@@ -47,10 +49,10 @@ def alike(thumbnails: np.ndarray, correlation: float, block: int = BLOCK) -> Ite
         yield from zip(rows_i[in_block].tolist(), rows_j[in_block].tolist(), values[in_block].tolist(), strict=True)
         if recompared.flat[flat_block]:
             start, other_start = flat_block // len(recompared) * block, flat_block % len(recompared) * block
-            yield from _compared(thumbnails, start, other_start, correlation, block)
+            yield from pairs_of_blocks(thumbnails, start, other_start, correlation, block)
 
 
-def _compared(
+def pairs_of_blocks(
     thumbnails: np.ndarray, start: int, other_start: int, correlation: float, block: int
 ) -> Iterator[tuple[int, int, float]]:
     """The pairs of `alike` in the two blocks that begin at these rows, by a product."""
@@ -179,6 +181,6 @@ class Search:
         i, j = self.rows[i[passing]], self.rows[j[passing]]
         pairs = i * len(self.thumbnails) + j
         is_new = self.pairs[np.minimum(np.searchsorted(self.pairs, pairs), len(self.pairs) - 1)] != pairs
-        is_new[is_new] = likeness(self.thumbnails, i[is_new], j[is_new]) >= self.min_correlation
+        is_new[is_new] = correlations(self.thumbnails, i[is_new], j[is_new]) >= self.min_correlation
         np.add.at(self.block_counts, (i[is_new] // self.block, j[is_new] // self.block), 1)
         return pairs[is_new]

@@ -76,7 +76,7 @@ class Tail:
         return np.asarray(self.count * np.exp(-over / self.scale), np.float64)
 
 
-def find(embedding: ArrayLike, identity: ArrayLike, most: int) -> list[Pair]:
+def find_pairs(embedding: ArrayLike, identity: ArrayLike, most: int) -> list[Pair]:
     """The `most` pairs of identities that are most likely one person, and all that are spelled alike, ranked.
 
     embedding: (N, d). identity: (N,) str. Memory grows with N and, for the working arrays, with the square of 2,048 or

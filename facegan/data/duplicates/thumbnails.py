@@ -12,7 +12,7 @@ SIDE = 16  # px
 BLOCK = 2048  # thumbnails compared at once
 
 
-def shrunk(images: Iterable[np.ndarray], count: int = -1) -> np.ndarray:
+def shrink(images: Iterable[np.ndarray], count: int = -1) -> np.ndarray:
     """Grey SIDE x SIDE thumbnails of (H, W, C) uint8 images: (N, SIDE^2) uint8. `count`, which is N, saves memory."""
     small = (
         np.asarray(Image.fromarray(i.squeeze()).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)).ravel()
@@ -31,7 +31,7 @@ def standardized(small: np.ndarray) -> np.ndarray:
 
 def thumbnails(images: Iterable[np.ndarray]) -> np.ndarray:
     """Grey thumbnails of (H, W, C) uint8 images, mean 0 and length 1 each: (N, SIDE^2) float32."""
-    return standardized(shrunk(images))
+    return standardized(shrink(images))
 
 
 def mirrored(small: np.ndarray) -> np.ndarray:
@@ -52,7 +52,7 @@ def mirror_parts(small: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return even.reshape(shape) * half, odd.reshape(shape) * half
 
 
-def likeness(small: np.ndarray, rows_i: np.ndarray, rows_j: np.ndarray) -> np.ndarray:
+def correlations(small: np.ndarray, rows_i: np.ndarray, rows_j: np.ndarray) -> np.ndarray:
     """The correlations (n,) float64 of thumbnails `rows_i` (n,) with `rows_j` (n,), mirrored where that is larger."""
     values = np.empty(len(rows_i))
     for start in range(0, len(rows_i), BLOCK):

@@ -44,7 +44,7 @@ def template_at(template: ArrayLike, size_px: int) -> NDArray[np.float64]:
     return (np.asarray(template, np.float64) + 0.5) * size_px / TEMPLATE_PX - 0.5
 
 
-def moved(matrix: NDArray[np.float64], points: ArrayLike) -> NDArray[np.float64]:
+def transform_points(matrix: NDArray[np.float64], points: ArrayLike) -> NDArray[np.float64]:
     """Points (k, 2) under a transform (2, 3)."""
     return np.asarray(points, np.float64) @ matrix[:, :2].T + matrix[:, 2]
 
@@ -106,7 +106,7 @@ class Aligner:
         if self.options.min_sharpness and sharpness(np.asarray(crop)) < self.options.min_sharpness:
             raise BadFace(f"face too blurred: under min_sharpness ({self.options.min_sharpness:g})")
         self.several += len(large) > 1
-        return Aligned(crop, moved(matrix, face.five).ravel().tolist(), size_px / scale_of(matrix))
+        return Aligned(crop, transform_points(matrix, face.five).ravel().tolist(), size_px / scale_of(matrix))
 
     def _matrix(self, face: Face, size_px: int) -> NDArray[np.float64] | None:
         """photo -> crop by the points that are known; None where they determine nothing."""

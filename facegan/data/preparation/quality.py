@@ -36,7 +36,7 @@ def measure(pixels: NDArray[np.uint8], landmarks: Sequence[float] | None = None)
     return Quality(sharpness(pixels), exposure(pixels), pose(landmarks))
 
 
-def middle(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+def central_grey(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """The inner three quarters of a picture, grey, 0 to 255: corners are background, or black from the warp."""
     grey = pixels.astype(np.float32)
     if grey.ndim == 3:
@@ -52,7 +52,7 @@ def sharpness(pixels: NDArray[np.uint8]) -> float:
     the stored size nor light and contrast play a part; a plane surface has 0. Noise counts as sharp. Sources:
     Pech-Pacheco et al. 2000, ICPR (variance of the Laplacian); Lindeberg 1998, IJCV 30(2) (scale normalisation).
     """
-    grey = middle(pixels)
+    grey = central_grey(pixels)
     sigma = SIGMA * max(pixels.shape[:2])
     smooth = cv2.GaussianBlur(grey, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101)
     response = sigma**2 * cv2.Laplacian(smooth, cv2.CV_32F, borderType=cv2.BORDER_REFLECT_101)
@@ -69,7 +69,7 @@ def exposure(pixels: NDArray[np.uint8]) -> float:
     Clipped: 5 or less, 250 or more. The mean counts 1 from a quarter to three quarters of the range and falls to 0 at
     its ends.
     """
-    grey = middle(pixels)
+    grey = central_grey(pixels)
     clipped = float(((grey <= DARK) | (grey >= BRIGHT)).mean())
     mean = float(grey.mean()) / 255
     mean_score = min(1.0, mean / GOOD_MEAN[0], (1 - mean) / (1 - GOOD_MEAN[1]))

@@ -43,7 +43,7 @@ SIDE_PX = 160
 REJECTED_SCHEMA = pa.schema([(name, pa.string()) for name in ("file", "identity", "reason")] + [("jpeg", pa.binary())])
 
 
-class Rejected:
+class RejectedPhotos:
     """Collects what an alignment and the quality filter leave out; `several` counts photos with several faces."""
 
     def __init__(self) -> None:

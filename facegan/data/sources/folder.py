@@ -29,9 +29,7 @@ class Folder(OwnFaces):
     """
 
     kind: Literal["folder"] = "folder"
-    root: str = Field(
-        min_length=1, title="Folder", description="holds one directory for each identity; or a .zip of it"
-    )
+    root: str = Field(min_length=1, description="holds one directory for each identity; or a .zip of it")
     dataset: str = Field("folder", pattern=r"^[A-Za-z0-9._-]+$", description="first part of identity names")
 
     @classmethod

@@ -87,7 +87,7 @@ class AdversarialConfig(GanConfig):
     """A family that is trained against a discriminator: the objective, and the second network."""
 
     loss: Literal["nonsaturating", "hinge", "wasserstein"] = Field(
-        "hinge", title="Adversarial loss", description="wasserstein brings its gradient penalty with it"
+        "hinge", description="wasserstein brings its gradient penalty with it"
     )
     r1_gamma: float = Field(0.0, ge=0, description="weight of the R1 penalty on real images; 0 leaves it out")
     r1_interval: int = Field(16, ge=1, description="steps between two R1 penalties (lazy regularisation)")

@@ -21,9 +21,7 @@ class CvaeGan(AdversarialConfig):
 
     kind: Literal["cvae_gan"] = "cvae_gan"
     encodes: ClassVar[bool] = True
-    channels: int = Field(
-        32, ge=8, le=512, multiple_of=8, title="Channels", description="at half the side; doubles below"
-    )
+    channels: int = Field(32, ge=8, le=512, multiple_of=8, description="at half the side; doubles below")
     max_channels: int = Field(128, ge=8, le=1024, multiple_of=8, description="most channels of any layer")
     code_dim: int = Field(64, ge=4, le=1024, description="identity code")
     z_dim: int = Field(96, ge=2, le=1024, description="variation code")

@@ -22,15 +22,13 @@ class Dcgan(AdversarialConfig):
 
     kind: Literal["dcgan"] = "dcgan"
     loss: Literal["nonsaturating", "hinge", "wasserstein"] = Field(
-        "nonsaturating", title="Adversarial loss", description="wasserstein leaves out D's batch norm"
+        "nonsaturating", description="wasserstein leaves out D's batch norm"
     )
     spectral_norm: bool = Field(False, description="in place of D's batch norm")
     lr_g: float = Field(2e-4, gt=0, description="learning rate of G")
     lr_d: float = Field(2e-4, gt=0, description="learning rate of D")
     beta2: float = Field(0.999, gt=0, lt=1, description="Adam's, of G and D")
-    channels: int = Field(
-        32, ge=8, le=512, title="Channels", description="at half resolution; doubles below (the paper has 64)"
-    )
+    channels: int = Field(32, ge=8, le=512, description="at half resolution; doubles below (the paper has 64)")
     max_channels: int = Field(512, ge=8, le=2048, description="most channels of any layer")
     code_dim: int = Field(64, ge=4, le=1024, description="identity code")
     z_dim: int = Field(100, ge=2, le=1024, description="variation code")

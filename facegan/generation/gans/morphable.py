@@ -23,9 +23,7 @@ class Morphable(GanConfig):
 
     kind: Literal["morphable"] = "morphable"
     encodes: ClassVar[bool] = True
-    max_photos: int = Field(
-        6000, ge=2, le=10_000, title="Photos", description="evenly chosen; memory grows with their square"
-    )
+    max_photos: int = Field(6000, ge=2, le=10_000, description="evenly chosen; memory grows with their square")
     light_dim: int = Field(24, ge=1, le=256, description="axes of texture that may be borrowed from other people")
     light: float = Field(0.5, ge=0, le=2, description="how much of another photo's light a new image takes on")
 

@@ -24,17 +24,12 @@ class Mixture(IdentitiesConfig):
     """
 
     kind: Literal["mixture"] = "mixture"
-    parents: int = Field(
-        8, ge=2, le=20, title="Parents", description="training people in each mixture; all where there are fewer"
-    )
-    concentration: float = Field(
-        10.0, gt=0, title="Concentration", description="of the Dirichlet weights; large means equal shares"
-    )
+    parents: int = Field(8, ge=2, le=20, description="training people in each mixture; all where there are fewer")
+    concentration: float = Field(10.0, gt=0, description="of the Dirichlet weights; large means equal shares")
     distant: float = unhashed_default(
         0.0,
         ge=0,
         lt=1,
-        title="Distant",
         description="share of the people, those most like the parents so far to the guide, who cannot be the next one",
     )
 

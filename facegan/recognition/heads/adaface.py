@@ -27,19 +27,15 @@ class AdaFace(HeadConfig):
         0.4,
         ge=0,
         le=0.6,
-        title="Margin m",
         description="taken off the cosine where quality is average, added to the angle where it is poor",
     )
     h: float = Field(
         0.333,
         gt=0,
         le=1,
-        title="Concentration h",
         description="quality is cut off at 1 / h standard deviations",
     )
-    t_alpha: float = Field(
-        0.01, gt=0, le=1, title="Statistics' momentum", description="weight of a new batch of lengths"
-    )
+    t_alpha: float = Field(0.01, gt=0, le=1, description="weight of a new batch of lengths")
 
     def build(self, num_classes: int, embedding_dim: int) -> nn.Module:
         """See HeadConfig; raises ValueError for fewer than two classes."""

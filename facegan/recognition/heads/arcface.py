@@ -20,7 +20,7 @@ class ArcFace(HeadConfig):
 
     kind: Literal["arcface"] = "arcface"
     s: Scale = 0.0
-    m: float = Field(0.5, ge=0, le=0.7, title="Margin m (radians)", description="added to the angle to the own class")
+    m: float = Field(0.5, ge=0, le=0.7, description="added to the angle to the own class")
 
     def build(self, num_classes: int, embedding_dim: int) -> nn.Module:
         """See HeadConfig; raises ValueError for fewer than two classes."""

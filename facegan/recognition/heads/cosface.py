@@ -20,7 +20,7 @@ class CosFace(HeadConfig):
 
     kind: Literal["cosface"] = "cosface"
     s: Scale = 0.0
-    m: float = Field(0.35, ge=0, le=0.6, title="Margin m", description="taken off the own class's cosine")
+    m: float = Field(0.35, ge=0, le=0.6, description="taken off the own class's cosine")
 
     def build(self, num_classes: int, embedding_dim: int) -> nn.Module:
         """See HeadConfig; raises ValueError for fewer than two classes."""

@@ -12,7 +12,6 @@ Scale = Annotated[
     Field(
         ge=0,
         le=256,
-        title="Scale s",
         description="multiplies the cosines before the softmax; 0: chosen from the number of people and the "
         "margin (the papers' 64 is for 10k people and more)",
     ),

@@ -12,8 +12,8 @@ import pytest
 from drawn import draw_face
 from facegan.data.duplicates import near_duplicates
 from facegan.data.duplicates.lsh import Plan
-from facegan.data.duplicates.near_duplicates import CROWD, Search, alike
-from facegan.data.duplicates.thumbnails import SIDE, likeness, shrunk, standardized
+from facegan.data.duplicates.near_duplicates import CROWD, Search, near_duplicate_pairs
+from facegan.data.duplicates.thumbnails import SIDE, correlations, shrink, standardized
 
 RNG = np.random.default_rng(0)
 ROUNDING = 1e-5 + 0.5e-4  # of single precision and to four decimals
@@ -45,7 +45,7 @@ def smooth(count: int, cells: int = 4) -> np.ndarray:
 
 
 def faces(count: int) -> np.ndarray:
-    return shrunk(draw_face(number // 4, number % 4, 32, 32) for number in range(count))
+    return shrink(draw_face(number // 4, number % 4, 32, 32) for number in range(count))
 
 
 def mirrored(small: np.ndarray) -> np.ndarray:
@@ -78,7 +78,7 @@ def all_with_all(small: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("draw", [noise, smooth, faces])
 def test_finds_what_comparing_each_with_each_finds(draw: Callable[[int], np.ndarray], correlation: float) -> None:
     small = planted(draw(800))  # more than two tiles of the search
-    pairs = list(alike(small, correlation, 100))
+    pairs = list(near_duplicate_pairs(small, correlation, 100))
     values = np.triu(all_with_all(small), 1)
     correlations = np.zeros(values.shape)
     for i, j, value in pairs:
@@ -96,7 +96,9 @@ def compared(small: np.ndarray, correlation: float, block: int) -> list[tuple[in
     """What the products of all blocks give."""
     starts = itertools.combinations_with_replacement(range(0, len(small), block), 2)
     return [
-        pair for start, other in starts for pair in near_duplicates._compared(small, start, other, correlation, block)
+        pair
+        for start, other in starts
+        for pair in near_duplicates.pairs_of_blocks(small, start, other, correlation, block)
     ]
 
 
@@ -105,7 +107,7 @@ def test_looking_by_hashing_gives_what_comparing_each_with_each_gives(
     hashed: list[Plan], draw: Callable[[int], np.ndarray], count: int, block: int
 ) -> None:
     small = planted(draw(count))
-    pairs = list(alike(small, 0.98, block))
+    pairs = list(near_duplicate_pairs(small, 0.98, block))
     assert len(hashed) == 1 and len(pairs) > 100
     assert pairs == compared(small, 0.98, block)  # in the same order, with the same numbers
 
@@ -131,8 +133,8 @@ def test_thousands_of_pairs_up_to_the_limit_are_all_found(
     order = RNG.permutation(12_000)
     position = np.argsort(order)
     stack = np.concatenate([small, copies])[order]
-    pairs_found = {(i, j) for i, j, _ in alike(stack, 0.98)}
-    values = likeness(np.concatenate([small, copies]), np.arange(6000), np.arange(6000, 12_000))
+    pairs_found = {(i, j) for i, j, _ in near_duplicate_pairs(stack, 0.98)}
+    values = correlations(np.concatenate([small, copies]), np.arange(6000), np.arange(6000, 12_000))
     pairs = [tuple(sorted(p)) for p in np.column_stack([position[:6000], position[6000:]])[values >= 0.98].tolist()]
     assert len(hashed) == 1 and len(pairs) > 5000 and np.ptp(values[:3000]) < 0.001
     assert pairs_found == set(pairs)
@@ -142,7 +144,7 @@ def test_copies_are_found_however_far_apart() -> None:
     small = smooth(30_100)
     small[30_000] = np.clip(small[3].astype(int) + 20, 0, 255)
     small[30_050] = mirrored(small[7:8])[0]
-    assert [(i, j) for i, j, _ in alike(small, 0.995)] == [(3, 30_000), (7, 30_050)]
+    assert [(i, j) for i, j, _ in near_duplicate_pairs(small, 0.995)] == [(3, 30_000), (7, 30_050)]
 
 
 def test_very_many_copies_cost_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,14 +155,14 @@ def test_very_many_copies_cost_no_memory(monkeypatch: pytest.MonkeyPatch) -> Non
     search = Search(small, 0.98, 1000)
     kept = search.run()
     assert search.block_counts[3, 3] >= CROWD and len(kept) < 3 * CROWD
-    assert list(alike(small, 0.98, 1000)) == compared(small, 0.98, 1000)
+    assert list(near_duplicate_pairs(small, 0.98, 1000)) == compared(small, 0.98, 1000)
 
 
 def test_memory_grows_by_bytes_a_thumbnail() -> None:
     small = noise(20_000)
     tracemalloc.start()
     try:
-        assert list(alike(small, 0.98)) == []
+        assert list(near_duplicate_pairs(small, 0.98)) == []
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -168,7 +170,7 @@ def test_memory_grows_by_bytes_a_thumbnail() -> None:
 
 
 def test_of_nothing_there_is_nothing() -> None:
-    assert shrunk([]).shape == (0, SIDE * SIDE) and list(alike(shrunk([]), 0.9)) == []
-    assert list(alike(np.full((5000, SIDE * SIDE), 7, np.uint8), 0.5)) == []  # flat: no correlation
+    assert shrink([]).shape == (0, SIDE * SIDE) and list(near_duplicate_pairs(shrink([]), 0.9)) == []
+    assert list(near_duplicate_pairs(np.full((5000, SIDE * SIDE), 7, np.uint8), 0.5)) == []  # flat: no correlation
     flat = np.repeat(RNG.integers(0, 256, (9000, 1), np.uint8), SIDE * SIDE, 1)
-    assert list(alike(np.concatenate([flat, noise(9000), flat]), 0.98)) == []
+    assert list(near_duplicate_pairs(np.concatenate([flat, noise(9000), flat]), 0.98)) == []

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import chi2
 
 from facegan.data.duplicates import same_person
-from facegan.data.duplicates.same_person import find, fit_tail
+from facegan.data.duplicates.same_person import find_pairs, fit_tail
 from facegan.data.images import decode, to_square
 from facegan.data.sources.orl import Orl
 
@@ -58,7 +58,7 @@ def test_different_people_are_seldom_marked() -> None:
     """No person stands twice: fewer pairs than the bound are below it, in the mean over many sets."""
     counts = {0.1: 0, 1.0: 0}
     for seed in range(150):
-        pairs = find(*random_people(seed), most=20)
+        pairs = find_pairs(*random_people(seed), most=20)
         for bound in counts:
             counts[bound] += sum(pair.false_alarms is not None and pair.false_alarms < bound for pair in pairs)
     assert counts[0.1] <= 0.1 * 150 and counts[1.0] <= 150
@@ -72,7 +72,7 @@ def test_planted_people_are_found_first() -> None:
         twice = [name for name, rows_of_name in images.items() if len(rows_of_name) >= 4][:3]
         for name in twice:
             names[images[name][::2]] = f"d/x{name[2:]}"
-        pairs = find(rows, names, most=10)
+        pairs = find_pairs(rows, names, most=10)
         assert {frozenset((p.one, p.other)) for p in pairs[: len(twice)]} == {
             frozenset((name, f"d/x{name[2:]}")) for name in twice
         }
@@ -82,7 +82,7 @@ def test_one_photo_with_the_wrong_name_is_found_and_named() -> None:
     rows, names = random_people(3)
     names[np.flatnonzero(names == "d/q5")[0]] = "d/q7"
     rows[np.flatnonzero(names == "d/q7")[-1]] = rows[np.flatnonzero(names == "d/q9")[0]]  # the same picture
-    first = find(rows, names, most=1)[0]
+    first = find_pairs(rows, names, most=1)[0]
     assert {first.one, first.other} == {"d/q7", "d/q9"} and first.closest == pytest.approx(1)
     assert (names[list(first.photos)] == [first.one, first.other]).all()
     assert np.allclose(rows[first.photos[0]], rows[first.photos[1]])
@@ -90,9 +90,9 @@ def test_one_photo_with_the_wrong_name_is_found_and_named() -> None:
 
 def test_blocks_change_nothing_and_the_values_are_those_written_out(monkeypatch: pytest.MonkeyPatch) -> None:
     rows, names = random_people(5, people=30)
-    pairs = find(rows, names, most=400)
+    pairs = find_pairs(rows, names, most=400)
     monkeypatch.setattr(same_person, "_BLOCK", 7)
-    assert [(p.one, p.other) for p in find(rows, names, most=400)[:30]] == [(p.one, p.other) for p in pairs[:30]]
+    assert [(p.one, p.other) for p in find_pairs(rows, names, most=400)[:30]] == [(p.one, p.other) for p in pairs[:30]]
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     centred = unit - np.mean([unit[names == name].mean(axis=0) for name in sorted(set(names))], axis=0)
     centred /= np.linalg.norm(centred, axis=1, keepdims=True)
@@ -108,8 +108,8 @@ def test_blocks_change_nothing_and_the_values_are_those_written_out(monkeypatch:
 
 def test_few_people_and_one() -> None:
     rows, names = random_people(2, people=5)
-    assert [pair.false_alarms for pair in find(rows, names, most=3)] == [None] * 3
-    assert find(rows[:1], names[:1], most=3) == []
+    assert [pair.false_alarms for pair in find_pairs(rows, names, most=3)] == [None] * 3
+    assert find_pairs(rows[:1], names[:1], most=3) == []
 
 
 def test_orl_with_a_person_under_two_names() -> None:
@@ -122,7 +122,7 @@ def test_orl_with_a_person_under_two_names() -> None:
     for name in ("orl/s7", "orl/s12", "orl/s31"):
         names = identities.astype("<U20")
         names[np.flatnonzero(identities == name)[1::2]] = "orl/again"
-        first, second = find(rows, names, most=2)
+        first, second = find_pairs(rows, names, most=2)
         assert {first.one, first.other} == {name, "orl/again"}
         assert first.false_alarms is not None and first.false_alarms < 0.1
         assert second.false_alarms is not None and second.false_alarms > 1
@@ -130,10 +130,10 @@ def test_orl_with_a_person_under_two_names() -> None:
 
 def test_names_alike_are_listed_whatever_they_look_like() -> None:
     rows, names = random_people(8, people=60)
-    plain = find(rows, names, most=5)
+    plain = find_pairs(rows, names, most=5)
     swapped = names.astype("<U20")
     swapped[names == "d/q3"], swapped[names == "d/q4"] = "d/Ann_Lee", "d/lee ann"
-    pairs = find(rows, swapped, most=5)
+    pairs = find_pairs(rows, swapped, most=5)
     assert [(p.one, p.other) for p in pairs if p.spelled] in (
         [("d/Ann_Lee", "d/lee ann")],
         [("d/lee ann", "d/Ann_Lee")],

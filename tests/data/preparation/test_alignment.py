@@ -19,9 +19,9 @@ from facegan.data.preparation.alignment import (
     NO_FACE,
     Aligner,
     choose_face,
-    moved,
     scale_of,
     template_at,
+    transform_points,
     umeyama,
     warp,
 )
@@ -49,17 +49,17 @@ def test_any_similarity_is_recovered(seed: int, points: int) -> None:
     rng = np.random.default_rng(seed)
     truth = similarity(rng.uniform(0.1, 5), rng.uniform(-180, 180), tuple(rng.uniform(-500, 500, 2)))
     source = rng.uniform(-50, 50, (points, 2))
-    assert np.allclose(umeyama(source, moved(truth, source)), truth, atol=1e-9)
+    assert np.allclose(umeyama(source, transform_points(truth, source)), truth, atol=1e-9)
 
 
 def test_noise_is_fitted_in_least_squares() -> None:
     """No small change of the four numbers of a similarity brings the points nearer."""
     rng = np.random.default_rng(0)
-    source, target = TEMPLATE, moved(similarity(2, 30, (5, 6)), TEMPLATE) + rng.normal(0, 3, (5, 2))
+    source, target = TEMPLATE, transform_points(similarity(2, 30, (5, 6)), TEMPLATE) + rng.normal(0, 3, (5, 2))
     best = umeyama(source, target)
 
     def error(matrix: NDArray[np.float64]) -> float:
-        return float(((moved(matrix, source) - target) ** 2).sum())
+        return float(((transform_points(matrix, source) - target) ** 2).sum())
 
     (a, b), (c, d) = best[:, 0], best[:, 2]
     for step in 1e-3 * np.vstack([np.eye(4), -np.eye(4)]):
@@ -78,7 +78,7 @@ def test_points_that_determine_nothing_are_refused() -> None:
 def test_landmarks_land_on_the_template(size_px: int, scale: float) -> None:
     """Five dots drawn in a photo at turned, moved and scaled places of the template are at the template in the crop."""
     to_photo = similarity(scale, 25, (60 * scale, 30 * scale))
-    points = moved(to_photo, TEMPLATE)
+    points = transform_points(to_photo, TEMPLATE)
     side = math.ceil(points.max() + 40 * scale)
     y, x = np.mgrid[:side, :side]
     aligner = Aligner(Align(detector=Landmarks(), min_face_px=0))

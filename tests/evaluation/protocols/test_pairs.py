@@ -14,7 +14,7 @@ from drawn import SHARED
 from facegan.core.errors import UserError
 from facegan.data.pair_lists import PairList, read_pairs
 from facegan.data.sources.lfw import Lfw, lfw_lines
-from facegan.evaluation.embedded_faces import EmbeddedFaces, faces
+from facegan.evaluation.embedded_faces import EmbeddedFaces, embed_faces
 from facegan.evaluation.pair_scores import score_pairs
 from facegan.evaluation.protocols.pairs import Pairs
 from facegan.metrics import verification
@@ -70,8 +70,8 @@ def _crossing(far: np.ndarray, frr: np.ndarray) -> float:
 
 def written_out(path: Path, faces: EmbeddedFaces) -> list[float]:
     """LFW's View 2 without our code: the text read by hand, cosines one by one, thresholds tried one by one."""
-    row = {file.rsplit(".", 1)[0]: n for n, file in enumerate(faces.file)}
-    unit = [row / np.float32(np.linalg.norm(row)) for row in faces.embedding]
+    row = {file.rsplit(".", 1)[0]: n for n, file in enumerate(embed_faces.file)}
+    unit = [row / np.float32(np.linalg.norm(row)) for row in embed_faces.embedding]
     lines = path.read_text().splitlines()
     folds, count = map(int, lines[0].split())
     of_fold: list[list[tuple[np.float32, bool]]] = [[] for _ in range(folds)]
@@ -101,7 +101,7 @@ def test_a_list_without_folds_is_dealt_in_blocks(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(80, 4))
     rows[1::2] += np.where(same, 2, 0)[:, None] * rows[::2]
-    named = faces(rows, [f"p{n}" for n in range(80)], [f"{n:06d}" for n in range(80)])
+    named = embed_faces(rows, [f"p{n}" for n in range(80)], [f"{n:06d}" for n in range(80)])
     result = Pairs(file=str(tmp_path / "x.bin")).run(named)
     fold = np.repeat(np.arange(10), 4).astype(np.int32)
     pairs = score_pairs(read_pairs(tmp_path / "x.bin"), named, False, "it").pairs
@@ -111,7 +111,7 @@ def test_a_list_without_folds_is_dealt_in_blocks(tmp_path: Path) -> None:
 
 
 def test_where_most_fail_there_is_no_equal_error_rate(tmp_path: Path) -> None:
-    named = faces(np.eye(4), ["a", "a", "b", "b"], ["a/0", "a/1", "b/0", "b/1"])
+    named = embed_faces(np.eye(4), ["a", "a", "b", "b"], ["a/0", "a/1", "b/0", "b/1"])
     lost = tuple(f"a/{n}" for n in range(2, 6))
     same = np.array([True, True, True, True, False, False])
     listed = PairList(("a/0", *lost[:3], "a/2", "a/3"), ("a/1", *lost[1:], "b/0", "b/1"), same)
@@ -126,7 +126,7 @@ def test_test_people_only(listed: Path) -> None:
     whole = drawn_faces()
     here = np.asarray([name.startswith(("d/P0", "d/P3")) for name in whole.identity])
     files, developed_on = whole.file[here].tolist(), frozenset({"d/P1_0"})
-    some = faces(whole.embedding[here], whole.identity[here], files, developed_on=developed_on)
+    some = embed_faces(whole.embedding[here], whole.identity[here], files, developed_on=developed_on)
     result = Pairs(file=str(listed), people="test", name="view2").run(some)
     accuracy = result.metrics[0]
     assert accuracy.name == "view2/accuracy" and (accuracy.n_genuine, accuracy.n_impostor) == (12, 12)
@@ -134,7 +134,7 @@ def test_test_people_only(listed: Path) -> None:
     assert accuracy.n_identities == 12 and len(result.curves["view2/folds"]["accuracy"]) == 2
     with pytest.raises(UserError, match="of people who trained the recognizer"):
         Pairs(file=str(listed)).run(some)
-    all_there = faces(whole.embedding[here], whole.identity[here], whole.file[here].tolist())
+    all_there = embed_faces(whole.embedding[here], whole.identity[here], whole.file[here].tolist())
     missing = Pairs(file=str(listed)).run(all_there).metrics
     assert missing[0].n_genuine == 30 and "images gave no embedding and their pairs count as errors" in missing[0].note
 
@@ -163,7 +163,7 @@ def lfw() -> EmbeddedFaces:
     rng = np.random.default_rng(0)
     people = rng.normal(size=(len(centre), 16))[[centre[row.identity] for row in rows]]
     embedding = people + 0.8 * rng.normal(size=(len(rows), 16))
-    return faces(embedding, [row.identity for row in rows], [row.relative for row in rows])
+    return embed_faces(embedding, [row.identity for row in rows], [row.relative for row in rows])
 
 
 @LFW
@@ -179,7 +179,7 @@ def test_lfw_outside_devtrain(lfw: EmbeddedFaces) -> None:
     develop = {name for f in lfw_lines(SHARED / "lfw_pairsDevTrain.txt")[2] for name in (f[0], f[-2])}
     outside = np.asarray([name.removeprefix("lfw/") not in develop for name in lfw.identity])
     others = frozenset(np.unique(lfw.identity[~outside]).tolist())
-    test = faces(lfw.embedding[outside], lfw.identity[outside], lfw.file[outside].tolist(), developed_on=others)
+    test = embed_faces(lfw.embedding[outside], lfw.identity[outside], lfw.file[outside].tolist(), developed_on=others)
     assert len(np.unique(test.identity)) == 3617
     view1 = Pairs(name="view1", file=str(SHARED / "lfw_pairsDevTest.txt")).run(test).metrics
     assert (view1[0].n_genuine, view1[0].n_impostor) == (500, 500)

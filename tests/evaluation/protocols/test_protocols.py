@@ -12,7 +12,7 @@ import pytest
 
 from facegan.core.errors import UserError
 from facegan.data.pair_lists import PairList
-from facegan.evaluation.embedded_faces import EmbeddedFaces, faces
+from facegan.evaluation.embedded_faces import EmbeddedFaces, embed_faces
 from facegan.evaluation.protocols import PROTOCOLS, ProtocolConfig, ProtocolResult
 
 KINDS = sorted(PROTOCOLS.load())
@@ -43,7 +43,7 @@ def values(result: ProtocolResult) -> dict[str, float | None]:
 
 def faces_of(embedding: np.ndarray, codes: np.ndarray, rows: np.ndarray | None = None) -> EmbeddedFaces:
     """Image n is called `x/n`, wherever it stands."""
-    return faces(embedding, codes, [f"x/{n}.png" for n in (range(len(codes)) if rows is None else rows)])
+    return embed_faces(embedding, codes, [f"x/{n}.png" for n in (range(len(codes)) if rows is None else rows)])
 
 
 def member(kind: str, codes: np.ndarray | None = None) -> ProtocolConfig:

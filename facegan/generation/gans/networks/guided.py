@@ -73,7 +73,7 @@ class IdentityLoss(nn.Module):
             self.head = CosFace(s=term.scale, m=term.margin).build(*guide.centres.shape)
         self.head.load_state_dict({"weight": torch.from_numpy(guide.centres)})
         self.head.to(next(guide.net.parameters()).device).requires_grad_(False)
-        ranks.same_everywhere(self.head)
+        ranks.broadcast_module(self.head)
 
     def forward(self, img: torch.Tensor, label: torch.Tensor, part: Part = WHOLE) -> torch.Tensor:
         """The part's share of the term: images NCHW float in -1..1 of people `label` (N,) int64 -> scalar, float32.

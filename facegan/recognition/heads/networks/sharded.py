@@ -92,7 +92,7 @@ def from_all_ranks(embedding: Tensor, before: int, count: int) -> Tensor:
     apart = F.pad(embedding, (0, 0, before, count - before - len(embedding)))
     if apart.requires_grad:
         apart.register_hook(lambda grad: grad * ranks.world_size())
-    return ranks.summed(apart)
+    return ranks.sum_with_gradients(apart)
 
 
 def logsumexp_of_ranks(logits: Tensor) -> Tensor:
