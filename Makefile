@@ -12,10 +12,10 @@ run: $(VENV)/installed
 test: $(VENV)/installed-test
 	$(BIN)/pytest -n 2
 
-# Real servers and a real browser; as root it installs what Debian has of them.
+# Real servers and a real browser (as root it installs what Debian has of them), kills at random moments, README.
 test-integration: $(VENV)/installed-integration
 	tests/integration/prepare.sh
-	$(BIN)/pytest -m integration tests/integration
+	$(BIN)/pytest -m integration
 
 check: $(VENV)/installed-test
 	$(BIN)/ruff check

@@ -26,6 +26,7 @@ pytestmark = [
 TORN, FULL, KILLED = "kill -9, and the newest checkpoint torn", "the disk is full", "kill -9 of a stage's process"
 
 
+@pytest.mark.integration
 def test_three_strikes_then_the_same_bytes_and_nothing_left(faces: Path, tmp_path: Path) -> None:
     arms = {"real": {}, "real+synthetic": {"existing": True, "new": True}}
     recipe = tiny(faces, arms=arms, audit={"enforce": False}, report={"bootstrap": 200})

@@ -39,7 +39,7 @@ def pixels(images: object) -> object:
     return embedding / np.linalg.norm(embedding, axis=1, keepdims=True)
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 def test_the_commands_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     faces = draw_folder(tmp_path / "faces", people=12)

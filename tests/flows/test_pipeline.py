@@ -183,6 +183,7 @@ def test_a_flipped_byte_is_noticed_and_mended(finished: tuple[Path, dict[str, An
     assert outputs(workdir) == outputs(finished[0])
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("stage", ["train_gan", "train_recognizer"])
 def test_kill_9_at_a_random_moment_then_the_same_bytes(
     finished: tuple[Path, dict[str, Any]], tmp_path: Path, stage: str

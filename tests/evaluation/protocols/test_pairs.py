@@ -70,8 +70,8 @@ def _crossing(far: np.ndarray, frr: np.ndarray) -> float:
 
 def written_out(path: Path, faces: EmbeddedFaces) -> list[float]:
     """LFW's View 2 without our code: the text read by hand, cosines one by one, thresholds tried one by one."""
-    row = {file.rsplit(".", 1)[0]: n for n, file in enumerate(embed_faces.file)}
-    unit = [row / np.float32(np.linalg.norm(row)) for row in embed_faces.embedding]
+    row = {file.rsplit(".", 1)[0]: n for n, file in enumerate(faces.file)}
+    unit = [row / np.float32(np.linalg.norm(row)) for row in faces.embedding]
     lines = path.read_text().splitlines()
     folds, count = map(int, lines[0].split())
     of_fold: list[list[tuple[np.float32, bool]]] = [[] for _ in range(folds)]
