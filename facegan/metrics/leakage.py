@@ -1,33 +1,12 @@
 """The leakage gate's statistics: near-copies of training photos, and new people who are really train people.
 
-Near-copies. A generator that redraws a train person makes images that are *meant* to look like that person's
-photos: they agree in head, hair and light, which dominate a correlation of pixels. Only a copy also shares where the
-fine detail lies: the edges of this one photo, to half a pixel. So images are compared by
+Images are compared by
 
     s(x, y) = max over mirrored, shifted, blurred x of the correlation of band(x) and band(y),
     band = G(1 px) - G(2 px) at 64 x 64 px, the border cut, every second pixel kept (32 x 32)
 
-The band drops light and contours that all photos of a person share (low frequencies) and the noise that a blur or
-JPEG removes (high frequencies). The changes that a leak may have gone through are tried on the real side (mirrored;
-shifts to 2 px of 64 each way; two blurs), so that they do not lower the similarity of a leak. What remains between
-two photos of one person is a real difference. Embeddings do not serve: a recognizer is trained to find all
-photos of a person alike, and a blurred leak is *less* like its photo than another photo is (the stage reports
-this in each run).
-
-The threshold stands midway, on Fisher's z scale (atanh s), between two measured things: the similarity that a
-share `max_false_alarm` of real photos exceeds with another photo of the same person (a quantile, not the
-largest: bursts of nearly identical photos are rare but real), and the similarity that all but 1 % of planted
-leaks reach. Where the two overlap it is the former, and the remaining power is reported.
-
-New people. Two identities are as alike as the mean cosine of their images under the judge. They match from a
-likeness, `level`, that a train person under a new name would reach, be it by synthetic images or by photos that no
-stage has seen: the lower of what all but 5 % of train people reach by their synthetic images against their photos,
-and of what val people reach, in the mean, by one half of their photos against the other. (A judge that has learned
-from the train photos finds them alike easily, which says nothing about fresh photos; it has not seen val people.)
-It is at least the threshold of single images. The mean is used, and not the share of comparisons above a threshold:
-such shares are 1 for train people and for a stranger who looks like one, where mean cosines still differ.
-
-Pure functions over arrays; nothing loops over pairs.
+and two identities by the mean cosine of their images under the judge. docs/method/audit.md says why, and where the
+thresholds stand. Pure functions over arrays; nothing loops over pairs.
 """
 
 from __future__ import annotations
