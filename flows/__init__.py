@@ -1,4 +1,4 @@
-"""What runs facegan: the Prefect flow and the command line. facegan itself never imports this."""
+"""The Prefect flow, and what serves it. Of facegan only the command imports this, inside functions."""
 
 import os
 

@@ -8,6 +8,7 @@ from facegan.core.errors import UserError
 from facegan.pipeline.observer import RunObserver
 from facegan.pipeline.publish import Finished
 from facegan.pipeline.run import PlannedRun
+from facegan.runtime.processes import AGAIN
 from flows.service.server import prefect_server, server_error
 
 
@@ -24,8 +25,7 @@ def run(planned: PlannedRun, observer: RunObserver) -> Finished:
         try:  # a State only where it promotes
             return cast("Finished", pipeline(planned.recipe, str(planned.workdir), planned.until))
         except CancelledRun:
-            fix = "give the same command again: it goes on from the last checkpoint"
-            raise UserError("the run was cancelled in Prefect", fix=fix) from None
+            raise UserError("the run was cancelled in Prefect", fix=AGAIN) from None
         except HTTPError as error:  # a full disk stops the server too
             raise server_error(planned.workdir, error) from None
         finally:

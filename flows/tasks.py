@@ -204,6 +204,8 @@ def tasks_of(recipe: Recipe, workdir: str, until: str | None) -> Iterator[RunTas
         planned = PLANNED.get()
         if planned is None:
             planned = stack.enter_context(planned_run(recipe, Path(workdir), until, _say))
+        if planned.warning:
+            get_run_logger().warning(planned.warning)
         yield stack.enter_context(RunTasks(planned, OBSERVER.get()))
 
 

@@ -133,6 +133,8 @@ def _run(
             typer.echo(f"facegan: {text}", err=True)
 
     with planned_run(recipe, workdir, until, say) as planned:
+        if planned.warning:
+            say(planned.warning)
         hits = [artifact for _, artifact, _ in survey(planned.nodes, planned.store) if artifact is not None]
         server = os.environ.get("PREFECT_API_URL") or address.of_up(planned.workdir)
         if len(hits) == len(planned.nodes) and not server:

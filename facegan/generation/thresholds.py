@@ -127,7 +127,7 @@ def encode_all(
     for start in range(0, len(train), options.batch_size):
         rows = slice(start, start + options.batch_size)
         w = G.codes()[torch.from_numpy(person[rows]).to(device)]
-        z = G.encode(to_input(train.pixels[rows], device).contiguous(), w)
+        z = G.encode(to_input(train.pixels[rows]).contiguous().to(device), w)
         if z is None:
             return None
         encoded.append(z.cpu().numpy())

@@ -42,7 +42,7 @@ GRID_PEOPLE, GRID_VARIATIONS = 8, 6
 def begin(G: Generator, images: ManifestImages, codes: np.ndarray, device: torch.device) -> int:
     """Let G begin from the photos, at most G.start_images of them, evenly chosen; returns how many."""
     rows = np.linspace(0, len(images) - 1, min(len(images), G.start_images)).astype(int)
-    G.start(to_input(images.pixels[rows], device).contiguous(), torch.from_numpy(codes[rows]).to(device))
+    G.start(to_input(images.pixels[rows]).contiguous().to(device), torch.from_numpy(codes[rows]).to(device))
     return len(rows)
 
 
@@ -55,10 +55,10 @@ def train(
     if guide is not None and gan.codes == "guide":
         guide.give_codes(G)
     device, batch_size, is_first_rank = G.codes().device, options.batch_size, ranks.rank() == 0
-    sampler, on_cpu = Sampler(len(images), options.seed), device.type == "cpu"
+    sampler = Sampler(len(images), options.seed)
     loader = Loader(
         images, lambda step: sampler.batch(step * batch_size, batch_size), batch_size, options.seed,
-        flip=options.flip, normalise=on_cpu, threads=0 if on_cpu else 1,
+        flip=options.flip, threads=0 if device.type == "cpu" else 1,
     )  # fmt: skip
     D = gan.build_discriminator(G.num_identities, images.pixels.shape[3], images.pixels.shape[1]).to(device)
     for net in (G, D):
@@ -93,7 +93,7 @@ def train(
     beta = 0.5 ** (batch_size / max(gan.ema_kimg * 1000, 1e-8))
     for batch in loader.batches(nimg // batch_size, total // batch_size):
         reseed(options.seed, nimg, device)
-        real_img = to_input(batch.img, device).contiguous()
+        real_img = to_input(batch.img).contiguous().to(device)
         label = torch.from_numpy(codes[batch.rows]).to(device)
         step = nimg // batch_size
         if gan.ramp:
@@ -230,7 +230,7 @@ def draw_grid(path: Path, G: Generator, images: ManifestImages, codes: np.ndarra
     first_rows = np.asarray([np.flatnonzero(codes == person)[0] for person in range(people)])
     rows = np.concatenate([first_rows, np.linspace(0, len(images) - 1, GRID_VARIATIONS).astype(int)])
     w = G.codes()
-    z = G.encode(to_input(images.pixels[rows], device).contiguous(), w[torch.from_numpy(codes[rows]).to(device)])
+    z = G.encode(to_input(images.pixels[rows]).contiguous().to(device), w[torch.from_numpy(codes[rows]).to(device)])
     rng = np.random.default_rng(0)
     if z is None:
         varied = np.tile(rng.standard_normal((GRID_VARIATIONS, G.z_dim)), (people, 1))

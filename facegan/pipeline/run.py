@@ -20,7 +20,7 @@ from facegan.store.workdir import open_store
 class PlannedRun:
     """A run that may start: its nodes in order, those of them that are not in the store, and the last stage asked for.
 
-    `until` None: all stages.
+    `until` None: all stages. `warning` says what may go wrong later, such as a disk that may be too small; often empty.
     """
 
     recipe: Recipe
@@ -29,6 +29,7 @@ class PlannedRun:
     store: Store
     nodes: list[graph.Node]
     unmade: list[graph.Node]
+    warning: str
 
 
 def nodes_of(recipe: Recipe, workdir: Path, until: str | None) -> list[graph.Node]:
@@ -52,6 +53,5 @@ def planned_run(recipe: Recipe, workdir: Path, until: str | None, say: Callable[
             nodes = nodes_of(recipe, workdir, until)
         unmade = graph.unmade(nodes, store)
         preflight.check(unmade, recipe.runtime)
-        if warning := check_room(unmade, store, recipe.runtime):
-            say(warning)
-        yield PlannedRun(recipe, workdir, until, store, nodes, unmade)
+        warning = check_room(unmade, store, recipe.runtime)
+        yield PlannedRun(recipe, workdir, until, store, nodes, unmade, warning)

@@ -40,7 +40,9 @@ class Workers:
         """The options with `auto` and 0 resolved on this machine; raises UserError for what does not work here."""
         with self._lock:
             if self._runtime is None:
-                self._runtime = self._children.call("start", resolve, (self._requested, self._unmade), silent)
+                self._runtime = self._children.call(
+                    "the start of the stages", resolve, (self._requested, self._unmade), silent
+                )
                 self._turns.open(self._runtime.jobs)
             return self._runtime
 

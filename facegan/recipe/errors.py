@@ -12,16 +12,11 @@ from facegan.core.errors import ConfigError
 from facegan.recipe.recipe import Recipe
 
 _MISSING = object()
-REMOVED = {  # options that were tried and did not help, by what an error says of them
-    "use.identity_mixup": "use.identity_mixup",
-    "use.own_norm": "use.own_norm",
-    "use.domain_mixup": "use.domain_mixup",
-    "use.new_at_end": "use.new_at_end",
-    "synthesize.shares": "synthesize.shares",
-    "synthesize.principal": "synthesize.principal",
-    "synthesize.refinement": "synthesize.refinement",
-    "unknown kind 'langevin'": "identities langevin",
-}
+REMOVED = (  # options that were tried and did not help
+    *("use.identity_mixup", "use.own_norm", "use.domain_mixup", "use.new_at_end"),
+    *("synthesize.shares", "synthesize.principal", "synthesize.refinement"),
+)
+REMOVED_SAMPLER = "identities.kind: unknown kind 'langevin'"
 LAST_WITH_REMOVED = "941a319"
 
 
@@ -34,14 +29,17 @@ def explain(error: ValidationError, data: Any, what: str) -> ConfigError:
     """An error with one line for each fault of `data` as a Recipe; `what` names the data."""
     lines = [_fault_text(dict(fault), data) for fault in error.errors(include_url=False)]
     text = lines[0] if len(lines) == 1 else "\n" + "\n".join(f"  - {line}" for line in lines)
-    if removed_options := [name for words, name in REMOVED.items() if words in text]:
-        fix = (
-            f"leave out {', '.join(removed_options)}: removed, since it did not help (docs/experiments/index.md has "
-            f"the trials); commit {LAST_WITH_REMOVED} was the last that had it"
+    removed = [name for name in REMOVED if any(line.partition(":")[0].endswith(name) for line in lines)]
+    removed += ["identities langevin"] if any(REMOVED_SAMPLER in line for line in lines) else []
+    fixes = []
+    if removed:
+        fixes.append(
+            f"leave out {', '.join(removed)}: removed, since it did not help (docs/experiments/index.md has the "
+            f"trials); commit {LAST_WITH_REMOVED} was the last that had it"
         )
-        return ConfigError(f"{what}: {text}", fix=fix)
-    wrong_kind = any(fault["type"].startswith("union_tag") for fault in error.errors(include_url=False))
-    return ConfigError(f"{what}: {text}", fix="`facegan list` shows the members of every family" if wrong_kind else "")
+    if any(fault["type"].startswith("union_tag") for fault in error.errors(include_url=False)):
+        fixes.append("`facegan list` shows the members of every family")
+    return ConfigError(f"{what}: {text}", fix="; ".join(fixes))
 
 
 def _fault_text(fault: dict[str, Any], data: Any) -> str:

@@ -106,8 +106,11 @@ def embedder_spec(folder: Path) -> dict[str, Any]:
 
 
 def restored(spec: dict[str, Any], weights: Path, device: torch.device | str = "cpu") -> Embedder:
-    """The embedder that `spec` (an `embedder.json`) describes with the weights of a file, in eval mode."""
-    options = TrainRecognizer.model_validate({**spec["options"], "pretrained": False})
+    """The embedder that `spec` (an `embedder.json`) describes with the weights of a file, in eval mode.
+
+    `use` steered the training alone, and may name what has been removed since.
+    """
+    options = TrainRecognizer.model_validate({**spec["options"], "pretrained": False, "use": {}})
     net = Embedder(options, spec["channels"], spec["size_px"])
     net.load_state_dict(load_tensors(weights))
     net.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

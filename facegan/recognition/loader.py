@@ -27,7 +27,7 @@ from facegan.runtime.array_workers import fill_in_processes
 from facegan.runtime.shared_array import SharedArray
 from facegan.training.loop import numpy_draws
 
-NORMALISED = np.arange(256, dtype=np.float32) / np.float32(127.5) - np.float32(1)  # the bits of `tensors.to_input`
+NORMALISED = np.arange(256, dtype=np.float32) / np.float32(127.5) - np.float32(1)  # as `tensors.to_input` on a CPU
 IMAGES_AT_ONCE = 16  # images that are decoded, and then normalised by one call
 BATCHES_AT_ONCE, BYTES_AT_ONCE = 16, 64e6  # batches made one after another where nobody makes them beside the training
 
@@ -105,7 +105,10 @@ class Loader:
         self, asked: Iterator[tuple[int, np.ndarray]]
     ) -> Generator[tuple[tuple[int, np.ndarray], np.ndarray]]:
         """`asked` with the filled arrays, as `fill_in_processes` gives them."""
-        at_once = min(BATCHES_AT_ONCE, max(1, int(BYTES_AT_ONCE // math.prod(self.shape)))) if not self.threads else 1
+        at_once = 1
+        if not self.threads:
+            batch_bytes = math.prod(self.shape) * np.dtype(self.dtype).itemsize
+            at_once = min(BATCHES_AT_ONCE, max(1, int(BYTES_AT_ONCE // batch_bytes)))
         pool, own = ArrayPool(self.shape, self.dtype, max(at_once, self.threads + 3)), threading.local()
 
         def fill(array: np.ndarray, nimg: int, rows: np.ndarray) -> tuple[tuple[int, np.ndarray], np.ndarray]:

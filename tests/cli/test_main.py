@@ -25,7 +25,6 @@ from facegan.pipeline import execute, graph, plan
 from facegan.recipe.load import load
 from facegan.store.local import Artifact
 from facegan.store.workdir import open_store, store_of
-from flows.tasks import RunTasks  # noqa: F401 - flows import each other without a circle
 from process_groups import group, wait_until_gone
 
 Invoke = Callable[..., Result]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from facegan.console.screen import Meter
-from flows.tasks import RunTasks  # noqa: F401 - flows import each other without a circle
 
 
 def test_meter_tells_rate_and_time_left() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import re
 import subprocess
@@ -56,9 +57,8 @@ def test_files_and_modules_that_a_page_names_are_there(page: str) -> None:
         there = path.rstrip("/") in PARENTS or "*" in path or "NAME" in path or path in DEPLOYMENTS
         assert there or f"# {path}" in text, f"{page} names {path}"  # or shows it, as a file to be written
     for name in re.findall(r"`((?:facegan|flows)(?:\.\w+)+)`", text):
-        parts = name.split(".")
-        found = any(spec_of(".".join(parts[:end])) for end in (len(parts), len(parts) - 1) if end > 1)
-        assert found, f"{page} names {name}"
+        parent, _, last = name.rpartition(".")
+        assert spec_of(name) or (spec_of(parent) and hasattr(importlib.import_module(parent), last)), f"{page}: {name}"
 
 
 @cache

@@ -12,7 +12,6 @@ from facegan.recipe.load import load
 from facegan.reporting.summary import arms_table, sentence
 from facegan.store.local import Artifact, Store
 from facegan.store.workdir import open_store
-from flows.tasks import RunTasks  # noqa: F401 - flows import each other without a circle
 
 
 def fake_report(store: Store, key: str, delta: float) -> Artifact:
