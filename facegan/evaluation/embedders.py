@@ -49,13 +49,17 @@ class InputOptions:
 
 @dataclass(frozen=True)
 class FaceEmbedder:
-    """An embedder of square images of size_px, in color; `given` describes its input in words."""
+    """An embedder of square images of size_px, in color; `given` describes its input in words.
+
+    `weights` is a line on how much of a file of weights fitted, to be shown; empty where none was given.
+    """
 
     name: str
     embed: Embed
     size_px: int
     given: str
     color: Literal["grey", "rgb"] = "rgb"
+    weights: str = ""
 
 
 def face_embedder(spec: str, options: InputOptions, device: Any = "cpu") -> FaceEmbedder:
@@ -109,18 +113,20 @@ def _timm(spec: str, options: InputOptions, device: Any) -> FaceEmbedder:
     import timm
     import torch
 
-    from facegan.training.checkpoints import load_tensors
+    from facegan.training.weights import load_weights
 
     options.refuse_all_but(spec, "size_px", "mean", "scale", "bgr", "weights")
     try:
         net = timm.create_model(spec.removeprefix("timm:"), pretrained=options.weights is None, num_classes=0)
-        if options.weights is not None:
-            net.load_state_dict(load_tensors(options.weights), strict=False)
-    except Exception as error:  # unknown name, no network, weights that do not fit: each has errors of its own
+    except Exception as error:  # unknown name, no network: each has errors of its own
         raise UserError(
             f"'{spec}' cannot be loaded: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
             fix="see `facegan list backbones`; its weights are downloaded, or give --weights FILE.safetensors",
         ) from error
+    weights = ""
+    if options.weights is not None:
+        fix = "give the timm:NAME that they were trained with: see `facegan list backbones`"
+        weights = load_weights(options.weights.expanduser(), {"network": net}, fix).text
     net.to(device).eval()
     data_config = timm.data.resolve_model_data_config(net)
     size = options.size_px or int(data_config["input_size"][-1])
@@ -136,7 +142,8 @@ def _timm(spec: str, options: InputOptions, device: Any) -> FaceEmbedder:
     def joined(numbers: torch.Tensor) -> str:
         return "/".join(dict.fromkeys(f"{value:.4g}" for value in numbers.tolist()))
 
-    return FaceEmbedder(spec, embed_pixels, size, _input_text(size, joined(mean), joined(scale), options.bgr))
+    input_text = _input_text(size, joined(mean), joined(scale), options.bgr)
+    return FaceEmbedder(spec, embed_pixels, size, input_text, weights=weights)
 
 
 def _dlib(spec: str, options: InputOptions, device: Any) -> FaceEmbedder:

@@ -24,7 +24,7 @@ from torch import nn
 from facegan.core.errors import UserError
 from facegan.metrics.verification import unit_rows
 from facegan.recognition.options import TrainRecognizer
-from facegan.training.checkpoints import load_tensors
+from facegan.training.weights import load_weights
 
 
 class Embedder(nn.Module):
@@ -112,7 +112,7 @@ def restored(spec: dict[str, Any], weights: Path, device: torch.device | str = "
     """
     options = TrainRecognizer.model_validate({**spec["options"], "pretrained": False, "use": {}})
     net = Embedder(options, spec["channels"], spec["size_px"])
-    net.load_state_dict(load_tensors(weights))
+    load_weights(weights, {"recognizer": net}, fix="make or promote it again", exact=True)
     net.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return net.eval().requires_grad_(False)
 

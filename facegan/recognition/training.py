@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from facegan.core.errors import UserError
 from facegan.core.files import write_atomic
 from facegan.core.seeds import subseed
 from facegan.data import licences
@@ -27,10 +26,11 @@ from facegan.runtime.context import Context
 from facegan.runtime.devices import device_of, threads_of
 from facegan.store.local import WORK
 from facegan.training import ranks
-from facegan.training.checkpoints import Checkpoints, load_tensors, save_tensors
+from facegan.training.checkpoints import Checkpoints, save_tensors
 from facegan.training.loop import Curve, check_finite, cosine_lr, cut_curve, reseed
 from facegan.training.sync_batchnorm import with_sync_batchnorm
 from facegan.training.tensors import to_input
+from facegan.training.weights import load_weights
 
 
 def train(
@@ -58,7 +58,7 @@ def train(
     torch.manual_seed(subseed("recognizer", seed))
     net = Embedder(options, channels, size_px)
     if options.weights:
-        start_from(net, Path(options.weights).expanduser())
+        context.say(start_from(net, Path(options.weights).expanduser()))
     net = with_sync_batchnorm(net, device).to(device).to(memory_format=torch.channels_last)
     head = Heads(options, train.label, row_group).to(device)
     optimizer = torch.optim.AdamW(decay_groups(net, head, options), lr=options.lr, foreach=True)
@@ -148,16 +148,14 @@ def decay_groups(net: nn.Module, head: nn.Module, options: TrainRecognizer) -> l
     ]
 
 
-def start_from(net: Embedder, path: Path) -> None:
-    """Load a user's own weights: an embedder's file, or a bare backbone's. Raises UserError when none fit."""
-    weights = load_tensors(path)
-    for part in (net, net.backbone):
-        state = part.state_dict()
-        fitting = {k: v for k, v in weights.items() if k in state and state[k].shape == v.shape}
-        if len(fitting) >= 0.5 * len(state):
-            part.load_state_dict({**state, **fitting})
-            return
-    raise UserError(
-        f"the weights in {path} fit less than half of backbone and embedding layer",
-        fix="choose the backbone (and backbone_args) that they were trained with",
+def start_from(net: Embedder, path: Path) -> str:
+    """Load a user's own weights, of a whole recognizer or of its backbone; a line that says so.
+
+    Raises UserError where neither is there wholly.
+    """
+    fit = load_weights(
+        path,
+        {"recognizer": net, "backbone": net.backbone},
+        fix="choose what they were trained with: train_recognizer.backbone, backbone_args, and prepare.color",
     )
+    return fit.text + ("; the embedding layer begins at random" if fit.part == "backbone" else "")

@@ -14,6 +14,7 @@ from facegan.core.errors import UserError
 from facegan.core.files import write_atomic
 
 KEEP = 2
+OF_TORCH_SAVE = (b"PK", b"\x80\x02")  # how its files begin: a zip of a pickle, or a pickle
 SHARDS = "shards"  # the key of a state under which the names of its shards stand, if it has any
 
 
@@ -106,10 +107,18 @@ def save_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: str = "
 
 
 def load_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Read safetensors; raises UserError for a file that is none."""
+    """Read safetensors; raises UserError for a file that is none or cannot be read."""
     try:
         return load_file(path)
+    except OSError as error:
+        raise UserError(f"the weights '{path}' cannot be read: {error}", fix="give a safetensors file") from error
     except Exception as error:
+        if path.read_bytes()[:2] in OF_TORCH_SAVE:
+            raise UserError(
+                f"{path} is not a safetensors file: torch.save wrote it, which is a pickle, and none is read",
+                fix=f"convert it: safetensors.torch.save_file(torch.load('{path.name}', weights_only=True), 'NAME."
+                "safetensors'); of a dict with more in it, its 'state_dict'",
+            ) from error
         raise UserError(
             f"{path} is not a safetensors file: {error}", fix="give weights saved with safetensors"
         ) from error

@@ -73,9 +73,20 @@ def test_timm_networks_get_what_they_were_trained_on(tmp_path: Path) -> None:
     with torch.no_grad():
         expected = unit_rows(net(img.permute(0, 3, 1, 2)).numpy())
     assert embedder.embed(pixels) == pytest.approx(expected, abs=1e-5)
+    assert embedder.weights == "w.safetensors: 70 of 70 tensors of the network fit"
     assert "RGB, 32 px, (x - 123.7/116.3/103.5) / " in embedder.given
     with pytest.raises(UserError, match="'timm:nonesuch' cannot be loaded"):
         face_embedder("timm:nonesuch", InputOptions(weights=tmp_path / "w.safetensors"))
+
+    wrapped = {f"module.backbone.{name}": tensor for name, tensor in net.state_dict().items()}
+    save_file({**wrapped, "module.head.weight": torch.ones(2)}, tmp_path / "wrapped.safetensors")
+    same = face_embedder("timm:resnet10t", InputOptions(size_px=32, weights=tmp_path / "wrapped.safetensors"))
+    assert (same.embed(pixels) == embedder.embed(pixels)).all()
+    assert "'module.' and 'backbone.'" in same.weights and "1 not used (module.head.weight)" in same.weights
+    save_file({k: v for k, v in net.state_dict().items() if not k.startswith("layer")}, tmp_path / "half.safetensors")
+    with pytest.raises(UserError, match="15 of 70 tensors of the network fit; 55 missing") as error:
+        face_embedder("timm:resnet10t", InputOptions(weights=tmp_path / "half.safetensors"))
+    assert "timm:NAME" in error.value.fix
 
 
 def test_onnx_files(here: Path) -> None:

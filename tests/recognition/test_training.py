@@ -47,6 +47,10 @@ def curve(artifact: Artifact) -> list[dict[str, float]]:
     return [json.loads(line) for line in (artifact.path / "curve.jsonl").read_text().splitlines()]
 
 
+def said(lab: Lab) -> list[str]:
+    return [event.text for event in lab.events if event.kind == "message"]
+
+
 def error_rate(net: torch.nn.Module, images: ManifestImages) -> float:
     pairs = pair_scores(embed(net, images.pixels, 64), images.codes()[1])
     return eer(pairs.score, pairs.genuine)
@@ -258,6 +262,13 @@ def test_own_weights_are_the_start(recipe: Recipe, shared: Lab, lab: Lab, tmp_pa
 
     started = load_file(lab.make(recognizer(recipe, weights=str(given), **still)).path / "embedder.safetensors")
     assert all(torch.equal(started[name], whole[name]) for name in kept)
+    n_needed = sum(not name.endswith("num_batches_tracked") for name in whole)
+    assert f"embedder.safetensors: {n_needed} of {n_needed} tensors of the recognizer fit" in said(lab)
+
+    save_file({f"_orig_mod.module.{name}": value for name, value in whole.items()}, tmp_path / "wrapped.safetensors")
+    path = str(tmp_path / "wrapped.safetensors")
+    wrapped = load_file(lab.make(recognizer(recipe, weights=path, **still)).path / "embedder.safetensors")
+    assert all(torch.equal(wrapped[name], started[name]) for name in whole)
 
     bare = {n.removeprefix("backbone."): v for n, v in whole.items() if n.startswith("backbone.")}
     save_file({**bare, "fc.weight": torch.ones(3, 3)}, tmp_path / "bare.safetensors")
@@ -265,6 +276,31 @@ def test_own_weights_are_the_start(recipe: Recipe, shared: Lab, lab: Lab, tmp_pa
     started = load_file(lab.make(recognizer(recipe, weights=path, **still)).path / "embedder.safetensors")
     assert all(torch.equal(started[name], whole[name]) for name in kept if name.startswith("backbone."))
     assert not torch.equal(started["project.weight"], whole["project.weight"])
+    line = next(text for text in said(lab) if text.startswith("bare.safetensors"))
+    assert "tensors of the backbone fit" in line and line.endswith(
+        "1 not used (fc.weight); the embedding layer begins at random"
+    )
+
+
+def test_of_a_recognizer_with_another_embedding_the_backbone_starts(tmp_path: Path) -> None:
+    """Said, not silently: its own embedding layer fits nowhere."""
+    options = TrainRecognizer(backbone_args=BACKBONE_ARGS, embedding_dim=16)
+    given, net = Embedder(options, 1, 32), Embedder(options.model_copy(update={"embedding_dim": 8}), 1, 32)
+    save_file({name: tensor.contiguous() for name, tensor in given.state_dict().items()}, tmp_path / "w.safetensors")
+    before = net.project.weight.clone()
+    line = training.start_from(net, tmp_path / "w.safetensors")
+    assert "of the backbone fit, without 'backbone.'" in line and "6 not used (norm.bias" in line
+    assert line.endswith("the embedding layer begins at random")
+    own, state = given.backbone.state_dict(), net.backbone.state_dict()
+    assert all(torch.equal(state[name], own[name]) for name in own) and torch.equal(net.project.weight, before)
+
+
+def test_a_recognizer_whose_file_was_changed_is_refused(recipe: Recipe, shared: Lab, tmp_path: Path) -> None:
+    folder = shutil.copytree(shared.make(recognizer(recipe)).path, tmp_path / "copy")
+    tensors = load_file(folder / "embedder.safetensors")
+    save_file({f"module.{name}": tensor for name, tensor in tensors.items()}, folder / "embedder.safetensors")
+    with pytest.raises(UserError, match=r"embedder.safetensors: 0 of \d+ tensors of the recognizer fit"):
+        load_embedder(folder)
 
 
 def test_weights_are_hashed_by_what_they_hold(recipe: Recipe, shared: Lab, tmp_path: Path) -> None:
@@ -281,9 +317,14 @@ def test_weights_that_cannot_be_used(recipe: Recipe, lab: Lab, tmp_path: Path) -
     with pytest.raises(UserError, match=r"weights file '.*none' is not there"):
         recognizer(recipe, weights=str(tmp_path / "none"))
     save_file({"conv.weight": torch.ones(3)}, tmp_path / "other")
-    with pytest.raises(UserError, match="fit less than half") as error:
+    with pytest.raises(UserError, match=r"0 of \d+ tensors of the recognizer fit") as error:
         lab.make(recognizer(recipe, weights=str(tmp_path / "other")))
     assert "backbone" in error.value.fix
+    lacking = Embedder(TrainRecognizer(backbone_args=BACKBONE_ARGS), 3, 32).backbone.state_dict()
+    save_file({name: tensor.contiguous() for name, tensor in lacking.items()}, tmp_path / "rgb")
+    with pytest.raises(UserError, match=r"tensors of the backbone fit; 1 of another shape \(conv1.* for ") as error:
+        lab.make(recognizer(recipe, weights=str(tmp_path / "rgb")))
+    assert "prepare.color" in error.value.fix
     (tmp_path / "text").write_text("no tensors")
     with pytest.raises(UserError, match="is not a safetensors file"):
         lab.make(recognizer(recipe, weights=str(tmp_path / "text")))

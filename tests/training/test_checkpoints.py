@@ -179,3 +179,13 @@ def test_what_is_no_safetensors_is_refused(tmp_path: Path, content: bytes) -> No
     with pytest.raises(UserError, match="is not a safetensors file") as error:
         load_tensors(path)
     assert str(path) in str(error.value)
+
+
+def test_what_torch_saved_is_called_so(tmp_path: Path) -> None:
+    for zipped in (True, False):
+        torch.save({"w": torch.ones(2)}, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
+        with pytest.raises(UserError, match=r"torch\.save wrote it") as error:
+            load_tensors(tmp_path / "w.pth")
+        assert "save_file(torch.load('w.pth', weights_only=True)" in error.value.fix
+    with pytest.raises(UserError, match="cannot be read: No such file"):
+        load_tensors(tmp_path / "gone.safetensors")

@@ -85,6 +85,8 @@ def run(
     net = face_embedder(embedder, input_options, device_of(Runtime(device=options.device)))
     out = console(to_stderr=json_to == "-")
     out.print(f"{net.name} is given {net.given}", markup=False, soft_wrap=True)
+    if net.weights:
+        out.print(net.weights, markup=False, soft_wrap=True)
     images, failed = images_of(data, options.split)
     lists = [read_pairs(Path(protocol.file).expanduser()) for protocol in protocols if protocol.kind == "pairs"]  # type: ignore[attr-defined]
     if len(lists) == len(protocols):  # no protocol uses the other images

@@ -89,7 +89,7 @@ def run(
         "bound": options.false_alarms,
         "found": [_pair_as_json(pair, people, options.false_alarms) for pair in pairs],
     }
-    lines = _lines(answer)
+    lines = [*filter(None, [net.weights]), *_lines(answer)]
     if out is not None:
         _write(out.expanduser(), path, answer, pairs, people)
         lines += ["", f"{out / PAGE} shows them, {out / LISTS} has lists for your recipe; these files show faces"]

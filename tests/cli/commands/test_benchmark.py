@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
+import torch
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from drawn import Lab, draw_folder, draw_lfw, pick
@@ -16,6 +19,8 @@ from embedder_modules import write_modules
 from facegan.cli.main import main
 from facegan.data import manifest
 from facegan.data.images import encode_png
+from facegan.data.import_faces import import_
+from facegan.data.sources import SOURCES
 from facegan.pipeline import graph
 from facegan.recipe.recipe import Recipe
 
@@ -113,6 +118,19 @@ def test_what_cannot_work_is_said(here: Path) -> None:
     ):
         code, text = command(*words)
         assert code in (1, 2) and message in text and "Traceback" not in text, text
+
+
+def test_how_much_of_the_weights_fitted_is_shown(here: Path) -> None:
+    draw_folder(here / "own", people=2, shots=2)
+    net = timm.create_model("resnet10t", num_classes=0)
+    save_file({**net.state_dict(), "fc.bias": torch.ones(3)}, here / "w.safetensors")
+    words = ("--embedder", "timm:resnet10t", "--size-px", "32", "--weights", "w.safetensors")
+    line = "w.safetensors: 70 of 70 tensors of the network fit; 1 not used (fc.bias)"
+    code, text = command(*words, "--data", "own")
+    assert code == 0 and line in text
+    import_([SOURCES.get("folder")(root=str(here / "own"))], here / "made")
+    result = CliRunner().invoke(main, ["overlap", "made", *words])
+    assert result.exit_code == 0 and line in result.output
 
 
 def test_templates_by_group(here: Path) -> None:
