@@ -114,22 +114,22 @@ def _compare(
     off: str,
 ) -> Fit:
     """What fits where the file's names stand for the network's as in `names`; of two for one, neither fits."""
-    given: dict[str, list[str]] = {}
+    by_own_name: dict[str, list[str]] = {}
     for name, own in names:
-        given.setdefault(own, []).append(name)
+        by_own_name.setdefault(own, []).append(name)
     fitting: dict[str, torch.Tensor] = {}
     missing, misshapen, used = [], [], set[str]()
     for own, value in state.items():
-        found = given.get(own, [])
-        used.update(found)
-        if len(found) == 1 and tensors[found[0]].shape == value.shape:
-            fitting[own] = tensors[found[0]]
+        candidates = by_own_name.get(own, [])
+        used.update(candidates)
+        if len(candidates) == 1 and tensors[candidates[0]].shape == value.shape:
+            fitting[own] = tensors[candidates[0]]
         elif own.endswith(COUNTER):
             continue
-        elif len(found) == 1:
-            misshapen.append(f"{own} {_shape(tensors[found[0]])} for {_shape(value)}")
+        elif len(candidates) == 1:
+            misshapen.append(f"{own} {_shape(tensors[candidates[0]])} for {_shape(value)}")
         else:
-            missing.append(f"{own}, there {len(found)} times" if found else own)
+            missing.append(f"{own}, there {len(candidates)} times" if candidates else own)
     needed = sum(not own.endswith(COUNTER) for own in state)
     surplus = sorted(tensors.keys() - used)
     return Fit(part, file, needed, fitting, missing, misshapen, surplus, off)

@@ -254,6 +254,17 @@ def test_checkpoints_hold_no_pickle(recipe: Recipe, lab: Lab) -> None:
 # Where it starts.
 
 
+def test_a_recognizer_of_an_option_that_is_gone_is_loaded(trained: tuple[Lab, Node, Artifact], tmp_path: Path) -> None:
+    """What steered the training alone does not stand in the way of its weights."""
+    path = trained[2].path
+    spec = json.loads((path / "embedder.json").read_text())
+    spec["options"]["use"] = {"new": 0.5, "own_norm": True}
+    (tmp_path / "embedder.json").write_text(json.dumps(spec))
+    shutil.copy(path / "embedder.safetensors", tmp_path)
+    old, new = (load_embedder(folder)[0].state_dict() for folder in (path, tmp_path))
+    assert all(torch.equal(old[name], new[name]) for name in old)
+
+
 def test_own_weights_are_the_start(recipe: Recipe, shared: Lab, lab: Lab, tmp_path: Path) -> None:
     given = shared.make(recognizer(recipe)).path / "embedder.safetensors"
     still = {"lr": 1e-30, "weight_decay": 0.0, "steps": 1, "evaluations": 1}
