@@ -15,6 +15,7 @@ from typing import BinaryIO, ClassVar, Literal
 from pydantic import Field
 
 from facegan.core.errors import UserError
+from facegan.data.separated import Form, find_form
 from facegan.data.sources import SOURCES, OwnFaces, SourceImage, read_slice
 from facegan.data.sources._facts import (
     BACKSLASHES,
@@ -27,7 +28,6 @@ from facegan.data.sources._facts import (
     resolve_inside,
     source_image,
 )
-from facegan.data.sources._separated import Form, find_form
 
 LONGEST = 64_000_000
 """Bytes of the longest line: an image of 48 MB."""

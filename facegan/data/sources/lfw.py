@@ -92,6 +92,12 @@ def read_people(path: Path) -> set[str]:
     return {name for fields in pairs for name in (fields[:1] if len(fields) == 3 else fields[::2])}
 
 
+def has_head(lines: list[str]) -> bool:
+    """Whether the first line of a list is a count `N` or `FOLDS N`."""
+    head = lines[0].split() if lines else []
+    return len(head) in (1, 2) and all(part.isdecimal() for part in head)
+
+
 def lfw_lines(path: Path) -> tuple[int, int, list[list[str]]]:
     """(folds, pairs of each kind in a fold, the pairs' fields) of a file in LFW's text form.
 
@@ -100,9 +106,8 @@ def lfw_lines(path: Path) -> tuple[int, int, list[list[str]]]:
     """
     lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
     head = lines[0].split() if lines else []
-    numbers = [int(part) for part in head if part.isdecimal()]
-    folds, count = (1, *numbers) if len(numbers) == 1 else numbers if len(numbers) == 2 else (0, 0)
-    if len(numbers) != len(head) or folds * count == 0 or len(lines) != 2 * folds * count + 1:
+    folds, count = (1, *map(int, head))[-2:] if has_head(lines) else (0, 0)
+    if folds * count == 0 or len(lines) != 2 * folds * count + 1:
         first = f", the first {lines[0][:80]!r}" if lines else ""
         raise UserError(
             f"'{path}' is not a count N and 2 N pairs (of each fold): it has {len(lines)} lines{first}", fix=LINES

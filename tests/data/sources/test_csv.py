@@ -45,11 +45,13 @@ IN_BASE64 = base64.b64encode(b"\xff\xd8\xff" + bytes(90)).decode()
 ROWS = [("note", "path", "person", "license"), ("x", "ann/1.png", "Ann B", "own"), ("", IN_BASE64, "Bo", "")]
 
 
-def write(path: Path, separator: str = ",", blanks: str = "", rows: list[tuple[str, ...]] = ROWS) -> Path:
-    """A table whose cells lie between `blanks`; the folder has the image that it names."""
+def write(
+    path: Path, separator: str = ",", blanks: tuple[str, str] = ("", ""), rows: list[tuple[str, ...]] = ROWS
+) -> Path:
+    """A table whose cells have `blanks` before and after them; the folder has the image that it names."""
     (path.parent / "ann").mkdir(exist_ok=True)
     (path.parent / "ann" / "1.png").write_bytes(b"ann")
-    path.write_text("".join(separator.join(f"{blanks}{cell}{blanks}" for cell in row) + "\n" for row in rows))
+    path.write_text("".join(separator.join(cell.join(blanks) for cell in row) + "\n" for row in rows))
     return path
 
 
@@ -57,10 +59,12 @@ def read(path: Path, **options: str) -> list[tuple[SourceImage, bytes]]:
     return [(row, row.read()) for row in SOURCES.get("csv")(root=str(path), **options).rows()]
 
 
-@pytest.mark.parametrize("blanks", ["", " ", "  "])
+@pytest.mark.parametrize("blanks", [("", ""), (" ", ""), ("", "  "), (" ", " ")])
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
-def test_other_separators_and_blanks_give_the_same_rows(tmp_path: Path, name: str, separator: str, blanks: str) -> None:
+def test_other_separators_and_blanks_give_the_same_rows(
+    tmp_path: Path, name: str, separator: str, blanks: tuple[str, str]
+) -> None:
     usual = "\t" if name == "a.tsv" else ","
     plain = read(write(tmp_path / name, usual))
     assert [row.identity for row, _ in plain] == ["csv/Ann B", "csv/Bo"] and {row.remarks for row, _ in plain} == {()}
@@ -68,8 +72,8 @@ def test_other_separators_and_blanks_give_the_same_rows(tmp_path: Path, name: st
     assert other == plain and [row.license for row, _ in other] == ["own", None]
     for row, _ in other:
         said = " ".join(row.remarks)
-        assert ("separated by" in said) == (separator != usual) and ("blanks" in said) == bool(blanks)
-        assert (not said) == (separator == usual and not blanks)
+        assert ("separated by" in said) == (separator != usual) and ("blanks" in said) == any(blanks)
+        assert (not said) == (separator == usual and not any(blanks))
         assert not said or "image: path, person: person" in said
     assert read(write(tmp_path / name, separator, blanks), image_column="path", identity_column="person") == plain
 

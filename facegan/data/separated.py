@@ -38,10 +38,10 @@ def find_form(
     fitting: dict[str, Form] = {}
     closest, most = Form(usual), 0
     for separator in (usual, *(other for other in SEPARATORS if other != usual)):
+        plain = first_row(Form(separator))
         for form in (Form(separator), Form(separator, blanks=True)):
-            row = first_row(form)
-            names = form.names(row)
-            if form.blanks and (names == row or _repeats(names)):
+            names = form.names(first_row(form))
+            if form.blanks and (names == plain or _repeats(names)):
                 continue
             if fits(names):
                 if separator == usual:
