@@ -179,9 +179,8 @@ def _find_columns(path: Path, names: Sequence[str]) -> dict[str, str]:
 
     Raises UserError where several columns may be meant.
     """
-    fold = {"fold": "fold"} if "fold" in names else {}
     if set(COLUMNS) <= set(names):
-        return {name: name for name in COLUMNS} | fold
+        return {name: name for name in (*COLUMNS, "fold") if name in names}
     keys = _keys(names)
     images = [
         (names[n], names[m])
@@ -196,7 +195,9 @@ def _find_columns(path: Path, names: Sequence[str]) -> dict[str, str]:
         kind = "images" if several is images else "answer"
         raise UserError(f"'{path}': which columns hold the {kind}, {readings}?", fix="call them first, second, same")
     found = dict(zip(COLUMNS, (*images[0], answers[0]), strict=True)) if images and answers else {}
-    return found | fold if found else {name: name for name in COLUMNS if name in names}
+    if not found:
+        return {name: name for name in COLUMNS if name in names}
+    return found | {"fold": name for name, key in zip(names, keys, strict=True) if key in ("fold", "folds")}
 
 
 def _from_columns(path: Path, columns: dict[str, list[Any]]) -> PairList:
@@ -208,7 +209,7 @@ def _from_columns(path: Path, columns: dict[str, list[Any]]) -> PairList:
     first, second, answers = (columns[found[name]] for name in COLUMNS)
     how = f"columns {', '.join(found[name] for name in COLUMNS)}"
     pairs = _from_cells(path, first, second, answers, how)
-    fold = _folds(path, columns["fold"]) if "fold" in found else None
+    fold = _folds(path, columns[found["fold"]]) if "fold" in found else None
     return PairList(pairs.first, pairs.second, pairs.same, fold, pairs.how)
 
 

@@ -173,3 +173,6 @@ def test_folds_where_lines_without_a_head_come_in_equal_blocks(tmp_path: Path) -
     assert seen.fold.tolist() == said.fold.tolist() and "3 folds" in seen.taken()
     (tmp_path / "q.txt").write_text(numbered(blocks=3) + "P_0\t1\t2\n")
     assert read_pairs(tmp_path / "q.txt").fold is None
+    (tmp_path / "p.csv").write_text("Fold,is_same,image_a,image_b\n10,1,a/1,a/2\n9,0,a/1,b/2\n")
+    listed = read_pairs(tmp_path / "p.csv")
+    assert listed.fold is not None and listed.fold.tolist() == [1, 0] and "2 folds" in listed.taken()
