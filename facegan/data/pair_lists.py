@@ -197,7 +197,10 @@ def _find_columns(path: Path, names: Sequence[str]) -> dict[str, str]:
     found = dict(zip(COLUMNS, (*images[0], answers[0]), strict=True)) if images and answers else {}
     if not found:
         return {name: name for name in COLUMNS if name in names}
-    return found | {"fold": name for name, key in zip(names, keys, strict=True) if key in ("fold", "folds")}
+    folds = [name for name, key in zip(names, keys, strict=True) if key in ("fold", "folds")]
+    if len(folds) > 1:
+        raise UserError(f"'{path}': which column holds the fold, {' or '.join(folds)}?", fix="call it fold")
+    return found | {"fold": folds[0]} if folds else found
 
 
 def _from_columns(path: Path, columns: dict[str, list[Any]]) -> PairList:

@@ -52,6 +52,7 @@ def test_a_bin_runs_nothing(held: object, tmp_path: Path, monkeypatch: pytest.Mo
             "image0,image1,image2,same\na,b,c,1\n",
             "which columns hold the images, image1, image2 or image0, im",
         ),
+        ("p.csv", "a,b,label,Fold,folds\na,b,1,1,1\n", "which column holds the fold, Fold or folds"),
         ("p.csv", "name,imagenum1,imagenum2,\nA,1,2,\nA,1,B,\n", "pair 2: expected name, i, j or"),
         ("p.csv", '"photo","answer"\n"a","b"\n', "has no column first, second, same; it has photo, answer"),
         ("p.parquet", "no parquet", "cannot be read"),
