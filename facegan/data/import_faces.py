@@ -27,13 +27,14 @@ IN_FLIGHT_BYTES, IN_FLIGHT = 64_000_000, 256
 
 @dataclass
 class Imported:
-    """The result of an import: images kept, what is in the quarantine, and counts for its summary."""
+    """The result of an import: images kept, the quarantine, counts for its summary, and remarks of the sources."""
 
     images: int = 0
     encoded: int = 0
     bad: list[dict[str, str]] = field(default_factory=list)
     people: set[str] = field(default_factory=set)
     licenses: Counter[str] = field(default_factory=Counter)
+    remarks: Counter[str] = field(default_factory=Counter)
 
     def summary(self) -> dict[str, Any]:
         """For `summary.json`: images, how many of them had to be encoded as PNG, identities, licences."""
@@ -82,6 +83,7 @@ def _rows(
     """Manifest rows in the order of the sources; what fails goes to `done.bad` with the reason."""
     images = (item for source in sources for item in source.rows())
     for item, get_stored in _check_in_threads(images, max_megapixels, threads):
+        result.remarks.update(item.remarks)
         try:
             data, digest, width, height, encoded = get_stored()
         except (BadImage, OSError) as error:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facegan.core.errors import UserError
-from facegan.data.pair_lists import FORMS, PairList
+from facegan.data.pair_lists import FORMS, IMAGE_SUFFIXES, PairList
 from facegan.evaluation.embedded_faces import EmbeddedFaces
 from facegan.metrics.verification import FAILED, Bools, Ints, PairScores, unit_rows
 
@@ -74,15 +74,12 @@ def named_in(lists: Iterable[PairList]) -> Callable[[str], bool]:
 def _without_suffix(name: str) -> str:
     """`sub/.../PERSON/IMAGE.jpg` without the extension."""
     path = PurePosixPath(name.replace("\\", "/"))
-    return str(path.with_suffix("") if path.suffix.lower() in _IMAGE_SUFFIXES else path)
+    return str(path.with_suffix("") if path.suffix.lower() in IMAGE_SUFFIXES else path)
 
 
 def _short_path(name: str) -> str:
     """The last two parts of a name without the extension."""
     return "/".join(PurePosixPath(_without_suffix(name)).parts[-2:])
-
-
-_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".pgm", ".ppm", ".bmp", ".webp", ".tif", ".tiff", ".gif"}
 
 
 def score_pairs(listed: PairList, faces: EmbeddedFaces, only_test: bool, what: str) -> ScoredPairs:

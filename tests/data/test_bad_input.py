@@ -350,7 +350,7 @@ def test_parquet_of_wrong_types(tmp_path: Path, columns: dict[str, list[Any]], s
     [
         (b"", "no column"),
         (b"path,identity\n", "names no image"),
-        (b"path;identity\na;b\n", "no column"),
+        (b"path;who\na;b\n", "set identity_column to one of: path, who"),
         (b"\xff\xfe\x00path", "cannot be read as CSV"),
         (b"a,b\n1,2\n", "no column"),
     ],

@@ -88,7 +88,10 @@ def run(
     if net.weights:
         out.print(net.weights, markup=False, soft_wrap=True)
     images, failed = images_of(data, options.split)
-    lists = [read_pairs(Path(protocol.file).expanduser()) for protocol in protocols if protocol.kind == "pairs"]  # type: ignore[attr-defined]
+    files = [Path(protocol.file).expanduser() for protocol in protocols if protocol.kind == "pairs"]  # type: ignore[attr-defined]
+    lists = [read_pairs(file) for file in files]
+    for file, listed in zip(files, lists, strict=True):
+        out.print(f"{file.name}: {listed.taken()}", markup=False, soft_wrap=True)
     if len(lists) == len(protocols):  # no protocol uses the other images
         is_named = named_in(lists)
         images = (entry for entry in images if is_named(entry.file))

@@ -79,6 +79,7 @@ def _lines(imported: Imported, out: Path, seconds: float) -> list[str]:
         + (f"{imported.encoded:,} of them encoded as PNG" if imported.encoded else "none encoded anew"),
         "licences: " + ", ".join(f"{name} ({count:,})" for name, count in sorted(imported.licenses.items())),
     ]
+    lines += [f"{remark} ({count:,} images)" for remark, count in imported.remarks.items()]
     if imported.bad:
         lines.append(f"{len(imported.bad):,} in the quarantine ({out / 'quarantine.parquet'}):")
         lines += [

@@ -39,7 +39,7 @@ class SourceImage:
     knows it; `source_sha256` that of the file that the bytes were made from, where it is another. `stated`: the
     fingerprint holds identity, license, group and landmarks, which neither config nor name give. `parents` are the
     identities that a person who does not exist descends from, and `generator` what drew it (a fingerprint), where the
-    source says so.
+    source says so. `remarks` say how it was read, where not in the usual way.
     """
 
     identity: str
@@ -55,6 +55,7 @@ class SourceImage:
     parents: tuple[str, ...] = ()
     generator: str | None = None
     reader: Callable[[], bytes] | None = field(default=None, compare=False, repr=False)
+    remarks: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     def read(self) -> bytes:
         """Its bytes; raises OSError when they cannot be read, are more than 500 MB or not those of `sha256_hex`."""

@@ -20,6 +20,9 @@ IDENTITY = ("identity", "identity_name", "person", "person_id", "subject", "subj
 IMAGE = ("image", "jpg", "png", "path", "file_name", "filename", "file", "image_path", "bytes")
 
 
+BACKSLASHES = "backslashes in its path, as Windows writes them, read as slashes"
+"""The remark of an image whose path was so read."""
+
 _ENCODED = re.compile(r"data:[\w/+.=;-]{0,100};base64,|/9j/|iVBORw0KGgo|R0lGOD|UklGR")
 
 
@@ -189,10 +192,14 @@ def parse_json(data: bytes) -> dict[str, Any]:
 
 
 def resolve_inside(images: Path, name: str) -> tuple[Path, str]:
-    """(path, its name below `images`) of a file that a table names; raises ValueError where it leads out or is none."""
+    """(path, its name below `images`) of a file that a table names; raises ValueError where it leads out or is none.
+
+    A path with backslashes, as Windows writes it, is one with slashes where only that is there.
+    """
     try:
-        path = images / name
-        relative = path.resolve().relative_to(images.resolve()).as_posix()
+        inside = images.resolve()
+        path = images / with_slashes(name, lambda file: _is_inside(images / file, inside))
+        relative = path.resolve().relative_to(inside).as_posix()
         plain = path.is_file() or not path.exists()  # reading one that is not there says so
     except OSError as error:
         raise ValueError(f"{error.strerror}: '{name}'"[:300]) from error
@@ -201,3 +208,13 @@ def resolve_inside(images: Path, name: str) -> tuple[Path, str]:
     if not plain:
         raise ValueError(f"'{name}' is no file"[:300])
     return path, relative
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
+    return path.is_file() and folder in path.resolve().parents
+
+
+def with_slashes(name: str, is_there: Callable[[str], bool]) -> str:
+    """A name as it is or, where it is not there and only that is, with slashes for its backslashes."""
+    turned = name.replace("\\", "/")
+    return turned if turned != name and not is_there(name) and is_there(turned) else name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import zipfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -11,8 +12,10 @@ from pathlib import Path
 from facegan.core.errors import UserError
 from facegan.data.sources import check_size
 
+Reader = Callable[[], bytes]
 
-def members(path: Path, fix: str) -> Iterator[tuple[str, Callable[[], bytes]]]:
+
+def members(path: Path, fix: str) -> Iterator[tuple[str, Reader]]:
     """(name, reader) of every file in the archive, sorted by name.
 
     Raises UserError for a file that is no zip archive and for a member whose name leads out of it.
@@ -23,12 +26,29 @@ def members(path: Path, fix: str) -> Iterator[tuple[str, Callable[[], bytes]]]:
     except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:  # ValueError: names, sizes
         raise UserError(f"'{path}' is no zip archive that can be read: {error}", fix=fix) from error
     for name in names:
-        if name.startswith("/") or ".." in name.split("/"):
-            raise UserError(
-                f"'{path}' holds '{name}', which leads out of it", fix="do not use this archive: make it anew"
-            )
+        _check_inside(path, name)
         if not name.endswith("/"):
             yield name, partial(_read, archive, name)
+
+
+def turned(path: Path, found: dict[str, Reader]) -> dict[str, Reader]:
+    """Members by name; with slashes where none has one and some have the backslashes of programs for Windows.
+
+    Raises UserError for a name that so leads out of the archive.
+    """
+    if any("/" in name for name in found) or not any("\\" in name for name in found):
+        return found
+    files = {name.replace("\\", "/"): reader for name, reader in found.items()}
+    for name in files:
+        _check_inside(path, name)
+        if re.match("[A-Za-z]:", name):
+            raise UserError(f"'{path}' holds '{name}', which names a drive", fix="make it anew, of a folder")
+    return {name: reader for name, reader in files.items() if not name.endswith("/")}
+
+
+def _check_inside(path: Path, name: str) -> None:
+    if name.startswith("/") or ".." in name.split("/"):
+        raise UserError(f"'{path}' holds '{name}', which leads out of it", fix="do not use this archive: make it anew")
 
 
 def _read(archive: zipfile.ZipFile, name: str) -> bytes:

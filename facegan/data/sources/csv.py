@@ -7,6 +7,7 @@ import errno
 import io
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, ClassVar, Literal
@@ -14,8 +15,10 @@ from typing import BinaryIO, ClassVar, Literal
 from pydantic import Field
 
 from facegan.core.errors import UserError
+from facegan.data.separated import Form, find_form
 from facegan.data.sources import SOURCES, OwnFaces, SourceImage, read_slice
 from facegan.data.sources._facts import (
+    BACKSLASHES,
     IDENTITY,
     IMAGE,
     decode_base64,
@@ -34,7 +37,8 @@ LONGEST = 64_000_000
 class Csv(OwnFaces):
     """A CSV or TSV file: a column of paths, or of images in base64, and one of identities.
 
-    `license`, `group`, `landmarks` count where it has them.
+    `license`, `group`, `landmarks` count where it has them. Semicolons or tabs separate its cells where only so the
+    columns are found.
     """
 
     paths: ClassVar[tuple[str, ...]] = ("root", "images")
@@ -55,24 +59,31 @@ class Csv(OwnFaces):
         path = Path(self.root).expanduser()
         images = Path(self.images).expanduser() if self.images else path.parent
         fix = "give a CSV file in UTF-8 whose first line names its columns"
-        delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+        usual = "\t" if path.suffix.lower() == ".tsv" else ","
         seen: set[str] = set()
         csv.field_size_limit(LONGEST)
         try:
+            form = find_form(partial(_first_row, path), usual, partial(self._fits, path), path)
             with open(path, "rb") as file:
                 lines = _Lines(file)
-                reader = csv.DictReader(lines, delimiter=delimiter)
-                names = [name for name in reader.fieldnames or [] if name]
-                image_key = find_column(self.image_column, names, IMAGE, "image", path)
-                identity_key = find_column(self.identity_column, names, IDENTITY, "identity", path)
-                start, index = lines.end, list(reader.fieldnames or []).index(image_key)
+                reader = csv.DictReader(lines, delimiter=form.separator, skipinitialspace=form.blanks)
+                header = form.names(list(reader.fieldnames or []))
+                reader.fieldnames = header
+                image_key, identity_key = self._keys(path, header)
+                start, index = lines.end, header.index(image_key)
+                remark = form.remark(usual)
+                remark = f"{path.name}: {remark}; image: {image_key}, person: {identity_key}" if remark else ""
                 for number, row in enumerate(reader):
+                    if form.blanks:
+                        row = {key: cell.strip() if isinstance(cell, str) else cell for key, cell in row.items()}
                     if is_base64(row[image_key]):
-                        reread = partial(_image, path, start, lines.end - start, delimiter, index)
+                        reread = partial(_image, path, start, lines.end - start, form, index)
                         seen.add(relative := f"{path.name}/{number:08d}")
-                        yield source_image(self, row, row[identity_key], relative, path, reread)
+                        item = source_image(self, row, row[identity_key], relative, path, reread)
                     else:
-                        yield self._row(row, row[image_key], row[identity_key], images, f"line {reader.line_num}", seen)
+                        line = f"line {reader.line_num}"
+                        item = self._row(row, row[image_key], row[identity_key], images, line, seen)
+                    yield replace(item, remarks=(remark, *item.remarks)) if remark else item
                     start = lines.end
         except FileNotFoundError as error:
             raise UserError(f"the list of faces '{path}' is not there", fix=fix) from error
@@ -80,6 +91,18 @@ class Csv(OwnFaces):
             raise UserError(f"'{path}' cannot be read as CSV: {error}", fix=fix) from error
         if not seen:
             raise UserError(f"'{path}' names no image", fix=fix)
+
+    def _keys(self, path: Path, header: list[str]) -> tuple[str, str]:
+        """The columns of images and of people; raises UserError where one is not found."""
+        names = [name for name in header if name]
+        image_key = find_column(self.image_column, names, IMAGE, "image", path)
+        return image_key, find_column(self.identity_column, names, IDENTITY, "identity", path)
+
+    def _fits(self, path: Path, header: list[str]) -> bool:
+        try:
+            return bool(self._keys(path, header))
+        except UserError:
+            return False
 
     def _row(
         self, facts: dict[str, str], name: str | None, person: str | None, images: Path, line: str, seen: set[str]
@@ -94,7 +117,8 @@ class Csv(OwnFaces):
             seen.add(line)
             return refused_image(self, line, images, str(error))
         seen.add(relative)
-        return source_image(self, facts, person, relative, path)
+        remarks = (BACKSLASHES,) if path != images / name else ()
+        return source_image(self, facts, person, relative, path, remarks=remarks)
 
 
 class _Lines:
@@ -119,11 +143,17 @@ class _Lines:
 _ENDED = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 
 
-def _image(path: Path, start: int, size: int, delimiter: str, index: int) -> bytes:
+def _first_row(path: Path, form: Form) -> list[str]:
+    with open(path, "rb") as file:
+        return next(csv.reader(_Lines(file), delimiter=form.separator, skipinitialspace=form.blanks), [])
+
+
+def _image(path: Path, start: int, size: int, form: Form, index: int) -> bytes:
     """The image in a row that was seen before; raises OSError where the file is no longer what it was."""
     try:
         text = read_slice(path, start, size).decode("utf-8")
-        row = next(row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if row)
-        return decode_base64(row[index])
+        lines = io.StringIO(text, newline="")
+        rows = csv.reader(lines, delimiter=form.separator, skipinitialspace=form.blanks)
+        return decode_base64(next(row for row in rows if row)[index].strip())
     except (csv.Error, UnicodeDecodeError, StopIteration, IndexError) as error:
         raise OSError(errno.EIO, "its table has changed") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -12,12 +12,11 @@ from pydantic import Field
 
 from facegan.core.errors import UserError
 from facegan.data.sources import SOURCES, OwnFaces, SourceImage, printable
-from facegan.data.sources._facts import parse_json, refused_image, source_image
-from facegan.data.sources._zip import members
+from facegan.data.sources._facts import BACKSLASHES, parse_json, refused_image, source_image, with_slashes
+from facegan.data.sources._zip import Reader, members, turned
 
 METADATA = "metadata.jsonl"
 FIX = "put the images of each person in a directory of their own: FOLDER/PERSON/IMAGE"
-Reader = Callable[[], bytes]
 
 
 @SOURCES.register
@@ -44,8 +43,9 @@ class Folder(OwnFaces):
     def rows(self) -> Iterator[SourceImage]:
         """See SourceConfig. Links that lead out of the folder and hidden files are passed over."""
         root = Path(self.root).expanduser()
+        remarks: tuple[str, ...] = ()
         if root.is_file():
-            files = _zipped(root)
+            files, remarks = _zipped(root)
         elif root.is_dir():
             files = _on_disk(root)
         else:
@@ -54,6 +54,9 @@ class Folder(OwnFaces):
                 fix="set the root (prepare.source.root) to a directory that holds one directory for each identity",
             )
         metadata = _metadata(files.pop(METADATA, None), root)
+        turned_names = {name: with_slashes(name, files.__contains__) for name in metadata}
+        turned_lines = {read for name, read in turned_names.items() if read != name}
+        metadata = {turned_names[name]: row for name, row in metadata.items()}
         images = {name: (path, reader) for name, (path, reader) in files.items() if "/" in name or name in metadata}
         if not images and not metadata:
             raise UserError(
@@ -62,10 +65,12 @@ class Folder(OwnFaces):
         for name, (path, reader) in images.items():
             person, _, _ = name.partition("/")
             if name in metadata:
+                said = (BACKSLASHES,) if name in turned_lines else remarks
                 name_in_row = metadata[name].get("identity", person if person != name else None)
-                yield source_image(self, metadata[name], name_in_row, name, path, reader)
+                yield source_image(self, metadata[name], name_in_row, name, path, reader, remarks=said)
             else:
-                yield SourceImage(f"{self.dataset}/{person}", name, path, self.license, reader=reader)
+                identity = f"{self.dataset}/{person}"
+                yield SourceImage(identity, name, path, self.license, reader=reader, remarks=remarks)
         for name in sorted(metadata.keys() - images.keys()):
             yield refused_image(self, name, root, f"{METADATA} names it, but it is not there")
 
@@ -83,16 +88,25 @@ def _on_disk(root: Path) -> dict[str, tuple[Path, Reader | None]]:
     return files
 
 
-def _zipped(path: Path) -> dict[str, tuple[Path, Reader | None]]:
-    """{name below the root: (archive, reader)}; where all lies in one directory of directories, that is the root."""
+def _zipped(path: Path) -> tuple[dict[str, tuple[Path, Reader | None]], tuple[str, ...]]:
+    """({name below the root: (archive, reader)}, remarks); the root is the directory in which all directories lie.
+
+    Names with backslashes are read as with slashes, unless metadata of the archive names its members so.
+    """
+    found = dict(members(path, fix=FIX))
+    as_named = METADATA in found and bool(_metadata((path, found[METADATA]), path).keys() & found.keys())
+    in_archive = found if as_named else turned(path, found)
     files = {}
-    for name, reader in members(path, fix=FIX):
+    for name, reader in in_archive.items():
         parts = PurePosixPath(name).parts
         if not any(part.startswith(".") or part == "__MACOSX" for part in parts):
             files[parts] = path, reader
     tops = {parts[0] for parts in files}
     wrapped = len(tops) == 1 and all(len(parts) > 2 or parts[1:] == (METADATA,) for parts in files)
-    return {printable("/".join(parts[wrapped:])): files[parts] for parts in sorted(files)}
+    listed: dict[str, tuple[Path, Reader | None]] = {
+        printable("/".join(parts[wrapped:])): files[parts] for parts in sorted(files)
+    }
+    return listed, (BACKSLASHES,) if in_archive is not found else ()
 
 
 def _metadata(file: tuple[Path, Reader | None] | None, root: Path) -> dict[str, dict[str, Any]]:

@@ -12,7 +12,8 @@ from pydantic import Field
 
 from facegan.core.errors import UserError
 from facegan.data.sources import SOURCES, Side, SourceConfig, SourceImage
-from facegan.data.sources._zip import members
+from facegan.data.sources._facts import BACKSLASHES
+from facegan.data.sources._zip import members, turned
 
 LICENSE = "Labeled Faces in the Wild (Huang et al. 2007), for research; the photos are their owners'"
 HERE = (
@@ -70,9 +71,12 @@ def _folder(root: Path) -> Iterator[SourceImage]:
 
 def _zipped(path: Path) -> Iterator[SourceImage]:
     """The images of an archive, of which nothing is unpacked."""
-    for member, reader in members(path, HERE):
+    found = dict(members(path, HERE))
+    files = turned(path, found)
+    remarks = (BACKSLASHES,) if files is not found else ()
+    for member, reader in files.items():
         if match := _IMAGE.fullmatch(member):
-            yield SourceImage(f"lfw/{match['name']}", match["file"], path, LICENSE, reader=reader)
+            yield SourceImage(f"lfw/{match['name']}", match["file"], path, LICENSE, reader=reader, remarks=remarks)
 
 
 def read_people(path: Path) -> set[str]:
@@ -88,18 +92,26 @@ def read_people(path: Path) -> set[str]:
     return {name for fields in pairs for name in (fields[:1] if len(fields) == 3 else fields[::2])}
 
 
+def has_head(lines: list[str]) -> bool:
+    """Whether the first line of a list is a count `N` or `FOLDS N`."""
+    head = lines[0].split() if lines else []
+    return len(head) in (1, 2) and all(part.isdecimal() for part in head)
+
+
 def lfw_lines(path: Path) -> tuple[int, int, list[list[str]]]:
     """(folds, pairs of each kind in a fold, the pairs' fields) of a file in LFW's text form.
 
     A first line `N` (View 1: one fold) or `FOLDS N`; then, for each fold, N lines `name i j` of one person and N
     lines `name i other j` of two. Raises UserError for anything else. Source: Huang et al. 2007, README of LFW.
     """
-    lines = path.read_text(encoding="utf-8").rstrip().splitlines()
+    lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
     head = lines[0].split() if lines else []
-    numbers = [int(part) for part in head if part.isdecimal()]
-    folds, count = (1, *numbers) if len(numbers) == 1 else numbers if len(numbers) == 2 else (0, 0)
-    if len(numbers) != len(head) or folds * count == 0 or len(lines) != 2 * folds * count + 1:
-        raise UserError(f"'{path}' is not a count N and 2 N pairs (of each fold): it has {len(lines)} lines", fix=LINES)
+    folds, count = (1, *map(int, head))[-2:] if has_head(lines) else (0, 0)
+    if folds * count == 0 or len(lines) != 2 * folds * count + 1:
+        first = f", the first {lines[0][:80]!r}" if lines else ""
+        raise UserError(
+            f"'{path}' is not a count N and 2 N pairs (of each fold): it has {len(lines)} lines{first}", fix=LINES
+        )
     pairs = []
     for number, line in enumerate(lines[1:]):
         fields = line.split("\t") if "\t" in line else line.split()

@@ -16,6 +16,7 @@ from facegan.core.errors import UserError
 from facegan.data.manifest import is_manifest
 from facegan.data.sources import SOURCES, OwnFaces, SourceImage, refuse
 from facegan.data.sources._facts import (
+    BACKSLASHES,
     IDENTITY,
     IMAGE,
     decode_base64,
@@ -85,7 +86,15 @@ class Parquet(OwnFaces):
                 person = names[person]
             relative = path or f"{shard}/{number:08d}"
             reader = partial(_read, table.reader(image_column, number), images)
-            yield source_image(self, row, person, relative, table.path, reader)
+            remarks = _remarks(images, path) if path and path_column == image_column else ()
+            yield source_image(self, row, person, relative, table.path, reader, remarks=remarks)
+
+
+def _remarks(images: Path, name: str) -> tuple[str, ...]:
+    try:
+        return (BACKSLASHES,) if "\\" in name and resolve_inside(images, name)[0] != images / name else ()
+    except ValueError:  # reading it says so
+        return ()
 
 
 def all_named_once(tables: list[Table], image_columns: list[str]) -> bool:

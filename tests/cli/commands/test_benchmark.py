@@ -84,6 +84,10 @@ def test_folders_failures_and_pairs(here: Path) -> None:
     )
     lone = answer("--embedder", "theirs_y:rows", "--data", "own", "--size-px", "32", "--pairs", "p.csv")
     assert (lone["images"], values(lone)["pairs/fta"]) == (7, 1 / 7)
+    (here / "q.txt").write_text((here / "p.csv").read_text().partition("\n")[2].replace(",0\n", ",-1\n"))
+    code, text = command("--embedder", "theirs_y:rows", "--data", "own", "--size-px", "32", "--pairs", "q.txt")
+    assert code == 0 and "q.txt: 4 pairs, 2 of one person and 2 of two, no folds (lines of two images" in text
+    assert "1 is one person, -1 is two)" in text
 
 
 def test_lfw_from_a_zip(here: Path) -> None:

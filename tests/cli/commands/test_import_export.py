@@ -36,6 +36,20 @@ def test_the_commands(faces: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0 and "440 images of 48 people" in result.output
 
 
+def test_what_was_taken_for_what_is_said(faces: Path, tmp_path: Path) -> None:
+    """Of a table of a spreadsheet on Windows, and nothing of one that is as usual."""
+    table = formats.write_csv(faces, tmp_path / "list.csv")
+    usual = invoke("import", table, "--images", faces, "--out", tmp_path / "usual")
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join(line.replace("/", "\\").replace(",", ";") for line in lines), encoding="utf-8-sig")
+    other = invoke("import", table, "--images", faces, "--out", tmp_path / "other")
+    for words in ("list.csv: separated by semicolons; image: path, person: person (40 images)", "backslashes in its"):
+        assert words in other.output and words not in usual.output
+    names = ("identity", "image_id", "source_sha256")
+    both = [[{name: row[name] for name in names} for row in rows(tmp_path / out)] for out in ("usual", "other")]
+    assert both[0] == both[1] and len(both[0]) == 40
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import zipfile
 from collections import Counter
 from pathlib import Path
 
@@ -119,3 +120,53 @@ def test_a_name_that_is_no_utf8(tmp_path: Path, faces: Path) -> None:
     for row in rows:
         row.identity.encode(), row.relative.encode()
     assert folder(root).fingerprint()
+
+
+def zipped(path: Path, *members: tuple[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members:
+            archive.writestr(name, data)
+    return path
+
+
+def listed(root: Path) -> list[tuple[str, str, bytes]]:
+    return [(row.identity, row.relative, row.read()) for row in Folder(root=str(root)).rows()]
+
+
+@pytest.mark.parametrize("top", ["", "faces\\", "a\\b\\"])
+def test_a_zip_with_backslashes(tmp_path: Path, top: str) -> None:
+    """As .NET wrote them: folders of their own too; the same rows as with slashes, and that is said."""
+    names = ["ann\\1.png", "ann\\2.png", "bo\\1.png"]
+    members = [(f"{top}{name}", name.encode()) for name in names]
+    other = zipped(tmp_path / "other.zip", (f"{top}ann\\", b""), *members)
+    plain = zipped(tmp_path / "plain.zip", *((name.replace("\\", "/"), data) for name, data in members))
+    assert listed(other) == listed(plain)
+    assert Folder(root=str(other)).fingerprint() == Folder(root=str(plain)).fingerprint()
+    remarks = [{remark for row in Folder(root=str(p)).rows() for remark in row.remarks} for p in (other, plain)]
+    assert [len(said) for said in remarks] == [1, 0] and "backslashes" in remarks[0].pop()
+
+
+@pytest.mark.parametrize("name", ["..\\up.png", "ann\\..\\..\\up.png", "\\abs\\up.png", "C:\\ann\\1.png"])
+def test_backslashes_that_lead_out_of_a_zip(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match=r"leads out of it|names a drive"):
+        listed(zipped(tmp_path / "a.zip", ("ann\\1.png", b"x"), (name, b"x")))
+
+
+def test_backslashes_that_are_part_of_a_name(tmp_path: Path) -> None:
+    """Where others have slashes, or metadata calls the members so."""
+    mixed = zipped(tmp_path / "mixed.zip", ("ann/a\\1.png", b"x"), ("bo/1.png", b"y"))
+    assert listed(mixed) == [("folder/ann", "ann/a\\1.png", b"x"), ("folder/bo", "bo/1.png", b"y")]
+    line = b'{"file_name": "p\\\\1.png", "identity": "Ann"}'
+    named = zipped(tmp_path / "named.zip", ("p\\1.png", b"x"), ("metadata.jsonl", line))
+    assert listed(named) == [("folder/Ann", "p\\1.png", b"x")]
+
+
+def test_metadata_with_backslashes(tmp_path: Path) -> None:
+    line = b'{"file_name": "p\\\\1.png", "identity": "Ann"}'
+    (tmp_path / "faces" / "p").mkdir(parents=True)
+    (tmp_path / "faces" / "p" / "1.png").write_bytes(b"x")
+    (tmp_path / "faces" / "metadata.jsonl").write_bytes(line)
+    turned = zipped(tmp_path / "a.zip", ("faces\\p\\1.png", b"x"), ("faces\\metadata.jsonl", line))
+    for root in (tmp_path / "faces", turned):
+        assert listed(root) == [("folder/Ann", "p/1.png", b"x")]
+        assert all("backslashes" in " ".join(row.remarks) for row in Folder(root=str(root)).rows())

@@ -117,6 +117,17 @@ def test_broken_members_go_to_the_quarantine(lab: Lab, drawn: Path, tmp_path: Pa
     assert {"lfw/Ida", "lfw/Gus"} <= names
 
 
+def test_a_zip_with_backslashes(drawn: Path, tmp_path: Path) -> None:
+    path = tmp_path / "other.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in (drawn / "lfw").rglob("*.jpg"):
+            name = zipfile.ZipInfo()
+            name.filename = f"lfw\\{file.parent.name}\\{file.name}"
+            archive.writestr(name, file.read_bytes())
+    assert lfw(path).fingerprint() == lfw(drawn).fingerprint()
+    assert all("backslashes" in row.remarks[0] for row in lfw(path).rows())
+
+
 @pytest.mark.parametrize("name", ["../Eve/Eve_0001.jpg", "lfw/../../Eve/Eve_0001.jpg", "/Eve/Eve_0001.jpg"])
 def test_members_that_lead_out_are_refused(drawn: Path, tmp_path: Path, name: str) -> None:
     path = pack(drawn / "lfw", tmp_path / "bad.zip", **{name: b"x"})
