@@ -29,7 +29,7 @@ from facegan.data.duplicates import near_duplicates
 from facegan.data.duplicates.lsh import Plan, plan
 from facegan.data.duplicates.near_duplicates import near_duplicate_pairs
 from facegan.data.duplicates.thumbnails import BLOCK, SIDE, correlations, shrink
-from facegan.data.images import to_pixels
+from facegan.data.images import decode_pixels
 
 PLANTED, CELLS, STRENGTH = 100, 6, 0.2  # one in so many; of blurred noise; of a copy's noise, in deviations
 
@@ -73,7 +73,7 @@ def drawn(small: np.ndarray, rows: int) -> np.ndarray:
 
 def stored(folder: Path) -> np.ndarray:
     """(N, SIDE^2) uint8 of a manifest's images."""
-    return shrink(to_pixels(row["image"]["bytes"]) for row in manifest.iterate(folder, columns=["image"]))
+    return shrink(decode_pixels(row["image"]["bytes"]) for row in manifest.iterate(folder, columns=["image"]))
 
 
 def compared(small: np.ndarray, correlation: float) -> Iterator[tuple[int, int, float]]:

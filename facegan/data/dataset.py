@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from facegan.data import manifest
 from facegan.data.encoded_images import EncodedImages, decode_error
-from facegan.data.images import to_pixels
+from facegan.data.images import decode_pixels
 from facegan.runtime.shared_array import SharedArray
 
 KEEP_BYTES = 2e9  # of decoded images in training, counted in colour: 53,000 of 112 px
@@ -44,10 +44,10 @@ class ManifestImages:
         description = f"the manifest '{path}'"
         encoded = (pc.struct_field(b["image"], "bytes") for b in manifest.batches(path, ["image"], split))
         if decoded > keep_bytes:
-            self.pixels = cast(np.ndarray, EncodedImages(encoded, to_pixels, description))
+            self.pixels = cast(np.ndarray, EncodedImages(encoded, decode_pixels, description))
             return
         try:
-            images = [to_pixels(value.as_py()) for batch in encoded for value in batch]
+            images = [decode_pixels(value.as_py()) for batch in encoded for value in batch]
         except (OSError, SyntaxError, ValueError, TypeError) as error:  # TypeError: no bytes at all
             raise decode_error(description, error) from error
         self.pixels = np.stack(images) if images else np.empty((0, 0, 0, 1), np.uint8)

@@ -91,7 +91,7 @@ def encode_png(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def to_pixels(data: bytes) -> np.ndarray:
+def decode_pixels(data: bytes) -> np.ndarray:
     """Stored bytes -> (H, W, C) uint8."""
     pixels = np.asarray(Image.open(io.BytesIO(data)))
     return pixels[:, :, None] if pixels.ndim == 2 else pixels

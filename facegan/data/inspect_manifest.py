@@ -17,7 +17,7 @@ from facegan.data import contact_sheet, manifest
 from facegan.data.contact_sheet import evenly_chosen, faces_of
 from facegan.data.duplicates.near_duplicates import near_duplicate_pairs
 from facegan.data.duplicates.thumbnails import shrink
-from facegan.data.images import to_pixels
+from facegan.data.images import decode_pixels
 from facegan.store.manifest_parts import RemotePart
 
 NEAR = 0.98  # correlation of 16 x 16 px thumbnails, as merge counts
@@ -82,7 +82,7 @@ class _ManifestCounts:
         self.seen.add(row["image_id"])
         try:
             self.counts["formats"][_format(row["image"]["bytes"])] += 1
-            return to_pixels(row["image"]["bytes"]) if is_new else None
+            return decode_pixels(row["image"]["bytes"]) if is_new else None
         except (OSError, SyntaxError, ValueError, TypeError):
             self.unreadable += 1
             return None

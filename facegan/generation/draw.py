@@ -20,7 +20,7 @@ from facegan.data.latents import unpack
 from facegan.generation.gans.networks.base import Generator
 from facegan.generation.gans.networks.saved import load_generator
 from facegan.store.local import Store
-from facegan.training.tensors import to_pixels
+from facegan.training.tensors import tensor_to_pixels
 
 
 @torch.no_grad()
@@ -34,7 +34,7 @@ def draw(G: Generator, w: np.ndarray, z: np.ndarray, batch_size: int) -> np.ndar
         for padded, codes in zip(batch, (w, z), strict=True):
             padded[:size] = codes[start : start + size]
         padded_w, padded_z = (torch.from_numpy(codes).to(device) for codes in batch)
-        images.append(to_pixels(G.leading(padded_w, padded_z, size)))
+        images.append(tensor_to_pixels(G.leading(padded_w, padded_z, size)))
     return np.concatenate(images)
 
 

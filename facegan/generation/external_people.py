@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from facegan.data import manifest
-from facegan.data.images import to_pixels
+from facegan.data.images import decode_pixels
 from facegan.data.options import Prepare
 from facegan.data.preparation import quarantine
 from facegan.data.preparation.alignment import Aligner
@@ -112,7 +112,7 @@ class ExternalPeople:
         if not images:
             return []
         synthesizer = self.synthesizer
-        pixels = np.stack([to_pixels(png) for _, png in images])
+        pixels = np.stack([decode_pixels(png) for _, png in images])
         centre = robust_centre(embed(synthesizer.guide, pixels, synthesizer.options.batch_size, synthesizer.device))
         too_close = float((synthesizer.centres @ centre).max()) > synthesizer.person_threshold
         limit = f"cosine above {synthesizer.person_threshold:.3f}"

@@ -33,7 +33,7 @@ def prepare_synthesizer(
     centres = robust_centres(embedding, person)
     val_embedding, val_person = embed(guide, val.pixels, options.batch_size, device), val.codes()[1]
     thresholds = calibrate(val_embedding, val_person, options.max_fmr)
-    person_threshold = between(thresholds["person"], embedding, person, centres)
+    person_threshold = between_strangers_and_train(thresholds["person"], embedding, person, centres)
     thresholds["person"] = among_many(person_threshold, robust_centres(val_embedding, val_person), centres)
     synthesizer = Synthesizer(
         G=G,
@@ -89,7 +89,7 @@ def calibrate(embedding: np.ndarray, codes: np.ndarray, max_fmr: float) -> dict[
     }
 
 
-def between(
+def between_strangers_and_train(
     strangers: dict[str, Any], embedding: np.ndarray, person: np.ndarray, centres: np.ndarray
 ) -> dict[str, Any]:
     """The person threshold, moved half way from that of strangers to the cosine at which the train people begin.

@@ -34,7 +34,7 @@ from facegan.training import ranks
 from facegan.training.checkpoints import Checkpoints
 from facegan.training.loop import Curve, Sampler, check_finite, cut_curve, reseed, step_size, update_ema
 from facegan.training.sync_batchnorm import with_sync_batchnorm
-from facegan.training.tensors import to_input, to_pixels
+from facegan.training.tensors import tensor_to_pixels, to_input
 
 GRID_PEOPLE, GRID_VARIATIONS = 8, 6
 
@@ -239,7 +239,7 @@ def draw_grid(path: Path, G: Generator, images: ManifestImages, codes: np.ndarra
         own_codes, other_codes = np.repeat(own_codes, GRID_VARIATIONS, axis=0), np.tile(other_codes, (people, 1))
         varied = G.vary(own_codes, other_codes, Synthesize().borrowed, 0.0, rng)
     img = G(w[:people].repeat_interleave(GRID_VARIATIONS, 0), torch.from_numpy(varied).float().to(device))
-    fakes = to_pixels(img).reshape(people, GRID_VARIATIONS, *images.pixels.shape[1:])
+    fakes = tensor_to_pixels(img).reshape(people, GRID_VARIATIONS, *images.pixels.shape[1:])
     grid_rows = [
         np.concatenate([real, *row], axis=1) for real, row in zip(images.pixels[first_rows], fakes, strict=True)
     ]

@@ -147,7 +147,7 @@ class Bound(NamedTuple):
     leaks: float  # reached by all but 1 % of the planted leaks of the kind that is hardest to find
 
 
-def between(real: np.ndarray, leaks: dict[str, np.ndarray], max_false_alarm: float) -> Bound:
+def midway(real: np.ndarray, leaks: dict[str, np.ndarray], max_false_alarm: float) -> Bound:
     """The threshold between real photos' nearest other photos (N,) and leaks' similarities {kind: (n,)}.
 
     Midway on Fisher's z scale between the two quantiles (see the module), or the real one where they overlap.
@@ -168,7 +168,7 @@ def copy_bound(pixels: np.ndarray, person: np.ndarray, max_false_alarm: float) -
     """The threshold of s on these photos (N, H, W, C) uint8 of people (N,): see `between`, whose errors it raises."""
     photos = grey(pixels)
     leaks = {kind: similarity(grey(leak), photos[at]) for kind, (leak, at) in planted(pixels).items()}
-    return between(nearest_other(photos, person), leaks, max_false_alarm)
+    return midway(nearest_other(photos, person), leaks, max_false_alarm)
 
 
 def likeness(embedding: Floats, person: np.ndarray, others: Floats, other_person: np.ndarray) -> Floats:

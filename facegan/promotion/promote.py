@@ -17,7 +17,7 @@ from facegan.core.digests import file_sha256
 from facegan.core.errors import ConfigError, UserError
 from facegan.core.files import write_atomic
 from facegan.core.versions import commit, package_versions
-from facegan.data.images import to_pixels
+from facegan.data.images import decode_pixels
 from facegan.data.suppression import SuppressionList
 from facegan.evaluation.embedded_faces import EmbeddedFaces
 from facegan.evaluation.embedders import FaceEmbedder, InputOptions, embed_all, entries, face_embedder
@@ -217,7 +217,9 @@ def _write_version(
 
     def write(folder: Path, version: str) -> None:
         write_atomic(folder / WEIGHTS, (challenger.folder / "embedder.safetensors").read_bytes())
-        faces = np.stack([to_pixels(entry.read()) for entry in islice(entries(challenger.prepared, "val"), REAL_FACES)])
+        faces = np.stack(
+            [decode_pixels(entry.read()) for entry in islice(entries(challenger.prepared, "val"), REAL_FACES)]
+        )
         onnx = onnx_export.write(folder / ONNX, net, challenger.recipe.benchmark.flip, faces)
         write_people(challenger.prepared, folder / PEOPLE)
         files = {path.name: file_sha256(path) for path in sorted(folder.iterdir())}

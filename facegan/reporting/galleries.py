@@ -13,7 +13,7 @@ from PIL import Image
 
 from facegan.data import manifest
 from facegan.data.contact_sheet import evenly_chosen, faces_of
-from facegan.data.images import encode_png, to_pixels
+from facegan.data.images import decode_pixels, encode_png
 
 LARGEST_PX = 128
 GAP_PX = 6
@@ -122,6 +122,6 @@ def sheet(people: tuple[Person, ...]) -> bytes:
 
 def _square(data: bytes) -> np.ndarray[Any, Any]:
     side = LARGEST_PX // 2
-    pixels = to_pixels(data)
+    pixels = decode_pixels(data)
     image = Image.fromarray(pixels.squeeze()).convert("RGB").resize((side, side), Image.Resampling.LANCZOS)
     return np.asarray(image)

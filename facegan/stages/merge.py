@@ -20,7 +20,7 @@ from facegan.data import licences, manifest
 from facegan.data.dataset import names_of
 from facegan.data.duplicates.near_duplicates import near_duplicate_pairs
 from facegan.data.duplicates.thumbnails import BLOCK, shrink
-from facegan.data.images import to_pixels
+from facegan.data.images import decode_pixels
 from facegan.evaluation.judges import judges_half
 from facegan.recognition.options import Arm, Merge
 from facegan.runtime.context import Context
@@ -178,7 +178,9 @@ def find_duplicates(
     exact = [_pair(faces, row, other_row, "exact", 1.0) for row, other_row in repeats]
     del first_positions, code, repeated, repeats
     distinct = faces.first_of_each_image(rows)
-    thumbnails = shrink((to_pixels(item["image"]["bytes"]) for item in faces.rows(distinct, ["image"])), len(distinct))
+    thumbnails = shrink(
+        (decode_pixels(item["image"]["bytes"]) for item in faces.rows(distinct, ["image"])), len(distinct)
+    )
     near = near_duplicate_pairs(thumbnails, correlation, block)
     return exact + [_pair(faces, distinct[i], distinct[j], "near", value) for i, j, value in near]
 

@@ -19,7 +19,7 @@ def to_input(pixels: np.ndarray | torch.Tensor, device: torch.device | str = "cp
     return img.contiguous(memory_format=torch.channels_last)
 
 
-def to_pixels(img: torch.Tensor) -> np.ndarray:
+def tensor_to_pixels(img: torch.Tensor) -> np.ndarray:
     """NCHW float in -1..1 -> NHWC uint8."""
     scaled = img.detach().float().add(1).mul(127.5).round().clamp(0, 255)
     return scaled.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()

@@ -65,7 +65,7 @@ def made(
     fixed_bounds = bounds(image, person)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(thresholds, "calibrate", lambda *_: fixed_bounds)
-        patch.setattr(thresholds, "between", lambda strangers, *_: strangers)
+        patch.setattr(thresholds, "between_strangers_and_train", lambda strangers, *_: strangers)
         patch.setattr(thresholds, "among_many", lambda bound, *_: bound)
         patch.setattr(thresholds, "copy_limit", lambda *_: copy)
         return lab.stage(recipe, stage)
@@ -242,7 +242,7 @@ def test_they_are_forgotten_under_either_name(faces: Path, elsewhere: Path, tmp_
         with pytest.MonkeyPatch.context() as patch:
             for what, bound in (("calibrate", bounds()), ("copy_limit", 2.0)):
                 patch.setattr(thresholds, what, lambda *_, bound=bound: bound)
-            patch.setattr(thresholds, "between", lambda strangers, *_: strangers)
+            patch.setattr(thresholds, "between_strangers_and_train", lambda strangers, *_: strangers)
             patch.setattr(thresholds, "among_many", lambda bound, *_: bound)
             remaining = rows_of(again.make(pick(graph.build(recipe, without), "synthesize")))
         assert {row["identity"] for row in remaining} == {

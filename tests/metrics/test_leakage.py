@@ -9,11 +9,11 @@ from drawn import draw_face
 from facegan.metrics import leakage
 from facegan.metrics.leakage import (
     LEAKS,
-    between,
     closest,
     grey,
     likeness,
     match_level,
+    midway,
     nearest_other,
     planted,
     similarity,
@@ -63,7 +63,7 @@ def test_blocks_change_nothing(photos: np.ndarray) -> None:
 def test_every_kind_of_leak_is_found_and_its_photo_named(photos: np.ndarray) -> None:
     images, person = grey(photos), np.repeat(np.arange(PEOPLE), SHOTS)
     leaks = {kind: similarity(grey(pixels), images[indices]) for kind, (pixels, indices) in planted(photos).items()}
-    bound = between(nearest_other(images, person), leaks, 0.05)
+    bound = midway(nearest_other(images, person), leaks, 0.05)
     assert bound.power == dict.fromkeys(LEAKS, 1.0) and bound.false_alarm <= 0.05
     for kind, (pixels, _) in planted(photos).items():
         score, index = closest(grey(pixels), images)
@@ -75,15 +75,15 @@ def test_an_only_photo_has_no_other_and_a_repeated_one_has(photos: np.ndarray) -
     images = grey(photos[[0, 0, 9]])
     assert nearest_other(images, np.array([0, 0, 1])) == pytest.approx([1, 1, -1], abs=1e-5)
     with pytest.raises(ValueError, match="no train person has two photos"):
-        between(np.full(3, -1.0), {"exact": np.ones(3)}, 0.01)
+        midway(np.full(3, -1.0), {"exact": np.ones(3)}, 0.01)
 
 
 def test_threshold_is_midway_or_above_the_real_quantile() -> None:
     real, leaks = np.linspace(0, 0.8, 101), {"easy": np.ones(50), "hard": np.linspace(0.95, 1, 101)}
-    bound = between(real, leaks, 0.01)
+    bound = midway(real, leaks, 0.01)
     assert bound.real == pytest.approx(0.792) and bound.leaks == pytest.approx(0.9505)
     assert np.arctanh(bound.value) == pytest.approx((np.arctanh(0.792) + np.arctanh(0.9505)) / 2)
-    mixed = between(real, {"hard": np.linspace(0.5, 1, 101)}, 0.05)  # they overlap: few false alarms, less power
+    mixed = midway(real, {"hard": np.linspace(0.5, 1, 101)}, 0.05)  # they overlap: few false alarms, less power
     assert mixed.value == pytest.approx(0.76, abs=1e-6) and mixed.false_alarm <= 0.05
     assert mixed.power["hard"] == pytest.approx(0.48, abs=0.01)
 

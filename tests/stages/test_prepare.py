@@ -20,7 +20,7 @@ from drawn import SHARED, Lab, draw_face, draw_folder, pick, tiny
 from facegan.core.errors import UserError
 from facegan.data import manifest
 from facegan.data.dataset import ManifestImages
-from facegan.data.images import encode_png, to_pixels
+from facegan.data.images import decode_pixels, encode_png
 from facegan.data.options import Prepare, Split
 from facegan.data.preparation.splits import quotas, splits_of
 from facegan.data.sources.orl import Orl
@@ -158,7 +158,7 @@ def test_formats_in_a_folder(lab: Lab, faces: Path, tmp_path: Path, color: str, 
     images = ManifestImages(artifact.path)
     assert images.pixels.shape == (40 + len(FORMATS), 32, 32, channels)
     for item in manifest.read(artifact.path, ["image"])["image"].to_pylist():
-        assert item["bytes"].startswith(b"\x89PNG") and to_pixels(item["bytes"]).shape == (32, 32, channels)
+        assert item["bytes"].startswith(b"\x89PNG") and decode_pixels(item["bytes"]).shape == (32, 32, channels)
 
 
 # People who cannot be used.

@@ -16,7 +16,7 @@ from drawn import RUNTIME, draw_face, tiny
 from facegan.core.errors import ConfigError
 from facegan.data import manifest
 from facegan.data.detectors.landmarks import Landmarks
-from facegan.data.images import to_pixels
+from facegan.data.images import decode_pixels
 from facegan.data.options import Prepare
 from facegan.data.preparation import quarantine
 from facegan.data.preparation.alignment import (
@@ -73,7 +73,7 @@ def test_prepare_aligns_and_says_what_it_left_out(photos: Path, tmp_path: Path) 
         assert 0 < row["quality"] <= 1
         person = int(row["identity"][-2:])
         upright = [draw_face(person, shot, 112, 112) for shot in range(4)]
-        crop = cv2.resize(to_pixels(row["image"]["bytes"]).squeeze(), (112, 112))[20:92, 20:92]
+        crop = cv2.resize(decode_pixels(row["image"]["bytes"]).squeeze(), (112, 112))[20:92, 20:92]
         correlations = [np.corrcoef(crop.ravel(), face[20:92, 20:92].ravel())[0, 1] for face in upright]
         assert max(correlations) > 0.95  # turned back, and at its own size
     left_out = pq.read_table(out / "quarantine.parquet").to_pylist()

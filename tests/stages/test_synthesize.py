@@ -32,7 +32,7 @@ from facegan.generation.options import Synthesize
 from facegan.generation.people import SyntheticPeople
 from facegan.generation.shard_worker import is_whole, make_people
 from facegan.generation.synthesizer import PersonRequest, Synthesizer
-from facegan.generation.thresholds import among_many, between, calibrate
+from facegan.generation.thresholds import among_many, between_strangers_and_train, calibrate
 from facegan.metrics import leakage
 from facegan.metrics.set_statistics import robust_centre
 from facegan.pipeline import graph
@@ -336,10 +336,12 @@ def test_the_bound_on_new_people_lies_between_strangers_and_train_people() -> No
     angle = np.deg2rad([0, 10, 20, 60])  # photos of one person, whose centre lies at 0 degrees
     embedding = np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
     begin = np.quantile(np.cos(angle), 0.05)
-    bound = between({"value": 0.2, "how": "x"}, embedding, np.zeros(4, int), np.asarray([[1, 0]], np.float32))
+    bound = between_strangers_and_train(
+        {"value": 0.2, "how": "x"}, embedding, np.zeros(4, int), np.asarray([[1, 0]], np.float32)
+    )
     assert bound["value"] == pytest.approx((0.2 + begin) / 2) and "0.200, x" in bound["how"]
     loose = {"value": 0.9, "how": "x"}  # a guide that knows train people no better than strangers
-    assert between(loose, embedding, np.zeros(4, int), np.asarray([[1, 0]], np.float32)) == loose
+    assert between_strangers_and_train(loose, embedding, np.zeros(4, int), np.asarray([[1, 0]], np.float32)) == loose
 
 
 def test_among_many_people_half_of_real_strangers_would_pass() -> None:
@@ -406,7 +408,7 @@ def generously(lab: Lab, recipe: Recipe, stage: str, arm: str | None = None) -> 
     """A stage of a recipe in which every candidate passes the filters, however little G has learned."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(thresholds, "calibrate", lambda *_: limits())
-        patch.setattr(thresholds, "between", lambda strangers, *_: strangers)
+        patch.setattr(thresholds, "between_strangers_and_train", lambda strangers, *_: strangers)
         patch.setattr(thresholds, "among_many", lambda bound, *_: bound)
         patch.setattr(thresholds, "copy_limit", lambda *_: 2.0)
         return lab.stage(recipe, stage, arm)

@@ -214,9 +214,9 @@ def test_landmarks_go_where_prepare_puts_the_face(lab: Lab, tmp_path: Path) -> N
     assert np.allclose(x, (np.array(points[::2]) - 30) * SIZE_PX / 100) and np.allclose(
         y, np.array(points[1::2]) * SIZE_PX / 100
     )
-    from facegan.data.images import to_pixels
+    from facegan.data.images import decode_pixels
 
-    small = to_pixels(row["image"]["bytes"])[:, :, 0].astype(int)
+    small = decode_pixels(row["image"]["bytes"])[:, :, 0].astype(int)
     dark = np.argwhere(small < 150)
     for cx, cy in zip(x, y, strict=True):
         assert np.hypot(dark[:, 1] + 0.5 - cx, dark[:, 0] + 0.5 - cy).min() < 1
