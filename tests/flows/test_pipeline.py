@@ -159,6 +159,7 @@ def test_a_recorded_run_shows_cached_stages_and_the_verdict(finished: tuple[Path
     assert any(first["comparison"]["verdict"] in str(item.data) for item in artifacts)
 
 
+@pytest.mark.integration
 def test_a_gan_option_leaves_the_real_arm_cached(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     workdir = copy_of(finished[0], tmp_path)
     answer = run(workdir, "--set", "train_gan.gan.lr_g=0.0007")
@@ -220,6 +221,7 @@ def test_regenerate_gives_the_stored_bytes(finished: tuple[Path, dict[str, Any]]
     assert out.read_bytes() == row["image"]["bytes"]
 
 
+@pytest.mark.integration
 def test_two_runs_at_once_share_the_work(tmp_path: Path) -> None:
     arguments = ["--until", "train_gan"]
     both = [
