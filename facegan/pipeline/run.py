@@ -41,7 +41,7 @@ def nodes_of(recipe: Recipe, workdir: Path, until: str | None) -> list[graph.Nod
 def planned_run(recipe: Recipe, workdir: Path, until: str | None, say: Callable[[str], None]) -> Iterator[PlannedRun]:
     """A run whose packages and disk space are checked. Nobody is erased until the context is left.
 
-    `say` is called with warnings, and with what it waits for. Raises ConfigError for what cannot work, UserError for
+    `say` is called with what it waits for. Raises ConfigError for what cannot work, UserError for
     what is missing here, before anything is computed.
     """
     recipe, workdir = resolved(recipe), workdir.expanduser().absolute()

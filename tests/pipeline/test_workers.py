@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import threading
 import time
 
 import pytest
 
 from facegan.pipeline.workers import _Slots
-from facegan.runtime.processes import Stopped
+from facegan.runtime.processes import PRELOAD, Stopped
 
 
 def test_of_those_who_wait_the_first_in_the_graph_goes_first() -> None:
@@ -45,3 +46,8 @@ def test_closing_sends_away_all_who_wait() -> None:
     for thread in threads:
         thread.join(timeout=5)
     assert len(seen) == 3
+
+
+def test_what_is_imported_before_children_are_forked_is_there() -> None:
+    """A name that is not would be passed over, and each stage would import torch by itself."""
+    assert PRELOAD and all(importlib.util.find_spec(name) for name in PRELOAD)
