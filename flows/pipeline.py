@@ -70,6 +70,7 @@ STAGE_TASKS = {
         "train_gan": "An identity-conditional generator from the train people alone.",
         "synthesize": "New images of the training people and new people, filtered by the guide.",
         "audit": "The synthetic set under a judge: its card, and the leakage gate.",
+        "derive": "Cheap substitutes of new people, as many, for arms that are controls.",
         "merge": "One manifest for each arm.",
         "train_recognizer": "One recognizer for each arm, trial and seed.",
         "select": "The trial of an arm that is best on val people.",
@@ -115,6 +116,7 @@ def pipeline(
         tasks.start(STAGE_TASKS["merge"], JUDGE)  # and so does the judge, which no arm waits for
         tasks.start(STAGE_TASKS["train_recognizer"], JUDGE)
         tasks.start(STAGE_TASKS["audit"])
+        tasks.start(STAGE_TASKS["derive"])
         tasks.start(STAGE_TASKS["merge"])
         tasks.start(STAGE_TASKS["train_recognizer"])
         tasks.start(STAGE_TASKS["select"])

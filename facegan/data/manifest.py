@@ -29,6 +29,7 @@ SPLITS = ("train", "val", "test")
 UNASSIGNED = "unassigned"  # the split of imported rows, until prepare decides
 NEW = "synthetic/"  # how identities of people who do not exist begin: it is their dataset
 EXTERNAL = f"{NEW}external/"  # of those of them who were made elsewhere
+DERIVED = f"{NEW}derived/"  # of classes made from photos of train people on purpose, who claim no new person
 HUGGINGFACE = json.dumps({"info": {"features": {"image": {"_type": "Image"}}}})
 
 SCHEMA = pa.schema(

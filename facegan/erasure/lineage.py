@@ -241,7 +241,8 @@ def _erased(descendants: Descendants, folders: list[OutputFolder]) -> list[Targe
     while more := [folder for folder in folders if descends(folder)]:
         for folder in more:
             take(folder, "descends from what holds or names them")
-    for folder in (f for f in folders if f.record is not None and f.path.name in erased and f.stage == "synthesize"):
+    made = [f for f in folders if f.record is not None and f.stage in ("synthesize", "derive")]
+    for folder in (f for f in made if f.path.name in erased):
         descendants.n_synthetic += sum(1 for fact in facts(folder.path) if fact.get("generator"))
     stored = {folder.path.name for folder in folders}
     descendants.unknown_origin += [f.path for f in folders if f.path.name not in erased and f.parents - stored]

@@ -67,6 +67,11 @@ def regenerate(source: Path, image_id: str, out: Path, store: Store) -> bool:
         raise UserError(
             f"{row['image_id'][:12]} was made elsewhere", fix=f"it is '{file}' of the source of synthesize.external"
         )
+    if kind := json.loads(row["latent"]).get("derived"):
+        raise UserError(
+            f"{row['image_id'][:12]} is of a set made by the stage derive ({kind}), not drawn by a generator",
+            fix="the stage makes the whole set again: delete its folder and run the recipe again",
+        )
     hit, reason = store.lookup("train_gan", row["generator"], {})
     if hit is None:
         raise UserError(

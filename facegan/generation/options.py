@@ -8,15 +8,18 @@ from pydantic import Field, model_validator
 
 from facegan.core.options import Options, unhashed_default
 from facegan.data.options import Align, AnySource
+from facegan.generation.controls import CONTROLS, ControlConfig
 from facegan.generation.gans import GANS, AdversarialConfig, GanConfig
 from facegan.generation.identities import IDENTITIES, IdentitiesConfig
 
 if TYPE_CHECKING:
     AnyGan = GanConfig
     AnyIdentities = IdentitiesConfig
+    AnySet = ControlConfig
 else:
     AnyGan = GANS.union()
     AnyIdentities = IDENTITIES.union()
+    AnySet = CONTROLS.union()
 
 
 class TrainGan(Options):
@@ -73,3 +76,9 @@ class Synthesize(Options):
     external: ExternalFaces | None = unhashed_default(
         None, description="new people made elsewhere, beside those made here"
     )
+
+
+class Derive(Options):
+    """The set of rows that an arm takes in the place of new people."""
+
+    set: AnySet = Field(description="what it is made of")

@@ -66,6 +66,8 @@ def _expected_bytes(
         real = bytes_of(node.needs["real"]) if arm["real"] else 0
         synthetic = bytes_of(node.needs["synthetic"]) if "synthetic" in node.needs else 0
         return None if real is None or synthetic is None else real + synthetic
+    if node.stage == "derive":
+        return bytes_of(node.needs["synthetic"])  # as many images of the same side
     record, _ = nearest(node, records)
     if node.stage == "synthesize" and (synthetic := _synthetic_bytes(node, store)) is not None:
         return synthetic

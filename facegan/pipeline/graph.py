@@ -17,7 +17,9 @@ from facegan.data.suppression import SuppressionList
 from facegan.evaluation.judges import JUDGES
 from facegan.evaluation.judges.recognizer import Recognizer
 from facegan.evaluation.protocols import PROTOCOLS
+from facegan.generation.options import Derive
 from facegan.recipe.load import study_cells
+from facegan.recipe.arms import RecipeArm
 from facegan.recipe.recipe import Recipe
 from facegan.recognition.options import Arm, TrainRecognizer, Trials
 from facegan.stages import STAGES, VERSIONS
@@ -126,7 +128,7 @@ def _nodes(recipe: Recipe, hashes: dict[str, str], suppressed: SuppressionList) 
         detector_files = detector.fingerprint()
     prepare = Node("prepare", options, hashed, raw={"source": hashes[raw], **detector_files})
     nodes = [prepare]
-    synthesize = None
+    synthesize, gan = None, None
     if any(arm.synthetic for arm in recipe.arms.values()):
         real = _merge(recipe, GUIDE, Arm(), prepare, None)
         guide = _recognizer(recipe.recognizer(recipe.guide), GUIDE, recipe.guide_seed, real, prepare, hashes)
@@ -135,8 +137,14 @@ def _nodes(recipe: Recipe, hashes: dict[str, str], suppressed: SuppressionList) 
         needs = {"manifest": prepare, "generator": gan, "guide": guide}
         synthesize = _synthesize(recipe, needs, hashes, suppressed)
         nodes += [real, guide, gan, synthesize, *_audit(recipe, prepare, synthesize, hashes)]
-    merges = {name: _merge(recipe, name, arm, prepare, synthesize) for name, arm in recipe.arms.items()}
-    nodes += merges.values()
+    derived = {
+        name: _derive(name, arm, prepare, gan, synthesize) for name, arm in recipe.arms.items() if arm.set is not None
+    }
+    merges = {
+        name: _merge(recipe, name, arm.merged, prepare, derived.get(name, synthesize))
+        for name, arm in recipe.arms.items()
+    }
+    nodes += [*derived.values(), *merges.values()]
     recognizers = {name: _arm(recipe, name, merges[name], prepare, hashes) for name in recipe.arms}
     nodes += [item for items, _ in recognizers.values() for item in items]
     benchmark_hashed, files = _benchmark_hashed(recipe)
@@ -218,6 +226,14 @@ def _audit(recipe: Recipe, prepare: Node, synthesize: Node, hashes: dict[str, st
         trained = [real, _recognizer(recipe.recognizer(recipe.guide), JUDGE, judge.seed, real, prepare, hashes)]
         needs["judge"] = trained[1]
     return [*trained, Node("audit", options, hashed, needs=needs, raw=judge.fingerprint())]
+
+
+def _derive(name: str, arm: RecipeArm, prepare: Node, gan: Node | None, synthesize: Node | None) -> Node:
+    """The stage that makes the set of an arm, as many rows as there are new people."""
+    if arm.set is None or gan is None or synthesize is None:
+        raise ValueError(f"arm '{name}' has no set, or there are no new people to equal")
+    needs = {"manifest": prepare, "synthetic": synthesize, **({"generator": gan} if arm.set.needs_mixtures else {})}
+    return node("derive", Derive(set=arm.set), needs=needs, arm=name)
 
 
 def _merge(recipe: Recipe, name: str, arm: Arm, prepare: Node, synthesize: Node | None, people: str = "train") -> Node:

@@ -98,7 +98,10 @@ def nearest(item: Node, records: list[dict[str, Any]]) -> tuple[dict[str, Any] |
             best = (record, changes)
     closest, changes = best
     other_work = (
-        item.cell or item.trial or item.as_chosen or any(change.startswith(("seed ", "arm.")) for change in changes)
+        item.cell
+        or item.trial
+        or item.as_chosen
+        or any(change.startswith(("seed ", "arm.", "set.kind ")) for change in changes)
     )
     return closest, [] if other_work or item.stage in ("report", "study") else changes
 

@@ -10,8 +10,9 @@ from facegan.core.options import Name, Options, merge, unhashed_default
 from facegan.data.options import Prepare
 from facegan.evaluation.options import Audit, Benchmark
 from facegan.generation.options import Synthesize, TrainGan
+from facegan.recipe.arms import RecipeArm
 from facegan.recipe.comparison import Comparison, Promotion, Report, Study
-from facegan.recognition.options import Arm, Merge, TrainRecognizer
+from facegan.recognition.options import Merge, TrainRecognizer
 from facegan.runtime.options import Runtime
 
 
@@ -36,11 +37,11 @@ class Recipe(Options):
     guide: dict[str, Any] = unhashed_default(
         {}, description="options laid over train_recognizer for guide and judge, who learn from real people alone"
     )
-    arms: dict[Name, Arm] = Field(
+    arms: dict[Name, RecipeArm] = Field(
         default_factory=lambda: {
-            "real": Arm(),
-            "real+synthetic": Arm(existing=True, new=True),
-            "synthetic": Arm(real=False, existing=True, new=True),
+            "real": RecipeArm(),
+            "real+synthetic": RecipeArm(existing=True, new=True),
+            "synthetic": RecipeArm(real=False, existing=True, new=True),
         },
         min_length=1,
         description='what is compared, by name: {"real+synthetic": {"new": true}}; null takes one away',
@@ -86,16 +87,32 @@ class Recipe(Options):
         self._check_overlay("guide", self.guide)
         for name, arm in self.arms.items():
             self._check_trials(name, arm)
+            self._check_set(name, arm)
             existing = arm.existing and self.synthesize.images_per_existing > 0
             new = arm.new and (self.synthesize.new_identities > 0 or self.synthesize.external is not None)
-            if not (arm.real or existing or new):
+            if not (arm.real or existing or new or arm.set is not None):
                 raise ValueError(
                     f"arm '{name}' has only synthetic rows, but synthesize makes none of that sort "
                     "(images_per_existing, new_identities)"
                 )
         return self
 
-    def _check_trials(self, name: str, arm: Arm) -> None:
+    def _check_set(self, name: str, arm: RecipeArm) -> None:
+        if arm.set is None:
+            return
+        external = self.synthesize.external is not None
+        if not self.synthesize.new_identities and not external:
+            raise ValueError(
+                f"arm '{name}' is a control ({arm.set.kind}) with as many classes as there are new people, but "
+                "synthesize.new_identities is 0: make some, or take the arm away"
+            )
+        if arm.set.needs_mixtures and external:
+            raise ValueError(
+                f"arm '{name}' ({arm.set.kind}) mixes photos as the new people were mixed, but nothing tells how those "
+                "of synthesize.external were made: take another control"
+            )
+
+    def _check_trials(self, name: str, arm: RecipeArm) -> None:
         first_arm = next(iter(self.arms))
         count = len(self.arms[first_arm].trials)
         if len(arm.trials) != count:

@@ -14,6 +14,7 @@ VERSIONS = {
     "train_gan": 3,
     "synthesize": 4,
     "audit": 2,
+    "derive": 1,
     "merge": 3,
     "train_recognizer": 3,
     "select": 1,

@@ -40,8 +40,8 @@ DUPLICATES = pa.schema(
 def run(options: Merge, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
     """Write `manifest/` (train rows, labels dense), `duplicates.parquet` and `summary.json`.
 
-    An image that stands twice is kept once, the real row before the synthetic one. Raises UserError when
-    fewer than two people are left.
+    An image that stands twice is kept once, the real row before the synthetic one; of a derived set, which repeats
+    photos on purpose, all rows are kept. Raises UserError when fewer than two people are left.
     """
     arm = Arm.model_validate(extra["arm"])
     names = (["real"] if arm.real else []) + (["synthetic"] if "synthetic" in inputs else [])
@@ -54,7 +54,7 @@ def run(options: Merge, extra: dict[str, Any], inputs: dict[str, Path], out: Pat
     rows = _apply_cap(faces, rows, options)
     capped = before - len(rows)
     duplicates = find_duplicates(faces, rows, options.near_duplicate)
-    rows = faces.first_of_each_image(rows)
+    rows = _without_repeats(faces, rows)
     people = sorted(set(faces.identity[rows]))
     if len(people) < 2:
         raise UserError(
@@ -129,6 +129,12 @@ def _real_rows(faces: ManifestRows, people: str) -> np.ndarray:
         chosen = set(judges_half(sorted(set(faces.identity[rows]))))
         rows = rows[[name in chosen for name in faces.identity[rows]]]
     return rows
+
+
+def _without_repeats(faces: ManifestRows, rows: np.ndarray) -> np.ndarray:
+    """The rows without repeated images, in the same order; those of derived sets are all kept."""
+    derived = np.asarray([name.startswith(manifest.DERIVED) for name in faces.identity[rows]], bool)
+    return rows[derived | np.isin(rows, faces.first_of_each_image(rows[~derived]))]
 
 
 def _belongs_to_arm(identity: str, arm: Arm) -> bool:

@@ -1,0 +1,36 @@
+"""An arm as a recipe names it: what it is trained on, a set of rows in the place of new people among it."""
+
+from __future__ import annotations
+
+from pydantic import model_validator
+
+from facegan.core.options import unhashed_default
+from facegan.generation.options import AnySet
+from facegan.recognition.options import Arm
+
+
+class RecipeArm(Arm):
+    """What one arm of the comparison is trained on."""
+
+    set: AnySet | None = unhashed_default(
+        None, description="a control in the place of new people, as many classes and images: {kind: warp}"
+    )
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether this arm has any synthetic row."""
+        return super().synthetic or self.set is not None
+
+    @property
+    def merged(self) -> Arm:
+        """What merge is told: a set stands in the place of new people."""
+        fields = self.model_dump(exclude={"set"})
+        return Arm.model_validate({**fields, "new": True} if self.set is not None else fields)
+
+    @model_validator(mode="after")
+    def _set_alone(self) -> RecipeArm:
+        if self.set is not None and (self.existing or self.new):
+            raise ValueError(
+                f"a set ({self.set.kind}) stands in the place of synthetic images: leave out existing and new"
+            )
+        return self

@@ -1,0 +1,113 @@
+"""derive: the set of rows that an arm takes in the place of new people, as many classes and images as they are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from facegan.core.errors import UserError
+from facegan.core.files import write_atomic
+from facegan.data import licences, manifest
+from facegan.data.dataset import KEEP_BYTES, ManifestImages, names_of
+from facegan.data.images import decode_pixels
+from facegan.generation.controls import ControlConfig, NewPeople, TrainPhotos
+from facegan.generation.controls._mixtures import Mixtures
+from facegan.generation.options import Derive
+from facegan.metrics import leakage
+from facegan.runtime.context import Context
+from facegan.runtime.devices import threads_of
+
+COMPARED = 500  # images, evenly chosen, whose likeness to the train photos is measured
+
+
+def run(options: Derive, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
+    """Write `manifest/` (train rows of identities `synthetic/derived/KIND-NNNNNN`) and `summary.json`.
+
+    `inputs` are `manifest` (real rows), `synthetic` (the new people) and, where the set needs it, `generator`.
+    summary.json has kind, identities, images, different images, and the likeness to the train photos: quantiles of
+    the largest similarity (`facegan.metrics.leakage`), which stops nothing. Raises UserError where synthesize made no
+    new people.
+    """
+    torch.set_num_threads(threads_of(context.runtime))
+    control: ControlConfig = options.set
+    train = ManifestImages(inputs["manifest"], split="train", keep_bytes=KEEP_BYTES)
+    names, person = train.codes()
+    photos = TrainPhotos(train.pixels, person, names)
+    people = new_people(inputs, names)
+    license_ = licences.inherited(
+        licences.names([*licences.of(inputs["manifest"], "train"), *licences.of(inputs["synthetic"], "train")])
+    )
+    origin = {"generator": out.name.removesuffix(".incomplete"), "license": license_}
+    different: set[str] = set()
+
+    def rows() -> Iterator[dict[str, Any]]:
+        total, done = int(people.sizes.sum()), 0
+        side, width = photos.pixels[:1].shape[1:3]
+        made = np.zeros_like(people.sizes)
+        for image in control.images(photos, people):
+            index = int(made[image.number])
+            made[image.number] += 1
+            row = manifest.row(
+                image.png,
+                identity=f"{manifest.DERIVED}{control.kind}-{image.number:06d}",
+                source="synthetic",
+                dataset=manifest.NEW.rstrip("/"),
+                split="train",
+                height=side,
+                width=width,
+                seed=control.seed,
+                latent=json.dumps({"derived": control.kind, "class": image.number, "index": index}),
+                parents=list(image.parents),
+                **origin,
+            )
+            different.add(row["image_id"])
+            yield row
+            done += 1
+            context.progress(done, total, "images")
+        if not np.array_equal(made, people.sizes):
+            raise ValueError(f"{control.kind} made {made.sum()} images where there are {total}, or of other classes")
+
+    manifest.write(out, rows(), "derive", {name: path.name for name, path in inputs.items()})
+    summary = {
+        "kind": control.kind,
+        "identities": len(people.sizes),
+        "images": int(people.sizes.sum()),
+        "different_images": len(different),
+        "likeness": likeness(out, photos),
+    }
+    write_atomic(out / "summary.json", json.dumps(summary, indent=1).encode())
+    context.say(
+        f"{summary['identities']} classes, {summary['images']} images ({len(different)} different) of kind "
+        f"{control.kind}; largest similarity to a train photo: median {summary['likeness']['median']:.2f}"
+    )
+
+
+def new_people(inputs: dict[str, Path], names: list[str]) -> NewPeople:
+    """The new people of synthesize, in the order in which they were made; `names` are the train people."""
+    identity = names_of(manifest.read(inputs["synthetic"], ["identity"])["identity"])
+    new = np.asarray([name for name in identity if name.startswith(manifest.NEW)], dtype=object)
+    if not len(new):
+        raise UserError(
+            "synthesize has made no new people, so no control can have as many",
+            fix="the filters left none (its filters.json says why): raise synthesize.new_identities or max_attempts",
+        )
+    _, first, code = np.unique(new.astype(str), return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    sizes = np.bincount(code)[order]
+    classes = [str(new[index]) for index in np.sort(first)]
+    return NewPeople(sizes, inputs["synthetic"], Mixtures(inputs.get("generator"), inputs["synthetic"], classes, names))
+
+
+def likeness(folder: Path, photos: TrainPhotos) -> dict[str, float]:
+    """How like the train photos the images are: quantiles of each image's largest similarity, from -1 to 1."""
+    count = manifest.read(folder, ["split"]).num_rows
+    chosen = np.unique(np.linspace(0, count - 1, min(count, COMPARED)).round().astype(np.int64))
+    pixels = np.stack([decode_pixels(row["image"]["bytes"]) for row in manifest.at(folder, chosen, ["image"])])
+    value, _ = leakage.closest(leakage.grey(pixels), leakage.grey(np.asarray(photos.pixels)))
+    low, median, high = (float(q) for q in np.quantile(value, [0.05, 0.5, 0.95]))
+    return {"images": len(chosen), "q05": low, "median": median, "q95": high}
