@@ -64,12 +64,15 @@ def export(
     manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="an import's or a stage's folder")],
     format_: Annotated[str, typer.Option("--format", help="folder, webdataset or parquet")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="where the files go")],
+    derived: Annotated[
+        bool, typer.Option("--derived", help="also rows of a control, which are made from photos of train people")
+    ] = False,
     workdir: KnownOpt = Path("."),
 ) -> None:
     """Write a manifest's images for other tools; the bytes are the stored ones."""
     from facegan.cli.commands.import_export import take_out
 
-    for line in take_out(manifest, format_, out, workdir):
+    for line in take_out(manifest, format_, out, workdir, derived=derived):
         typer.echo(line)
 
 

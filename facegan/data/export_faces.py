@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from facegan.core.errors import ConfigError
+from facegan.core.errors import ConfigError, UserError
 from facegan.core.files import new_folder
 from facegan.data import manifest
 from facegan.data.import_faces import STORED
@@ -26,15 +26,27 @@ LONGEST_NAME_BYTES = 120
 Rows = Iterator[dict[str, Any]]
 
 
-def export(source: Path, kind: str, out: Path, progress: Callable[[int], None] = lambda _: None) -> int:
+def export(
+    source: Path, kind: str, out: Path, progress: Callable[[int], None] = lambda _: None, *, derived: bool = False
+) -> int:
     """Write the rows of a manifest to `out` in one of FORMATS; return how many.
 
     The images' bytes are the stored ones, and every column that a row has goes with it, so that importing the
-    export gives the manifest back. Raises UserError when `out` holds something or the manifest cannot be read.
+    export gives the manifest back. Raises UserError when `out` holds something, when the manifest cannot be read, and
+    when it has rows of a derived set (made from photos of train people on purpose) without `derived`.
     """
     if kind not in FORMATS:
         raise ConfigError(f"unknown format '{kind}'", fix=f"choose one of: {', '.join(FORMATS)}")
-    datasets = set(manifest.read(source, ["dataset"])["dataset"].unique().to_pylist())
+    columns = manifest.read(source, ["dataset", "identity"])
+    datasets = set(columns["dataset"].unique().to_pylist())
+    classes = [name for name in columns["identity"].unique().to_pylist() if name.startswith(manifest.DERIVED)]
+    del columns
+    if classes and not derived:
+        raise UserError(
+            f"'{source}' has {len(classes)} classes of a derived set, such as {classes[0]}: they are made from photos "
+            "of train people on purpose and claim no new person",
+            fix="export another stage's manifest, or ask for them with --derived",
+        )
     count = 0
 
     def counted() -> Rows:

@@ -18,8 +18,8 @@ from facegan.evaluation.judges import JUDGES
 from facegan.evaluation.judges.recognizer import Recognizer
 from facegan.evaluation.protocols import PROTOCOLS
 from facegan.generation.options import Derive
-from facegan.recipe.load import study_cells
 from facegan.recipe.arms import RecipeArm
+from facegan.recipe.load import study_cells
 from facegan.recipe.recipe import Recipe
 from facegan.recognition.options import Arm, TrainRecognizer, Trials
 from facegan.stages import STAGES, VERSIONS

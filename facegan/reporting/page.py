@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from facegan.reporting import galleries, sections, words
+from facegan.reporting import controls, galleries, sections, words
 from facegan.reporting.audit import AuditMaterial
 from facegan.reporting.figures import ARMS, RenderedFigure
 from facegan.reporting.galleries import Gallery
@@ -29,6 +29,7 @@ class PageMaterial:
     samples: bytes | None
     prepared: dict[str, Any]
     audited: AuditMaterial | None = None
+    controls: list[dict[str, Any]] = field(default_factory=list)  # galleries of the control arms
 
 
 def context(
@@ -53,6 +54,7 @@ def context(
         "learning": words.learning(recognizers, comparison, recipe["train_recognizer"]["evaluations"]),
         "gloss": words.gloss(primary.name, primary.arms[comparison["baseline"]].mean),
         "strip": strip(primary, comparison),
+        "best_control": controls.sentence(controls.best(recipe, primary)),
         "splits": summary["splits"],
         "n_images": findings.n_images,
         "arms": arms,
@@ -60,6 +62,7 @@ def context(
         "rows": [metric_row(measure, recipe) for measure in findings.measures],
         "drawn": material.figures,
         "gallery": material.gallery,
+        "controls": material.controls,
         "samples": material.samples,
         "audited": material.audited,
         "licences": sections.licences(recipe, inputs),

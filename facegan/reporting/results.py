@@ -85,6 +85,7 @@ class Measure:
     remark: str = ""
     arms: dict[str, ArmValue] = field(default_factory=dict)
     differences: dict[str, ArmDifference] = field(default_factory=dict)
+    controls: dict[str, ArmDifference] = field(default_factory=dict)  # the compared arm minus each control
 
     @property
     def resolved(self) -> bool:
@@ -177,8 +178,34 @@ def _measure(
         elif arm != baseline:
             differences[arm] = without_interval(arms[arm].mean, arms[baseline].mean, metric)
     fields = ("better", "operating_point", "note", "n_genuine", "n_impostor", "n_identities")
-    remark = benchmark_runs.remark(runs, kind, name)
-    return Measure(name, kind, **{f: metric[f] for f in fields}, remark=remark, arms=arms, differences=differences)
+    shown: dict[str, Any] = {
+        "remark": benchmark_runs.remark(runs, kind, name),
+        "arms": arms,
+        "differences": differences,
+    }
+    controls = against_controls(recipe, arms, stacks, metric, n_people)
+    return Measure(name, kind, **{f: metric[f] for f in fields}, **shown, controls=controls)
+
+
+def against_controls(
+    recipe: dict[str, Any],
+    arms: dict[str, ArmValue],
+    stacks: dict[str, tuple[Doubles, Doubles]],
+    metric: dict[str, Any],
+    n_people: int,
+) -> dict[str, ArmDifference]:
+    """The compared arm minus each control (an arm with a `set`), paired as with the baseline.
+
+    `stacks` are replicates and values by arm.
+    """
+    spec, found = recipe["comparison"], {}
+    for control in (name for name, options in recipe["arms"].items() if options.get("set") and name != spec["arm"]):
+        if spec["arm"] in stacks and control in stacks:
+            sides = stacks[spec["arm"]], stacks[control]
+            found[control] = difference(*sides, metric["better"], n_people, spec["confidence"])
+        else:
+            found[control] = without_interval(arms[spec["arm"]].mean, arms[control].mean, metric)
+    return found
 
 
 def _arm(values: Doubles, points: Doubles, n_people: int, confidence: float) -> ArmValue:
@@ -244,10 +271,16 @@ def _comparison(recipe: dict[str, Any], primary: Measure, n_people: int) -> dict
     }
 
 
-def write(out: Path, recipe: dict[str, Any], findings: Findings, licenses: dict[str, list[str]]) -> None:
+def write(
+    out: Path,
+    recipe: dict[str, Any],
+    findings: Findings,
+    licenses: dict[str, list[str]],
+    best_control: dict[str, Any] | None = None,
+) -> None:
     """Write `results.json` (the command line's contract without stages) and `results.parquet` (tidy).
 
-    `licenses` are those of all data that an arm's weights have learned from.
+    `licenses` are those of all data that an arm's weights have learned from; `best_control`: `controls.best`.
     """
     arms: dict[str, dict[str, Any]] = {arm: {} for arm in recipe["arms"]}
     rows = []
@@ -262,6 +295,7 @@ def write(out: Path, recipe: dict[str, Any], findings: Findings, licenses: dict[
             }
             rows += [_row(measure, arm, index, seed) for index, seed in enumerate(recipe["seeds"])]
     results = {"recipe": recipe["name"], "arms": arms, "comparison": findings.comparison, "licenses": licenses}
+    results |= {"best_control": best_control} if best_control else {}
     write_atomic(out / "results.json", json.dumps(results, indent=1, allow_nan=False).encode())
     pq.write_table(pa.Table.from_pylist(rows, SCHEMA), out / "results.parquet")
 

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from facegan.core.units import format_bytes
 from facegan.data.contact_sheet import natural_key
+from facegan.generation.controls import CONTROLS
 from facegan.recognition.trial_choice import read as read_choice
 from facegan.reporting.words import number
 
@@ -41,7 +42,10 @@ def arms(recipe: dict[str, Any], inputs: dict[str, Path]) -> list[dict[str, Any]
             )
             if spec[key]
         ]
+        if control := (spec.get("set") or {}).get("kind"):
+            words.append(f"a control in the place of new people: {CONTROLS.get(control).words}")
         rows.append({"name": name, "place": index, "words": ", ".join(words), **summary, "arm": name})
+        rows[-1]["control"] = bool(control)
     return rows
 
 

@@ -46,10 +46,10 @@ def run(options: Derive, extra: dict[str, Any], inputs: dict[str, Path], out: Pa
     different: set[str] = set()
 
     def rows() -> Iterator[dict[str, Any]]:
-        total, done = int(people.sizes.sum()), 0
+        total = int(people.sizes.sum())
         side, width = photos.pixels[:1].shape[1:3]
         made = np.zeros_like(people.sizes)
-        for image in control.images(photos, people):
+        for done, image in enumerate(control.images(photos, people), start=1):
             index = int(made[image.number])
             made[image.number] += 1
             row = manifest.row(
@@ -67,23 +67,23 @@ def run(options: Derive, extra: dict[str, Any], inputs: dict[str, Path], out: Pa
             )
             different.add(row["image_id"])
             yield row
-            done += 1
             context.progress(done, total, "images")
         if not np.array_equal(made, people.sizes):
             raise ValueError(f"{control.kind} made {made.sum()} images where there are {total}, or of other classes")
 
     manifest.write(out, rows(), "derive", {name: path.name for name, path in inputs.items()})
+    like = likeness(out, photos)
     summary = {
         "kind": control.kind,
         "identities": len(people.sizes),
         "images": int(people.sizes.sum()),
         "different_images": len(different),
-        "likeness": likeness(out, photos),
+        "likeness": like,
     }
     write_atomic(out / "summary.json", json.dumps(summary, indent=1).encode())
     context.say(
         f"{summary['identities']} classes, {summary['images']} images ({len(different)} different) of kind "
-        f"{control.kind}; largest similarity to a train photo: median {summary['likeness']['median']:.2f}"
+        f"{control.kind}; largest similarity to a train photo: median {like['median']:.2f}"
     )
 
 

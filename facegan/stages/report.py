@@ -7,7 +7,7 @@ from typing import Any
 
 from facegan.core.files import write_atomic
 from facegan.recipe.comparison import Report
-from facegan.reporting import audit, figures, galleries, page, prepare, results, runs, sections
+from facegan.reporting import audit, controls, figures, galleries, page, prepare, results, runs, sections
 from facegan.reporting.figures import RenderedFigure
 from facegan.reporting.results import Findings
 from facegan.runtime.context import Context
@@ -25,7 +25,9 @@ def run(options: Report, extra: dict[str, Any], inputs: dict[str, Path], out: Pa
         context.progress(done, total, "recognizers judged")
 
     findings = results.measure(recipe, inputs, options.bootstrap, options.seed, progress)
-    results.write(out, recipe, findings, {i["arm"]: i["licenses"] for i in sections.licences(recipe, inputs)})
+    primary = next(measure for measure in findings.measures if measure.name == recipe["comparison"]["metric"])
+    licenses = {i["arm"]: i["licenses"] for i in sections.licences(recipe, inputs)}
+    results.write(out, recipe, findings, licenses, controls.best(recipe, primary))
     gallery = None
     if "synthesize" in inputs:
         n_people, faces_per_row = options.identities_shown if options.show_faces else 0, options.faces_per_identity
@@ -40,6 +42,12 @@ def run(options: Report, extra: dict[str, Any], inputs: dict[str, Path], out: Pa
     if gallery is not None:
         sheets = {"faces-existing": gallery.existing, "faces-new": gallery.new}
         pngs |= {name: galleries.sheet(people) for name, people in sheets.items() if people}
+    shown_controls = (
+        controls.galleries(recipe, inputs, options.identities_shown, options.faces_per_identity)
+        if options.show_faces
+        else []
+    )
+    pngs |= {f"faces-control-{item['arm']}": galleries.sheet(item["people"]) for item in shown_controls}
     if audited is not None:
         pngs |= {name: galleries.sheet(audit.side_by_side(people)) for name, _, people in audited.galleries}
     if samples is not None:
@@ -47,7 +55,7 @@ def run(options: Report, extra: dict[str, Any], inputs: dict[str, Path], out: Pa
     for name, data in pngs.items():
         write_atomic(out / "figures" / f"{name}.png", data)
     prepared = prepare.collect(inputs["prepare"], options.show_faces)
-    material = page.PageMaterial(rendered_figures, gallery, samples, prepared, audited)
+    material = page.PageMaterial(rendered_figures, gallery, samples, prepared, audited, shown_controls)
     values = page.context(recipe, inputs, findings, material)
     html, markdown = page.pages(values)
     write_atomic(out / "report.md", markdown.encode())

@@ -88,10 +88,10 @@ def _lines(imported: Imported, out: Path, seconds: float) -> list[str]:
     return lines
 
 
-def take_out(source: Path, kind: str, out: Path, workdir: Path) -> list[str]:
+def take_out(source: Path, kind: str, out: Path, workdir: Path, *, derived: bool = False) -> list[str]:
     """Export a manifest; return the lines to print. Raises UserError as `export`."""
     with _without_erasing(workdir):
         progress = ImageCounter("written")
         record_copy(workdir, out)
-        count = export(source, kind, out, progress.at)
+        count = export(source, kind, out, progress.at, derived=derived)
         return [f"{out}: {count:,} images as {kind} in {format_seconds(progress.seconds())}"]

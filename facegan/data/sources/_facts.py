@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from facegan.core.errors import UserError
-from facegan.data.manifest import NEW
+from facegan.data.manifest import DERIVED, NEW
 from facegan.data.sources import NOBODY, SourceImage, printable, refuse
 
 IDENTITY = ("identity", "identity_name", "person", "person_id", "subject", "subject_id", "name", "label", "class", "id")
@@ -75,6 +75,8 @@ def refused_image(source: NamingSource, relative: str, path: Path, reason: str) 
 def _made_up(dataset: str, facts: Mapping[str, Any], name: object) -> str:
     """The identity of a person who does not exist: as facegan names them, or as any source does."""
     identity, row_dataset = printable(str(name)).strip(), facts.get("dataset")
+    if identity.startswith(DERIVED):
+        raise ValueError("of a set that stage derive made from photos of train people: it is no new person")
     if identity.startswith(NEW) and identity != NEW:
         return identity
     if facts.get("source") == "synthetic" and row_dataset and identity.startswith(f"{row_dataset}/"):

@@ -58,8 +58,9 @@ class ControlImage:
 
 
 class ControlConfig(Options):
-    """What every control has: a literal `kind`, a `seed`, and `images`."""
+    """What every control has: a literal `kind`, `words`, a `seed`, and `images`."""
 
+    words: ClassVar[str] = ""  # what its classes are, for the page
     needs_mixtures: ClassVar[bool] = False  # whether it asks from whom the new people were mixed
     kind: str
     seed: int = Field(0, ge=0, description="of all that is drawn")

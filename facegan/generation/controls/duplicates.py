@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from facegan.generation.controls import CONTROLS, ControlConfig, ControlImage
 
@@ -19,6 +19,7 @@ class Duplicates(ControlConfig):
     Where a class has more images than the person has photos, photos stand in it several times.
     """
 
+    words: ClassVar[str] = "train people's photos once more, under other names"
     kind: Literal["duplicates"] = "duplicates"
 
     def images(self, photos: TrainPhotos, people: NewPeople) -> Iterator[ControlImage]:

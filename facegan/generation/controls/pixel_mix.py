@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 
 @CONTROLS.register
 class PixelMix(ControlConfig):
-    """Photos of the parents of a new person, mixed pixel by pixel with that person's shares; no registration, no filter.
+    """Photos of a new person's parents, mixed pixel by pixel with that person's shares: no registration, no filter.
 
     An image is m + c sum_p a_p (x_p - m): m the mean of all train photos, a_p the share of parent p, x_p a random photo
     of theirs, and c such that it is as far from m as its photos are, sum_p a_p |x_p - m|, or the mixture would be dull.
     """
 
     needs_mixtures: ClassVar[bool] = True
+    words: ClassVar[str] = "photos mixed pixel by pixel as the new people were"
     kind: Literal["pixel_mix"] = "pixel_mix"
 
     def images(self, photos: TrainPhotos, people: NewPeople) -> Iterator[ControlImage]:

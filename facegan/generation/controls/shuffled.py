@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from facegan.generation.controls import CONTROLS, ControlConfig, ControlImage
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 class Shuffled(ControlConfig):
     """The images of the new people with the labels permuted over all of them; each class keeps its number of images."""
 
+    words: ClassVar[str] = "the new people's images under wrong names"
     kind: Literal["shuffled"] = "shuffled"
 
     def images(self, photos: TrainPhotos, people: NewPeople) -> Iterator[ControlImage]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -23,6 +23,7 @@ class Texture(ControlConfig):
     Its images differ in warp, tone and light; brightness and contrast are those of the train photos, by channel.
     """
 
+    words: ClassVar[str] = "random textures without a face"
     kind: Literal["texture"] = "texture"
     exponent: float = Field(1.2, ge=0, le=3, description="of the frequency, under which the amplitude falls")
     shape_px: float = Field(

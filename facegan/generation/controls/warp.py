@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -21,6 +21,7 @@ class Warp(ControlConfig):
     Where a class has more images than the person has photos, photos stand in it several times.
     """
 
+    words: ClassVar[str] = "one train person's photos under one smooth warp, tone and light"
     kind: Literal["warp"] = "warp"
     shape_px: float = Field(
         1.4, ge=0, le=8, description="standard deviation of 4 x 4 displacements, in px at a side of 64"

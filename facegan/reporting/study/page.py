@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from facegan.core.files import write_atomic
-from facegan.reporting import audit, page, sections, words
+from facegan.reporting import audit, controls, page, sections, words
 from facegan.reporting.figures import ARMS, RenderedFigure
 from facegan.reporting.results import NO_GAIN
 from facegan.reporting.study import pooled
@@ -75,9 +75,12 @@ def study_results(recipe: dict[str, Any], findings: StudyFindings, licenses: dic
         compared = {arm: pooled.comparison(recipe, variant, arm) for arm in others}
         chosen = {arm: dict(sorted(counts.items())) for arm, counts in variant.chosen.items()}
         variants[variant.name] = {"x": variant.x, "arms": arms, "comparisons": compared, "chosen": chosen}
+        if best_control := controls.best(recipe, variant.measure(recipe["comparison"]["metric"])):
+            variants[variant.name]["best_control"] = best_control
     claim = variants[recipe["study"]["claim"]]
     comparison = {**claim["comparisons"][recipe["comparison"]["arm"]], "variant": recipe["study"]["claim"]}
     contract = {"recipe": recipe["name"], "arms": claim["arms"], "comparison": comparison, "licenses": licenses}
+    contract |= {"best_control": claim["best_control"]} if "best_control" in claim else {}
     return {**contract, "variants": variants}
 
 
@@ -160,6 +163,7 @@ def context(
         "headline": study_words.headline(recipe, comparison),
         "sentence": study_words.sentence(recipe, claimed, comparison),
         "smallest": study_words.smallest(primary.better, comparison),
+        "best_control": controls.sentence(answer.get("best_control")),
         "gloss": words.gloss(primary.name, primary.arms[comparison["baseline"]].mean),
         "advice": [
             {"variant": v.name, **study_words.advice(recipe, v, answer["variants"][v.name]["comparisons"])}
@@ -197,6 +201,7 @@ def _variant(
             {
                 "arm": arm,
                 "named": arm == spec["arm"],
+                "control": bool(recipe["arms"][arm].get("set")),
                 "value": words.signed(comparison["delta"], digits),
                 "interval": words.interval(comparison["ci_low"], comparison["ci_high"], digits, sign=True),
                 "relative": study_words.relative(comparison),
@@ -215,6 +220,7 @@ def _variant(
             {
                 "name": arm,
                 "place": index,
+                "control": bool(recipe["arms"][arm].get("set")),
                 "real": f"{variant.images[arm]['real']:.0f}",
                 "synthetic": f"{variant.images[arm]['synthetic']:.0f}",
                 "chosen": ", ".join(

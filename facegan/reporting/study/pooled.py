@@ -160,9 +160,10 @@ def _measure(
         else:
             differences[arm] = results.without_interval(arms[arm].mean, arms[spec["baseline"]].mean, metric)
     fields = ("better", "operating_point", "note", "n_genuine", "n_impostor")
-    return Measure(
-        name, kind, **{f: metric[f] for f in fields}, n_identities=n_people, arms=arms, differences=differences
-    )
+    of_arm = {arm: stack for arm in arms if (stack := stacks.get((name, arm)))}
+    controls = results.against_controls(recipe, arms, of_arm, metric, n_people)
+    shown: dict[str, Any] = {"arms": arms, "differences": differences, "controls": controls}
+    return Measure(name, kind, **{f: metric[f] for f in fields}, n_identities=n_people, **shown)
 
 
 def _verdict_if_enough(difference: ArmDifference, shape: tuple[int, ...]) -> ArmDifference:

@@ -1,0 +1,103 @@
+"""Control arms on the pages: which they are, what they learn from, and how far the best of them comes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from facegan.data import manifest
+from facegan.data.contact_sheet import evenly_chosen, faces_of
+from facegan.generation.controls import CONTROLS
+from facegan.reporting import sections, words
+from facegan.reporting.galleries import Person, Row
+from facegan.reporting.results import Measure
+
+CLASSES_SHOWN = 3  # of each control
+
+
+def kinds(recipe: dict[str, Any]) -> dict[str, str]:
+    """{arm: kind} of the control arms."""
+    return {name: spec["set"]["kind"] for name, spec in recipe["arms"].items() if spec.get("set")}
+
+
+def in_words(kind: str) -> str:
+    """What the classes of a control are."""
+    text: str = CONTROLS.get(kind).words
+    return text
+
+
+def best(recipe: dict[str, Any], primary: Measure) -> dict[str, Any] | None:
+    """The control with the best mean of the comparison's metric, for results.json; None where there is none.
+
+    `delta` is the compared arm minus the control, in the metric's own unit. It has no verdict: the comparison that was
+    named beforehand is another.
+    """
+    of_arm = kinds(recipe)
+    means = {name: mean for name in primary.controls if (mean := primary.arms[name].mean) is not None}
+    if not means:
+        return None
+    name = (min if primary.better == "lower" else max)(means, key=lambda control: means[control])
+    difference, spec = primary.controls[name], recipe["comparison"]
+    return {
+        "arm": name,
+        "kind": of_arm[name],
+        "metric": primary.name,
+        "mean": means[name],
+        "compared": spec["arm"],
+        "delta": difference.delta,
+        "ci_low": difference.low,
+        "ci_high": difference.high,
+        "confidence": spec["confidence"],
+        "of": means,
+    }
+
+
+def sentence(found: dict[str, Any] | None) -> str:
+    """The best cheap alternative in a sentence; empty where the recipe has no control."""
+    if found is None:
+        return ""
+    digits = words.digits_for(found["delta"], found["ci_low"], found["ci_high"])
+    ends = words.interval(found["ci_low"], found["ci_high"], digits, sign=True)
+    span = f"{words.percent(found['confidence'])} interval {ends}" if ends else "no interval"
+    others = f" of {len(found['of'])}" if len(found["of"]) > 1 else ""
+    return (
+        f"The best cheap alternative{others}, the control “{found['arm']}” ({in_words(found['kind'])}), has "
+        f"{words.number(found['mean'], digits)}. “{found['compared']}” minus it: "
+        f"{words.signed(found['delta'], digits)} ({span}). For orientation: another comparison was named "
+        "before the run."
+    )
+
+
+def galleries(recipe: dict[str, Any], inputs: dict[str, Path], classes: int, faces: int) -> list[dict[str, Any]]:
+    """For each control: name, caption with its likeness to the train photos, and a few classes with their parents."""
+    found = []
+    for arm, kind in kinds(recipe).items():
+        folder = inputs.get(f"derive:{arm}")
+        if folder is None:
+            continue
+        summary = sections.read_json(folder / "summary.json")
+        like = summary["likeness"]
+        caption = (
+            f"{in_words(kind).capitalize()}: {summary['identities']} classes, {summary['images']} images "
+            f"({summary['different_images']} different). Largest similarity of an image to a train photo: median "
+            f"{words.number(like['median'], 2)}, 5 to 95 % {words.number(like['q05'], 2)} to "
+            f"{words.number(like['q95'], 2)}. It claims no new person, and no gate judges it."
+        )
+        found.append({"arm": arm, "caption": caption, "people": _shown(inputs["prepare"], folder, classes, faces)})
+    return found
+
+
+def _shown(real: Path, derived: Path, classes: int, faces: int) -> tuple[Person, ...]:
+    """A few classes, the real photos of the people in them above their images."""
+    table = manifest.read(derived, ["identity", "parents"])
+    parents = dict(zip(table["identity"].to_pylist(), table["parents"].to_pylist(), strict=True))
+    shown = evenly_chosen(list(parents), min(classes, CLASSES_SHOWN))
+    lent = faces_of(real, {parent for name in shown for parent in parents[name] or ()}, faces, "train")
+    images = faces_of(derived, set(shown), faces)
+    people = []
+    for name in shown:
+        who = list(parents[name] or ())
+        photos = lent.get(who[0], ()) if len(who) == 1 else tuple(lent[parent][0] for parent in who if lent.get(parent))
+        above = (Row("parent", "real photos", photos[:faces]),) if photos else ()
+        people.append(Person(name, (*above, Row("synthetic", "control", images[name]))))
+    return tuple(people)
