@@ -46,6 +46,21 @@ from facegan.recipe.recipe import Recipe
             "arms.real.trials.a: weights must be the same",
         ),
         ({"guide": {"stepz": 1}}, "guide.stepz: Extra inputs"),
+        (
+            {"arms": {"real": {}, "real+synthetic": {"new": True, "set": {"kind": "warp"}}}},
+            "a set \\(warp\\) stands in the place of synthetic images: leave out existing and new",
+        ),
+        (
+            {"synthesize": {"new_identities": 0}, "arms": {"real": {}, "real+synthetic": {"set": "texture"}}},
+            "a control \\(texture\\) with as many classes as there are new people, but synthesize.new_identities is 0",
+        ),
+        (
+            {
+                "synthesize": {"external": {"source": {"kind": "folder", "root": "x"}}},
+                "arms": {"real": {}, "real+synthetic": {"set": {"kind": "pixel_mix"}}},
+            },
+            "nothing tells how those of synthesize.external were made",
+        ),
     ],
 )
 def test_impossible_recipes_are_refused_with_the_reason(changes: dict[str, Any], words: str) -> None:
