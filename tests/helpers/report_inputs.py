@@ -51,8 +51,10 @@ class ReportInputs:
         if any(arm["existing"] or arm["new"] for arm in self.recipe["arms"].values()):
             self._train_gan()
             self._synthesize()
-        for arm in self.recipe["arms"]:
+        for arm, spec in self.recipe["arms"].items():
             self._merge(arm)
+            if "set" in spec:
+                self._derive(arm, spec["set"]["kind"])
         noise = dict.fromkeys(self.recipe["arms"], 0.75) | {"real+synthetic": 0.75 - gain}
         for arm, sigma in noise.items():
             for seed in seeds:
@@ -133,6 +135,19 @@ class ReportInputs:
             "made": {"new_identities": 12, "images": 54},
         }
         (out / "filters.json").write_text(json.dumps(filters))
+
+    def _derive(self, arm: str, kind: str) -> None:
+        out = self.folder(f"derive:{arm}")
+        columns = {"source": "synthetic", "generator": "ff", "latent": "[]", "seed": 1}
+        rows = [
+            self.row(f"synthetic/derived/{kind}-{n:06d}", "train", parents=[EVIL], **columns)
+            for n in range(12)
+            for _ in range(3)
+        ]
+        manifest.write(out, rows, "derive", {})
+        like = {"images": 36, "q05": 0.5, "median": 0.75, "q95": 0.875}
+        summary = {"kind": kind, "identities": 12, "images": 36, "different_images": 30, "likeness": like}
+        (out / "summary.json").write_text(json.dumps(summary))
 
     def _audit(self) -> None:
         out = self.folder("audit")
