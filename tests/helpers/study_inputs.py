@@ -40,15 +40,16 @@ class StudyInputs:
         gain: dict[str, float],
         splits: tuple[int, ...] = (0, 1, 2),
         seeds: tuple[int, ...] = (0, 1, 2),
+        controls: dict[str, Any] | None = None,
         **changes: Any,
     ) -> None:
         self.root, self.inputs = root, {}
         self.study = {"splits": splits, "variants": {name: {} for name in gain}, **changes.pop("study", {})}
-        self.recipe = Recipe(name="fake", seeds=seeds, study=self.study, arms=ARMS, **changes)
+        self.recipe = Recipe(name="fake", seeds=seeds, study=self.study, arms=ARMS | (controls or {}), **changes)
         self.names = np.array([f"d/p{n:02d}" for n in range(PEOPLE)])
         for variant, tighter in gain.items():
             for split in splits:
-                for arm, sigma in SIGMA.items():
+                for arm, sigma in {**SIGMA, **dict.fromkeys(controls or {}, 0.75)}.items():
                     folder = self.folder(f"{variant}:{split}:merge:{arm}")
                     summary = {
                         "rows": {"real": 10, "synthetic": 5},

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -54,6 +55,24 @@ def test_the_page_and_the_tables(world: StudyInputs, tmp_path: Path) -> None:
     assert "real+synthetic: CC0; for research | only; own</li>" in (tmp_path / "one" / "index.html").read_text()
     assert "Leakage gate" not in text  # nothing synthetic was judged here
     assert str(tmp_path) not in text + (tmp_path / "one" / "index.html").read_text()
+
+
+def test_the_best_control_of_all_splits(tmp_path: Path) -> None:
+    kinds = {"warped": {"set": {"kind": "warp"}}, "noise": {"set": {"kind": "texture"}}}
+    world = StudyInputs(tmp_path / "w", {"plain": 0.35, "other": 0.0}, controls=kinds)
+    (tmp_path / "out").mkdir()
+    study.run(Report(bootstrap=BOOT), {"recipe": world.dump()}, world.inputs, tmp_path / "out", Context(RUNTIME))
+    answer = json.loads((tmp_path / "out" / "results.json").read_text())
+    best, plain = answer["best_control"], answer["variants"]["plain"]
+    assert best == plain["best_control"] != answer["variants"]["other"]["best_control"]
+    assert best["of"] == {name: plain["arms"][name]["eer"]["mean"] for name in kinds}
+    assert best["mean"] == min(best["of"].values()) == best["of"][best["arm"]] and "verdict" not in best
+    per_split = np.subtract(*(plain["arms"][arm]["eer"]["per_split"] for arm in ("real+synthetic", best["arm"])))
+    assert best["delta"] == pytest.approx(per_split.mean()) and best["ci_low"] < best["delta"] < best["ci_high"]
+    for name in ("report.md", "index.html"):
+        text = (tmp_path / "out" / name).read_text().replace("\\", "")
+        assert f"The best cheap alternative of 2, the control “{best['arm']}”" in text
+        assert "warped (control)" in text and "noise (control)" in text and "real+synthetic (control)" not in text
 
 
 def test_the_gates_of_all_splits_stand_on_the_page(tmp_path: Path) -> None:
