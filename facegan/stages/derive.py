@@ -22,7 +22,7 @@ from facegan.metrics import leakage
 from facegan.runtime.context import Context
 from facegan.runtime.devices import threads_of
 
-COMPARED = 500  # images, evenly chosen, whose likeness to the train photos is measured
+COMPARED, PHOTOS = 500, 5000  # images whose likeness is measured, and train photos with which, both evenly chosen
 
 
 def run(options: Derive, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
@@ -103,11 +103,16 @@ def new_people(inputs: dict[str, Path], names: list[str]) -> NewPeople:
     return NewPeople(sizes, inputs["synthetic"], Mixtures(inputs.get("generator"), inputs["synthetic"], classes, names))
 
 
+def evenly(count: int, most: int) -> np.ndarray:
+    """At most `most` of the numbers 0 .. count - 1, evenly spaced, int64."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
+
+
 def likeness(folder: Path, photos: TrainPhotos) -> dict[str, float]:
     """How like the train photos the images are: quantiles of each image's largest similarity, from -1 to 1."""
     count = manifest.read(folder, ["split"]).num_rows
-    chosen = np.unique(np.linspace(0, count - 1, min(count, COMPARED)).round().astype(np.int64))
+    chosen, rows = evenly(count, COMPARED), evenly(len(photos.pixels), PHOTOS)
     pixels = np.stack([decode_pixels(row["image"]["bytes"]) for row in manifest.at(folder, chosen, ["image"])])
-    value, _ = leakage.closest(leakage.grey(pixels), leakage.grey(np.asarray(photos.pixels)))
+    value, _ = leakage.closest(leakage.grey(pixels), leakage.grey(photos.pixels[rows]))
     low, median, high = (float(q) for q in np.quantile(value, [0.05, 0.5, 0.95]))
     return {"images": len(chosen), "q05": low, "median": median, "q95": high}

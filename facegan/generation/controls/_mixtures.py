@@ -21,7 +21,8 @@ class Mixtures:
     """The mixture of each class: `mixtures(k)` as `NewPeople.mixture`; reads the generator when first called."""
 
     def __init__(self, generator: Path | None, synthetic: Path, classes: list[str], names: list[str]) -> None:
-        self._generator, self._synthetic, self._classes, self._names = generator, synthetic, classes, names
+        self._generator, self._synthetic, self._classes = generator, synthetic, classes
+        self._place = {name: place for place, name in enumerate(names)}
         self._codes: np.ndarray | None = None
         self._rows: list[tuple[str, list[str]]] = []
 
@@ -35,7 +36,7 @@ class Mixtures:
                 f"'{self._classes[number]}' was made elsewhere, and nothing tells from whom it was mixed",
                 fix="take another control, or set synthesize.external to null",
             )
-        indices = np.asarray([self._names.index(name) for name in parents])
+        indices = np.asarray([self._place[name] for name in parents])
         shares = shares_of(unpack(spec["w"]), codes[indices], codes.mean(axis=0))
         return indices[shares > 0], shares[shares > 0]
 
@@ -45,12 +46,11 @@ class Mixtures:
             if self._generator is None:
                 raise ValueError("mixtures need the generator")
             G, spec = load_generator(self._generator, torch.device("cpu"))
-            people = spec["identities"]
-            self._codes = G.codes().detach().numpy()[[people.index(name) for name in self._names]].astype(np.float64)
-            table = manifest.read(self._synthetic, ["identity", "latent", "parents"])
+            row = {name: index for index, name in enumerate(spec["identities"])}
+            self._codes = G.codes().detach().numpy()[[row[name] for name in self._place]].astype(np.float64)
             first: dict[str, tuple[str, list[str]]] = {}
-            for name, latent, parents in zip(*(table[c].to_pylist() for c in table.column_names), strict=True):
-                first.setdefault(name, (latent, list(parents or ())))
+            for item in manifest.iterate(self._synthetic, columns=["identity", "latent", "parents"]):
+                first.setdefault(item["identity"], (item["latent"], list(item["parents"] or ())))
             self._rows = [first[name] for name in self._classes]
         return self._codes
 
