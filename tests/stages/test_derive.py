@@ -160,3 +160,19 @@ def test_a_control_alone_brings_the_new_people_that_it_equals(faces: Path, share
     recipe = tiny(faces, arms={"real": {}, "real+synthetic": {"set": "warp"}, "synthetic": {}})
     assert {"synthesize", "derive", "audit"} <= {node.stage for node in graph.build(recipe)}
     assert check_room(graph.build(recipe), shared.store, RUNTIME) is not None
+
+
+def test_from_photos_to_the_page(faces: Path, shared: Lab) -> None:
+    arms = {"real": {}, "real+synthetic": {"new": True}, "mixed": {"set": "pixel_mix"}}
+    changes = {"steps": 2, "evaluations": 1, "use": {"new": 0.5, "own_head": True}}
+    recipe = tiny(faces, arms=arms, report={"bootstrap": 200}, train_recognizer=changes, audit={"enforce": False})
+    out = shared.stage(recipe, "report").path
+    answer = json.loads((out / "results.json").read_text())
+    best = answer["best_control"]
+    assert (best["arm"], best["kind"]) == ("mixed", "pixel_mix") and best["mean"] == answer["arms"]["mixed"]["eer"][
+        "mean"
+    ]
+    assert best["delta"] == pytest.approx(answer["arms"]["real+synthetic"]["eer"]["mean"] - best["mean"])
+    assert (out / "figures" / "faces-control-mixed.png").is_file() and "mixed (control)" in (
+        out / "index.html"
+    ).read_text()
