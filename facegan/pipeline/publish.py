@@ -48,7 +48,7 @@ def export(
     final = top / report.fingerprint
     answer = {"recipe": recipe.name, "report": str(final / "index.html"), "stages": stages}
     results = read_results(report.path)
-    answer |= {key: results[key] for key in ("arms", "comparison", "variants") if key in results}
+    answer |= {key: results[key] for key in ("arms", "best_control", "comparison", "variants") if key in results}
     computed = any(stage["state"] != "cached" for stage in stages)
     try:
         top.mkdir(parents=True, exist_ok=True)

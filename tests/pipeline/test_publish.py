@@ -20,6 +20,7 @@ def fake_report(store: Store, key: str, delta: float) -> Artifact:
     (folder / "figures").mkdir(parents=True)
     arm = {"eer": {"per_seed": [0.1], "mean": 0.1, "ci_low": 0.05, "ci_high": 0.2}, "none": {"mean": None}}
     results = {"recipe": "orl-tiny", "arms": {"real": arm}, "comparison": {"metric": "eer", "delta": delta}}
+    results["best_control"] = {"arm": "warp", "mean": 0.1}
     files = {
         "index.html": "<html>",
         "report.md": "# Gain\n\n**It helped (a \\_lot\\_): gain.**\n",
@@ -44,7 +45,7 @@ def test_the_report_is_handed_out_repaired_and_pointed_to(tmp_path: Path) -> Non
     assert page == tmp_path / "reports" / "orl-tiny" / ("a" * 64) / "index.html"
     assert os.readlink(latest) == "a" * 64
     assert json.loads((latest / "results.json").read_text()) == result
-    assert result["report"] == str(page)
+    assert result["report"] == str(page) and result["best_control"]["arm"] == "warp"
     assert sentence(page.parent) == "It helped (a _lot_): gain."
     assert arms_table(result) == (["metric", "real"], [["eer", "0.100 (0.050 to 0.200)"]])
 
