@@ -246,3 +246,55 @@ def test_two_thousand_replicates_are_quick() -> None:
     start = time.perf_counter()
     intervals.bootstrap_eer(pairs, intervals.person_weights(14, 2000, seed=0))
     assert time.perf_counter() - start < 5  # 0.1 s on one quiet core
+
+
+def test_mean_overlap_by_hand() -> None:
+    people = [{"a", "b", "c", "d"}, {"c", "d", "e", "f"}, {"d"}]
+    assert intervals.mean_overlap(people) == pytest.approx((2 / 4 + 1 / 2 + 1 / 2) / 3)
+    assert intervals.mean_overlap([{"a"}, {"b"}]) == 0 and intervals.mean_overlap([{"a", "b"}] * 3) == 1
+    assert intervals.mean_overlap([{"a"}]) == 0
+    with pytest.raises(ValueError, match="no train people"):
+        intervals.mean_overlap([{"a"}, set()])
+
+
+def test_mean_overlap_is_the_correlation_of_means_over_shared_people() -> None:
+    rng = np.random.default_rng(0)
+    first, second = np.arange(0, 12), np.arange(9, 14)  # 3 in common, of 12 and of 5
+    effects = rng.normal(size=(100_000, 14))
+    found = np.corrcoef(effects[:, first].mean(axis=1), effects[:, second].mean(axis=1))[0, 1]
+    members = [set(map(str, first)), set(map(str, second))]
+    assert found == pytest.approx(intervals.mean_overlap(members), abs=0.01)
+
+
+def test_interval_for_shared_train_people_by_hand() -> None:
+    """Four splits, differences -1 to -4: s^2 = 5/3, and r = 1/2 makes the mean's variance s^2 (1/4 + 1)."""
+    points = np.array([-1.0, -2, -3, -4])
+    same = np.repeat(points[:, None], 100, axis=1)  # nothing hangs on the people
+    nothing = np.zeros_like(same), np.zeros_like(points)
+    for overlap, factor in ((0.0, 0.25), (0.5, 1.25), (0.2, 0.5)):
+        found = intervals.paired_difference(same, nothing[0], points, nothing[1], 20, overlap=overlap)
+        half = 3.182446 * (5 / 3 * factor) ** 0.5
+        assert (found.ci_low, found.ci_high) == pytest.approx((-2.5 - half, -2.5 + half), abs=1e-5)
+        assert found.overlap == overlap and found.standard_error == pytest.approx((5 / 3 * factor) ** 0.5)
+        assert intervals.smallest_detectable(found) == pytest.approx(half + 0.841621 * found.standard_error, abs=1e-5)
+    all_shared = intervals.paired_difference(same, nothing[0], points, nothing[1], 20, overlap=1.0)
+    assert np.isinf(all_shared.ci_high) and "same people" in intervals.verdict(all_shared, "lower").reason
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        intervals.paired_difference(same, nothing[0], points, nothing[1], 20, overlap=1.2)
+
+
+@pytest.mark.parametrize("pool", [40, 25])
+def test_shared_train_people_cause_no_more_false_verdicts_than_said(pool: int) -> None:
+    """Five splits learn from 20 of the pool each, and nothing but these people matters: independent of the module."""
+    rng, wrong, plain_wrong, trials = np.random.default_rng(pool), 0, 0, 800
+    for _ in range(trials):
+        chosen = np.array([rng.permutation(pool)[:20] for _ in range(5)])
+        points = rng.normal(size=pool)[chosen].mean(axis=1)
+        overlap = intervals.mean_overlap([set(map(str, row)) for row in chosen])
+        same, nothing = np.repeat(points[:, None], 50, axis=1), np.zeros(5)
+        for r in (overlap, 0.0):
+            found = intervals.paired_difference(same, 0 * same, points, nothing, 40, overlap=r)
+            wrong += r > 0 and not found.ci_low <= 0 <= found.ci_high
+            plain_wrong += r == 0 and not found.ci_low <= 0 <= found.ci_high
+    assert 0.03 < wrong / trials < 0.07  # 5 % and 2.6 standard errors of 800
+    assert plain_wrong / trials > 0.2
