@@ -99,45 +99,45 @@ def study(
     return Study(found, *(float(np.hypot(t_people * found.people_error, part)) for part in (plain, less)))
 
 
-HEADER = (
-    "| test people | splits | overlap | split effect | false gain | false loss | plain: false gain "
-    "| less seeds: false gain | sd of delta | half-width | found at the smallest detectable |\n"
-    "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
-)
+class Rates(NamedTuple):
+    """Shares of simulated studies: false gains, false gains and losses, false gains of the two others, power."""
+
+    gain: float
+    either: float
+    plain: float
+    less_seeds: float
+    found: float
 
 
-def row(name: str, splits: int, overlap: float, effect: float, own: float, trials: int) -> tuple[str, float, float]:
-    """One line of the table; then the false gains and false gains and losses together, as shares."""
+def row(name: str, splits: int, overlap: float, effect: float, own: float, trials: int) -> Rates:
+    """The rates of one setting; `found`: a true gain as large as the median smallest detectable one."""
     world, rng = WORLDS[name], np.random.default_rng([splits, round(100 * overlap), round(100 * effect)])
     weights = intervals.person_weights(world.people, REPLICATES, 0).astype(float)
     studies = [study(rng, weights, world, splits, overlap, effect, own) for _ in range(trials)]
     delta = np.array([s.found.delta for s in studies])
     half = np.array([(s.found.ci_high - s.found.ci_low) / 2 for s in studies])
-    gain, loss = np.mean(delta + half < 0), np.mean(delta - half > 0)
-    others = [np.mean(delta + np.array([getattr(s, part) for s in studies]) < 0) for part in ("plain", "less_seeds")]
+    plain, less = (np.array([getattr(s, part) for s in studies]) for part in ("plain", "less_seeds"))
     detectable = float(np.median([intervals.smallest_detectable(s.found) for s in studies]))
-    power = np.mean(delta - detectable + half < 0)
-    cells = [f"{100 * share:.1f}" for share in (gain, loss, *others)]
-    line = f"| {name} | {splits} | {overlap:g} | {effect:g} | {' | '.join(cells)} "
-    return f"{line}| {delta.std():.2f} | {np.median(half):.2f} | {100 * power:.0f} |", float(gain), float(gain + loss)
+    gains = (delta + half < 0, abs(delta) > half, delta + plain < 0, delta + less < 0, delta - detectable + half < 0)
+    return Rates(*(float(np.mean(share)) for share in gains))
 
 
 def one_split(trials: int) -> None:
-    """What a `gain` of one split is worth where a split has an effect that its seeds cannot show; 3,617 test people."""
-    print("| seeds | split effect / sd of the seeds' mean | false gain | false loss |\n|--:|--:|--:|--:|")
+    """What a `gain` of one split is worth where a split has an effect that its seeds cannot show."""
+    print("| seeds | split effect / sd of the seeds' mean | false gain | false gain or loss |\n|--:|--:|--:|--:|")
     rng = np.random.default_rng(0)
     for seeds in (3, 5):
         for effect in (0, 0.3, 0.6, 1, 2):
             values = rng.normal(size=(trials, seeds)) * seeds**0.5 + effect * rng.normal(size=(trials, 1))
             half = stdtrit(seeds - 1, 0.975) * values.std(axis=1, ddof=1) / seeds**0.5
-            gain, loss = np.mean(values.mean(axis=1) + half < 0), np.mean(values.mean(axis=1) - half > 0)
-            print(f"| {seeds} | {effect:g} | {100 * gain:.1f} | {100 * loss:.1f} |")
+            delta = values.mean(axis=1)
+            print(f"| {seeds} | {effect:g} | {np.mean(delta < -half):.1%} | {np.mean(abs(delta) > half):.1%} |")
 
 
 def main() -> None:
-    """Run the simulation and print the tables."""
+    """Run the simulation and print a line for each number of splits and overlap, the worst over the split effects."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=2000, help="studies for each row")
+    parser.add_argument("--trials", type=int, default=2000, help="studies for each setting")
     parser.add_argument("--splits", type=int, nargs="+", default=list(SPLITS))
     parser.add_argument("--overlaps", type=float, nargs="+", default=list(OVERLAPS))
     parser.add_argument("--effects", type=float, nargs="+", default=list(EFFECTS))
@@ -148,18 +148,22 @@ def main() -> None:
     if args.one_split:
         one_split(100_000)
         return
-    print(HEADER, flush=True)
-    rates = []
+    effects = "".join(f" {effect:g} |" for effect in args.effects)
+    print(f"| test people | splits | overlap |{effects} gain or loss | plain: false gain | less seeds: false gain "
+          f"| detectable found |\n|---|--:|--:|{'--:|' * len(args.effects)}--:|--:|--:|--:|", flush=True)  # fmt: skip
+    everything = []
     for name in args.worlds:
         for splits in args.splits:
             for overlap in args.overlaps:
-                for effect in args.effects:
-                    line, *shares = row(name, splits, overlap, effect, args.own, args.trials)
-                    rates.append(shares)
-                    print(line, flush=True)
-    mean, worst = np.mean(rates, axis=0), np.max(rates, axis=0)
-    print(f"\n{len(rates)} rows of {args.trials}: false gain {mean[0]:.1%} in the mean, at most {worst[0]:.1%}; "
-          f"false gain or loss {mean[1]:.1%}, at most {worst[1]:.1%}")  # fmt: skip
+                rates = [row(name, splits, overlap, effect, args.own, args.trials) for effect in args.effects]
+                everything += rates
+                gains = "".join(f" {100 * rate.gain:.1f} |" for rate in rates)
+                worst = [f"{100 * max(getattr(r, k) for r in rates):.1f}" for k in ("either", "plain", "less_seeds")]
+                found = f"{100 * min(rate.found for rate in rates):.0f}"
+                print(f"| {name} | {splits} | {overlap:g} |{gains} {' | '.join(worst)} | {found} |", flush=True)
+    mean, most = np.mean(everything, axis=0), np.max(everything, axis=0)
+    print(f"\n{len(everything)} settings of {args.trials} studies: false gain {mean[0]:.1%} in the mean, at most "
+          f"{most[0]:.1%}; false gain or loss {mean[1]:.1%}, at most {most[1]:.1%}")  # fmt: skip
 
 
 if __name__ == "__main__":

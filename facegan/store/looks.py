@@ -75,7 +75,7 @@ def record(workdir: Path, entry: Entry) -> Look:
     """
     path = workdir / "data" / LEDGER
     handed_out, unknown = _beside_reports(workdir, entry["fingerprint"])
-    remarks = [f"{unknown} reports here are older than the ledger and not counted"] if unknown else []
+    remarks = [f"not counted: {_count(unknown, 'report')} here from before the ledger"] if unknown else []
     entries, unreadable = handed_out, 0
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +84,7 @@ def record(workdir: Path, entry: Entry) -> Look:
             known = {e["fingerprint"] for e in entries}
             lost = [e for e in handed_out if e["fingerprint"] not in known]
             if lost:
-                remarks.append(f"{len(lost)} that the ledger had lost were found beside their reports")
+                remarks.append(f"found again beside {_count(len(lost), 'report')}, since the ledger had lost them")
             new = lost + [entry] * (entry["fingerprint"] not in {*known, *(e["fingerprint"] for e in lost)})
             text = b"\n" * torn + b"".join(json.dumps(e).encode() + b"\n" for e in new)
             entries = entries + new
@@ -94,12 +94,16 @@ def record(workdir: Path, entry: Entry) -> Look:
     except OSError as error:
         remarks.append(f"the ledger {path} cannot be written: {error.strerror or error}")
     if unreadable:
-        remarks.append(f"{unreadable} lines of the ledger cannot be read and may be looks too")
+        remarks.append(f"{_count(unreadable, 'line')} of the ledger cannot be read and may be looks too")
     if entry["fingerprint"] not in {e["fingerprint"] for e in entries}:
         entries = [*entries, entry]
     same = [e for e in entries if set(e["test_people"]) & set(entry["test_people"])]
     place = next(i for i, e in enumerate(same) if e["fingerprint"] == entry["fingerprint"])
     return Look(same[place], place + 1, tuple(same[:place]), unreadable, tuple(remarks))
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number > 1)}"
 
 
 def write_beside(folder: Path, look: Look) -> None:

@@ -109,7 +109,7 @@ def test_a_torn_line_is_kept_counted_and_restored_from_its_report(tmp_path: Path
     assert ledger(tmp_path).read_bytes().startswith(torn + b"\n"), "nothing is taken away"
     assert (found.number, found.unreadable) == (3, 1)
     assert [e["fingerprint"] for e in found.earlier] == ["first", "torn"]
-    assert "1 lines of the ledger cannot be read" in found.text and "found beside their reports" in found.text
+    assert "1 line of the ledger cannot be read" in found.text and "found again beside 1 report" in found.text
     assert look(tmp_path, "last", "x").number == 4
 
 
@@ -125,7 +125,7 @@ def test_a_deleted_ledger_is_filled_again_from_the_reports(tmp_path: Path) -> No
         look(tmp_path, name, "x", beside=True)
     ledger(tmp_path).unlink()
     found = look(tmp_path, "c", "x")
-    assert found.number == 3 and "2 that the ledger had lost were found beside their reports" in found.text
+    assert found.number == 3 and "found again beside 2 reports, since the ledger had lost them" in found.text
     assert [line["fingerprint"] for line in lines(tmp_path)] == ["a", "b", "c"]
     assert look(tmp_path, "d", "x").text == "look 4 at these test people; before it: orl-quick"
     ledger(tmp_path).unlink()
@@ -137,7 +137,7 @@ def test_reports_from_before_the_ledger_are_told(tmp_path: Path) -> None:
         (tmp_path / "reports" / "r" / name).mkdir(parents=True)
         (tmp_path / "reports" / "r" / name / "results.json").write_text("{}")
     (tmp_path / "reports" / "r" / "latest").symlink_to("old")
-    assert "2 reports here are older than the ledger and not counted" in look(tmp_path, "a", "x").text
+    assert "not counted: 2 reports here from before the ledger" in look(tmp_path, "a", "x").text
 
 
 @pytest.mark.parametrize("what", [b"\xff\xfe\x00 no text\n{}\n[1]\n", None])
