@@ -45,7 +45,7 @@ class Scores(NamedTuple):
 
 
 def study_interval(arm: Scores, baseline: Scores, n_people: int) -> intervals.MetricDifference:
-    """The interval over seeds, or where there are several splits over these, seeds averaged, as if they shared nobody."""
+    """The interval over seeds, or where there are several splits over these (as if they shared no train people)."""
     sets = (arm.values, baseline.values, arm.points, baseline.points)
     axis = 0 if len(arm.points) == 1 else 1
     units = [s[0] if axis == 0 else s.mean(axis=1) for s in sets]
