@@ -45,7 +45,10 @@ def main() -> None:
     print("|---|---|---|--:|--:|--:|---|---|---|")
     for study in STUDIES:
         folder = ROOT / "reports" / "published" / study
-        differences = pq.read_table(folder / "differences.parquet").to_pylist()
+        stored_differences = pq.read_table(folder / "differences.parquet")
+        if "train_overlap" in stored_differences.column_names:
+            continue  # made since: its intervals know
+        differences = stored_differences.to_pylist()
         values = pq.read_table(folder / "results.parquet").to_pandas()
         for line in sorted(differences, key=lambda line: not line["decides"]):
             if line["metric"] != "eer" or line["ci_low"] is None:
