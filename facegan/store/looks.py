@@ -120,8 +120,10 @@ def _beside_reports(workdir: Path, but: str) -> tuple[list[Entry], int]:
     for results in (workdir / "reports").glob("*/*/results.json"):
         if results.parent.is_symlink() or results.parent.parent.name == "published":
             continue
-        beside = results.with_name(BESIDE)
-        entry = _entry(beside.read_bytes()) if beside.is_file() else None
+        try:
+            entry = _entry(results.with_name(BESIDE).read_bytes())
+        except OSError:
+            entry = None
         if entry is not None:
             entries.append(entry)
         elif results.parent.name != but:
@@ -136,7 +138,7 @@ def _entry(line: bytes) -> Entry | None:
         entry = {key: found[key] for key in KEYS}
         texts = [entry["time"], entry["recipe"], entry["fingerprint"], *entry["test_people"]]
         return entry if all(isinstance(text, str) for text in texts) else None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
