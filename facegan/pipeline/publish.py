@@ -19,6 +19,9 @@ from facegan.store.local import Artifact
 from facegan.store.workdir import store_at
 
 
+ANSWERED = ("arms", "baselines", "beaten_by", "comparison", "variants")  # of a report's results, in the JSON answer
+
+
 @dataclass(frozen=True)
 class Finished:
     """A finished run: its JSON answer and, where it made a report, the report's page in reports/."""
@@ -48,7 +51,7 @@ def export(
     final = top / report.fingerprint
     answer = {"recipe": recipe.name, "report": str(final / "index.html"), "stages": stages}
     results = read_results(report.path)
-    answer |= {key: results[key] for key in ("arms", "comparison", "variants") if key in results}
+    answer |= {key: results[key] for key in ANSWERED if key in results}
     computed = any(stage["state"] != "cached" for stage in stages)
     try:
         top.mkdir(parents=True, exist_ok=True)
@@ -76,7 +79,7 @@ def _already_written(path: Path, answer: dict[str, Any]) -> bool:
     """Whether an earlier run wrote this answer here (its stages may have run then)."""
     try:
         earlier = json.loads(path.read_bytes())
-        return all(earlier[key] == answer[key] for key in ("recipe", "report", "arms", "comparison"))
+        return all(earlier[key] == answer[key] for key in ("recipe", "report", "arms", "baselines", "comparison"))
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -114,4 +117,4 @@ def stage_rows(nodes: list[Node], artifacts: list[Artifact]) -> list[dict[str, A
 
 def partial(recipe: Recipe, stages: list[dict[str, Any]]) -> dict[str, Any]:
     """The JSON answer of a run that ended before the report."""
-    return {"recipe": recipe.name, "report": None, "stages": stages, "arms": {}, "comparison": None}
+    return {"recipe": recipe.name, "report": None, "stages": stages, "arms": {}, "baselines": {}, "comparison": None}

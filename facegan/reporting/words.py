@@ -13,6 +13,8 @@ TERMS = {
     "arm": "One way of choosing training images. All arms share the network, the augmentation, the number of "
     "training steps and the batch size: the images are the only difference (and, where arms try several settings, "
     "what validation people chose).",
+    "baseline": "A recognizer without a network, fitted in seconds and not trained, on the rows of one arm: what one would "
+    "get without any of this. Judged on the same people as the arms.",
     "seed": "A number that sets all chance in a training. Each arm is trained once for each seed, which "
     "shows how much a result depends on luck.",
     "recognizer": "A network that turns a face into a list of numbers (an embedding) such that photos of "
@@ -142,14 +144,37 @@ def subject(recipe: dict[str, Any]) -> str:
     return f"Training as in arm “{comparison['arm']}” instead of arm “{comparison['baseline']}”"
 
 
-def headline(recipe: dict[str, Any], verdict: str) -> str:
-    """The verdict in three or four words."""
+def headline(recipe: dict[str, Any], verdict: str, beaten: dict[str, Any] | None = None) -> str:
+    """The verdict in a few words; `beaten` is that of `results.beaten_by`."""
+    besides = "" if beaten is None else f", and every arm is worse than “{beaten['baseline']}”"
     if verdict == NO_GAIN:
-        return "No gain shown"
+        return f"No gain shown{besides}"
     helped = "helped" if verdict == "gain" else "hurt"
     arm = recipe["arms"][recipe["comparison"]["arm"]]
     who = "the synthetic faces" if arm["existing"] or arm["new"] else "these faces"
-    return f"{verdict.capitalize()}: {who} {helped}"
+    return f"{verdict.capitalize()}: {who} {helped}{besides.replace(', and', ', but')}"
+
+
+def tone(verdict: str, beaten: dict[str, Any] | None) -> str:
+    """The colour of the verdict: that of a gain only where some arm is better than the baselines."""
+    return {"gain": "gain" if beaten is None else "none", "loss": "loss", NO_GAIN: "none"}[verdict]
+
+
+def beaten_by(beaten: dict[str, Any] | None) -> str:
+    """The first sentence of a report whose arms all lose to a baseline; '' where `beaten` is None."""
+    if beaten is None:
+        return ""
+    digits = digits_for(beaten["delta"], beaten["ci_low"], beaten["ci_high"])
+    span = interval(beaten["ci_low"], beaten["ci_high"], digits, sign=True)
+    certainty = span and f", {percent(beaten['confidence'])} interval {span}"
+    arms = ", ".join(f"“{arm}”" for arm in beaten["holds_zero"])
+    zero = f"the interval of {arms} does not exclude zero" if arms else "the interval of every arm excludes zero"
+    return (
+        f"Every arm is worse than the baseline “{beaten['baseline']}”, which needs no network and was fitted on the same "
+        f"real photos: {phrase(beaten['metric'])} {number(beaten['value'], digits)}, the best arm “{beaten['best_arm']}” "
+        f"{number(beaten['best_mean'], digits)} on the same people (difference {signed(beaten['delta'], digits)}"
+        f"{certainty}; {zero})."
+    )
 
 
 def verdict(recipe: dict[str, Any], primary: Measure, comparison: dict[str, Any]) -> str:

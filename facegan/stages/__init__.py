@@ -16,9 +16,10 @@ VERSIONS = {
     "audit": 2,
     "merge": 3,
     "train_recognizer": 3,
+    "fit_recognizer": 1,
     "select": 1,
     "benchmark": 2,
-    "report": 5,
-    "study": 5,
+    "report": 6,
+    "study": 6,
 }
 STAGES = tuple(VERSIONS)

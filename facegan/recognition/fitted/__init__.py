@@ -52,13 +52,18 @@ def load_fitted(folder: Path) -> Embed:
     """The embedder of a finished fit_recognizer folder; raises UserError where there is none."""
     from safetensors.numpy import load_file
 
+    options = fitted_spec(folder)["options"]
+    config: FittedConfig = FITTED.get(options["kind"]).model_validate(options)
+    return config.embedder(load_file(folder / ARRAYS))
+
+
+def fitted_spec(folder: Path) -> dict[str, Any]:
+    """The `fitted.json` of a finished fit_recognizer folder: options, channels and size_px of its images, licences."""
     try:
-        spec = json.loads((folder / SPEC).read_bytes())
-        arrays = load_file(folder / ARRAYS)
+        spec: dict[str, Any] = json.loads((folder / SPEC).read_bytes())
     except OSError as error:
         raise UserError(f"no fitted recognizer in '{folder}'", fix="run fit_recognizer first") from error
-    config: FittedConfig = FITTED.get(spec["options"]["kind"]).model_validate(spec["options"])
-    return config.embedder(arrays)
+    return spec
 
 
 def is_fitted(folder: Path) -> bool:
