@@ -18,7 +18,6 @@ from facegan.reporting.summary import RESULTS, read_results
 from facegan.store.local import Artifact
 from facegan.store.workdir import store_at
 
-
 ANSWERED = ("arms", "baselines", "beaten_by", "comparison", "variants")  # of a report's results, in the JSON answer
 
 

@@ -86,8 +86,8 @@ class Cell:
 
 
 SHARED_BY_VARIANTS = (
-    "seeds", "trial_seeds", "guide_seed", "baselines", "comparison", "promotion", "benchmark", "report", "study", "name",
-    "description", "runtime",
+    "seeds", "trial_seeds", "guide_seed", "baselines", "comparison", "promotion", "benchmark", "report", "study",
+    "name", "description", "runtime",
 )  # fmt: skip
 
 

@@ -90,7 +90,7 @@ class Recipe(Options):
         names = [*self.baselines, *(f"{name}{WITH_SYNTHETIC}" for name in self.baselines)]
         for name in names:
             if name in (*self.arms, "guide", "judge") or names.count(name) > 1:
-                raise ValueError(f"baseline '{name}' has the name of another recognizer: call it otherwise in baselines")
+                raise ValueError(f"baseline '{name}' has the name of another recognizer: call one of them otherwise")
         if self.trial_seeds > len(self.seeds):
             raise ValueError(f"trial_seeds is {self.trial_seeds}, but there are {len(self.seeds)} seeds")
         if self.trial_seeds and all(len(arm.trials) == 1 for arm in self.arms.values()):

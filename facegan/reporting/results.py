@@ -73,7 +73,8 @@ class ArmDifference:
 class Measure:
     """One metric over all arms and seeds, and of the baselines.
 
-    `from_baselines`: {baseline: {arm: arm minus baseline}}. `note`: why there is no value, where there is none. `remark`: what the notes of all recognizers have in common.
+    `from_baselines`: {baseline: {arm: arm minus baseline}}. `note`: why there is no value, where there is none.
+    `remark`: what the notes of all recognizers have in common.
     """
 
     name: str
@@ -219,7 +220,7 @@ def with_baselines(
 
 
 def beaten_by(recipe: dict[str, Any], primary: Measure) -> dict[str, Any] | None:
-    """The baseline on real photos that is better than every arm by the primary metric; None: there is none.
+    """The baseline, of those without `+synthetic`, that is better than every arm by the primary metric; None: none is.
 
     The best one of several. `delta` and interval are those of the best arm minus the baseline; `holds_zero` are the
     arms whose interval does not exclude zero, or who have none.
@@ -235,11 +236,10 @@ def beaten_by(recipe: dict[str, Any], primary: Measure) -> dict[str, Any] | None
     name = min(beating, key=lambda name: sign * (primary.baselines[name].mean or 0.0))
     best_arm = min(primary.arms, key=lambda arm: sign * (primary.arms[arm].mean or 0.0))
     best = beating[name][best_arm]
-    holds_zero = [
-        arm for arm, d in beating[name].items() if d.low is None or d.high is None or d.low <= 0 <= d.high
-    ]
+    holds_zero = [arm for arm, d in beating[name].items() if d.low is None or d.high is None or d.low <= 0 <= d.high]
     return {
         "baseline": name,
+        "fitted_on": recipe["comparison"]["baseline"],
         "metric": primary.name,
         "value": primary.baselines[name].mean,
         "best_arm": best_arm,

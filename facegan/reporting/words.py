@@ -13,8 +13,8 @@ TERMS = {
     "arm": "One way of choosing training images. All arms share the network, the augmentation, the number of "
     "training steps and the batch size: the images are the only difference (and, where arms try several settings, "
     "what validation people chose).",
-    "baseline": "A recognizer without a network, fitted in seconds and not trained, on the rows of one arm: what one would "
-    "get without any of this. Judged on the same people as the arms.",
+    "baseline": "A recognizer without a network, fitted in seconds and not trained, on the rows of one arm: what one "
+    "would get without any of this. Judged on the same people as the arms.",
     "seed": "A number that sets all chance in a training. Each arm is trained once for each seed, which "
     "shows how much a result depends on luck.",
     "recognizer": "A network that turns a face into a list of numbers (an embedding) such that photos of "
@@ -170,10 +170,10 @@ def beaten_by(beaten: dict[str, Any] | None) -> str:
     arms = ", ".join(f"“{arm}”" for arm in beaten["holds_zero"])
     zero = f"the interval of {arms} does not exclude zero" if arms else "the interval of every arm excludes zero"
     return (
-        f"Every arm is worse than the baseline “{beaten['baseline']}”, which needs no network and was fitted on the same "
-        f"real photos: {phrase(beaten['metric'])} {number(beaten['value'], digits)}, the best arm “{beaten['best_arm']}” "
-        f"{number(beaten['best_mean'], digits)} on the same people (difference {signed(beaten['delta'], digits)}"
-        f"{certainty}; {zero})."
+        f"Every arm is worse than the baseline “{beaten['baseline']}”, which is no network and was fitted in seconds "
+        f"on the rows of “{beaten['fitted_on']}”: {phrase(beaten['metric'])} {number(beaten['value'], digits)}, the best "
+        f"arm “{beaten['best_arm']}” {number(beaten['best_mean'], digits)} on the same people (difference "
+        f"{signed(beaten['delta'], digits)}{certainty}; {zero})."
     )
 
 

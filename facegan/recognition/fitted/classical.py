@@ -57,9 +57,10 @@ class Classical(FittedConfig):
 
     def fit(self, train: ManifestImages, val: ManifestImages, context: Context) -> Fit:
         """See FittedConfig; raises UserError where all images are the same."""
-        from facegan.recognition.fitted.methods.classical import fit
+        from facegan.recognition.fitted.methods.classical import Choices, fit
 
-        return fit(self, train, val, context)
+        choices = Choices(self.features, self.components, self.shrinkage, self.max_images)
+        return fit(choices, train, val, context)
 
     def embedder(self, arrays: dict[str, np.ndarray]) -> Embed:
         """See FittedConfig."""

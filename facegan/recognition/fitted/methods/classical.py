@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,6 @@ from facegan.recognition.fitted.methods.whitening import Doubles, Floats, princi
 
 if TYPE_CHECKING:
     from facegan.data.dataset import ManifestImages
-    from facegan.recognition.fitted.classical import Classical
     from facegan.runtime.context import Context
 
 BATCH = 128
@@ -26,7 +26,17 @@ VAL_IMAGES = 3000  # 4.5 million pairs, scored once for each setting
 LEAST_VARIANCE = 1e-9  # of all variance: photos of a person that are all the same have none within
 
 
-def fit(options: Classical, train: ManifestImages, val: ManifestImages, context: Context) -> Fit:
+@dataclass(frozen=True)
+class Choices:
+    """The names of the features, and the numbers of components and shrinkages among which val people choose."""
+
+    features: tuple[str, ...]
+    components: tuple[int, ...]
+    shrinkage: tuple[float, ...]
+    max_images: int
+
+
+def fit(options: Choices, train: ManifestImages, val: ManifestImages, context: Context) -> Fit:
     """Mean and map of each feature, from the rows and their mirror images. See FittedConfig.fit.
 
     Memory: features of `max_images` images and their mirror images, 30 KB each for LBP.
@@ -69,13 +79,14 @@ def fit(options: Classical, train: ManifestImages, val: ManifestImages, context:
 
 
 def _choose(
-    options: Classical, rows: Doubles, label: NDArray[np.int64], of_val: list[Floats], val_person: NDArray[np.int64]
+    options: Choices, rows: Doubles, label: NDArray[np.int64], of_val: list[Floats], val_person: NDArray[np.int64]
 ) -> dict[str, Any]:
     """The number of components and the shrinkage that are best on val people, the first of equals.
 
     rows: principal components (n, k) of train rows. of_val: those of val images and of their mirror images.
     """
-    covariance, best = within_class(rows, label), {"val_eer": np.inf}
+    covariance = within_class(rows, label)
+    best: dict[str, Any] = {"val_eer": np.inf}
     variance = float(rows.var(axis=0).mean())
     for components in sorted({min(number, rows.shape[1]) for number in options.components}):
         for shrinkage in options.shrinkage:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -100,7 +102,7 @@ def _uniform() -> NDArray[np.int64]:
 UNIFORM = _uniform()
 
 
-def _cells(bins: NDArray[np.int64], weights: Floats | None, number: int) -> NDArray[np.float64]:
+def _cells(bins: NDArray[np.int64], weights: NDArray[np.floating[Any]] | None, number: int) -> NDArray[np.float64]:
     """Histograms (N, 8, 8, number) of the bins (N, 64, 64) in each cell of 8 px, each pixel weighted."""
     image, row, column = np.ogrid[: len(bins), :SIDE_PX, :SIDE_PX]
     cell = (image * CELLS + row // CELL_PX) * CELLS + column // CELL_PX

@@ -16,7 +16,7 @@ RESOLVED = 1e-10  # of the largest variance: below it there is only rounding
 
 
 def principal(rows: Floats, components: int) -> tuple[Floats, Doubles]:
-    """Mean (d,) and leading principal directions (k, d), by falling variance, of rows (n, d), which are centred in place.
+    """Mean (d,) and leading principal directions (k, d), by falling variance, of rows (n, d); these are centred.
 
     k is `components`, or less where the rows vary in fewer directions; 0 where they are all the same. Beyond EXACT by a
     randomized SVD with a fixed seed. Source: Halko et al. 2011, SIAM Review 53(2), algorithms 4.4 and 5.1.
