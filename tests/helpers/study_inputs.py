@@ -32,7 +32,10 @@ LICENSES = {"real+synthetic": {1: ["for research | only"], 2: ["own", "CC0"]}}
 
 
 class StudyInputs:
-    """Fake benchmark outputs of a study: `gain` is how much tighter the arm real+synthetic is, by variant."""
+    """Fake benchmark outputs of a study: `gain` is how much tighter the arm real+synthetic is, by variant.
+
+    `spread` is that of a person's photos, by baseline; the arms' is 0.75.
+    """
 
     def __init__(
         self,
@@ -40,6 +43,7 @@ class StudyInputs:
         gain: dict[str, float],
         splits: tuple[int, ...] = (0, 1, 2),
         seeds: tuple[int, ...] = (0, 1, 2),
+        spread: dict[str, float] | None = None,
         **changes: Any,
     ) -> None:
         self.root, self.inputs = root, {}
@@ -48,6 +52,8 @@ class StudyInputs:
         self.names = np.array([f"d/p{n:02d}" for n in range(PEOPLE)])
         for variant, tighter in gain.items():
             for split in splits:
+                for name, sigma in (spread or {}).items():
+                    self._benchmark(f"{variant}:{split}:benchmark:{name}", split, name, 0, sigma)
                 for arm, sigma in SIGMA.items():
                     folder = self.folder(f"{variant}:{split}:merge:{arm}")
                     summary = {
