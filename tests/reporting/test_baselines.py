@@ -120,7 +120,7 @@ def test_the_spread_of_the_arms_seeds_counts_and_the_baseline_has_none(lost: tup
 
 
 def test_they_stand_apart_on_the_page_and_in_the_printed_table(lost: tuple[ReportInputs, Path]) -> None:
-    _, out = lost
+    world, out = lost
     text = (out / "report.md").read_text()
     assert "| baseline classical | baseline classical+synthetic |" in text
     assert "hog 100 components, shrinkage 0.3 | 0.125 |" in text and "(7 images left out)" in text
@@ -133,3 +133,6 @@ def test_they_stand_apart_on_the_page_and_in_the_printed_table(lost: tuple[Repor
     assert (out / "figures" / "arms.png").stat().st_size > 10_000
     html = (out / "index.html").read_text()
     assert "Below the line: baselines." in html and html.count("fitted and not trained") >= 1
+    every_seed = html[html.index("<summary>Every seed") :].partition("</table>")[0]
+    body = every_seed[every_seed.index("<tbody>") :]
+    assert body.count("<td>") == body.count("<tr>") * len(world.recipe["arms"]), "a baseline has no seeds"
