@@ -72,6 +72,7 @@ STAGE_TASKS = {
         "audit": "The synthetic set under a judge: its card, and the leakage gate.",
         "merge": "One manifest for each arm.",
         "train_recognizer": "One recognizer for each arm, trial and seed.",
+        "fit_recognizer": "The baselines of the report: fitted, not trained.",
         "select": "The trial of an arm that is best on val people.",
         "benchmark": "Each recognizer on the test people.",
         "report": "The page that a person reads.",
@@ -116,6 +117,7 @@ def pipeline(
         tasks.start(STAGE_TASKS["train_recognizer"], JUDGE)
         tasks.start(STAGE_TASKS["audit"])
         tasks.start(STAGE_TASKS["merge"])
+        tasks.start(STAGE_TASKS["fit_recognizer"])
         tasks.start(STAGE_TASKS["train_recognizer"])
         tasks.start(STAGE_TASKS["select"])
         tasks.start(STAGE_TASKS["train_recognizer"])  # what was chosen, with the seeds that tried nothing

@@ -15,6 +15,7 @@ FAMILIES = {
     "facegan.generation.gans": "GANS",
     "facegan.generation.identities": "IDENTITIES",
     "facegan.recognition.heads": "HEADS",
+    "facegan.recognition.fitted": "FITTED",
     "facegan.evaluation.judges": "JUDGES",
     "facegan.evaluation.protocols": "PROTOCOLS",
     "facegan.runtime.engines": "ENGINES",

@@ -16,6 +16,7 @@ VERSIONS = {
     "audit": 2,
     "merge": 3,
     "train_recognizer": 3,
+    "fit_recognizer": 1,
     "select": 1,
     "benchmark": 2,
     "report": 6,
