@@ -73,6 +73,7 @@ STAGE_TASKS = {
         "derive": "Cheap substitutes of new people, as many, for arms that are controls.",
         "merge": "One manifest for each arm.",
         "train_recognizer": "One recognizer for each arm, trial and seed.",
+        "fit_recognizer": "The baselines of the report: fitted, not trained.",
         "select": "The trial of an arm that is best on val people.",
         "benchmark": "Each recognizer on the test people.",
         "report": "The page that a person reads.",
@@ -118,6 +119,7 @@ def pipeline(
         tasks.start(STAGE_TASKS["audit"])
         tasks.start(STAGE_TASKS["derive"])
         tasks.start(STAGE_TASKS["merge"])
+        tasks.start(STAGE_TASKS["fit_recognizer"])
         tasks.start(STAGE_TASKS["train_recognizer"])
         tasks.start(STAGE_TASKS["select"])
         tasks.start(STAGE_TASKS["train_recognizer"])  # what was chosen, with the seeds that tried nothing

@@ -22,10 +22,12 @@ from facegan.evaluation.judges.dlib import Dlib
 from facegan.evaluation.judges.onnx import Onnx
 from facegan.metrics.verification import unit_rows
 from facegan.recognition.embedder import MIRRORED, embed, load_embedder, with_mirror
+from facegan.recognition.fitted import fitted_spec, is_fitted, load_fitted
 from facegan.recognition.saved_model import SPEC, read_spec, torch_embedder
 
 FORMS = (
-    "give FILE.onnx, timm:NAME, package.module:callable, dlib, or the folder of a run's train_recognizer or of a model"
+    "give FILE.onnx, timm:NAME, package.module:callable, dlib, or the folder of a run's train_recognizer or "
+    "fit_recognizer, or of a model"
 )
 
 
@@ -82,9 +84,11 @@ def _from_run(spec: str, path: Path, options: InputOptions, device: Any) -> Face
     options.refuse_all_but(spec)
     if (path / SPEC).is_file():
         return _from_registry(spec, path, device)
-    net, config = load_embedder(path, device)
+    net, config = (None, fitted_spec(path)) if is_fitted(path) else load_embedder(path, device)
     color: Literal["grey", "rgb"] = "grey" if config["channels"] == 1 else "rgb"
     size = config["size_px"]
+    if net is None:
+        return FaceEmbedder(spec, load_fitted(path), size, f"{color}, {size} px, uint8", color)
     return FaceEmbedder(spec, lambda x: embed(net, x, len(x), device), size, f"{color}, {size} px, -1 .. 1", color)
 
 

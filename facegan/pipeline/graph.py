@@ -147,6 +147,11 @@ def _nodes(recipe: Recipe, hashes: dict[str, str], suppressed: SuppressionList) 
     nodes += [*derived.values(), *merges.values()]
     recognizers = {name: _arm(recipe, name, merges[name], prepare, hashes) for name in recipe.arms}
     nodes += [item for items, _ in recognizers.values() for item in items]
+    fitted = {
+        name: node("fit_recognizer", member, needs={"train": merges[arm], "val": prepare}, arm=name)
+        for name, (member, arm) in recipe.fitted().items()
+    }
+    nodes += fitted.values()
     benchmark_hashed, files = _benchmark_hashed(recipe)
     for name, (_, benchmark_inputs) in recognizers.items():
         for seed in recipe.seeds:
@@ -154,6 +159,9 @@ def _nodes(recipe: Recipe, hashes: dict[str, str], suppressed: SuppressionList) 
             nodes.append(
                 Node("benchmark", recipe.benchmark, benchmark_hashed, needs=needs, raw=files, arm=name, seed=seed)
             )
+    for name, fit in fitted.items():
+        needs = {"recognizer": fit, "train": fit.needs["train"], "test": prepare}
+        nodes.append(Node("benchmark", recipe.benchmark, benchmark_hashed, needs=needs, raw=files, arm=name))
     return nodes
 
 

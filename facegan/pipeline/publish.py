@@ -19,6 +19,15 @@ from facegan.store import looks
 from facegan.store.local import Artifact
 from facegan.store.workdir import store_at
 
+ANSWERED = (
+    "arms",
+    "baselines",
+    "beaten_by",
+    "best_control",
+    "comparison",
+    "variants",
+)  # of a report's results, in the JSON answer
+
 
 @dataclass(frozen=True)
 class Finished:
@@ -50,7 +59,7 @@ def export(
     final = top / report.fingerprint
     answer: dict[str, Any] = {"recipe": recipe.name, "report": str(final / "index.html"), "stages": stages}
     results = read_results(report.path)
-    answer |= {key: results[key] for key in ("arms", "best_control", "comparison", "variants") if key in results}
+    answer |= {key: results[key] for key in ANSWERED if key in results}
     look = _look(recipe, results, report.fingerprint, workdir)
     answer["look"] = look.answer()
     computed = any(stage["state"] != "cached" for stage in stages)
@@ -129,4 +138,4 @@ def stage_rows(nodes: list[Node], artifacts: list[Artifact]) -> list[dict[str, A
 
 def partial(recipe: Recipe, stages: list[dict[str, Any]]) -> dict[str, Any]:
     """The JSON answer of a run that ended before the report."""
-    return {"recipe": recipe.name, "report": None, "stages": stages, "arms": {}, "comparison": None}
+    return {"recipe": recipe.name, "report": None, "stages": stages, "arms": {}, "baselines": {}, "comparison": None}

@@ -49,13 +49,11 @@ def load_data(data: dict[str, Any], what: str, overrides: Sequence[str] = ()) ->
     """
     data = dict(data)
     parent = data.pop("extends", None)
-    if parent is not None:
-        data = merge(merge(_only_kinds(defaults()), _read(_check_name(parent, what), ())), data)
-    return _checked(data, what, overrides)
+    base = _only_kinds(defaults()) if parent is None else _read(_check_name(parent, what), ())
+    return _checked(merge(base, data), what, overrides)
 
 
 def _checked(data: dict[str, Any], what: str, overrides: Sequence[str]) -> Recipe:
-    data = merge(_only_kinds(defaults()), data)
     recipe = _validate(data, what)
     if overrides:
         data = recipe.model_dump(mode="json")
@@ -88,8 +86,8 @@ class Cell:
 
 
 SHARED_BY_VARIANTS = (
-    "seeds", "trial_seeds", "guide_seed", "comparison", "promotion", "benchmark", "report", "study", "name",
-    "description", "runtime",
+    "seeds", "trial_seeds", "guide_seed", "baselines", "comparison", "promotion", "benchmark", "report", "study",
+    "name", "description", "runtime",
 )  # fmt: skip
 
 
@@ -152,7 +150,7 @@ def _only_kinds(data: Any) -> dict[str, Any]:
 
 
 def _read(name: str, children: tuple[str, ...]) -> dict[str, Any]:
-    """The merged data of a recipe and of what it extends."""
+    """The merged data of the defaults' kinds, of what a recipe extends, and of the recipe."""
     path = _find(name)
     if str(path) in children:
         raise ConfigError(f"recipes extend each other in a circle: {' -> '.join([*children, str(path)])}")
@@ -162,11 +160,12 @@ def _read(name: str, children: tuple[str, ...]) -> dict[str, Any]:
     data = {key: value for key, value in data.items() if value is not None or key == "study"}
     data.setdefault("name", re.sub(r"[^A-Za-z0-9._+-]+", "-", path.stem).lstrip("._+-")[:60] or "custom")
     if parent is None:
-        return data
+        alone: dict[str, Any] = merge(_only_kinds(defaults()), data)
+        return alone
     sibling = path.parent / _check_name(parent, str(path))
     base = _read(str(sibling) if sibling.is_file() else parent, (*children, str(path)))
     base.pop("description", None)
-    merged: dict[str, Any] = merge(merge(_only_kinds(defaults()), base), data)
+    merged: dict[str, Any] = merge(base, data)
     return merged
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -12,8 +12,16 @@ from facegan.evaluation.options import Audit, Benchmark
 from facegan.generation.options import Synthesize, TrainGan
 from facegan.recipe.arms import RecipeArm
 from facegan.recipe.comparison import Comparison, Promotion, Report, Study
+from facegan.recognition.fitted import FITTED, FittedConfig
 from facegan.recognition.options import Merge, TrainRecognizer
 from facegan.runtime.options import Runtime
+
+if TYPE_CHECKING:
+    AnyFitted = FittedConfig
+else:
+    AnyFitted = FITTED.union()
+
+WITH_SYNTHETIC = "+synthetic"
 
 
 class Recipe(Options):
@@ -46,6 +54,11 @@ class Recipe(Options):
         min_length=1,
         description='what is compared, by name: {"real+synthetic": {"new": true}}; null takes one away',
     )
+    baselines: dict[Name, AnyFitted] = Field(
+        default_factory=lambda: {"classical": FITTED.get("classical")()},
+        description="fitted recognizers beside the arms, by name, on the rows of comparison.baseline and, as "
+        "NAME+synthetic, of comparison.arm where it has synthetic ones; null takes one away",
+    )
     comparison: Comparison = Comparison()
     promotion: Promotion = Promotion()
     study: Study | None = unhashed_default(None)
@@ -75,6 +88,10 @@ class Recipe(Options):
         for reserved, role in (("guide", "filters"), ("judge", "audits")):
             if reserved in self.arms:
                 raise ValueError(f"'{reserved}' is the name of the recognizer that {role}: call the arm otherwise")
+        names = [*self.baselines, *(f"{name}{WITH_SYNTHETIC}" for name in self.baselines)]
+        for name in names:
+            if name in (*self.arms, "guide", "judge") or names.count(name) > 1:
+                raise ValueError(f"baseline '{name}' has the name of another recognizer: call one of them otherwise")
         if self.trial_seeds > len(self.seeds):
             raise ValueError(f"trial_seeds is {self.trial_seeds}, but there are {len(self.seeds)} seeds")
         if self.trial_seeds and all(len(arm.trials) == 1 for arm in self.arms.values()):
@@ -111,6 +128,15 @@ class Recipe(Options):
                 f"arm '{name}' ({arm.set.kind}) mixes photos as the new people were mixed, but nothing tells how those "
                 "of synthesize.external were made: take another control"
             )
+
+    def fitted(self) -> dict[str, tuple[FittedConfig, str]]:
+        """The baselines by name: what is fitted, and the arm on whose rows."""
+        fitted = {}
+        for name, member in self.baselines.items():
+            fitted[name] = member, self.comparison.baseline
+            if self.arms[self.comparison.arm].synthetic:
+                fitted[f"{name}{WITH_SYNTHETIC}"] = member, self.comparison.arm
+        return fitted
 
     def _check_trials(self, name: str, arm: RecipeArm) -> None:
         first_arm = next(iter(self.arms))

@@ -27,6 +27,7 @@ Series = tuple[np.ndarray, np.ndarray]
 PAPER, INK, MUTED, GRID = "#ffffff", "#1f2328", "#667080", "#e4e7eb"
 ARMS = ("#0072b2", "#d55e00", "#009e73", "#aa4499", "#b8860b", "#56b4e9", "#7f3b08", "#666666")
 """Told apart by people with any colour vision (after Okabe and Ito)."""
+BASELINES = (INK, MUTED)
 
 STYLE: Any = {
     "font.family": ["DejaVu Sans"],
@@ -80,8 +81,19 @@ def color(index: int) -> str:
     return ARMS[index % len(ARMS)]
 
 
+def line_of(index: int, name: str, baselines: Sequence[str]) -> dict[str, Any]:
+    """Colour and dashes of the curve of an arm with this number, or of a baseline."""
+    if name in baselines:
+        return {"color": BASELINES[baselines.index(name) % len(BASELINES)], "ls": (0, (5, 2))}
+    return {"color": color(index), "ls": "-"}
+
+
 def arms(measures: Sequence[Measure], names: Sequence[str], confidence: float) -> RenderedFigure:
-    """Dots and whiskers: for each metric a panel, for each arm its mean, its interval, and its seeds."""
+    """Dots and whiskers: for each metric a panel, for each arm its mean, its interval, and its seeds.
+
+    Baselines stand below the arms, apart from them by a line.
+    """
+    names = [*names, *measures[0].baselines]
     columns = min(4 if len(measures) > 6 else 3, len(measures))
     rows = -(-len(measures) // columns)
     size = (9.8, rows * (1.15 + 0.3 * len(names)))
@@ -95,7 +107,7 @@ def arms(measures: Sequence[Measure], names: Sequence[str], confidence: float) -
 
     alt = (
         f"Each metric for each arm: filled dot = mean over seeds, whisker = {confidence:.0%} interval, "
-        "open dots = single seeds"
+        "open dots = single seeds" + ("; below the line, baselines" if measures[0].baselines else "")
     )
     return render("arms", alt, size, draw)
 
@@ -112,13 +124,16 @@ def _whiskers(axis: Axes, measure: Measure, names: Sequence[str], labels: bool) 
         axis.text(0.5, 0.5, wrap(measure.note), transform=axis.transAxes, ha="center", va="center",
                   fontsize=8, color=MUTED)  # fmt: skip
         return
+    baselines = list(measure.baselines)
+    if baselines:
+        axis.axhline(len(names) - len(baselines) - 0.5, color=MUTED, lw=0.8)
     for row, name in enumerate(names):
-        arm_color, arm = color(row), measure.arms[name]
+        arm_color, arm = line_of(row, name, baselines)["color"], {**measure.arms, **measure.baselines}[name]
         if arm.mean is None:
             continue
         if arm.low is not None and arm.high is not None:
             axis.plot([arm.low, arm.high], [row, row], color=arm_color, linewidth=2.2)
-        seeds = [value for value in arm.per_seed if value is not None]
+        seeds = [value for value in arm.per_seed if value is not None and name not in baselines]
         axis.plot(seeds, [row + 0.24] * len(seeds), "o", mfc="none", mec=arm_color, ms=4, alpha=0.9)
         axis.plot([arm.mean], [row], "o", color=arm_color, ms=7, mec=PAPER, mew=1)
     axis.locator_params(axis="x", nbins=4)
@@ -131,8 +146,13 @@ def wrap(text: str, width: int = 26) -> str:
     return "\n".join(textwrap.wrap(text, width))
 
 
-def det(curves: Mapping[str, Sequence[Series]], n_genuine: int, n_impostor: int) -> RenderedFigure:
-    """Detection error trade-off: FRR over FAR, per arm the mean over seeds and a thin line for each seed."""
+def det(
+    curves: Mapping[str, Sequence[Series]], n_genuine: int, n_impostor: int, baselines: Sequence[str] = ()
+) -> RenderedFigure:  # fmt: skip
+    """Detection error trade-off: FRR over FAR, per arm the mean over seeds and a thin line for each seed.
+
+    Baselines are dashed.
+    """
     floor_x, floor_y = 1 / max(n_impostor, 1), 1 / max(n_genuine, 1)
     x_resolved = min(10 / max(n_impostor, 1), 1)
     x_min = max(floor_x, x_resolved / 4)
@@ -153,12 +173,12 @@ def det(curves: Mapping[str, Sequence[Series]], n_genuine: int, n_impostor: int)
                     grid,
                     np.maximum(line, floor_y),
                     where="post",
-                    color=color(index),
+                    color=line_of(index, name, baselines)["color"],
                     lw=0.7,
                     alpha=0.45,
                 )
             mean = np.maximum(frr_on_grid.mean(axis=0), floor_y)
-            axis.step(grid, mean, where="post", color=color(index), lw=2, label=name)
+            axis.step(grid, mean, where="post", **line_of(index, name, baselines), lw=2, label=name)
         axis.set(xscale="log", yscale="log", xlim=(x_min, 1), ylim=(max(floor_y, 3e-3), 1.05))
         axis.xaxis.set_major_formatter(_plain)
         axis.yaxis.set_major_formatter(_plain)
@@ -175,8 +195,8 @@ def _plain(value: float, _: float) -> str:
     return f"{value:g}"
 
 
-def cmc(curves: Mapping[str, Sequence[Series]]) -> RenderedFigure:
-    """Cumulative match characteristic: share of searches with the right person among the k best."""
+def cmc(curves: Mapping[str, Sequence[Series]], baselines: Sequence[str] = ()) -> RenderedFigure:
+    """Cumulative match characteristic: share of searches with the right person among the k best. Baselines: dashed."""
 
     def draw(figure: Figure) -> None:
         axis = figure.subplots()
@@ -186,8 +206,9 @@ def cmc(curves: Mapping[str, Sequence[Series]]) -> RenderedFigure:
             rates = np.stack([rate[:length] for _, rate in lines])
             rank = lines[0][0][:length]
             lowest, last = min(lowest, rates.min()), max(last, rank[-1])
-            axis.plot(rank, rates.T, color=color(index), lw=0.7, alpha=0.45)
-            axis.plot(rank, rates.mean(axis=0), "o-", ms=3.5, color=color(index), lw=2, label=name)
+            style = line_of(index, name, baselines)
+            axis.plot(rank, rates.T, color=style["color"], lw=0.7, alpha=0.45)
+            axis.plot(rank, rates.mean(axis=0), marker="o", ms=3.5, **style, lw=2, label=name)
         axis.set(xlim=(0.7, min(last, 20) + 0.3), ylim=(max(0, lowest - 0.05), 1.01))
         axis.xaxis.set_major_locator(mpl.ticker.MaxNLocator(8, integer=True))
         axis.set_title("CMC: found among the k best")

@@ -10,11 +10,11 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from facegan.reporting import controls, galleries, sections, words
+from facegan.reporting import controls, galleries, results, sections, words
 from facegan.reporting.audit import AuditMaterial
 from facegan.reporting.figures import ARMS, RenderedFigure
 from facegan.reporting.galleries import Gallery
-from facegan.reporting.results import EXPLORATORY, NO_GAIN, ArmDifference, Findings, Measure
+from facegan.reporting.results import EXPLORATORY, ArmDifference, Findings, Measure
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 STRIP_PX = (640, 104)
@@ -42,13 +42,14 @@ def context(
     synthetic = "synthesize" in inputs
     recognizers = sections.recognizers(recipe, inputs)
     summary = sections.read_json(inputs["prepare"] / "summary.json")
+    beaten = results.beaten_by(recipe, primary)
     return {
         "recipe": recipe,
         "comparison": comparison,
         "percent": words.percent(comparison["confidence"]),
-        "tone": {"gain": "gain", "loss": "loss", NO_GAIN: "none"}[comparison["verdict"]],
-        "headline": words.headline(recipe, comparison["verdict"], words.where(comparison)),
-        "sentence": words.verdict(recipe, primary, comparison),
+        "tone": words.tone(comparison["verdict"], beaten),
+        "headline": words.headline(recipe, comparison["verdict"], words.where(comparison), beaten),
+        "sentence": f"{words.beaten_by(beaten)} {words.verdict(recipe, primary, comparison)}".lstrip(),
         "why": words.why(comparison),
         "smallest": words.smallest(primary, comparison),
         "learning": words.learning(recognizers, comparison, recipe["train_recognizer"]["evaluations"]),
@@ -58,6 +59,8 @@ def context(
         "splits": summary["splits"],
         "n_images": findings.n_images,
         "arms": arms,
+        "baselines": sections.baselines(recipe, inputs),
+        "against": against_baselines(primary),
         "invented": material.gallery.n_new if material.gallery else 0,
         "rows": [metric_row(measure, recipe) for measure in findings.measures],
         "drawn": material.figures,
@@ -81,10 +84,9 @@ def context(
 
 
 def metric_row(measure: Measure, recipe: dict[str, Any]) -> dict[str, Any]:
-    """A metric as a table row: a cell for each arm, and for each difference from the baseline."""
+    """A metric as a table row: a cell for each arm and then each baseline, and for each difference between arms."""
     cells, differences = [], []
-    for arm in recipe["arms"]:
-        value = measure.arms[arm]
+    for value in (*(measure.arms[arm] for arm in recipe["arms"]), *measure.baselines.values()):
         if value.mean is None:
             cells.append({"value": "", "interval": "", "seeds": "", "note": measure.note})
             continue
@@ -132,6 +134,26 @@ def tone(better: str, difference: ArmDifference) -> str:
         apart = direction(better, difference.low, difference.high) != "none"
         return EXPLORATORY if apart else "none"
     return {"gain": "better", "loss": "worse"}.get(difference.verdict, "none")
+
+
+def against_baselines(measure: Measure) -> list[dict[str, Any]]:
+    """For each baseline its value, and the difference of each arm from it."""
+    rows = []
+    for name, differences in measure.from_baselines.items():
+        value = measure.baselines[name]
+        cells = []
+        for item in differences.values():
+            digits = words.digits_for(item.delta, item.low, item.high)
+            cells.append(
+                {
+                    "value": words.signed(item.delta, digits),
+                    "interval": words.interval(item.low, item.high, digits, sign=True),
+                    "tone": direction(measure.better, item.low, item.high),
+                }
+            )
+        shown = {"value": words.number(value.mean), "interval": words.interval(value.low, value.high)}
+        rows.append({"name": name, **shown, "cells": cells})
+    return rows
 
 
 def direction(better: str, low: float | None, high: float | None) -> str:

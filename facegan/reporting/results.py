@@ -7,7 +7,7 @@ people for every arm and seed, so that arms can be compared in pairs.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from facegan.reporting import runs as benchmark_runs
 from facegan.reporting.runs import Curves, Doubles, Run
 
 NO_GAIN, EXPLORATORY = "no gain shown", "exploratory"
+Stack = tuple[Doubles, Doubles]
+"""Replicates (n_units, n_boot) and values (n_units,) of one recognizer's metric: of its seeds, or of splits."""
 
 SCHEMA = pa.schema(
     [
@@ -69,9 +71,10 @@ class ArmDifference:
 
 @dataclass(frozen=True)
 class Measure:
-    """One metric over all arms and seeds.
+    """One metric over all arms and seeds, and of the baselines.
 
-    `note`: why there is no value, where there is none. `remark`: what the notes of all recognizers have in common.
+    `from_baselines`: {baseline: {arm: arm minus baseline}}. `note`: why there is no value, where there is none.
+    `remark`: what the notes of all recognizers have in common.
     """
 
     name: str
@@ -86,6 +89,8 @@ class Measure:
     arms: dict[str, ArmValue] = field(default_factory=dict)
     differences: dict[str, ArmDifference] = field(default_factory=dict)
     controls: dict[str, ArmDifference] = field(default_factory=dict)  # the compared arm minus each control
+    baselines: dict[str, ArmValue] = field(default_factory=dict)
+    from_baselines: dict[str, dict[str, ArmDifference]] = field(default_factory=dict)
 
     @property
     def resolved(self) -> bool:
@@ -118,6 +123,7 @@ def measure(
     arms, seeds = list(recipe["arms"]), list(recipe["seeds"])
     benchmarks = [PROTOCOLS.get(spec["kind"]).model_validate(spec) for spec in recipe["benchmark"]["benchmarks"]]
     runs = [benchmark_runs.load(inputs, arm, s) for arm in arms for s in seeds]
+    runs += [benchmark_runs.load(inputs, name) for name in benchmark_runs.baselines(inputs)]
     benchmark_runs.same_test(runs)
     metrics = benchmark_runs.measured_metrics(runs)
     primary_name = recipe["comparison"]["metric"]
@@ -128,7 +134,7 @@ def measure(
         )
     n_people = len(runs[0].names)
     weights = intervals.person_weights(n_people, n_boot, seed)
-    replicates_of: dict[tuple[str, int], dict[str, Doubles]] = {}
+    replicates_of: dict[tuple[str, int | None], dict[str, Doubles]] = {}
     for done, run in enumerate(runs, start=1):
         replicates_of[run.arm, run.seed] = replicates(benchmarks, run, weights)
         progress(done, len(runs))
@@ -154,23 +160,24 @@ def _measure(
     kind: str,
     metric: dict[str, Any],
     runs: list[Run],
-    replicates_of: dict[tuple[str, int], dict[str, Doubles]],
+    replicates_of: dict[tuple[str, int | None], dict[str, Doubles]],
     n_people: int,
 ) -> Measure:
     name, confidence = metric["name"], recipe["comparison"]["confidence"]
-    arms: dict[str, ArmValue] = {}
-    stacks: dict[str, tuple[Doubles, Doubles]] = {}
-    for arm in recipe["arms"]:
+    values: dict[str, ArmValue] = {}
+    stacks: dict[str, Stack] = {}
+    for arm in dict.fromkeys(run.arm for run in runs):
         points = [benchmark_runs.value(run, kind, name) for run in runs if run.arm == arm]
-        of_seeds = [replicates_of[arm, seed] for seed in recipe["seeds"]]
+        of_seeds = [replicates_of[run.arm, run.seed] for run in runs if run.arm == arm]
         seed_replicates = [replicates[name] for replicates in of_seeds if name in replicates]
         if None in points or len(seed_replicates) < len(points):
             present = [point for point in points if point is not None]
             mean = float(np.mean(present)) if len(present) == len(points) else None
-            arms[arm] = ArmValue(tuple(points), mean)
+            values[arm] = ArmValue(tuple(points), mean)
             continue
         stacks[arm] = np.stack(seed_replicates), np.asarray(points, np.float64)
-        arms[arm] = _arm(*stacks[arm], n_people, confidence)
+        values[arm] = _arm(*stacks[arm], n_people, confidence)
+    arms = {arm: values[arm] for arm in recipe["arms"]}
     baseline = recipe["comparison"]["baseline"]
     differences: dict[str, ArmDifference] = {}
     for arm in arms:
@@ -181,19 +188,23 @@ def _measure(
             differences[arm] = without_interval(arms[arm].mean, arms[baseline].mean, metric)
     differences = {arm: if_named(found, is_named(recipe, name, arm)) for arm, found in differences.items()}
     fields = ("better", "operating_point", "note", "n_genuine", "n_impostor", "n_identities")
-    shown: dict[str, Any] = {
-        "remark": benchmark_runs.remark(runs, kind, name),
-        "arms": arms,
-        "differences": differences,
-    }
-    controls = against_controls(recipe, arms, stacks, metric, n_people)
-    return Measure(name, kind, **{f: metric[f] for f in fields}, **shown, controls=controls)
+    measured = Measure(
+        name,
+        kind,
+        **{f: metric[f] for f in fields},
+        remark=benchmark_runs.remark(runs, kind, name),
+        arms=arms,
+        differences=differences,
+        controls=against_controls(recipe, arms, stacks, metric, n_people),
+        baselines={name: value for name, value in values.items() if name not in arms},
+    )
+    return with_baselines(measured, stacks, metric, n_people, confidence)
 
 
 def against_controls(
     recipe: dict[str, Any],
     arms: dict[str, ArmValue],
-    stacks: dict[str, tuple[Doubles, Doubles]],
+    stacks: dict[str, Stack],
     metric: dict[str, Any],
     n_people: int,
     overlap: float = 0.0,
@@ -210,6 +221,69 @@ def against_controls(
         else:
             found[control] = without_interval(arms[spec["arm"]].mean, arms[control].mean, metric)
     return found
+
+
+def with_baselines(
+    measure: Measure,
+    stacks: dict[str, Stack],
+    metric: dict[str, Any],
+    n_people: int,
+    confidence: float,
+    overlap: float = 0.0,
+) -> Measure:
+    """The measure with each arm's difference from each of its baselines; none was named beforehand.
+
+    stacks: of arms and baselines by name, (values (n_units, n_boot), points (n_units,)). A baseline without seeds has
+    one unit where an arm has one for each seed: it is the same beside all of them, so that the arm's spread over seeds
+    counts, and people are paired.
+    """
+    from_baselines: dict[str, dict[str, ArmDifference]] = {}
+    for name, value in measure.baselines.items():
+        from_baselines[name] = of_arms = {}
+        for arm, arm_value in measure.arms.items():
+            if arm in stacks and name in stacks:
+                n_units = len(stacks[arm][1])
+                repeated = tuple(np.broadcast_to(side, (n_units, *side.shape[1:])) for side in stacks[name])
+                sides = stacks[arm], (repeated[0], repeated[1])
+                found = difference(*sides, measure.better, n_people, confidence, overlap)
+            else:
+                found = without_interval(arm_value.mean, value.mean, metric)
+            of_arms[arm] = if_named(found, named=False)
+    return replace(measure, from_baselines=from_baselines)
+
+
+def beaten_by(recipe: dict[str, Any], primary: Measure) -> dict[str, Any] | None:
+    """The baseline, of those without `+synthetic`, that is better than every arm by the primary metric; None: none is.
+
+    The best one of several. `delta` and interval are those of the best arm minus the baseline; `holds_zero` are the
+    arms whose interval does not exclude zero, or who have none.
+    """
+    sign = 1 if primary.better == "lower" else -1
+    beating = {}
+    for name in recipe.get("baselines", {}):
+        differences = primary.from_baselines.get(name, {})
+        if differences and all(d.delta is not None and sign * d.delta > 0 for d in differences.values()):
+            beating[name] = differences
+    if not beating:
+        return None
+    name = min(beating, key=lambda name: sign * (primary.baselines[name].mean or 0.0))
+    best_arm = min(primary.arms, key=lambda arm: sign * (primary.arms[arm].mean or 0.0))
+    best = beating[name][best_arm]
+    holds_zero = [arm for arm, d in beating[name].items() if d.low is None or d.high is None or d.low <= 0 <= d.high]
+    return {
+        "baseline": name,
+        "fitted_on": recipe["comparison"]["baseline"],
+        "metric": primary.name,
+        "value": primary.baselines[name].mean,
+        "best_arm": best_arm,
+        "best_mean": primary.arms[best_arm].mean,
+        "delta": best.delta,
+        "ci_low": best.low,
+        "ci_high": best.high,
+        "confidence": recipe["comparison"]["confidence"],
+        "excludes_zero": not holds_zero,
+        "holds_zero": holds_zero,
+    }
 
 
 def _arm(values: Doubles, points: Doubles, n_people: int, confidence: float) -> ArmValue:
@@ -310,17 +384,43 @@ def write(
                 "ci_high": value.high,
                 "note": measure.note,
             }
-            rows += [_row(measure, arm, index, seed) for index, seed in enumerate(recipe["seeds"])]
-    results = {"recipe": recipe["name"], "arms": arms, "comparison": findings.comparison, "licenses": licenses}
+            rows += [_row(measure, arm, value, index, seed) for index, seed in enumerate(recipe["seeds"])]
+        rows += [_row(measure, name, value, 0, None) for name, value in measure.baselines.items()]
+    primary = next(measure for measure in findings.measures if measure.name == findings.comparison["metric"])
+    results = {
+        "recipe": recipe["name"],
+        "arms": arms,
+        "baselines": baseline_results(findings.measures),
+        "beaten_by": beaten_by(recipe, primary),
+        "comparison": findings.comparison,
+        "licenses": licenses,
+        "test_people": list(findings.test_people),
+    }
     results |= {"best_control": best_control} if best_control else {}
-    results["test_people"] = list(findings.test_people)
     write_atomic(out / "results.json", json.dumps(results, indent=1, allow_nan=False).encode())
     pq.write_table(pa.Table.from_pylist(rows, SCHEMA), out / "results.parquet")
 
 
-def _row(measure: Measure, arm: str, index: int, seed: int) -> dict[str, Any]:
-    """One recognizer's row; its interval is over other people, for this seed."""
-    value = measure.arms[arm]
+def baseline_results(measures: Sequence[Measure]) -> dict[str, dict[str, Any]]:
+    """{baseline: {metric: its value, interval over people, and each arm's mean minus it}}."""
+    results: dict[str, dict[str, Any]] = {}
+    for measure in measures:
+        for name, value in measure.baselines.items():
+            results.setdefault(name, {})[measure.name] = {
+                "value": value.mean,
+                "ci_low": value.low,
+                "ci_high": value.high,
+                "note": measure.note,
+                "differences": {
+                    arm: {"delta": item.delta, "ci_low": item.low, "ci_high": item.high}
+                    for arm, item in measure.from_baselines[name].items()
+                },
+            }
+    return results
+
+
+def _row(measure: Measure, arm: str, value: ArmValue, index: int, seed: int | None) -> dict[str, Any]:
+    """One recognizer's row, a baseline's without a seed; its interval is over other people, for this seed."""
     return {
         "arm": arm,
         "seed": seed,

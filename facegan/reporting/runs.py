@@ -27,11 +27,11 @@ Curves = dict[str, dict[str, list[dict[str, list[float]]]]]
 class Run:
     """One benchmarked recognizer: the folder of its benchmark, its `results.json`, and the faces it was judged on.
 
-    `names` are the sorted identities.
+    `names` are the sorted identities; `seed` is None for a baseline, whose name stands in `arm`.
     """
 
     arm: str
-    seed: int
+    seed: int | None
     folder: Path
     results: dict[str, Any]
     faces: EmbeddedFaces
@@ -39,15 +39,21 @@ class Run:
     names: tuple[str, ...]
 
 
-def load(inputs: dict[str, Path], arm: str, seed: int) -> Run:
-    """A benchmark's outputs; raises UserError when they do not fit each other."""
-    folder = inputs[f"benchmark:{arm}:{seed}"]
+def baselines(inputs: dict[str, Path]) -> list[str]:
+    """The names of the fitted recognizers that were benchmarked: those without a seed."""
+    names = (name.split(":") for name in inputs)
+    return [parts[1] for parts in names if parts[0] == "benchmark" and len(parts) == 2]
+
+
+def load(inputs: dict[str, Path], arm: str, seed: int | None = None) -> Run:
+    """A benchmark's outputs, without a seed those of a baseline; raises UserError when they do not fit each other."""
+    folder = inputs[f"benchmark:{arm}" if seed is None else f"benchmark:{arm}:{seed}"]
     results = json.loads((folder / "results.json").read_bytes())
     embedding = load_file(folder / "embeddings.safetensors")["embedding"]
     rows = pq.read_table(folder / "rows.parquet").to_pydict()
     if len(embedding) != len(rows["identity"]):
         raise UserError(
-            f"the benchmark of arm '{arm}', seed {seed} has {len(embedding)} embeddings, {len(rows['identity'])} rows",
+            f"the benchmark of {_who(arm, seed)} has {len(embedding)} embeddings, {len(rows['identity'])} rows",
             fix=f"delete {folder}: the next run makes it again",
         )
     identity, file, group = (np.asarray(rows[name], dtype=object) for name in ("identity", "file", "group"))
@@ -71,6 +77,10 @@ def train_people(prepared: Path) -> frozenset[str]:
     return frozenset(manifest.read(prepared, ["identity"], split="train")["identity"].to_pylist())
 
 
+def _who(arm: str, seed: int | None) -> str:
+    return f"baseline '{arm}'" if seed is None else f"arm '{arm}', seed {seed}"
+
+
 def same_test(runs: list[Run]) -> None:
     """Raise UserError unless all runs judged the same images of the same people."""
     for run in runs[1:]:
@@ -79,8 +89,7 @@ def same_test(runs: list[Run]) -> None:
         )
         if run.image_id != runs[0].image_id or not all(same):
             raise UserError(
-                f"arm '{run.arm}', seed {run.seed} was judged on other test images than "
-                f"arm '{runs[0].arm}', seed {runs[0].seed}",
+                f"{_who(run.arm, run.seed)} was judged on other test images than {_who(runs[0].arm, runs[0].seed)}",
                 fix="delete the benchmark stage's results: the next run makes them again",
             )
 

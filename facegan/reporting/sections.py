@@ -12,7 +12,9 @@ import pyarrow.parquet as pq
 from facegan.core.units import format_bytes
 from facegan.data.contact_sheet import natural_key
 from facegan.generation.controls import CONTROLS
+from facegan.recognition.fitted import FITTED
 from facegan.recognition.trial_choice import read as read_choice
+from facegan.reporting.runs import baselines as names_of_baselines
 from facegan.reporting.words import number
 
 LISTED = 20
@@ -46,6 +48,32 @@ def arms(recipe: dict[str, Any], inputs: dict[str, Path]) -> list[dict[str, Any]
             words.append(f"a control in the place of new people: {CONTROLS.get(control).words}")
         rows.append({"name": name, "place": index, "words": ", ".join(words), **summary, "arm": name})
         rows[-1]["control"] = bool(control)
+    return rows
+
+
+def baselines(recipe: dict[str, Any], inputs: dict[str, Path]) -> list[dict[str, Any]]:
+    """The fitted recognizers that were benchmarked: what they are, on which arm's rows, and what val people chose."""
+    rows = []
+    for name in names_of_baselines(inputs):
+        on_arm = recipe["comparison"]["baseline" if name in recipe["baselines"] else "arm"]
+        kind = recipe["baselines"].get(name, recipe["baselines"].get(name.removesuffix("+synthetic")))["kind"]
+        folder = inputs.get(f"fit_recognizer:{name}")
+        summary = {} if folder is None else read_json(folder / "summary.json")
+        chosen = [
+            f"{feature} {item['components']} components, shrinkage {item['shrinkage']:g}"
+            for feature, item in summary.get("features", {}).items()
+        ]
+        left_out = summary.get("left_out", {}).get("images", 0)
+        rows.append(
+            {
+                "name": name,
+                "arm": on_arm,
+                "words": " ".join((FITTED.get(kind).__doc__ or "").split("\n\n")[0].split()),
+                "chosen": "; ".join(chosen),
+                "val_eer": number(summary.get("val_eer")),
+                "left_out": f"{left_out} images left out" if left_out else "",
+            }
+        )
     return rows
 
 

@@ -35,17 +35,21 @@ def advice(folder: Path) -> list[str]:
 
 
 def arms_table(answer: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: each arm's mean and interval of every metric with a value, the deciding one first."""
-    decides = answer["comparison"]["metric"]
+    """Header and rows: each arm's mean and interval of every metric with a value, the deciding one first.
+
+    Baselines stand to the right of the arms.
+    """
+    decides, baselines = answer["comparison"]["metric"], answer.get("baselines", {})
     names = list(dict.fromkeys(name for values in answer["arms"].values() for name in values))
     names = [n for n in names if any(v.get(n, {}).get("mean") is not None for v in answer["arms"].values())]
     names.sort(key=lambda name: name != decides)
-    rows = [[name, *(_cell(values.get(name, {})) for values in answer["arms"].values())] for name in names]
-    return ["metric", *answer["arms"]], rows
+    columns = [*answer["arms"].values(), *baselines.values()]
+    rows = [[name, *(_cell(values.get(name, {})) for values in columns)] for name in names]
+    return ["metric", *answer["arms"], *(f"baseline {name}" for name in baselines)], rows
 
 
 def _cell(value: dict[str, Any]) -> str:
-    mean, low, high = (value.get(key) for key in ("mean", "ci_low", "ci_high"))
+    mean, low, high = value.get("mean", value.get("value")), value.get("ci_low"), value.get("ci_high")
     if mean is None:
         return "-"
     return f"{mean:.3f}" if low is None or high is None else f"{mean:.3f} ({low:.3f} to {high:.3f})"

@@ -13,6 +13,8 @@ TERMS = {
     "arm": "One way of choosing training images. All arms share the network, the augmentation, the number of "
     "training steps and the batch size: the images are the only difference (and, where arms try several settings, "
     "what validation people chose).",
+    "baseline": "A recognizer without a network, fitted in seconds and not trained, on the rows of one arm: what one "
+    "would get without any of this. Judged on the same people as the arms.",
     "seed": "A number that sets all chance in a training. Each arm is trained once for each seed, which "
     "shows how much a result depends on luck.",
     "recognizer": "A network that turns a face into a list of numbers (an embedding) such that photos of "
@@ -147,14 +149,37 @@ def where(comparison: dict[str, Any]) -> str:
     return " on this split" if comparison["n_splits"] == 1 and comparison["verdict"] != NO_GAIN else ""
 
 
-def headline(recipe: dict[str, Any], verdict: str, where: str = "") -> str:
-    """The verdict in three or four words; `where` as the function of that name gives it."""
+def headline(recipe: dict[str, Any], verdict: str, where: str = "", beaten: dict[str, Any] | None = None) -> str:
+    """The verdict in a few words; `where` as the function of that name gives it, `beaten` as `results.beaten_by`."""
+    besides = "" if beaten is None else f", and every arm is worse than “{beaten['baseline']}”"
     if verdict == NO_GAIN:
-        return "No gain shown"
+        return f"No gain shown{besides}"
     helped = "helped" if verdict == "gain" else "hurt"
     arm = recipe["arms"][recipe["comparison"]["arm"]]
     who = "the synthetic faces" if arm["existing"] or arm["new"] else "these faces"
-    return f"{verdict.capitalize()}{where}: {who} {helped}"
+    return f"{verdict.capitalize()}{where}: {who} {helped}{besides.replace(', and', ', but')}"
+
+
+def tone(verdict: str, beaten: dict[str, Any] | None) -> str:
+    """The colour of the verdict: that of a gain only where some arm is better than the baselines."""
+    return {"gain": "gain" if beaten is None else "none", "loss": "loss", NO_GAIN: "none"}[verdict]
+
+
+def beaten_by(beaten: dict[str, Any] | None) -> str:
+    """The first sentence of a report whose arms all lose to a baseline; '' where `beaten` is None."""
+    if beaten is None:
+        return ""
+    digits = digits_for(beaten["delta"], beaten["ci_low"], beaten["ci_high"])
+    span = interval(beaten["ci_low"], beaten["ci_high"], digits, sign=True)
+    certainty = span and f", {percent(beaten['confidence'])} interval {span}"
+    arms = ", ".join(f"“{arm}”" for arm in beaten["holds_zero"])
+    zero = f"the interval of {arms} does not exclude zero" if arms else "the interval of every arm excludes zero"
+    return (
+        f"Every arm is worse than the baseline “{beaten['baseline']}”, which is no network and was fitted in seconds "
+        f"on the rows of “{beaten['fitted_on']}”: {phrase(beaten['metric'])} {number(beaten['value'], digits)}, the "
+        f"best arm “{beaten['best_arm']}” {number(beaten['best_mean'], digits)} on the same people (difference "
+        f"{signed(beaten['delta'], digits)}{certainty}; {zero})."
+    )
 
 
 def verdict(recipe: dict[str, Any], primary: Measure, comparison: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ VERSIONS = {
     "derive": 1,
     "merge": 3,
     "train_recognizer": 3,
+    "fit_recognizer": 1,
     "select": 1,
     "benchmark": 2,
     "report": 6,

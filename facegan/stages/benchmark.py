@@ -23,6 +23,7 @@ from facegan.evaluation.options import Benchmark
 from facegan.evaluation.protocols import score
 from facegan.recognition import trial_choice
 from facegan.recognition.embedder import MIRRORED, embed, load_embedder, with_mirror
+from facegan.recognition.fitted import is_fitted, load_fitted
 from facegan.runtime.context import Context
 from facegan.runtime.devices import device_of, threads_of
 from facegan.training.checkpoints import save_tensors
@@ -40,11 +41,7 @@ def run(options: Benchmark, extra: dict[str, Any], inputs: dict[str, Path], out:
     check_disjoint(inputs["train"], inputs["test"])
     test = _without_held_back(ManifestImages(inputs["test"], split="test"), options.held_back)
     device = device_of(context.runtime)
-    net, _ = load_embedder(chosen_recognizer(inputs), device)
-
-    def embed_pixels(pixels: np.ndarray) -> np.ndarray:
-        return embed(net, pixels, options.batch_size, device)
-
+    embed_pixels = _embedder(chosen_recognizer(inputs), options.batch_size, device)
     test_faces = _embedded_faces(options, inputs["test"], test, embed_pixels)
     results: dict[str, Any] = {}
     for done, benchmark in enumerate(options.benchmarks, start=1):
@@ -53,6 +50,14 @@ def run(options: Benchmark, extra: dict[str, Any], inputs: dict[str, Path], out:
         context.progress(done, len(options.benchmarks), "benchmarks")
     write_atomic(out / "results.json", json.dumps(results, indent=1).encode())
     _write_rows(out, test_faces, [] if options.templates else test.image_id.tolist())
+
+
+def _embedder(folder: Path, batch_size: int, device: torch.device) -> Embed:
+    """The embedder of a recognizer that was trained, or fitted."""
+    if is_fitted(folder):
+        return load_fitted(folder)
+    net, _ = load_embedder(folder, device)
+    return lambda pixels: embed(net, pixels, batch_size, device)
 
 
 def _without_held_back(test: ManifestImages, share: float) -> ManifestImages:

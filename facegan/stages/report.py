@@ -73,11 +73,12 @@ def _figures(recipe: dict[str, Any], inputs: dict[str, Path], findings: Findings
     """Every figure that there are numbers for, by name."""
     arms, seeds = recipe["arms"], recipe["seeds"]
     rendered = [figures.arms(findings.measures, list(arms), recipe["comparison"]["confidence"])]
+    baselines = list(findings.measures[0].baselines)
     if det := findings.curves.get("det"):
         pairs = next((m for m in findings.measures if m.n_impostor), findings.measures[0])
-        rendered.append(figures.det(runs.series(det, "far", "frr"), pairs.n_genuine, pairs.n_impostor))
+        rendered.append(figures.det(runs.series(det, "far", "frr"), pairs.n_genuine, pairs.n_impostor, baselines))
     if cmc := findings.curves.get("cmc"):
-        rendered.append(figures.cmc(runs.series(cmc, "rank", "rate")))
+        rendered.append(figures.cmc(runs.series(cmc, "rank", "rate"), baselines))
     if "train_gan" in inputs and (lines := sections.read_lines(inputs["train_gan"] / "curve.jsonl")):
         rendered.append(figures.gan(lines))
     folders = {arm: [sections.recognizer(inputs, arm, seed) for seed in seeds] for arm in arms}

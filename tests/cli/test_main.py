@@ -171,7 +171,7 @@ def test_plan_prints_and_changes_nothing(invoke: Invoke, prepared: tuple[Path, P
     result = invoke("plan", recipe, "--workdir", workdir)
     assert result.exit_code == 0
     assert artifact.fingerprint[:12] in result.stdout
-    assert "29 of 30 stages to run; time left unknown" in result.stdout
+    assert "33 of 34 stages to run; time left unknown" in result.stdout
     assert "GB free" in result.stdout
     assert sorted(workdir.rglob("*")) == before
     assert invoke("plan", recipe, "--workdir", workdir / "new").exit_code == 0
@@ -182,7 +182,7 @@ def test_time_to_expect_counts_stages_side_by_side(drawn_recipe: Path) -> None:
     nodes = graph.build(load(str(drawn_recipe)))
     plans = [plan.Planned(item, "to run", "", 1.0, 0) for item in nodes]
     with_one_job, with_two_jobs = plan.expected_s(plans, 1), plan.expected_s(plans, 2)
-    assert with_one_job == (28.0, 0)  # the merges of the guide, the judge and the arm `real` are the same work
+    assert with_one_job == (32.0, 0)  # the merges of the guide, the judge and the arm `real` are the same work
     assert 13 < with_two_jobs[0] < 20
 
 

@@ -96,6 +96,13 @@ def test_json_is_the_contract(finished: tuple[Path, dict[str, Any]]) -> None:
     for figures in answer["arms"].values():
         assert len(figures["eer"]["per_seed"]) == len(recipe.seeds)
         assert 0 <= figures["eer"]["mean"] <= 1
+    assert set(answer["baselines"]) == {"classical", "classical+synthetic"}
+    for figures in answer["baselines"].values():
+        assert 0 <= figures["eer"]["value"] <= 1 and set(figures["eer"]["differences"]) == set(recipe.arms)
+    losing = all(d["delta"] > 0 for d in answer["baselines"]["classical"]["eer"]["differences"].values())
+    assert losing == (answer["beaten_by"] is not None)
+    first = (report.parent / "report.md").read_text().split("**")[1]
+    assert first.startswith("Every arm is worse than the baseline “classical”") == losing
     keys = {"metric", "baseline", "arm", "delta", "ci_low", "ci_high", "confidence"}
     keys |= {"n_seeds", "n_identities", "verdict"}
     assert keys <= set(answer["comparison"])
@@ -290,7 +297,8 @@ def test_a_study_runs_and_is_then_all_hits(faces: Path, tmp_path: Path) -> None:
     assert second_answer["variants"] == answer["variants"] and second_answer["report"] == answer["report"]
     assert [s["key"] for s in answer["stages"]] == [item.key for item in build(load(str(path)))]
     assert all(("cell" in s) == (s["stage"] != "study") for s in answer["stages"])
-    assert set(answer) == {"recipe", "report", "stages", "arms", "comparison", "look", "variants"}
+    keys = {"recipe", "report", "stages", "arms", "baselines", "beaten_by", "comparison", "look", "variants"}
+    assert set(answer) == keys
     assert answer["look"]["number"] == second_answer["look"]["number"] == 1
     assert answer["comparison"]["variant"] == "two" and answer["arms"] == answer["variants"]["two"]["arms"]
     assert answer["comparison"]["n_splits"] == 2 and answer["comparison"]["verdict"] == "no gain shown"

@@ -40,9 +40,19 @@ def fingerprint(name: str) -> str:
 
 
 class ReportInputs:
-    """A folder of fake stage outputs, as the store would hand them to the report."""
+    """A folder of fake stage outputs, as the store would hand them to the report.
 
-    def __init__(self, root: Path, seeds: tuple[int, ...] = (0, 1, 2), gain: float = 0.0, **recipe: Any) -> None:
+    `spread` is that of a person's photos, by baseline; the arms' is 0.75.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        seeds: tuple[int, ...] = (0, 1, 2),
+        gain: float = 0.0,
+        spread: dict[str, float] | None = None,
+        **recipe: Any,
+    ) -> None:
         self.root, self.rng, self.inputs = root, np.random.default_rng(0), {}
         self.recipe = Recipe(name="fake", seeds=seeds, **recipe).model_dump(mode="json", exclude={"runtime"})
         self.names = [f"orl/s{n}" for n in range(1, TRAIN)] + [EVIL]
@@ -61,6 +71,9 @@ class ReportInputs:
                 if arm in self.recipe["arms"]:
                     self._train_recognizer(arm, seed)
                     self._benchmark(arm, seed, sigma)
+        for name, sigma in (spread or {}).items():
+            self._fit_recognizer(name)
+            self._benchmark(name, None, sigma)
         if "synthesize" in self.inputs:
             self._audit()
             self._merge("guide")
@@ -215,12 +228,17 @@ class ReportInputs:
         (out / "curve.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         (out / "summary.json").write_text(json.dumps({"best_step": 50, "steps": 59, "val_eer": 0.2, "images_seen": 1}))
 
-    def _benchmark(self, arm: str, seed: int, sigma: float) -> None:
-        out = self.folder(f"benchmark:{arm}:{seed}")
+    def _fit_recognizer(self, name: str) -> None:
+        chosen = {"hog": {"components": 100, "shrinkage": 0.3, "val_eer": 0.15}}
+        summary = {"val_eer": 0.125, "features": chosen, "left_out": {"images": 7, "val_images": 0}}
+        (self.folder(f"fit_recognizer:{name}") / "summary.json").write_text(json.dumps(summary))
+
+    def _benchmark(self, arm: str, seed: int | None, sigma: float) -> None:
+        out = self.folder(f"benchmark:{arm}" if seed is None else f"benchmark:{arm}:{seed}")
         people = np.repeat(np.arange(TEST), EACH)
         shared = np.random.default_rng(7)  # the same faces for all; a little chance for each recognizer
         centre, spread = shared.normal(size=(TEST, 8)), shared.normal(size=(TEST * EACH, 8))
-        seed_noise = np.random.default_rng([seed, *arm.encode()]).normal(size=spread.shape)
+        seed_noise = np.random.default_rng([seed or 0, *arm.encode()]).normal(size=spread.shape)
         embedding = (centre[people] + sigma * (spread + 0.15 * seed_noise)).astype(np.float32)
         specs = self.recipe["benchmark"]["benchmarks"]
         benchmarks = [PROTOCOLS.get(spec["kind"]).model_validate(spec) for spec in specs]

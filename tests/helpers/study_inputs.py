@@ -38,7 +38,10 @@ def tested_in(split: int) -> np.ndarray:
 
 
 class StudyInputs:
-    """Fake benchmark outputs of a study: `gain` is how much tighter the arm real+synthetic is, by variant."""
+    """Fake benchmark outputs of a study: `gain` is how much tighter the arm real+synthetic is, by variant.
+
+    `spread` is that of a person's photos, by baseline; the arms' is 0.75.
+    """
 
     def __init__(
         self,
@@ -47,6 +50,7 @@ class StudyInputs:
         splits: tuple[int, ...] = (0, 1, 2),
         seeds: tuple[int, ...] = (0, 1, 2),
         controls: dict[str, Any] | None = None,
+        spread: dict[str, float] | None = None,
         **changes: Any,
     ) -> None:
         self.root, self.inputs = root, {}
@@ -56,6 +60,8 @@ class StudyInputs:
         for variant, tighter in gain.items():
             for split in splits:
                 self._prepare(f"{variant}:{split}:prepare", split)
+                for name, sigma in (spread or {}).items():
+                    self._benchmark(f"{variant}:{split}:benchmark:{name}", split, name, 0, sigma)
                 for arm, sigma in {**SIGMA, **dict.fromkeys(controls or {}, 0.75)}.items():
                     folder = self.folder(f"{variant}:{split}:merge:{arm}")
                     summary = {

@@ -118,7 +118,7 @@ def test_which_keys_of_a_recipe_change(recipe: Recipe, faces: Path, tmp_path: Pa
                 for title, key in keys(recipe).items() if key != new_keys[title]}  # fmt: skip
 
     assert differing(runtime__threads=7, runtime__device="cuda:3", runtime__log_interval_s=9.0) == set()
-    gan = {"train_gan", "synthesize", "audit", "merge", "train_recognizer", "benchmark", "report"}
+    gan = {"train_gan", "synthesize", "audit", "merge", "train_recognizer", "fit_recognizer", "benchmark", "report"}
     assert differing(train_gan__kimg=1.0) == gan  # the arm `real`, the guide and the judge stay
     assert differing(train_recognizer__lr=0.5) >= {"train_recognizer real", "train_recognizer", "synthesize"}
     assert differing(benchmark__batch_size=3) == {"benchmark", "benchmark real", "report"}

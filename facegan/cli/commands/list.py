@@ -20,6 +20,7 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "judges": ("audit.judge.kind", "facegan.evaluation.judges:JUDGES"),
     "heads": ("train_recognizer.head.kind", "facegan.recognition.heads:HEADS"),
     "backbones": ("train_recognizer.backbone", ""),
+    "baselines": ("baselines.NAME.kind", "facegan.recognition.fitted:FITTED"),
     "benchmarks": ("benchmark.benchmarks", "facegan.evaluation.protocols:PROTOCOLS"),
     "engines": ("runtime.engine.kind", "facegan.runtime.engines:ENGINES"),
 }

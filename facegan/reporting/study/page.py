@@ -12,15 +12,13 @@ import pyarrow.parquet as pq
 import yaml
 
 from facegan.core.files import write_atomic
-from facegan.reporting import audit, controls, page, sections, words
+from facegan.reporting import audit, controls, page, results, sections, words
 from facegan.reporting.figures import ARMS, RenderedFigure
-from facegan.reporting.results import NO_GAIN
+from facegan.reporting.results import Measure
 from facegan.reporting.study import pooled
 from facegan.reporting.study import words as study_words
 from facegan.reporting.study.efficiency import Efficiency
 from facegan.reporting.study.pooled import StudyFindings, VariantFindings
-
-TONES = {"gain": "gain", "loss": "loss", NO_GAIN: "none"}
 
 VALUES = pa.schema(
     [
@@ -76,14 +74,39 @@ def study_results(recipe: dict[str, Any], findings: StudyFindings, licenses: dic
         others = [arm for arm in recipe["arms"] if arm != recipe["comparison"]["baseline"]]
         compared = {arm: pooled.comparison(recipe, variant, arm) for arm in others}
         chosen = {arm: dict(sorted(counts.items())) for arm, counts in variant.chosen.items()}
-        variants[variant.name] = {"x": variant.x, "arms": arms, "comparisons": compared, "chosen": chosen}
-        if best_control := controls.best(recipe, variant.measure(recipe["comparison"]["metric"])):
+        primary = variant.measure(recipe["comparison"]["metric"])
+        variants[variant.name] = {
+            "x": variant.x,
+            "arms": arms,
+            "baselines": _baselines(variant),
+            "beaten_by": results.beaten_by(recipe, primary),
+            "comparisons": compared,
+            "chosen": chosen,
+        }
+        if best_control := controls.best(recipe, primary):
             variants[variant.name]["best_control"] = best_control
     claim = variants[recipe["study"]["claim"]]
     comparison = {**claim["comparisons"][recipe["comparison"]["arm"]], "variant": recipe["study"]["claim"]}
-    contract = {"recipe": recipe["name"], "arms": claim["arms"], "comparison": comparison, "licenses": licenses}
-    contract |= {"best_control": claim["best_control"]} if "best_control" in claim else {}
-    return {**contract, "test_people": list(findings.test_people), "variants": variants}
+    return {
+        "recipe": recipe["name"],
+        "arms": claim["arms"],
+        "baselines": claim["baselines"],
+        "beaten_by": claim["beaten_by"],
+        **({"best_control": claim["best_control"]} if "best_control" in claim else {}),
+        "comparison": comparison,
+        "licenses": licenses,
+        "test_people": list(findings.test_people),
+        "variants": variants,
+    }
+
+
+def _baselines(variant: VariantFindings) -> dict[str, dict[str, Any]]:
+    """As in a report, and each baseline's value in every split."""
+    baselines = results.baseline_results(variant.measures)
+    for name, metrics in baselines.items():
+        for metric, entry in metrics.items():
+            entry["per_split"] = _numbers(variant.points[metric, name].mean(axis=1))
+    return baselines
 
 
 def licences(recipe: dict[str, Any], inputs: dict[str, Path]) -> dict[str, list[str]]:
@@ -109,9 +132,10 @@ def write(out: Path, recipe: dict[str, Any], findings: StudyFindings, licenses: 
     for variant in findings.variants:
         for measure in variant.measures:
             keys = {"variant": variant.name, "x": variant.x, "metric": measure.name}
-            for arm in recipe["arms"]:
+            for arm in (*recipe["arms"], *measure.baselines):
+                seeds = [None] if arm in measure.baselines else recipe["seeds"]
                 for split, values in zip(recipe["study"]["splits"], variant.points[measure.name, arm], strict=True):
-                    for seed, value in zip(recipe["seeds"], _numbers(values), strict=True):
+                    for seed, value in zip(seeds, _numbers(values), strict=True):
                         rows.append(
                             {
                                 **keys,
@@ -139,9 +163,19 @@ def write(out: Path, recipe: dict[str, Any], findings: StudyFindings, licenses: 
                         "decides": (variant.name, arm, measure.name) == decides,
                     }
                 )
+            differences += [
+                {**keys, "arm": arm, "baseline": name, **difference, "decides": False}
+                for name, values in _baselines_of(measure).items()
+                for arm, difference in values.items()
+            ]
     pq.write_table(pa.Table.from_pylist(rows, VALUES), out / "results.parquet")
     pq.write_table(pa.Table.from_pylist(differences, DIFFERENCES), out / "differences.parquet")
     return answer
+
+
+def _baselines_of(measure: Measure) -> dict[str, dict[str, Any]]:
+    """{baseline: {arm: arm minus baseline}} of one metric; there is no verdict on these."""
+    return {name: metrics[measure.name]["differences"] for name, metrics in results.baseline_results([measure]).items()}
 
 
 def context(
@@ -156,6 +190,7 @@ def context(
     comparison = answer["comparison"]
     claimed = next(variant for variant in findings.variants if variant.name == comparison["variant"])
     primary = claimed.measure(comparison["metric"])
+    beaten = answer["beaten_by"]
     return {
         "recipe": recipe,
         "comparison": comparison,
@@ -163,16 +198,15 @@ def context(
         "size": study_words.size(recipe),
         "unit": findings.unit,
         "n_people": findings.n_people,
-        "tone": TONES[comparison["verdict"]],
-        "headline": study_words.headline(recipe, comparison),
-        "sentence": study_words.sentence(recipe, claimed, comparison),
+        "tone": words.tone(comparison["verdict"], beaten),
+        "headline": study_words.headline(recipe, comparison, beaten),
+        "sentence": f"{words.beaten_by(beaten)} {study_words.sentence(recipe, claimed, comparison)}".lstrip(),
         "smallest": study_words.smallest(primary.better, comparison),
         "best_control": controls.sentence(answer.get("best_control")),
         "shared": study_words.shared(comparison),
         "gloss": words.gloss(primary.name, primary.arms[comparison["baseline"]].mean),
         "advice": [
-            {"variant": v.name, **study_words.advice(recipe, v, answer["variants"][v.name]["comparisons"])}
-            for v in findings.variants
+            {"variant": v.name, **study_words.advice(recipe, v, answer["variants"][v.name])} for v in findings.variants
         ],
         "variants": [_variant(recipe, inputs, v, answer["variants"][v.name]) for v in findings.variants],
         "worth": None if curve is None else _worth(recipe, curve),
@@ -195,12 +229,12 @@ def _primary_comparison(recipe: dict[str, Any], answer: dict[str, Any], variant:
 
 
 def _variant(
-    recipe: dict[str, Any], inputs: dict[str, Path], variant: VariantFindings, results: dict[str, Any]
+    recipe: dict[str, Any], inputs: dict[str, Path], variant: VariantFindings, answer: dict[str, Any]
 ) -> dict[str, Any]:
     """One variant's tables."""
     spec = recipe["comparison"]
     lines = []
-    for arm, comparison in results["comparisons"].items():
+    for arm, comparison in answer["comparisons"].items():
         digits = words.digits_for(comparison["delta"], comparison["ci_low"], comparison["ci_high"])
         lines.append(
             {
@@ -221,7 +255,7 @@ def _variant(
         "set": ", ".join(f"{k}: {v}" for k, v in recipe["study"]["variants"][variant.name]["set"].items()),
         "claimed": variant.name == recipe["study"]["claim"],
         "n_identities": variant.n_identities,
-        "shared": study_words.shared(results["comparisons"][spec["arm"]]),
+        "shared": study_words.shared(answer["comparisons"][spec["arm"]]),
         "arms": [
             {
                 "name": arm,
@@ -235,6 +269,8 @@ def _variant(
             }
             for index, arm in enumerate(recipe["arms"])
         ],
+        "baselines": list(answer["baselines"]),
+        "against": page.against_baselines(variant.measure(spec["metric"])),
         "made": _made_of_requested([pooled.cell_inputs(inputs, variant.name, split) for split in splits]),
         "trials": any(variant.chosen.values()),
         "lines": lines,

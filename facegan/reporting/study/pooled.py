@@ -34,10 +34,10 @@ Stack = tuple[Doubles, Doubles]
 class VariantFindings:
     """One variant on all splits. In its measures an arm's `per_seed` holds one value for each unit.
 
-    points: {(metric, arm): (n_splits, n_seeds)}, NaN where there is no value. stacks: where all units have values
-    and replicates. chosen: {arm: {trial: splits}}, no trial where arms have but one. images: {arm: mean over splits
-    of real and synthetic train images}. overlap: share of train people that two splits have in common, in the mean; 0
-    with one split.
+    points: {(metric, arm): (n_splits, n_seeds)}, NaN where there is no value; of a baseline (n_splits, 1). stacks:
+    where all units have values and replicates. chosen: {arm: {trial: splits}}, no trial where arms have but one.
+    images: {arm: mean over splits of real and synthetic train images}. overlap: share of train people that two splits
+    have in common, in the mean; 0 with one split.
     """
 
     name: str
@@ -89,7 +89,7 @@ def measure(
     }
     everybody = sorted({name for runs in cells.values() for name in runs[0].names})
     weights = intervals.person_weights(len(everybody), n_boot, seed)
-    replicates_of: dict[tuple[str, int, str, int], dict[str, Doubles]] = {}
+    replicates_of: dict[tuple[str, int, str, int | None], dict[str, Doubles]] = {}
     total = sum(map(len, cells.values()))
     for (name, split), runs in cells.items():
         split_weights = weights[:, np.searchsorted(everybody, runs[0].names)]
@@ -106,6 +106,7 @@ def measure(
 
 def _runs(recipe: dict[str, Any], inputs: dict[str, Path]) -> list[Run]:
     runs = [benchmark_runs.load(inputs, arm, seed) for arm in recipe["arms"] for seed in recipe["seeds"]]
+    runs += [benchmark_runs.load(inputs, name) for name in benchmark_runs.baselines(inputs)]
     benchmark_runs.same_test(runs)
     metrics, primary_name = benchmark_runs.measured_metrics(runs), recipe["comparison"]["metric"]
     if primary_name not in metrics:
@@ -121,9 +122,11 @@ def _variant(
     inputs: dict[str, Path],
     name: str,
     cells: dict[tuple[str, int], list[Run]],
-    replicates_of: dict[tuple[str, int, str, int], dict[str, Doubles]],
+    replicates_of: dict[tuple[str, int, str, int | None], dict[str, Doubles]],
 ) -> VariantFindings:
-    splits, seeds = recipe["study"]["splits"], recipe["seeds"]
+    splits = recipe["study"]["splits"]
+    seeds_of: dict[str, list[int | None]] = {arm: list(recipe["seeds"]) for arm in recipe["arms"]}
+    seeds_of |= {run.arm: [None] for run in cells[name, splits[0]] if run.seed is None}
     runs = {(split, run.arm, run.seed): run for split in splits for run in cells[name, split]}
     people = {person for split in splits for person in cells[name, split][0].names}
     split_inputs = [cell_inputs(inputs, name, split) for split in splits]
@@ -133,14 +136,15 @@ def _variant(
     stacks: dict[tuple[str, str], Stack] = {}
     measures = []
     for metric, (kind, fields) in benchmark_runs.measured_metrics(cells[name, splits[0]]).items():
-        for arm in recipe["arms"]:
+        for arm, seeds in seeds_of.items():
             table = [[benchmark_runs.value(runs[split, arm, s], kind, metric) for s in seeds] for split in splits]
             points[metric, arm] = values = np.asarray(table, np.float64)
             replicates = [[replicates_of[name, split, arm, s].get(metric) for s in seeds] for split in splits]
             if np.isfinite(values).all() and all(replicate is not None for row in replicates for replicate in row):
                 axis = 1 if len(splits) > 1 else 0  # one split: its seeds are the units
                 stacks[metric, arm] = np.asarray(replicates, np.float64).mean(axis=axis), values.mean(axis=axis)
-        measures.append(_measure(recipe, kind, fields, points, stacks, len(people), overlap, claimed))
+        baselines = [name for name in seeds_of if name not in recipe["arms"]]
+        measures.append(_measure(recipe, baselines, kind, fields, points, stacks, len(people), overlap, claimed))
     x = recipe["study"]["variants"][name]["x"]
     chosen, images = _chosen_trials(recipe, split_inputs), _mean_images(recipe, split_inputs)
     return VariantFindings(name, x, len(people), tuple(measures), points, stacks, chosen, images, overlap)
@@ -148,6 +152,7 @@ def _variant(
 
 def _measure(
     recipe: dict[str, Any],
+    baselines: list[str],
     kind: str,
     metric: dict[str, Any],
     points: dict[tuple[str, str], Doubles],
@@ -157,15 +162,16 @@ def _measure(
     claimed: bool,
 ) -> Measure:
     name, spec = metric["name"], recipe["comparison"]
-    arms: dict[str, ArmValue] = {}
-    for arm in recipe["arms"]:
+    values: dict[str, ArmValue] = {}
+    for arm in (*recipe["arms"], *baselines):
         table = points[name, arm]
         units = table.mean(axis=1 if len(table) > 1 else 0)
         mean = float(table.mean()) if np.isfinite(table).all() else None
         ends: tuple[float | None, float | None] = (None, None)
         if stack := stacks.get((name, arm)):
             ends = results.ends(intervals.single_interval(*stack, n_people, spec["confidence"], overlap=overlap))
-        arms[arm] = ArmValue(tuple(float(v) if np.isfinite(v) else None for v in units), mean, *ends)
+        values[arm] = ArmValue(tuple(float(v) if np.isfinite(v) else None for v in units), mean, *ends)
+    arms = {arm: values[arm] for arm in recipe["arms"]}
     differences: dict[str, ArmDifference] = {}
     for arm in (arm for arm in arms if arm != spec["baseline"]):
         stack, baseline_stack = stacks.get((name, arm)), stacks.get((name, spec["baseline"]))
@@ -178,10 +184,18 @@ def _measure(
         named = claimed and results.is_named(recipe, name, arm)
         differences[arm] = results.if_named(differences[arm], named)
     fields = ("better", "operating_point", "note", "n_genuine", "n_impostor")
-    of_arm = {arm: stack for arm in arms if (stack := stacks.get((name, arm)))}
-    controls = results.against_controls(recipe, arms, of_arm, metric, n_people, overlap)
-    shown: dict[str, Any] = {"arms": arms, "differences": differences, "controls": controls}
-    return Measure(name, kind, **{f: metric[f] for f in fields}, n_identities=n_people, **shown)
+    of_metric = {arm: stack for (metric_name, arm), stack in stacks.items() if metric_name == name}
+    measured = Measure(
+        name,
+        kind,
+        **{f: metric[f] for f in fields},
+        n_identities=n_people,
+        arms=arms,
+        differences=differences,
+        controls=results.against_controls(recipe, arms, of_metric, metric, n_people, overlap),
+        baselines={baseline: values[baseline] for baseline in baselines},
+    )
+    return results.with_baselines(measured, of_metric, metric, n_people, spec["confidence"], overlap)
 
 
 def _verdict_if_enough(difference: ArmDifference, shape: tuple[int, ...]) -> ArmDifference:

@@ -34,9 +34,14 @@ def relative(comparison: Comparison) -> str:
     return "–" if change is None else f"{words.signed(change, 0)}\u00a0%"
 
 
-def advice(recipe: dict[str, Any], variant: VariantFindings, comparisons: dict[str, Comparison]) -> dict[str, str]:
-    """What to do with data like those of a variant: {what, why}; `comparisons` is {arm: its comparison}."""
+def advice(recipe: dict[str, Any], variant: VariantFindings, answer: dict[str, Any]) -> dict[str, str]:
+    """What to do with data like those of a variant: {what, why}; `answer` is what `results.json` says of it."""
+    comparisons: dict[str, Comparison] = answer["comparisons"]
     texts = _advice(recipe, variant, comparisons[recipe["comparison"]["arm"]])
+    if beaten := answer["beaten_by"]:
+        texts["what"] = f"Take none of the arms as it is: “{beaten['baseline']}” is better. Among them: {texts['what']}"
+        if variant.name != recipe["study"]["claim"]:  # of that one it is the first sentence
+            texts["why"] += f" {words.beaten_by(beaten)}"
     others = [
         f"“{arm}” ({words.signed(other['delta'])}, {words.interval(other['ci_low'], other['ci_high'], sign=True)})"
         for arm, other in comparisons.items()
@@ -125,9 +130,9 @@ def smallest(better: str, comparison: Comparison) -> str:
     )
 
 
-def headline(recipe: dict[str, Any], comparison: Comparison) -> str:
+def headline(recipe: dict[str, Any], comparison: Comparison, beaten: dict[str, Any] | None) -> str:
     """The verdict of the variant that decides, in a few words."""
-    text = words.headline(recipe, comparison["verdict"], words.where(comparison))
+    text = words.headline(recipe, comparison["verdict"], words.where(comparison), beaten)
     return text if comparison["verdict"] == NO_GAIN else f"{text} (on {recipe['study']['claim']})"
 
 

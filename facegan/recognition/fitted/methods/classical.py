@@ -1,0 +1,155 @@
+"""The classical recognizer: features, principal components, within-class whitening; val people choose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facegan.core.digests import digest
+from facegan.core.errors import UserError
+from facegan.core.types import Embed
+from facegan.metrics.all_pairs import all_pairs
+from facegan.metrics.verification import unit_rows
+from facegan.recognition.fitted import Fit
+from facegan.recognition.fitted.methods.features import FEATURES, grey
+from facegan.recognition.fitted.methods.whitening import Doubles, Floats, principal, whitening, within_class
+
+if TYPE_CHECKING:
+    from facegan.data.dataset import ManifestImages
+    from facegan.runtime.context import Context
+
+BATCH = 128
+VAL_IMAGES = 3000  # 4.5 million pairs, scored once for each setting
+LEAST_VARIANCE = 1e-9  # of all variance: photos of a person that are all the same have none within
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The names of the features, and the numbers of components and shrinkages among which val people choose."""
+
+    features: tuple[str, ...]
+    components: tuple[int, ...]
+    shrinkage: tuple[float, ...]
+    max_images: int
+
+
+def fit(options: Choices, train: ManifestImages, val: ManifestImages, context: Context) -> Fit:
+    """Mean and map of each feature, from the rows and their mirror images. See FittedConfig.fit.
+
+    Memory: features of `max_images` images and their mirror images, 30 KB each for LBP.
+    """
+    chosen, judged = whole_people(train, options.max_images), whole_people(val, VAL_IMAGES)
+    train_pixels, val_pixels = train.pixels[chosen], val.pixels[judged]
+    label, val_person = np.tile(train.label[chosen], 2), val.codes()[1][judged]
+    arrays: dict[str, np.ndarray] = {}
+    settings: dict[str, Any] = {}
+    embeddings: list[Floats] = []
+    for done, name in enumerate(options.features, start=1):
+        of_train = measured(train_pixels, name)
+        rows = of_train.reshape(-1, of_train.shape[2])
+        mean, directions = principal(rows, max(options.components))
+        if len(directions):
+            projected = rows @ directions.T.astype(np.float32)
+            del rows, of_train
+            of_val = [(side - mean) @ directions.T.astype(np.float32) for side in measured(val_pixels, name)]
+            best = _choose(options, projected.astype(np.float64), label, of_val, val_person)
+            settings[name] = {key: best[key] for key in ("components", "shrinkage", "val_eer")}
+            embeddings.append(best["embedding"])
+            arrays[f"{name}.mean"] = mean
+            mapped = directions[: len(best["whitening"])].T @ best["whitening"]
+            arrays[f"{name}.map"] = np.ascontiguousarray(mapped, np.float32)
+        context.progress(done, len(options.features), "features")
+    if not arrays:
+        raise UserError(
+            f"nothing can be fitted: {len(chosen)} train images are all the same to {', '.join(options.features)}",
+            fix="give the source different photos",
+        )
+    val_eer = all_pairs(unit_rows(np.concatenate(embeddings, axis=1)), val_person).eer()
+    summary = {
+        "val_eer": val_eer,
+        "features": settings,
+        "people": len(np.unique(label)),
+        "images": len(chosen),
+        "left_out": {"images": len(train) - len(chosen), "val_images": len(val) - len(judged)},
+    }
+    return Fit(arrays, summary)
+
+
+def _choose(
+    options: Choices, rows: Doubles, label: NDArray[np.int64], of_val: list[Floats], val_person: NDArray[np.int64]
+) -> dict[str, Any]:
+    """The number of components and the shrinkage that are best on val people, the first of equals.
+
+    rows: principal components (n, k) of train rows. of_val: those of val images and of their mirror images.
+    """
+    covariance = within_class(rows, label)
+    best: dict[str, Any] = {"val_eer": np.inf}
+    variance = float(rows.var(axis=0).mean())
+    for components in sorted({min(number, rows.shape[1]) for number in options.components}):
+        for shrinkage in options.shrinkage:
+            matrix = whitening(covariance[:components, :components], shrinkage, LEAST_VARIANCE * variance)
+            embedding = _fused([side[:, :components] @ matrix.astype(np.float32) for side in of_val])
+            val_eer = all_pairs(embedding, val_person).eer()
+            if val_eer < best["val_eer"]:
+                best = {"components": components, "shrinkage": shrinkage, "val_eer": val_eer}
+                best |= {"whitening": matrix, "embedding": embedding}
+    return best
+
+
+def embedder(arrays: dict[str, np.ndarray]) -> Embed:
+    """e(x) = the features' unit((f(x) - m) W) + unit((f(mirror x) - m) W), each of unit length, side by side.
+
+    Of unit length in all.
+    """
+    names = [name.removesuffix(".map") for name in arrays if name.endswith(".map")]
+    names.sort(key=list(FEATURES).index)
+
+    def embed(images: np.ndarray) -> np.ndarray:
+        parts = []
+        for start in range(0, len(images), BATCH):
+            planes = grey(images[start : start + BATCH])
+            sides = planes, np.ascontiguousarray(planes[:, :, ::-1])
+            of_features = [
+                _fused([(FEATURES[name](side) - arrays[f"{name}.mean"]) @ arrays[f"{name}.map"] for side in sides])
+                for name in names
+            ]
+            parts.append(unit_rows(np.concatenate(of_features, axis=1)))
+        return np.concatenate(parts).astype(np.float32)
+
+    return embed
+
+
+def _fused(sides: list[Floats]) -> Floats:
+    """Embeddings of images and of their mirror images, added, of unit length."""
+    return np.asarray(unit_rows(unit_rows(sides[0]) + unit_rows(sides[1])), np.float32)
+
+
+def measured(images: Any, name: str) -> Floats:
+    """A feature of images (N, H, W, C) uint8 and, after them, of their mirror images: (2, N, d)."""
+    rows = np.empty((2, len(images), 0), np.float32)
+    for start in range(0, len(images), BATCH):
+        planes = grey(images[start : start + BATCH])
+        for side, of_side in enumerate((planes, np.ascontiguousarray(planes[:, :, ::-1]))):
+            values = FEATURES[name](of_side)
+            if not rows.shape[2]:
+                rows = np.empty((2, len(images), values.shape[1]), np.float32)
+            rows[side, start : start + BATCH] = values
+    return rows
+
+
+def whole_people(images: ManifestImages, most: int) -> NDArray[np.int64]:
+    """Row numbers of at most `most` images, of whole people, real ones before others and then by a hash of the name.
+
+    All where they are few enough; at least two people are taken, however many images they have.
+    """
+    if len(images) <= most:
+        return np.arange(len(images))
+    names, code = images.codes()
+    real = np.bincount(code, weights=images.source == "real", minlength=len(names)) > 0
+    order = sorted(range(len(names)), key=lambda person: (not real[person], digest(names[person])))
+    counts = np.cumsum(np.bincount(code, minlength=len(names))[order])
+    kept = np.asarray(order)[: max(2, int(np.searchsorted(counts, most, side="right")))]
+    return np.flatnonzero(np.isin(code, kept))

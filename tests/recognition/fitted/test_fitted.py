@@ -1,0 +1,118 @@
+"""Fitted recognizers as a family: each fits, embeds, and gives the same arrays again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from drawn import RUNTIME, draw_face
+from facegan.core.errors import UserError
+from facegan.metrics.all_pairs import all_pairs
+from facegan.recognition.fitted import FITTED
+from facegan.recognition.fitted.classical import Classical
+from facegan.recognition.fitted.methods.classical import whole_people
+from facegan.runtime.context import Context
+
+KINDS = sorted(FITTED.load())
+CONTEXT = Context(RUNTIME)
+
+
+@dataclass
+class Faces:
+    """What a fit reads of a ManifestImages."""
+
+    pixels: np.ndarray
+    label: np.ndarray
+    source: np.ndarray
+
+    @property
+    def identity(self) -> np.ndarray:
+        return np.array([f"d/p{person}" for person in self.label], object)
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def codes(self) -> tuple[list[str], np.ndarray]:
+        names, codes = np.unique(self.identity.astype(str), return_inverse=True)
+        return names.tolist(), codes.astype(np.int64)
+
+
+def faces(people: range, shots: int = 4, size_px: int = 64) -> Any:
+    images = [cv2.resize(draw_face(p, s), (size_px, size_px), interpolation=cv2.INTER_AREA) for p in people
+              for s in range(shots)]  # fmt: skip
+    label = np.repeat(np.asarray(people), shots)
+    return Faces(np.stack(images)[..., None], label, np.full(len(label), "real", object))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_tells_people_apart_whom_it_has_not_seen(kind: str) -> None:
+    train, val, test = faces(range(12)), faces(range(12, 18)), faces(range(18, 30))
+    config = FITTED.get(kind)()
+    fit = config.fit(train, val, CONTEXT)
+    embed = config.embedder(fit.arrays)
+    embedding = embed(test.pixels)
+    assert embedding.dtype == np.float32 and len(embedding) == len(test)
+    np.testing.assert_allclose(np.linalg.norm(embedding, axis=1), 1, rtol=1e-5)
+    assert all_pairs(embedding, test.label).eer() < 0.3  # chance: 0.5
+    json.dumps(fit.summary, allow_nan=False)
+    assert all_pairs(embed(val.pixels), val.label).eer() == pytest.approx(fit.summary["val_eer"], abs=0.005)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_rows_give_the_same_arrays(kind: str) -> None:
+    train, val = faces(range(6)), faces(range(6, 10))
+    first, second = (FITTED.get(kind)().fit(train, val, CONTEXT) for _ in range(2))
+    assert first.arrays.keys() == second.arrays.keys() and first.summary == second.summary
+    for name, array in first.arrays.items():
+        assert array.tobytes() == second.arrays[name].tobytes()
+
+
+def test_a_face_and_its_mirror_image_are_one() -> None:
+    config = Classical()
+    embed = config.embedder(config.fit(faces(range(6)), faces(range(6, 10)), CONTEXT).arrays)
+    images = faces(range(10, 13)).pixels
+    np.testing.assert_allclose(embed(images), embed(images[:, :, ::-1]), atol=1e-6)
+    np.testing.assert_allclose(embed(images[2:4]), embed(images)[2:4], atol=1e-5)
+
+
+def test_val_people_choose_for_each_feature_and_components_are_capped_by_the_rows() -> None:
+    train, val = faces(range(6)), faces(range(6, 10))  # 24 photos and their mirror images: 47 directions
+    fit = Classical(components=(5, 50, 300)).fit(train, val, CONTEXT)
+    assert list(fit.summary["features"]) == ["pixels", "hog", "lbp"]
+    for name, chosen in fit.summary["features"].items():
+        assert chosen["components"] in (5, 47) and fit.arrays[f"{name}.map"].shape[1] == chosen["components"]
+        only = Classical(features=(name,), components=(5, 50, 300)).fit(train, val, CONTEXT)
+        settings = [
+            Classical(features=(name,), components=(n,), shrinkage=(s,)).fit(train, val, CONTEXT).summary["val_eer"]
+            for n in (5, 50) for s in (0.1, 0.3, 1.0)
+        ]  # fmt: skip
+        assert only.summary["val_eer"] == pytest.approx(min(settings))
+
+
+def test_more_images_than_it_may_hold_are_left_out_by_whole_people_and_counted() -> None:
+    train = faces(range(8))
+    train.source[:] = np.where(train.label < 4, "synthetic", "real")
+    rows = whole_people(train, 21)
+    assert len(rows) == 20 and set(range(4, 8)) < set(train.label[rows])  # real ones first, then one more
+    assert len(whole_people(train, 32)) == 32
+    fit = Classical(max_images=21).fit(train, faces(range(8, 12)), CONTEXT)
+    assert (fit.summary["people"], fit.summary["images"], fit.summary["left_out"]["images"]) == (5, 20, 12)
+
+
+def test_images_that_are_all_the_same_are_refused() -> None:
+    train = faces(range(4))
+    train.pixels[:] = 100
+    with pytest.raises(UserError, match="16 train images are all the same"):
+        Classical().fit(train, faces(range(4, 8)), CONTEXT)
+
+
+@pytest.mark.parametrize("bad", [{"components": [0]}, {"shrinkage": [-1]}, {"features": []}, {"features": ["hog"] * 2}])
+def test_options_that_make_no_sense(bad: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Classical.model_validate(bad)
