@@ -114,6 +114,13 @@ class TrainRecognizer(Options):
     lr: float = Field(2e-3, gt=0, description="largest learning rate (AdamW)")
     weight_decay: float = Field(5e-2, ge=0, description="of AdamW")
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps in which the rate rises")
+    ema: float | None = unhashed_default(
+        None,
+        gt=0,
+        le=0.5,
+        description="half-life of the average of the weights, as a share of the steps; val people score the average, "
+        "which is kept; null: the weights themselves",
+    )
     augment: Augment = Augment()
     use: Use = Field(Use(), exclude_if=lambda use: use == Use())
     evaluations: int = Field(6, ge=1, description="how often val people are scored; the best weights are kept")

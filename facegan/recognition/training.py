@@ -27,7 +27,7 @@ from facegan.runtime.devices import device_of, threads_of
 from facegan.store.local import WORK
 from facegan.training import ranks
 from facegan.training.checkpoints import Checkpoints, save_tensors
-from facegan.training.loop import Curve, check_finite, cosine_lr, cut_curve, reseed
+from facegan.training.loop import Curve, check_finite, cosine_lr, cut_curve, ema_beta, reseed, update_ema
 from facegan.training.sync_batchnorm import with_sync_batchnorm
 from facegan.training.tensors import to_input
 from facegan.training.weights import load_weights
@@ -63,10 +63,13 @@ def train(
     head = Heads(options, train.label, row_group).to(device)
     optimizer = torch.optim.AdamW(decay_groups(net, head, options), lr=options.lr, foreach=True)
     trained: dict[str, Any] = {"net": net, "head": head, "optimizer": optimizer}
+    kept = net  # what val people score and what is handed over
+    if options.ema:
+        trained["ema"] = kept = copy.deepcopy(net).requires_grad_(False)
 
     # Resume.
     checkpoints, step, best = Checkpoints(out / WORK), 0, {"step": 0, "val_eer": math.inf}
-    best_net = copy.deepcopy(net.state_dict())
+    best_net = copy.deepcopy(kept.state_dict())
     curve = Curve(out / "curve.jsonl")
     if (latest := ranks.first_alone(checkpoints.load_latest)) is not None:
         step, state = latest[0] // batch_size, latest[1]
@@ -96,16 +99,18 @@ def train(
         (loss * ranks.world_size()).backward()  # ranks take the mean of their gradients, but their losses add up
         optimizer.step()
         head.update(lr, options.weight_decay)
+        if options.ema:  # ranks have the same weights and statistics, and so the same average
+            update_ema(kept, net, ema_beta(options.ema * options.steps, step), average_buffers=True)
         step += 1
 
         # Tell, score val people, save.
         values = {"loss": ranks.total(loss).item()}
         if step % every == 0 or step == options.steps:
-            values["val_eer"] = val_eer(net, val, device)
+            values["val_eer"] = val_eer(kept, val, device)
             net.train()
             if values["val_eer"] < best["val_eer"]:
                 best = {"step": step, "val_eer": values["val_eer"]}
-                best_net = copy.deepcopy(net.state_dict())
+                best_net = copy.deepcopy(kept.state_dict())
         context.progress(step, options.steps, "steps", **values)
         check_finite(step * batch_size, values)
         if first:
