@@ -74,7 +74,7 @@ def _check_share(options: TrainRecognizer, size: int) -> None:
 def train(
     options: TrainRecognizer, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context
 ) -> None:
-    """Write what train_recognizer says, in this process: the only one, or one of several ranks, of whom rank 0 writes."""
+    """Write what train_recognizer says, in this process: the only one, or one of several ranks; rank 0 writes."""
     # Data.
     torch.set_num_threads(threads_of(context.runtime))
     device, seed, batch_size = device_of(context.runtime), int(extra["seed"]), options.batch_size

@@ -205,7 +205,7 @@ def _variant(
                 "verdict": comparison["verdict"],
             }
         )
-    splits = recipe["study"]["splits"]
+    splits, of_variant = recipe["study"]["splits"], study_words.variant_recipe(recipe, variant.name)
     return {
         "name": variant.name,
         "set": ", ".join(f"{k}: {v}" for k, v in recipe["study"]["variants"][variant.name]["set"].items()),
@@ -218,7 +218,8 @@ def _variant(
                 "real": f"{variant.images[arm]['real']:.0f}",
                 "synthetic": f"{variant.images[arm]['synthetic']:.0f}",
                 "chosen": ", ".join(
-                    f"{trial} ({count} of {len(splits)})" for trial, count in variant.chosen[arm].most_common()
+                    f"{sections.tried(of_variant, arm, trial)[1]} ({count} of {len(splits)})"
+                    for trial, count in variant.chosen[arm].most_common()
                 ),
             }
             for index, arm in enumerate(recipe["arms"])
@@ -227,6 +228,11 @@ def _variant(
         "trials": any(variant.chosen.values()),
         "lines": lines,
         "rows": [page.metric_row(measure, recipe) for measure in variant.measures],
+        "searches": [
+            {"split": split, **searched}
+            for split in splits
+            if (searched := sections.searches(recipe, pooled.cell_inputs(inputs, variant.name, split)))
+        ],
         "choices": [
             {"split": split, **row}
             for split in splits
