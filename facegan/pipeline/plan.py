@@ -57,7 +57,9 @@ def _planned(
         images = most_images(item.options)
         why += f"; {len(item.options.trials)} trials, at most {images:,} images"
         seconds = _search_seconds(item, images, records.get("train_recognizer", []))
-        record = None if record is None or "rungs" not in record["config"] else record
+        record, changes = None if record is None or "rungs" not in record["config"] else record, []
+    elif item.as_chosen and item.needs["select"].extra.get("seed") == item.seed:
+        seconds = 0.0  # taken over from the search
     size = None if record is None else sum(int(entry["bytes"]) for entry in record["outputs"].values())
     folder = store.folder(item.stage, item.key)
     unfinished = store.unfinished(item.stage, item.key) / WORK
