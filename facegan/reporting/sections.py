@@ -181,7 +181,7 @@ def tried(recipe: dict[str, Any], arm: str, trial: str) -> tuple[dict[str, Any],
     One of a fixed list has a name of its own; of a search's the options that differ are told.
     """
     spec = recipe["arms"][arm]
-    if trial in spec["trials"]:
+    if trial in spec.get("trials", {}):
         return dict(spec["trials"][trial]), trial
     search = Search.model_validate(spec.get("search") or recipe["search"])
     own = TrainRecognizer.model_validate(recipe["train_recognizer"])

@@ -182,3 +182,33 @@ def test_the_report_shows_what_was_tried(faces: Path, shared: Lab) -> None:
         assert math.isfinite(last) and any(f"{last:.3f}**" in line for line in lines)
     assert "4 on 24 images, then 2 on 48 images each at most" in text
     assert (shared.make(nodes[-1]).path / "index.html").read_text().count("options that differ") == 1
+
+
+def test_a_study_searches_for_each_split_and_says_what_was_chosen(faces: Path, shared: Lab) -> None:
+    """Its cells are those of the plain recipe, and so made already."""
+    recipe = searched(faces, study={"splits": [0], "variants": {"all": {}}})
+    nodes = graph.build(recipe)
+    made = shared.make(nodes[-1])
+    selects = {n.arm: shared.make(n).path for n in nodes if n.stage == "select"}
+    assert {n.key for n in nodes if n.stage == "select"} == {
+        n.key for n in graph.build(searched(faces)) if n.stage == "select"
+    }
+    text, answer = (made.path / "report.md").read_text(), json.loads((made.path / "results.json").read_bytes())
+    for arm in recipe.arms:
+        trial = trial_choice.trial(selects[arm])
+        assert answer["variants"]["all"]["chosen"][arm] == {trial: 1}
+        options, name = sections.tried(recipe.model_dump(mode="json"), arm, trial)
+        assert recipe.settings(arm)[trial].options == options
+        assert f"{name.replace('_', chr(92) + '_')} (1 of 1)" in text
+    assert "Split 0. All arms searched the same space" in text
+    assert (made.path / "index.html").read_text().count("options that differ") == 1
+
+
+def test_ranks_search_as_one_process_does(faces: Path, shared: Lab, lab: Lab) -> None:
+    """But for the rounding of their sums."""
+    node = select_of(searched(faces, search={**SEARCH, "trials": 2, "rungs": 1}))
+    lab.runtime = lab.runtime.model_copy(update={"nproc_per_node": 2})
+    one, two = (trial_choice.read(each.make(node).path)["search"] for each in (shared, lab))
+    (first,), (second,) = ([rung["val_eer"] for rung in found.pop("rungs")] for found in (one, two))
+    assert one == two and list(second) == list(first)
+    assert list(second.values()) == pytest.approx(list(first.values()), abs=0.1)
