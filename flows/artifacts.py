@@ -163,8 +163,17 @@ def show_verdict(recipe: Recipe, page: Path) -> None:
 
 def _show_verdict(recipe: Recipe, page: Path) -> None:
     folder = page.parent
-    header, rows = arms_table(read_results(folder))
-    lines = [f"**{sentence(folder)}**", "", _row(header), _row(["---"] * len(header)), *map(_row, rows)]
+    answer = read_results(folder)
+    header, rows = arms_table(answer)
+    lines = [
+        f"**{sentence(folder)}**",
+        "",
+        answer["look"]["text"],
+        "",
+        _row(header),
+        _row(["---"] * len(header)),
+        *map(_row, rows),
+    ]
     for picture in (folder / "figures" / name for name in ("arms.png", "variants.png")):  # of a report, of a study
         if picture.is_file():
             lines += ["", f"![the arms side by side]({data_uri(picture)})"]

@@ -45,20 +45,16 @@ class Scores(NamedTuple):
 
 
 def study_interval(arm: Scores, baseline: Scores, n_people: int) -> intervals.MetricDifference:
-    """The interval of a study: over its seeds, or where there are several splits over these, seeds averaged."""
+    """The interval over seeds, or where there are several splits over these (as if they shared no train people)."""
     sets = (arm.values, baseline.values, arm.points, baseline.points)
     axis = 0 if len(arm.points) == 1 else 1
     units = [s[0] if axis == 0 else s.mean(axis=1) for s in sets]
     return intervals.paired_difference(*units, n_people)
 
 
-def overlap_half(found: intervals.Interval, design: Design) -> float:
-    """Half-width where the splits' part counts for splits that overlap in their training people.
-
-    var / S becomes var (1 / S + tested / trained). Source: Nadeau and Bengio 2003, Inference for the
-    generalization error, Machine Learning 52, 239-281 (corrected resampled t).
-    """
-    wider = 1 + design.splits * design.tested / design.trained if design.splits > 1 else 1.0
+def overlap_half(found: intervals.Interval, overlap: float) -> float:
+    """Half-width of a study, whose splits have this share of train people in common (intervals.mean_overlap)."""
+    wider = intervals.overlap_factor(found.n_seeds, overlap)
     people = stdtrit(found.n_people - 1, 0.975) * found.people_error
     return float(np.hypot(people, stdtrit(found.n_seeds - 1, 0.975) * found.seeds_error * wider**0.5))
 
@@ -119,14 +115,17 @@ def split_effects(case: Case, trained: NDArray[np.int64], rng: np.random.Generat
     return np.asarray(case.split / 2**0.5 * effect)
 
 
-def study(number: int, case: Case, effects: tuple[float, ...], n_boot: int) -> tuple[list[Scores], int]:
-    """One simulated study: the baseline, and an arm with each of `effects`; and how many people were tested."""
+def study(number: int, case: Case, effects: tuple[float, ...], n_boot: int) -> tuple[list[Scores], int, float]:
+    """One simulated study: the baseline, and an arm with each of `effects`; how many people were tested; the overlap of
+    train people between its splits."""
     design, rng = DESIGNS[case.design], np.random.default_rng([number, DESIGNS[case.design].people, 3])
     people = draw(design, number, n_boot, rng)
     simulate = _parts if isinstance(case.world, Parts) else _faces
     shift = [split_effects(case, people.trained, rng) for _ in ("baseline", "arm")]
     points, values = simulate(case, design, people, effects, shift, rng)
-    return [Scores(p, v) for p, v in zip(points, values, strict=True)], len(people.everyone)
+    members = [set(map(str, row)) for row in people.trained if len(row)]
+    arms = [Scores(p, v) for p, v in zip(points, values, strict=True)]
+    return arms, len(people.everyone), intervals.mean_overlap(members)
 
 
 def _faces(

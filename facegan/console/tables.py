@@ -37,6 +37,7 @@ def show_run(result: dict[str, Any], page: Path | None, seconds: float, to_stder
     out.print(_table(header, rows))
     for line in (sentence(page.parent), *advice(page.parent)):
         say(out, line)
+    say(out, result["look"]["text"])
     say(out, f"report: {page}")
 
 

@@ -1,22 +1,24 @@
 """Confidence intervals: a bootstrap that resamples people, crossed with seeds, paired between arms.
 
-The people of the test set and the seeds of the training are two random samples that cross: every seed's
-recognizer is judged on the same people. A replicate draws people with replacement, and all arms and seeds
-get the same draw, so that what is hard about a person cancels in a difference. The interval is a Student t
-interval whose variance adds the people's part (from the replicates) and the seeds' part (from the seeds'
-own values). docs/method/intervals.md has the construction in plain words and how well it covers.
+The people of the test set and the units of the training (the seeds of a report, the splits of a study) are two
+random samples that cross: every unit's recognizer is judged on the same people. A replicate draws people with
+replacement, and all arms and units get the same draw, so that what is hard about a person cancels in a difference.
+The interval is a Student t interval whose variance adds the people's part (from the replicates) and the units' part
+(from the units' own values, widened where splits share train people). docs/method/intervals.md has the construction in
+plain words and how well it covers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
-from scipy.special import stdtrit
+from scipy.special import chdtri, nctdtrinc, stdtrit
 
 from facegan.metrics.identification import Ranks
 from facegan.metrics.verification import FoldAccuracy, PairScores
@@ -209,12 +211,12 @@ def bootstrap_accuracy(pairs: PairScores, accuracy: FoldAccuracy, weights: Weigh
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over seeds with its interval, in the metric's own unit.
+    """A mean over seeds (in a study: over splits) with its interval, in the metric's own unit.
 
     ci_low <= value <= ci_high; both infinite where the data allow no interval (write null to JSON).
     standard_error = sqrt(people_error^2 + seeds_error^2); seeds_error is NaN with one seed, and the
     interval then speaks of these people only. n_boot: replicates that had both a genuine and an impostor
-    pair.
+    pair. overlap: share of train people that two units have in common, for which seeds_error is widened.
     """
 
     value: float
@@ -227,6 +229,7 @@ class Interval:
     n_people: int
     n_seeds: int
     n_boot: int
+    overlap: float = 0.0
 
 
 class MetricDifference(Interval):
@@ -245,12 +248,43 @@ class Verdict(NamedTuple):
     reason: str
 
 
-def _mean_and_errors(values: Doubles, points: Doubles, n_people: int) -> tuple[float, float, float, int]:
-    """Mean, error from people, error from seeds (NaN with one seed), replicates used."""
+def mean_overlap(members: Sequence[Collection[str]]) -> float:
+    """Mean over all pairs of units of |A and B| / sqrt(|A| |B|): 0 where none share people, 1 where all are the same.
+
+    members: the train people of each unit, by name. It is the correlation of two units' effects where each train
+    person adds one of their own, and the largest that shared train people can cause: what m people do together is
+    correlated by at most overlap^m (Hoeffding 1948, Annals of Mathematical Statistics 19, 293-325, section 5). 0 for
+    one unit. Raises ValueError for a unit without people.
+    """
+    people = [set(names) for names in members]
+    if not all(people):
+        raise ValueError("a unit has no train people: give the names that it learned from")
+    shared = [len(a & b) / (len(a) * len(b)) ** 0.5 for a, b in combinations(people, 2)]
+    return float(np.mean(shared)) if shared else 0.0
+
+
+def overlap_factor(n_units: int, overlap: float) -> float:
+    """How many times the variance of a mean over units is that of units which share no train people: 1 + S r / (1 - r).
+
+    S units, correlated by r: their sample variance s^2 falls short of the true one by the factor 1 - r, and their mean
+    has variance s^2 (1 / S + r / (1 - r)) in place of s^2 / S. Infinite for r = 1. Raises ValueError for r outside
+    [0, 1]. Source: Nadeau and Bengio 2003, Inference for the generalization error, Machine Learning 52, 239-281,
+    section 4 (there r is guessed as the share of test rows, here it is the share of train people in common).
+    """
+    if not 0 <= overlap <= 1:
+        raise ValueError(f"overlap must lie between 0 and 1, got {overlap}: see mean_overlap")
+    return np.inf if overlap == 1 else 1 + n_units * overlap / (1 - overlap)
+
+
+def _mean_and_errors(
+    values: Doubles, points: Doubles, n_people: int, overlap: float
+) -> tuple[float, float, float, int]:
+    """Mean, error from people, error from seeds or splits (NaN with one), replicates used."""
     n_seeds = len(points)
     complete = values[:, np.isfinite(values).all(axis=0)]
     n_boot = complete.shape[1]
-    if n_people < 2 or n_boot < max(_LEAST_REPLICATES, values.shape[1] / 2):
+    factor = overlap_factor(n_seeds, overlap)
+    if np.isinf(factor) or n_people < 2 or n_boot < max(_LEAST_REPLICATES, values.shape[1] / 2):
         return float(points.mean()), np.inf, np.nan, n_boot
     correction = n_people / (n_people - 1)  # a bootstrap variance of n draws is (n - 1) / n of the unbiased one
     means = complete.mean(axis=0)
@@ -262,11 +296,11 @@ def _mean_and_errors(values: Doubles, points: Doubles, n_people: int) -> tuple[f
     crossed = (
         correction * float(np.sum(interaction**2)) / ((n_boot - 1) * (n_seeds - 1))
     )  # people x seeds, for one seed
-    seeds = float(points.var(ddof=1)) / n_seeds  # holds crossed / n_seeds already, and so does people
+    seeds = factor * float(points.var(ddof=1)) / n_seeds  # holds crossed / n_seeds already, and so does people
     return float(points.mean()), max(people - crossed / n_seeds, 0.0) ** 0.5, seeds**0.5, n_boot
 
 
-def _interval(values: ArrayLike, points: ArrayLike, n_people: int, confidence: float) -> dict[str, Any]:
+def _interval(values: ArrayLike, points: ArrayLike, n_people: int, confidence: float, overlap: float) -> dict[str, Any]:
     of_boot, of_data = np.asarray(values, dtype=np.float64), np.asarray(points, dtype=np.float64)
     if of_boot.ndim != 2 or of_data.ndim != 1 or len(of_boot) != len(of_data) or of_data.size == 0:
         raise ValueError(
@@ -277,7 +311,7 @@ def _interval(values: ArrayLike, points: ArrayLike, n_people: int, confidence: f
         raise ValueError(f"the metric is NaN for a seed: {of_data.tolist()}: ask resolvable() first")
     if not 0.5 < confidence < 1:
         raise ValueError(f"confidence must lie between 0.5 and 1, got {confidence}: 0.95 is usual")
-    mean, people, seeds, n_boot = _mean_and_errors(of_boot, of_data, n_people)
+    mean, people, seeds, n_boot = _mean_and_errors(of_boot, of_data, n_people, overlap)
     tail = (1 + confidence) / 2
     half_width = np.inf if np.isinf(people) else float(stdtrit(n_people - 1, tail)) * people
     if np.isfinite(seeds):
@@ -286,45 +320,48 @@ def _interval(values: ArrayLike, points: ArrayLike, n_people: int, confidence: f
     return {
         "value": mean, "ci_low": mean - half_width, "ci_high": mean + half_width, "confidence": confidence,
         "standard_error": error, "people_error": people, "seeds_error": seeds,
-        "n_people": n_people, "n_seeds": len(of_data), "n_boot": n_boot,
+        "n_people": n_people, "n_seeds": len(of_data), "n_boot": n_boot, "overlap": overlap,
     }  # fmt: skip
 
 
 def single_interval(
     values: ArrayLike, points: ArrayLike, n_people: int, confidence: float = 0.95,
-    bounds: tuple[float, float] = (0, 1),
+    bounds: tuple[float, float] = (0, 1), overlap: float = 0.0,
 ) -> Interval:  # fmt: skip
     """Interval for one arm's mean over the seeds, cut to `bounds` (the metric's range).
 
     values: (n_seeds, n_boot), replicates from the same weights for every seed. points: (n_seeds,), the metric
-    on the data. n_people: people in the test set. Construction, NaN and errors as for paired_difference.
+    on the data. n_people: people in the test set. Construction, overlap, NaN and errors as for paired_difference.
     """
-    interval = Interval(**_interval(values, points, n_people, confidence))
+    interval = Interval(**_interval(values, points, n_people, confidence, overlap))
     low, high = max(interval.ci_low, bounds[0]), min(interval.ci_high, bounds[1])
     return Interval(**{**interval.__dict__, "ci_low": low, "ci_high": high})
 
 
 def paired_difference(
     values_arm: ArrayLike, values_baseline: ArrayLike, point_arm: ArrayLike, point_baseline: ArrayLike,
-    n_people: int, confidence: float = 0.95,
+    n_people: int, confidence: float = 0.95, overlap: float = 0.0,
 ) -> MetricDifference:  # fmt: skip
-    """Arm - baseline, mean over seeds, with an interval for other people and other seeds.
+    """Arm - baseline, mean over seeds (or splits), with an interval for other people and other seeds (or splits).
 
     values_*: (n_seeds, n_boot), from the SAME person_weights for both arms and all seeds; seed s of the arm
     is paired with seed s of the baseline. point_*: (n_seeds,), the metric on the data. n_people: people in
-    the test set, >= 2. With S seeds, n people, d_s the differences on the data, D_sb on replicate b:
+    the test set, >= 2. overlap: of train people between splits, from mean_overlap; 0 for seeds of one split, whose
+    interval then speaks of its train people alone. With S seeds, n people, r the overlap, d_s the differences on the
+    data, D_sb on replicate b:
 
-        seeds   V_s = var_s(d_s) / S
+        seeds   V_s = var_s(d_s) (1 / S + r / (1 - r))
         people  V_p = max(0, n / (n - 1) (var_b(mean_s D_sb) - var_sb(interaction of D_sb) / S))
         half    h   = sqrt(t_{S-1}^2 V_s + t_{n-1}^2 V_p)        interval  mean_s d_s -+ h
 
-    Replicates that are NaN anywhere are left out; with fewer than 50 or than half left, or fewer than two
-    people, the interval is infinite. One seed: V_s is unknown and left out. Raises ValueError for shapes
-    that do not match, a metric that is NaN, or confidence outside (0.5, 1). Sources: the two crossed parts,
-    the interaction taken off once: Hillis 2007, Statistics in Medicine 26, 596-619 (readers and cases
-    there), after Dorfman, Berbaum, Metz 1992; without that it counts twice: Owen 2007, The pigeonhole
-    bootstrap, Annals of Applied Statistics 1(2), 386-411. h: Banerjee 1960, Sankhya 22 (each part with its
-    own t quantile; covers at least as often as said where both are normal and independent).
+    Replicates that are NaN anywhere are left out; with fewer than 50 or than half left, fewer than two
+    people, or an overlap of 1, the interval is infinite. One seed: V_s is unknown and left out. Raises
+    ValueError for shapes that do not match, a metric that is NaN, confidence outside (0.5, 1), or overlap
+    outside [0, 1]. Sources: the two crossed parts, the interaction taken off once: Hillis 2007, Statistics
+    in Medicine 26, 596-619 (readers and cases there), after Dorfman, Berbaum, Metz 1992; without that it
+    counts twice: Owen 2007, The pigeonhole bootstrap, Annals of Applied Statistics 1(2), 386-411. h:
+    Banerjee 1960, Sankhya 22 (each part with its own t quantile; covers at least as often as said where both
+    are normal and independent). r: see overlap_factor.
     """
     arguments = (values_arm, values_baseline, point_arm, point_baseline)
     arrays = [np.asarray(array, dtype=np.float64) for array in arguments]
@@ -333,19 +370,31 @@ def paired_difference(
             f"arm and baseline must have the same seeds and replicates, got {[a.shape for a in arrays]}: "
             "score both with the same seeds and person_weights"
         )
-    return MetricDifference(**_interval(arrays[0] - arrays[1], arrays[2] - arrays[3], n_people, confidence))
+    return MetricDifference(**_interval(arrays[0] - arrays[1], arrays[2] - arrays[3], n_people, confidence, overlap))
 
 
 def smallest_detectable(difference: Interval) -> float:
     """Smallest true gain that these data would have shown four times in five, in the metric's unit.
 
-    half-width + z_0.8 x standard error: the estimate must fall a half-width beyond zero, and with 80 %
-    power it falls at most z_0.8 standard errors short of the truth. Takes the observed errors as the true
-    ones, so it is itself uncertain, the more the fewer seeds. Infinite where the interval is. Source: Cohen
-    1988, Statistical Power Analysis for the Behavioral Sciences, section 2.
+    sqrt(k_{S-1}^2 seeds_error^2 + k_{n-1}^2 people_error^2), where k_df is the shift at which Student's t with df
+    degrees of freedom passes the interval's quantile with 80 % power, over sqrt(median of chi^2_df / df), since an
+    error estimated from few units is too small more often than not. It is an estimate, too small in half of all
+    studies, and exact in the median where one part alone matters. Infinite where the interval is. Source: Cohen 1988,
+    Statistical Power Analysis for the Behavioral Sciences, section 2 (power by the noncentral t distribution).
     """
-    half_width = (difference.ci_high - difference.ci_low) / 2
-    return float(half_width + stdtrit(np.inf, POWER) * difference.standard_error) if np.isfinite(half_width) else np.inf
+    if not np.isfinite(difference.ci_high - difference.ci_low):
+        return np.inf
+    tail = (1 + difference.confidence) / 2
+    people = _detectable_errors(difference.n_people - 1, tail) * difference.people_error
+    if np.isnan(difference.seeds_error):
+        return float(people)
+    return float(np.hypot(people, _detectable_errors(difference.n_seeds - 1, tail) * difference.seeds_error))
+
+
+def _detectable_errors(df: int, tail: float) -> float:
+    """How many estimated standard errors a true difference must have to be found with POWER."""
+    shift = nctdtrinc(df, 1 - POWER, stdtrit(df, tail))
+    return float(shift / np.sqrt(chdtri(df, 0.5) / df))
 
 
 def verdict(difference: Interval, better: Literal["lower", "higher"], n_seeds: int | None = None) -> Verdict:
@@ -362,7 +411,9 @@ def verdict(difference: Interval, better: Literal["lower", "higher"], n_seeds: i
     if seeds < 3:
         return Verdict("no gain shown", f"a verdict needs three seeds, this run has {seeds}")
     if not (np.isfinite(low) and np.isfinite(high)):
-        return Verdict("no gain shown", f"no interval can be made from {difference.n_people} test people")
+        why = f"from {difference.n_people} test people"
+        why = "over splits that all learned from the same people" if difference.overlap == 1 else why
+        return Verdict("no gain shown", f"no interval can be made {why}")
     span = f"the {difference.confidence:.0%} interval [{low:.4g}, {high:.4g}]"
     if high < 0 or low > 0:
         if (high < 0) == (better == "lower"):

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from facegan.core.files import disk_error, replace_link, write_atomic
 from facegan.pipeline.graph import Node, last_stage
 from facegan.recipe.recipe import Recipe
 from facegan.reporting.summary import RESULTS, read_results
+from facegan.store import looks
 from facegan.store.local import Artifact
 from facegan.store.workdir import store_at
 
@@ -42,13 +43,16 @@ def export(
 ) -> tuple[Path, dict[str, Any]]:
     """Copy the report to `reports/<recipe>/<fingerprint>/` unless it lies there unchanged; point `latest` to it.
 
-    Returns its page and the answer. A run that computed nothing keeps an earlier answer there.
+    Counts the look at its test people (`store.looks`), and writes which it is beside the page. Returns the page and the
+    answer. A run that computed nothing keeps an earlier answer there.
     """
     top = workdir / "reports" / recipe.name
     final = top / report.fingerprint
-    answer = {"recipe": recipe.name, "report": str(final / "index.html"), "stages": stages}
+    answer: dict[str, Any] = {"recipe": recipe.name, "report": str(final / "index.html"), "stages": stages}
     results = read_results(report.path)
     answer |= {key: results[key] for key in ("arms", "comparison", "variants") if key in results}
+    look = _look(recipe, results, report.fingerprint, workdir)
+    answer["look"] = look.answer()
     computed = any(stage["state"] != "cached" for stage in stages)
     try:
         top.mkdir(parents=True, exist_ok=True)
@@ -57,10 +61,21 @@ def export(
             computed = True
         if computed or not _already_written(final / RESULTS, answer):
             write_atomic(final / RESULTS, json.dumps(answer, indent=1).encode())
+        looks.write_beside(final, look)
         replace_link(top / "latest", report.fingerprint)
     except OSError as error:
         raise disk_error(top, error) from error
     return final / "index.html", answer
+
+
+def _look(recipe: Recipe, results: dict[str, Any], fingerprint: str, workdir: Path) -> looks.Look:
+    """Which look at its test people the report is; a report that was counted before is no new one."""
+    entry = looks.entry_of(results["test_people"], recipe.name, results["comparison"], fingerprint)
+    look = looks.record(workdir, entry)
+    if recipe.runtime.store is None:
+        return look
+    elsewhere = f"looks from other working directories that share {recipe.runtime.store} are not counted"
+    return replace(look, remarks=(*look.remarks, elsewhere))
 
 
 def _same(final: Path, report: Artifact) -> bool:

@@ -145,7 +145,7 @@ class Recipe(Options):
     def settings(self, name: str) -> dict[str, searching.Trial]:
         """What the search tries for an arm, by name; nothing without a search."""
         search = self.search_of(name)
-        return {} if search is None else searching.trials(search, self.arms[name], self.train_recognizer)
+        return {} if search is None else self._drawn(name, search)
 
     def searched(self, name: str) -> Searched | None:
         """The options of an arm's search; None where nothing is searched."""
@@ -155,10 +155,12 @@ class Recipe(Options):
         ladder = searching.rungs(search.trials, search.eta, search.rungs, most)
         return Searched(trials=self._tried(name, search), rungs=tuple(images for _, images in ladder), eta=search.eta)
 
+    def _drawn(self, name: str, search: Search) -> dict[str, searching.Trial]:
+        return searching.trials(search, self.arms[name], self.train_recognizer)
+
     def _tried(self, name: str, search: Search) -> dict[str, TrainRecognizer]:
-        trials = searching.trials(search, self.arms[name], self.train_recognizer)
         tried = {}
-        for trial, found in trials.items():
+        for trial, found in self._drawn(name, search).items():
             self._check_overlay(f"search ({trial}: {searching.in_words(found.settings)})", found.options)
             tried[trial] = self.recognizer(found.options)
         return tried

@@ -14,7 +14,7 @@ from facegan.reporting import galleries, sections, words
 from facegan.reporting.audit import AuditMaterial
 from facegan.reporting.figures import ARMS, RenderedFigure
 from facegan.reporting.galleries import Gallery
-from facegan.reporting.results import NO_GAIN, Findings, Measure
+from facegan.reporting.results import EXPLORATORY, NO_GAIN, ArmDifference, Findings, Measure
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 STRIP_PX = (640, 104)
@@ -46,7 +46,7 @@ def context(
         "comparison": comparison,
         "percent": words.percent(comparison["confidence"]),
         "tone": {"gain": "gain", "loss": "loss", NO_GAIN: "none"}[comparison["verdict"]],
-        "headline": words.headline(recipe, comparison["verdict"]),
+        "headline": words.headline(recipe, comparison["verdict"], words.where(comparison)),
         "sentence": words.verdict(recipe, primary, comparison),
         "why": words.why(comparison),
         "smallest": words.smallest(primary, comparison),
@@ -107,7 +107,7 @@ def metric_row(measure: Measure, recipe: dict[str, Any]) -> dict[str, Any]:
                 "arm": arm,
                 "value": words.signed(difference.delta, digits),
                 "interval": words.interval(difference.low, difference.high, digits, sign=True),
-                "tone": direction(measure.better, difference.low, difference.high),
+                "tone": tone(measure.better, difference),
             }
         )
     return {
@@ -121,6 +121,15 @@ def metric_row(measure: Measure, recipe: dict[str, Any]) -> dict[str, Any]:
         "note": measure.note,
         "remark": measure.remark if measure.resolved else "",
     }
+
+
+def tone(better: str, difference: ArmDifference) -> str:
+    """`better` or `worse` for a gain or loss; `exploratory` where the interval of a difference that was not named
+    beforehand lies on one side of zero; else `none`."""
+    if difference.verdict == EXPLORATORY:
+        apart = direction(better, difference.low, difference.high) != "none"
+        return EXPLORATORY if apart else "none"
+    return {"gain": "better", "loss": "worse"}.get(difference.verdict, "none")
 
 
 def direction(better: str, low: float | None, high: float | None) -> str:

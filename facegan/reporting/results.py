@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from facegan.metrics import intervals
 from facegan.reporting import runs as benchmark_runs
 from facegan.reporting.runs import Curves, Doubles, Run
 
-NO_GAIN = "no gain shown"
+NO_GAIN, EXPLORATORY = "no gain shown", "exploratory"
 
 SCHEMA = pa.schema(
     [
@@ -57,7 +57,7 @@ class ArmValue:
 
 @dataclass(frozen=True)
 class ArmDifference:
-    """Arm minus baseline, in the metric's own unit."""
+    """Arm minus baseline, in the metric's own unit; `verdict` is `exploratory` where it was not named beforehand."""
 
     delta: float | None
     low: float | None
@@ -100,6 +100,7 @@ class Findings:
     comparison: dict[str, Any]
     curves: Curves
     n_images: int
+    test_people: tuple[str, ...]  # their digest
 
 
 def measure(
@@ -135,7 +136,8 @@ def measure(
     )
     primary = next(measure for measure in measures if measure.name == primary_name)
     comparison = _comparison(recipe, primary, n_people)
-    return Findings(measures, comparison, benchmark_runs.curves(runs), int(runs[0].faces.acquired.sum()))
+    judged = benchmark_runs.test_digest(inputs["prepare"], runs[0].names)
+    return Findings(measures, comparison, benchmark_runs.curves(runs), int(runs[0].faces.acquired.sum()), (judged,))
 
 
 def replicates(benchmarks: list[ProtocolConfig], run: Run, weights: NDArray[np.int32]) -> dict[str, Doubles]:
@@ -176,6 +178,7 @@ def _measure(
             differences[arm] = difference(*sides, metric["better"], n_people, confidence)
         elif arm != baseline:
             differences[arm] = without_interval(arms[arm].mean, arms[baseline].mean, metric)
+    differences = {arm: if_named(found, is_named(recipe, name, arm)) for arm, found in differences.items()}
     fields = ("better", "operating_point", "note", "n_genuine", "n_impostor", "n_identities")
     remark = benchmark_runs.remark(runs, kind, name)
     return Measure(name, kind, **{f: metric[f] for f in fields}, remark=remark, arms=arms, differences=differences)
@@ -209,9 +212,10 @@ def difference(
     better: Any,
     n_people: int,
     confidence: float,
+    overlap: float = 0.0,
 ) -> ArmDifference:
     """Arm - baseline with its verdict; each side (values (n_units, n_boot), points (n_units,))."""
-    result = intervals.paired_difference(arm[0], baseline[0], arm[1], baseline[1], n_people, confidence)
+    result = intervals.paired_difference(arm[0], baseline[0], arm[1], baseline[1], n_people, confidence, overlap)
     smallest = intervals.smallest_detectable(result)
     verdict, reason = intervals.verdict(result, better)
     return ArmDifference(result.delta, *ends(result), smallest if np.isfinite(smallest) else None, verdict, reason)
@@ -222,6 +226,16 @@ def without_interval(arm: float | None, baseline: float | None, metric: dict[str
     delta = None if arm is None or baseline is None else arm - baseline
     reason = metric["note"] if delta is None and metric["note"] else f"{metric['name']} has no interval"
     return ArmDifference(delta, None, None, None, NO_GAIN, reason)
+
+
+def is_named(recipe: dict[str, Any], metric: str, arm: str) -> bool:
+    """Whether a difference is the one that the recipe's `comparison` names."""
+    return (metric, arm) == (recipe["comparison"]["metric"], recipe["comparison"]["arm"])
+
+
+def if_named(difference: ArmDifference, named: bool) -> ArmDifference:
+    """The difference, without a verdict unless it was named before the run: of many, some stand out by chance."""
+    return difference if named else replace(difference, verdict=EXPLORATORY, reason="it was not named beforehand")
 
 
 def _comparison(recipe: dict[str, Any], primary: Measure, n_people: int) -> dict[str, Any]:
@@ -237,6 +251,8 @@ def _comparison(recipe: dict[str, Any], primary: Measure, n_people: int) -> dict
         "ci_high": difference.high,
         "confidence": spec["confidence"],
         "n_seeds": len(recipe["seeds"]),
+        "n_splits": 1,
+        "train_overlap": None,
         "n_identities": n_people,
         "verdict": difference.verdict,
         "reason": difference.reason,
@@ -262,6 +278,7 @@ def write(out: Path, recipe: dict[str, Any], findings: Findings, licenses: dict[
             }
             rows += [_row(measure, arm, index, seed) for index, seed in enumerate(recipe["seeds"])]
     results = {"recipe": recipe["name"], "arms": arms, "comparison": findings.comparison, "licenses": licenses}
+    results["test_people"] = list(findings.test_people)
     write_atomic(out / "results.json", json.dumps(results, indent=1, allow_nan=False).encode())
     pq.write_table(pa.Table.from_pylist(rows, SCHEMA), out / "results.parquet")
 

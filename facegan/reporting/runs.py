@@ -12,7 +12,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
+from facegan.core.digests import digest
 from facegan.core.errors import UserError
+from facegan.data import manifest
 from facegan.evaluation.embedded_faces import EmbeddedFaces
 
 Doubles = NDArray[np.float64]
@@ -51,6 +53,22 @@ def load(inputs: dict[str, Path], arm: str, seed: int) -> Run:
     identity, file, group = (np.asarray(rows[name], dtype=object) for name in ("identity", "file", "group"))
     faces = EmbeddedFaces(embedding, identity, file, group, np.asarray(rows["acquired"], dtype=bool))
     return Run(arm, seed, folder, results, faces, tuple(rows["image_id"]), tuple(sorted(set(rows["identity"]))))
+
+
+def test_digest(prepared: Path, names: tuple[str, ...]) -> str:
+    """sha256 over the sorted identities and photos (sha256 of their files) of the test people `names`: who was judged.
+
+    The same for photos that were cut or aligned otherwise. It holds no name, and cannot be checked without the photos.
+    """
+    columns = ["identity", "source_sha256", "image_id"]
+    rows = manifest.read(prepared, columns, split="test").to_pylist()
+    judged = set(names)
+    return digest(sorted([r["identity"], r["source_sha256"] or r["image_id"]] for r in rows if r["identity"] in judged))
+
+
+def train_people(prepared: Path) -> frozenset[str]:
+    """Everybody who is learned from in a split, by name."""
+    return frozenset(manifest.read(prepared, ["identity"], split="train")["identity"].to_pylist())
 
 
 def same_test(runs: list[Run]) -> None:

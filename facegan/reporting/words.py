@@ -142,14 +142,19 @@ def subject(recipe: dict[str, Any]) -> str:
     return f"Training as in arm “{comparison['arm']}” instead of arm “{comparison['baseline']}”"
 
 
-def headline(recipe: dict[str, Any], verdict: str) -> str:
-    """The verdict in three or four words."""
+def where(comparison: dict[str, Any]) -> str:
+    """` on this split` for a gain or loss of one split, which cannot know what other train people would change."""
+    return " on this split" if comparison["n_splits"] == 1 and comparison["verdict"] != NO_GAIN else ""
+
+
+def headline(recipe: dict[str, Any], verdict: str, where: str = "") -> str:
+    """The verdict in three or four words; `where` as the function of that name gives it."""
     if verdict == NO_GAIN:
         return "No gain shown"
     helped = "helped" if verdict == "gain" else "hurt"
     arm = recipe["arms"][recipe["comparison"]["arm"]]
     who = "the synthetic faces" if arm["existing"] or arm["new"] else "these faces"
-    return f"{verdict.capitalize()}: {who} {helped}"
+    return f"{verdict.capitalize()}{where}: {who} {helped}"
 
 
 def verdict(recipe: dict[str, Any], primary: Measure, comparison: dict[str, Any]) -> str:
@@ -169,7 +174,8 @@ def verdict(recipe: dict[str, Any], primary: Measure, comparison: dict[str, Any]
     certainty = (
         f", {percent(comparison['confidence'])} interval {interval(low, high, digits, True)}" if low is not None else ""
     )
-    return f"{what} {verb} the {words} {span} (difference {signed(delta, digits)}{certainty}): {result}."
+    change = f"{what} {verb} the {words} {span} (difference {signed(delta, digits)}{certainty})"
+    return f"{change}: {result}{where(comparison)}."
 
 
 def why(comparison: dict[str, Any]) -> str:
@@ -180,7 +186,10 @@ def why(comparison: dict[str, Any]) -> str:
     if result == NO_GAIN:
         return "the interval holds zero, so a difference like this may be chance."
     side = "better" if result == "gain" else "worse"
-    return f"the whole interval lies on the {side} side of zero, over {comparison['n_seeds']} seeds."
+    over = f"over {comparison['n_seeds']} seeds"
+    if comparison["n_splits"] == 1:
+        over += "; it speaks of these train people alone, and others may give another answer"
+    return f"the whole interval lies on the {side} side of zero, {over}."
 
 
 def smallest(primary: Measure, comparison: dict[str, Any]) -> str:
@@ -230,8 +239,9 @@ def limits(comparison: dict[str, Any], n_images: int, synthetic: bool) -> list[t
         ),
         (
             "One split",
-            "The people were divided into train, validation and test once. Another division can give "
-            "another answer, and the intervals do not cover that.",
+            "The people were divided into train, validation and test once, and one generator was made. The intervals "
+            "speak of other test people and other seeds with these train people alone. What other train people would "
+            "change is not in them and cannot be seen here: a study of several splits tells.",
         ),
         (
             "One recipe",
@@ -241,8 +251,9 @@ def limits(comparison: dict[str, Any], n_images: int, synthetic: bool) -> list[t
         (
             "One question",
             f"Only the comparison of “{comparison['arm']}” with “{comparison['baseline']}” by "
-            f"{comparison['metric']} was named before the run. All other numbers are for orientation: the "
-            "more one looks at, the more likely one of them stands out by chance.",
+            f"{comparison['metric']} was named before the run. All other numbers are exploratory: the more one looks "
+            "at, the more likely one of them stands out by chance. How often these test people have been judged stands "
+            "in look.json beside this page.",
         ),
         (
             "“No gain shown” is not “no gain”",

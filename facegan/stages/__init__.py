@@ -18,7 +18,7 @@ VERSIONS = {
     "train_recognizer": 3,
     "select": 1,
     "benchmark": 2,
-    "report": 5,
-    "study": 5,
+    "report": 6,
+    "study": 6,
 }
 STAGES = tuple(VERSIONS)

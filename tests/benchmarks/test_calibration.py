@@ -13,6 +13,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "calibration")
 import copies
 import designs
 import false_gain
+import published
+import study_coverage
 from designs import Case, Design, Parts
 
 from facegan.data.options import Prepare
@@ -67,3 +69,20 @@ def test_real_copies_are_trained_and_scored(recipe: Recipe, tmp_path: Path) -> N
     assert not np.array_equal(np.load(path)["embedding"][0], np.load(path)["embedding"][1])  # another order
     gain, loss, count = false_gain.real_rates([([baseline, arm], n_people)], 3)
     assert count == 1 and gain + loss in (0.0, 1.0)
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.5, 0.8])
+def test_simulated_splits_share_what_is_said_and_err_together(overlap: float) -> None:
+    rng = np.random.default_rng(0)
+    drawn = [study_coverage.train_effects(4, overlap, 2.0, 0.0, rng) for _ in range(1500)]
+    effects = np.array([effect for effect, _ in drawn])
+    assert np.mean([shared for _, shared in drawn]) == pytest.approx(overlap, abs=0.02)
+    assert effects.std() == pytest.approx(2, rel=0.05)
+    assert np.mean(effects.mean(axis=1) ** 2) / 4 == pytest.approx(1 / 4 + 3 / 4 * overlap, rel=0.15)
+
+
+def test_published_intervals_are_rebuilt_from_what_is_stored(capsys: pytest.CaptureFixture[str]) -> None:
+    assert published.overlap("orl-study", [0]) == 0 and 0.4 < published.overlap("orl-study", [0, 1, 2]) < 0.7
+    published.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) >= 2 and all(line.count("|") == 10 for line in lines)

@@ -25,6 +25,7 @@ from facegan.data.sources import SOURCES
 from facegan.data.suppression import LIST, SuppressionList
 from facegan.pipeline import graph, publish
 from facegan.recipe.recipe import Recipe
+from facegan.store import looks
 from facegan.store.local import Store
 from facegan.store.workdir import store_of
 
@@ -199,6 +200,7 @@ def test_of_a_whole_run_nothing_is_left(faces: Path, tmp_path: Path) -> None:
     nodes = graph.build(recipe)
     last = lab.make(nodes[-1])
     publish.export(recipe, last, publish.stage_rows(nodes, [lab.done[item.key] for item in nodes]), workdir)
+    looked = (workdir / "data" / looks.LEDGER).read_bytes()
     synthetic = next(artifact.path for artifact in lab.done.values() if artifact.stage == "synthesize")
     assert facegan(workdir, "export", synthetic, "--format", "parquet", "--out", workdir / "p").exit_code == 0
     names = manifest.read(synthetic, ["identity"])["identity"].to_pylist()
@@ -209,6 +211,8 @@ def test_of_a_whole_run_nothing_is_left(faces: Path, tmp_path: Path) -> None:
     assert not left and not list((workdir / "reports").rglob("*")) and str(workdir / "p") in done.output
     shutil.rmtree(workdir / "p")
     assert traces(faces, workdir, who.partition("/")[2]) == set()
+    assert (workdir / "data" / looks.LEDGER).read_bytes() == looked, "how often they were judged stays known"
+    assert not any(name.encode() in looked for name in names)
 
 
 def test_it_waits_for_nobody(spoiled: tuple[Path, Path]) -> None:

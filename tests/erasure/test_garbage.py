@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 from facegan.cli.main import main
 from facegan.erasure import garbage
+from facegan.store import looks
 from facegan.store.local import Artifact, Store
 
 OLD_S = time.time() - 30 * garbage.DAY_S
@@ -85,6 +86,19 @@ def test_it_shows_first_and_then_keeps_the_last_reports(tmp_path: Path, made: di
     locks = {path.stem for path in (tmp_path / "data" / "store").glob("*/*.lock")}
     assert locks == {path.name for path in (tmp_path / "data" / "store").glob("*/*") if path.is_dir()}
     assert "nothing to remove" in gc(tmp_path, "--keep", "1").output
+
+
+def test_the_ledger_of_looks_stays_also_for_reports_that_go(tmp_path: Path, made: dict[str, Artifact]) -> None:
+    for name in ("oldest", "newest"):
+        key = made[f"{name} page"].fingerprint
+        look = looks.record(tmp_path, looks.entry_of(["x"], "one", {"metric": "eer"}, key))
+        looks.write_beside(tmp_path / "reports" / "one" / key, look)
+    ledger = tmp_path / "data" / looks.LEDGER
+    before = ledger.read_bytes()
+    assert gc(tmp_path, "--keep", "1", "--yes").exit_code == 0
+    assert not (tmp_path / "reports" / "one" / made["oldest page"].fingerprint).exists()
+    assert ledger.read_bytes() == before
+    assert looks.record(tmp_path, looks.entry_of(["x"], "one", {"metric": "eer"}, "next")).number == 3
 
 
 def test_what_latest_leads_to_is_the_last(tmp_path: Path, made: dict[str, Artifact]) -> None:

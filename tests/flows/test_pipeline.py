@@ -290,7 +290,8 @@ def test_a_study_runs_and_is_then_all_hits(faces: Path, tmp_path: Path) -> None:
     assert second_answer["variants"] == answer["variants"] and second_answer["report"] == answer["report"]
     assert [s["key"] for s in answer["stages"]] == [item.key for item in build(load(str(path)))]
     assert all(("cell" in s) == (s["stage"] != "study") for s in answer["stages"])
-    assert set(answer) == {"recipe", "report", "stages", "arms", "comparison", "variants"}
+    assert set(answer) == {"recipe", "report", "stages", "arms", "comparison", "look", "variants"}
+    assert answer["look"]["number"] == second_answer["look"]["number"] == 1
     assert answer["comparison"]["variant"] == "two" and answer["arms"] == answer["variants"]["two"]["arms"]
     assert answer["comparison"]["n_splits"] == 2 and answer["comparison"]["verdict"] == "no gain shown"
     assert "Tried by 1 of 2 seeds, the first" in (Path(answer["report"]).parent / "report.md").read_text()

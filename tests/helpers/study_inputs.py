@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors.numpy import save_file
 
+from facegan.data import manifest
 from facegan.evaluation.embedded_faces import embed_faces
 from facegan.evaluation.protocols import score
 from facegan.recipe.recipe import Recipe
@@ -31,6 +32,11 @@ LICENSES = {"real+synthetic": {1: ["for research | only"], 2: ["own", "CC0"]}}
 """Of the arm in splits 1 and 2; all others are "own"."""
 
 
+def tested_in(split: int) -> np.ndarray:
+    """Neighbouring splits share people; three have all."""
+    return np.sort((np.arange(TESTED) + 3 * split) % PEOPLE)
+
+
 class StudyInputs:
     """Fake benchmark outputs of a study: `gain` is how much tighter the arm real+synthetic is, by variant."""
 
@@ -48,6 +54,7 @@ class StudyInputs:
         self.names = np.array([f"d/p{n:02d}" for n in range(PEOPLE)])
         for variant, tighter in gain.items():
             for split in splits:
+                self._prepare(f"{variant}:{split}:prepare", split)
                 for arm, sigma in SIGMA.items():
                     folder = self.folder(f"{variant}:{split}:merge:{arm}")
                     summary = {
@@ -65,9 +72,21 @@ class StudyInputs:
         self.inputs[name] = path
         return path
 
+    def _prepare(self, name: str, split: int) -> None:
+        """A manifest of who is tested in a split, and of those whom it learns from: all others."""
+        tested = set(tested_in(split).tolist())
+        fixed = {"source": "real", "dataset": "d", "height": 1, "width": 1}
+        rows = [
+            manifest.row(b"", image_id=f"{p}-{n}", identity=str(self.names[p]), split=kind, **fixed)
+            for p in range(PEOPLE)
+            for kind, images in [("test", EACH) if p in tested else ("train", 1)]
+            for n in range(images)
+        ]
+        manifest.write(self.folder(name), rows, "prepare", {})
+
     def _benchmark(self, name: str, split: int, arm: str, seed: int, sigma: float) -> None:
         out = self.folder(name)
-        tested = np.sort((np.arange(TESTED) + 3 * split) % PEOPLE)  # neighbours share people; three splits have all
+        tested = tested_in(split)
         people = np.repeat(np.arange(TESTED), EACH)
         shared = np.random.default_rng(7)  # a person's photos are the same in every split
         centre, spread = shared.normal(size=(PEOPLE, 6)), shared.normal(size=(PEOPLE, EACH, 6))

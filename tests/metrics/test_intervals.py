@@ -7,6 +7,9 @@ import time
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.optimize import brentq
+from scipy.stats import chi2
+from scipy.stats import nct as noncentral
 from scipy.stats import t as student
 
 from facegan.metrics import identification, intervals, verification
@@ -129,6 +132,23 @@ def test_weights_of_other_people_are_refused() -> None:
         intervals.bootstrap_eer(make_pairs(), intervals.person_weights(9, 10, seed=0))
 
 
+def errors_to_be_found(df: int, tail: float) -> float:
+    """By scipy.stats: the shift of t with 80 % power, over the median of the estimated error."""
+    shift = brentq(lambda shift: noncentral.sf(student.ppf(tail, df), df, shift) - 0.8, 0.1, 40)
+    return float(shift / (chi2.median(df) / df) ** 0.5)
+
+
+def test_a_gain_as_large_as_the_smallest_detectable_is_found_four_times_in_five() -> None:
+    for units, overlap in ((3, 0.0), (4, 0.5), (7, 0.2)):
+        rng, found = np.random.default_rng(units), []
+        for _ in range(1500):
+            values = rng.normal(size=units) * (1 - overlap) ** 0.5 + overlap**0.5 * rng.normal()
+            same = np.repeat(values[:, None], 50, axis=1)
+            found.append(intervals.paired_difference(same, 0 * same, values, 0 * values, 30, overlap=overlap))
+        detectable = np.median([intervals.smallest_detectable(one) for one in found])
+        assert np.mean([one.ci_high - detectable < 0 for one in found]) == pytest.approx(0.8, abs=0.04)
+
+
 def test_interval_is_the_documented_formula() -> None:
     rng = np.random.default_rng(0)
     n_people, n_seeds, n_boot = 14, 3, 400
@@ -148,7 +168,8 @@ def test_interval_is_the_documented_formula() -> None:
     assert interval_.delta == pytest.approx(-0.02)
     assert_allclose([interval_.ci_low, interval_.ci_high], [-0.02 - half, -0.02 + half])
     assert interval_.standard_error == pytest.approx(np.sqrt(v_seeds + v_people))
-    smallest = half + 0.84162 * interval_.standard_error
+    parts = [(2, interval_.seeds_error), (13, interval_.people_error)]
+    smallest = np.hypot(*(errors_to_be_found(df, 0.95) * error for df, error in parts))
     assert intervals.smallest_detectable(interval_) == pytest.approx(smallest, rel=1e-5)
     assert (interval_.n_people, interval_.n_seeds, interval_.n_boot, interval_.confidence) == (14, 3, 400, 0.9)
 
@@ -246,3 +267,56 @@ def test_two_thousand_replicates_are_quick() -> None:
     start = time.perf_counter()
     intervals.bootstrap_eer(pairs, intervals.person_weights(14, 2000, seed=0))
     assert time.perf_counter() - start < 5  # 0.1 s on one quiet core
+
+
+def test_mean_overlap_by_hand() -> None:
+    people = [{"a", "b", "c", "d"}, {"c", "d", "e", "f"}, {"d"}]
+    assert intervals.mean_overlap(people) == pytest.approx((2 / 4 + 1 / 2 + 1 / 2) / 3)
+    assert intervals.mean_overlap([{"a"}, {"b"}]) == 0 and intervals.mean_overlap([{"a", "b"}] * 3) == 1
+    assert intervals.mean_overlap([{"a"}]) == 0
+    with pytest.raises(ValueError, match="no train people"):
+        intervals.mean_overlap([{"a"}, set()])
+
+
+def test_mean_overlap_is_the_correlation_of_means_over_shared_people() -> None:
+    rng = np.random.default_rng(0)
+    first, second = np.arange(0, 12), np.arange(9, 14)  # 3 in common, of 12 and of 5
+    effects = rng.normal(size=(100_000, 14))
+    found = np.corrcoef(effects[:, first].mean(axis=1), effects[:, second].mean(axis=1))[0, 1]
+    members = [set(map(str, first)), set(map(str, second))]
+    assert found == pytest.approx(intervals.mean_overlap(members), abs=0.01)
+
+
+def test_interval_for_shared_train_people_by_hand() -> None:
+    """Four splits, differences -1 to -4: s^2 = 5/3, and r = 1/2 makes the mean's variance s^2 (1/4 + 1)."""
+    points = np.array([-1.0, -2, -3, -4])
+    same = np.repeat(points[:, None], 100, axis=1)  # nothing hangs on the people
+    nothing = np.zeros_like(same), np.zeros_like(points)
+    for overlap, factor in ((0.0, 0.25), (0.5, 1.25), (0.2, 0.5)):
+        found = intervals.paired_difference(same, nothing[0], points, nothing[1], 20, overlap=overlap)
+        half = 3.182446 * (5 / 3 * factor) ** 0.5
+        assert (found.ci_low, found.ci_high) == pytest.approx((-2.5 - half, -2.5 + half), abs=1e-5)
+        assert found.overlap == overlap and found.standard_error == pytest.approx((5 / 3 * factor) ** 0.5)
+        detectable = errors_to_be_found(3, 0.975) * found.standard_error
+        assert intervals.smallest_detectable(found) == pytest.approx(detectable, rel=1e-5)
+    all_shared = intervals.paired_difference(same, nothing[0], points, nothing[1], 20, overlap=1.0)
+    assert np.isinf(all_shared.ci_high) and "same people" in intervals.verdict(all_shared, "lower").reason
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        intervals.paired_difference(same, nothing[0], points, nothing[1], 20, overlap=1.2)
+
+
+@pytest.mark.parametrize("pool", [40, 25])
+def test_shared_train_people_cause_no_more_false_verdicts_than_said(pool: int) -> None:
+    """Five splits learn from 20 of the pool each, and nothing but these people matters: independent of the module."""
+    rng, wrong, plain_wrong, trials = np.random.default_rng(pool), 0, 0, 800
+    for _ in range(trials):
+        chosen = np.array([rng.permutation(pool)[:20] for _ in range(5)])
+        points = rng.normal(size=pool)[chosen].mean(axis=1)
+        overlap = intervals.mean_overlap([set(map(str, row)) for row in chosen])
+        same, nothing = np.repeat(points[:, None], 50, axis=1), np.zeros(5)
+        for r in (overlap, 0.0):
+            found = intervals.paired_difference(same, 0 * same, points, nothing, 40, overlap=r)
+            wrong += r > 0 and not found.ci_low <= 0 <= found.ci_high
+            plain_wrong += r == 0 and not found.ci_low <= 0 <= found.ci_high
+    assert 0.03 < wrong / trials < 0.07  # 5 % and 2.6 standard errors of 800
+    assert plain_wrong / trials > 0.2

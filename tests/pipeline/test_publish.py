@@ -19,7 +19,8 @@ def fake_report(store: Store, key: str, delta: float) -> Artifact:
     folder = store.folder("report", key)
     (folder / "figures").mkdir(parents=True)
     arm = {"eer": {"per_seed": [0.1], "mean": 0.1, "ci_low": 0.05, "ci_high": 0.2}, "none": {"mean": None}}
-    results = {"recipe": "orl-tiny", "arms": {"real": arm}, "comparison": {"metric": "eer", "delta": delta}}
+    compared = {"metric": "eer", "baseline": "real", "arm": "synthetic", "delta": delta}
+    results = {"recipe": "orl-tiny", "arms": {"real": arm}, "comparison": compared, "test_people": ["d" * 64]}
     files = {
         "index.html": "<html>",
         "report.md": "# Gain\n\n**It helped (a \\_lot\\_): gain.**\n",
@@ -56,3 +57,30 @@ def test_the_report_is_handed_out_repaired_and_pointed_to(tmp_path: Path) -> Non
     publish.export(recipe, second, ran, tmp_path)
     assert os.readlink(latest) == "b" * 64
     assert {p.name for p in latest.parent.iterdir()} == {"a" * 64, "b" * 64, "latest"}
+
+
+def test_a_look_is_counted_once_and_stands_beside_the_report(tmp_path: Path) -> None:
+    recipe, store = load("orl-tiny"), open_store(tmp_path)
+    ran: list[dict[str, Any]] = [{"stage": "report", "state": "ran"}]
+    cached: list[dict[str, Any]] = [{"stage": "report", "state": "cached"}]
+    first, second = fake_report(store, "a" * 64, 0.1), fake_report(store, "b" * 64, 0.2)
+    stage_bytes = {path: path.read_bytes() for path in store.root.rglob("*") if path.is_file()}
+    numbers = []
+    for report, stages in ((first, ran), (first, cached), (second, ran), (first, cached)):
+        page, answer = publish.export(recipe, report, stages, tmp_path)
+        numbers.append(answer["look"]["number"])
+        assert json.loads((page.parent / "look.json").read_text())["number"] == numbers[-1]
+    assert numbers == [1, 1, 2, 1]
+    assert answer["look"]["text"] == "look 1 at these test people"
+    _, answer = publish.export(recipe, second, cached, tmp_path)
+    assert [e["fingerprint"] for e in answer["look"]["earlier"]] == ["a" * 64]
+    assert answer["look"]["earlier"][0]["comparison"] == {"metric": "eer", "baseline": "real", "arm": "synthetic"}
+    assert len((tmp_path / "data" / "looks.jsonl").read_text().splitlines()) == 2
+    assert stage_bytes == {path: path.read_bytes() for path in store.root.rglob("*") if path.is_file()}
+
+
+def test_a_bucket_that_others_may_share_is_named(tmp_path: Path) -> None:
+    recipe = load("orl-tiny", ["runtime.store=s3://bucket/faces"])
+    results = {"test_people": ["d" * 64], "comparison": {"metric": "eer", "baseline": "real", "arm": "synthetic"}}
+    look = publish._look(recipe, results, "a" * 64, tmp_path)
+    assert look.number == 1 and "share s3://bucket/faces are not counted" in look.text

@@ -11,8 +11,10 @@ import pytest
 from safetensors.numpy import load_file
 from sklearn.metrics import roc_curve
 
+from facegan.core.digests import digest
 from facegan.core.errors import UserError
-from facegan.reporting import words
+from facegan.data import manifest
+from facegan.reporting import runs, words
 from report_inputs import EACH, TEST, ReportInputs, read
 
 
@@ -58,7 +60,8 @@ def test_gain_loss_and_no_gain(gained: tuple[ReportInputs, Path], tmp_path: Path
     assert comparison["verdict"] == "gain" and comparison["ci_high"] < 0
     html = (gained[1] / "index.html").read_text()
     assert "Adding synthetic faces lowered the equal error rate" in html
-    assert "Gain: the synthetic faces helped" in html
+    assert "Gain on this split: the synthetic faces helped" in html and ": gain on this split." in html
+    assert "it speaks of these train people alone" in html
     worse = ReportInputs(tmp_path / "loss", gain=-0.35)
     findings = worse.numbers()
     assert findings.comparison["verdict"] == "loss" and findings.comparison["ci_low"] > 0
@@ -69,6 +72,25 @@ def test_gain_loss_and_no_gain(gained: tuple[ReportInputs, Path], tmp_path: Path
     assert comparison["verdict"] == "no gain shown" and comparison["ci_low"] < 0 < comparison["ci_high"]
     assert comparison["reason"] and comparison["smallest_detectable"] > 0
     assert same.sentence(findings).endswith(": no gain shown.")
+
+
+def test_what_was_not_named_is_exploratory_however_far_from_zero(gained: tuple[ReportInputs, Path]) -> None:
+    findings = gained[0].numbers()
+    verdicts = {(m.name, arm): d.verdict for m in findings.measures for arm, d in m.differences.items()}
+    assert verdicts.pop(("eer", "real+synthetic")) == "gain" and set(verdicts.values()) == {"exploratory"}
+    text = (gained[1] / "report.md").read_text()
+    table = text[text.index("Difference from") : text.index("figures/det.png")].partition("![")[0]
+    assert "better" not in table and table.count(" gain |") == 1 and " exploratory |" in table
+    assert (gained[1] / "index.html").read_text().count('title="better">▲') == 1
+
+
+def test_the_digest_of_the_test_people_is_of_people_and_photos(gained: tuple[ReportInputs, Path]) -> None:
+    world, out = gained
+    (found,) = read(out)["test_people"]
+    rows = manifest.read(world.inputs["prepare"], ["identity", "image_id"], split="test").to_pylist()
+    assert found == digest(sorted([row["identity"], row["image_id"]] for row in rows)) and len(rows) == TEST * EACH
+    few = runs.test_digest(world.inputs["prepare"], tuple(world.tested[1:]))
+    assert few == digest(sorted([r["identity"], r["image_id"]] for r in rows if r["identity"] != world.tested[0]))
 
 
 def test_the_better_side_follows_the_metric(tmp_path: Path) -> None:

@@ -45,8 +45,12 @@ def test_the_page_and_the_tables(world: StudyInputs, tmp_path: Path) -> None:
     assert [(r["variant"], r["arm"], r["metric"]) for r in table if r["decides"]] == [("few", "real+synthetic", "eer")]
     text = (tmp_path / "one" / "report.md").read_text()
     advice = text[text.index("## What to do") : text.index("## Every arm")]
-    assert "many: Train as in arm “real+synthetic”." in advice and "few (decides): No gain shown" in advice
-    assert "That is: " in advice and f"; {world.dump()['train_recognizer']['steps']} steps." in advice
+    assert "many: Exploratory: this variant" in advice and "few (decides): No gain shown" in advice
+    assert "| many | real+synthetic |" in text and " gain |" not in text
+    shared = "Splits share 33 % of their train people: their part of the interval is 1.6 times as wide for it."
+    assert text.replace("\u00a0", " ").count(shared) == 1 + len(answer["variants"]) + 1  # at the top, of each, limits
+    assert {(row["n_splits"], row["train_overlap"]) for row in table} == {(3, 1 / 3)}
+    assert {row["verdict"] for row in table if not row["decides"]} == {"exploratory"}
     assert "is as good as arm “real” with more than 10" in advice and "more than 10" in text
     assert "Splits share people" in text and "0 people" not in text
     assert answer["licenses"] == {"real": ["own"], "real+synthetic": ["CC0", "for research | only", "own"]}
@@ -109,3 +113,13 @@ def test_variants_that_change_what_comes_late_share_what_comes_early(faces: Path
 
 def test_a_recipe_without_a_study_says_nothing_of_it(faces: Path) -> None:
     assert "study" not in graph.build(tiny(faces))[-1].config["recipe"]
+
+
+def test_a_claim_that_gains_is_told_what_to_do(tmp_path: Path) -> None:
+    world = StudyInputs(tmp_path / "w", {"only": 0.35})
+    out = tmp_path / "out"
+    out.mkdir()
+    study.run(Report(bootstrap=BOOT), {"recipe": world.dump()}, dict(world.inputs), out, Context(RUNTIME))
+    text = (out / "report.md").read_text()
+    assert "only (decides): Train as in arm “real+synthetic”." in text
+    assert "That is: " in text and f"; {world.dump()['train_recognizer']['steps']} steps." in text

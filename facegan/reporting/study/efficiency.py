@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from facegan.metrics.intervals import overlap_factor
 from facegan.reporting.runs import Doubles
 from facegan.reporting.study.pooled import StudyFindings, VariantFindings
 
@@ -61,7 +62,8 @@ def measure(recipe: dict[str, Any], findings: StudyFindings) -> Efficiency | Non
     """The efficiency curve of the named arm and metric; None with fewer than two variants on the axis.
 
     The interval is the percentile interval of replicates that draw people and units (splits) together, the same
-    draw for all x and both arms.
+    draw for all x and both arms; what the units add is widened for the train people that they share. None where they
+    share all.
     """
     spec = recipe["comparison"]
     on_axis = sorted((v for v in findings.variants if v.x is not None), key=lambda v: v.x or 0.0)
@@ -72,9 +74,10 @@ def measure(recipe: dict[str, Any], findings: StudyFindings) -> Efficiency | Non
     base, arm = (np.stack([v.points[side].mean(keepdims=True)[0] for v in on_axis]) for side in sides)
     better: Any = on_axis[0].measure(spec["metric"]).better
     intervals: list[tuple[float | None, float | None]] = [(None, None)] * len(on_axis)
-    if all(side in v.stacks for v in on_axis for side in sides):
+    overlaps = [v.overlap for v in on_axis]
+    if max(overlaps) < 1 and all(side in v.stacks for v in on_axis for side in sides):
         replicates = [np.stack([v.stacks[side][0] for v in on_axis]) for side in sides]  # each (k, n_units, n_boot)
-        of_base, of_arm = _resampled(replicates, recipe["report"]["seed"])
+        of_base, of_arm = _resampled(replicates, recipe["report"]["seed"], overlaps)
         tail = (1 - spec["confidence"]) / 2
         for k in range(len(on_axis)):
             reached = reach(x, of_base, of_arm[k], better)
@@ -87,10 +90,18 @@ def measure(recipe: dict[str, Any], findings: StudyFindings) -> Efficiency | Non
     return Efficiency(tuple(on_axis), worth)
 
 
-def _resampled(replicates: list[Doubles], seed: int) -> list[Doubles]:
-    """Replicates (k, n_boot) of the mean over units drawn with replacement; those with a NaN are left out."""
+def _resampled(replicates: list[Doubles], seed: int, overlaps: list[float]) -> list[Doubles]:
+    """Replicates (k, n_boot) of the mean over units drawn with replacement; those with a NaN are left out.
+
+    How far the draw of units moves the mean is stretched to the variance that intervals.overlap_factor gives it (a
+    bootstrap alone has (n - 1) / n of that of n units which share nobody).
+    """
     _, n_units, n_boot = replicates[0].shape
     units = np.random.default_rng([seed, 1]).multinomial(n_units, np.full(n_units, 1 / n_units), size=n_boot)
-    means = [np.einsum("kub,bu->kb", side, units / n_units) for side in replicates]
+    unbiased = n_units / max(n_units - 1, 1)
+    stretch = np.asarray([[(unbiased * overlap_factor(n_units, overlap)) ** 0.5] for overlap in overlaps])
+    centres = [side.mean(axis=1) for side in replicates]
+    drawn = [np.einsum("kub,bu->kb", side, units / n_units) for side in replicates]
+    means = [centre + stretch * (mean - centre) for centre, mean in zip(centres, drawn, strict=True)]
     finite = np.isfinite(means[0]).all(axis=0) & np.isfinite(means[1]).all(axis=0)
     return [side[:, finite] for side in means]

@@ -46,6 +46,8 @@ DIFFERENCES = pa.schema(
         ("ci_low", pa.float64()),
         ("ci_high", pa.float64()),
         ("smallest_detectable", pa.float64()),
+        ("n_splits", pa.int64()),
+        ("train_overlap", pa.float64()),
         ("verdict", pa.string()),
         ("decides", pa.bool_()),
     ]
@@ -78,7 +80,7 @@ def study_results(recipe: dict[str, Any], findings: StudyFindings, licenses: dic
     claim = variants[recipe["study"]["claim"]]
     comparison = {**claim["comparisons"][recipe["comparison"]["arm"]], "variant": recipe["study"]["claim"]}
     contract = {"recipe": recipe["name"], "arms": claim["arms"], "comparison": comparison, "licenses": licenses}
-    return {**contract, "variants": variants}
+    return {**contract, "test_people": list(findings.test_people), "variants": variants}
 
 
 def licences(recipe: dict[str, Any], inputs: dict[str, Path]) -> dict[str, list[str]]:
@@ -128,6 +130,8 @@ def write(out: Path, recipe: dict[str, Any], findings: StudyFindings, licenses: 
                         "ci_low": difference.low,
                         "ci_high": difference.high,
                         "smallest_detectable": difference.smallest,
+                        "n_splits": len(recipe["study"]["splits"]),
+                        "train_overlap": variant.overlap if findings.unit == "split" else None,
                         "verdict": difference.verdict,
                         "decides": (variant.name, arm, measure.name) == decides,
                     }
@@ -160,6 +164,7 @@ def context(
         "headline": study_words.headline(recipe, comparison),
         "sentence": study_words.sentence(recipe, claimed, comparison),
         "smallest": study_words.smallest(primary.better, comparison),
+        "shared": study_words.shared(comparison),
         "gloss": words.gloss(primary.name, primary.arms[comparison["baseline"]].mean),
         "advice": [
             {"variant": v.name, **study_words.advice(recipe, v, answer["variants"][v.name]["comparisons"])}
@@ -213,6 +218,7 @@ def _variant(
         "set": ", ".join(f"{k}: {v}" for k, v in recipe["study"]["variants"][variant.name]["set"].items()),
         "claimed": variant.name == recipe["study"]["claim"],
         "n_identities": variant.n_identities,
+        "shared": study_words.shared(results["comparisons"][spec["arm"]]),
         "arms": [
             {
                 "name": arm,

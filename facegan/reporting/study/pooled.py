@@ -3,7 +3,8 @@
 The unit is a split, with its own train people and its own generator; its value is the mean over the seeds. People are
 resampled once for all splits, from everybody who is tested in any of them. Each split takes the weights of its own
 test people, so that a person who is tested in two splits has the same weight in both. Intervals are those of
-`facegan.metrics.intervals` with splits in the place of seeds. With one split the seeds are the units, as in a report.
+`facegan.metrics.intervals` with splits in the place of seeds, widened for the train people that the splits share. With
+one split the seeds are the units, as in a report.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ class VariantFindings:
 
     points: {(metric, arm): (n_splits, n_seeds)}, NaN where there is no value. stacks: where all units have values
     and replicates. chosen: {arm: {trial: splits}}, no trial where arms have but one. images: {arm: mean over splits
-    of real and synthetic train images}.
+    of real and synthetic train images}. overlap: share of train people that two splits have in common, in the mean; 0
+    with one split.
     """
 
     name: str
@@ -46,6 +48,7 @@ class VariantFindings:
     stacks: dict[tuple[str, str], Stack]
     chosen: dict[str, Counter[str]]
     images: dict[str, dict[str, float]]
+    overlap: float
 
     def measure(self, metric: str) -> Measure:
         """The measure of a metric, by its name."""
@@ -54,11 +57,15 @@ class VariantFindings:
 
 @dataclass(frozen=True)
 class StudyFindings:
-    """All variants; `unit` is what varies beside people: split, or seed where there is one split."""
+    """All variants; `unit` is what varies beside people: split, or seed where there is one split.
+
+    test_people: digests of the test people of each split.
+    """
 
     variants: tuple[VariantFindings, ...]
     unit: str
     n_people: int
+    test_people: tuple[str, ...]
 
 
 def cell_inputs(inputs: dict[str, Path], variant: str, split: int) -> dict[str, Path]:
@@ -90,7 +97,11 @@ def measure(
             replicates_of[name, split, run.arm, run.seed] = results.replicates(benchmarks, run, split_weights)
             progress(len(replicates_of), total)
     variants = tuple(_variant(recipe, inputs, name, cells, replicates_of) for name in recipe["study"]["variants"])
-    return StudyFindings(variants, "split" if len(recipe["study"]["splits"]) > 1 else "seed", len(everybody))
+    judged = {
+        benchmark_runs.test_digest(cell_inputs(inputs, *cell)["prepare"], runs[0].names) for cell, runs in cells.items()
+    }
+    unit = "split" if len(recipe["study"]["splits"]) > 1 else "seed"
+    return StudyFindings(variants, unit, len(everybody), tuple(sorted(judged)))
 
 
 def _runs(recipe: dict[str, Any], inputs: dict[str, Path]) -> list[Run]:
@@ -115,6 +126,9 @@ def _variant(
     splits, seeds = recipe["study"]["splits"], recipe["seeds"]
     runs = {(split, run.arm, run.seed): run for split in splits for run in cells[name, split]}
     people = {person for split in splits for person in cells[name, split][0].names}
+    split_inputs = [cell_inputs(inputs, name, split) for split in splits]
+    overlap = intervals.mean_overlap([benchmark_runs.train_people(cell["prepare"]) for cell in split_inputs])
+    claimed = name == recipe["study"]["claim"]
     points: dict[tuple[str, str], Doubles] = {}
     stacks: dict[tuple[str, str], Stack] = {}
     measures = []
@@ -126,11 +140,10 @@ def _variant(
             if np.isfinite(values).all() and all(replicate is not None for row in replicates for replicate in row):
                 axis = 1 if len(splits) > 1 else 0  # one split: its seeds are the units
                 stacks[metric, arm] = np.asarray(replicates, np.float64).mean(axis=axis), values.mean(axis=axis)
-        measures.append(_measure(recipe, kind, fields, points, stacks, len(people)))
+        measures.append(_measure(recipe, kind, fields, points, stacks, len(people), overlap, claimed))
     x = recipe["study"]["variants"][name]["x"]
-    split_inputs = [cell_inputs(inputs, name, split) for split in splits]
     chosen, images = _chosen_trials(recipe, split_inputs), _mean_images(recipe, split_inputs)
-    return VariantFindings(name, x, len(people), tuple(measures), points, stacks, chosen, images)
+    return VariantFindings(name, x, len(people), tuple(measures), points, stacks, chosen, images, overlap)
 
 
 def _measure(
@@ -140,6 +153,8 @@ def _measure(
     points: dict[tuple[str, str], Doubles],
     stacks: dict[tuple[str, str], Stack],
     n_people: int,
+    overlap: float,
+    claimed: bool,
 ) -> Measure:
     name, spec = metric["name"], recipe["comparison"]
     arms: dict[str, ArmValue] = {}
@@ -149,16 +164,19 @@ def _measure(
         mean = float(table.mean()) if np.isfinite(table).all() else None
         ends: tuple[float | None, float | None] = (None, None)
         if stack := stacks.get((name, arm)):
-            ends = results.ends(intervals.single_interval(*stack, n_people, spec["confidence"]))
+            ends = results.ends(intervals.single_interval(*stack, n_people, spec["confidence"], overlap=overlap))
         arms[arm] = ArmValue(tuple(float(v) if np.isfinite(v) else None for v in units), mean, *ends)
     differences: dict[str, ArmDifference] = {}
     for arm in (arm for arm in arms if arm != spec["baseline"]):
         stack, baseline_stack = stacks.get((name, arm)), stacks.get((name, spec["baseline"]))
         if stack and baseline_stack:
-            difference = results.difference(stack, baseline_stack, metric["better"], n_people, spec["confidence"])
+            sides = stack, baseline_stack
+            difference = results.difference(*sides, metric["better"], n_people, spec["confidence"], overlap)
             differences[arm] = _verdict_if_enough(difference, points[name, arm].shape)
         else:
             differences[arm] = results.without_interval(arms[arm].mean, arms[spec["baseline"]].mean, metric)
+        named = claimed and results.is_named(recipe, name, arm)
+        differences[arm] = results.if_named(differences[arm], named)
     fields = ("better", "operating_point", "note", "n_genuine", "n_impostor")
     return Measure(
         name, kind, **{f: metric[f] for f in fields}, n_identities=n_people, arms=arms, differences=differences
@@ -203,6 +221,7 @@ def comparison(recipe: dict[str, Any], variant: VariantFindings, arm: str) -> di
         "confidence": spec["confidence"],
         "n_seeds": len(recipe["seeds"]),
         "n_splits": len(recipe["study"]["splits"]),
+        "train_overlap": variant.overlap if len(recipe["study"]["splits"]) > 1 else None,
         "n_identities": variant.n_identities,
         "verdict": difference.verdict,
         "reason": difference.reason,
@@ -228,5 +247,6 @@ def from_first(recipe: dict[str, Any], first: VariantFindings, variant: VariantF
     better = first.measure(spec["metric"]).better
     of_variant, of_first = differences
     n_people = max(variant.n_identities, first.n_identities)
-    change = results.difference(of_variant, of_first, better, n_people, spec["confidence"])
-    return _verdict_if_enough(change, variant.points[spec["metric"], spec["arm"]].shape)
+    overlap = max(variant.overlap, first.overlap)
+    change = results.difference(of_variant, of_first, better, n_people, spec["confidence"], overlap)
+    return results.if_named(change, named=False)

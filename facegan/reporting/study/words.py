@@ -7,8 +7,9 @@ from functools import reduce
 from typing import Any
 
 from facegan.core.options import merge
+from facegan.metrics.intervals import overlap_factor
 from facegan.reporting import sections, words
-from facegan.reporting.results import NO_GAIN
+from facegan.reporting.results import EXPLORATORY, NO_GAIN
 from facegan.reporting.study.efficiency import Efficiency, Worth
 from facegan.reporting.study.pooled import VariantFindings
 
@@ -36,13 +37,13 @@ def relative(comparison: Comparison) -> str:
 def advice(recipe: dict[str, Any], variant: VariantFindings, comparisons: dict[str, Comparison]) -> dict[str, str]:
     """What to do with data like those of a variant: {what, why}; `comparisons` is {arm: its comparison}."""
     texts = _advice(recipe, variant, comparisons[recipe["comparison"]["arm"]])
-    other_gains = [
+    others = [
         f"“{arm}” ({words.signed(other['delta'])}, {words.interval(other['ci_low'], other['ci_high'], sign=True)})"
         for arm, other in comparisons.items()
-        if other["verdict"] == "gain" and arm != recipe["comparison"]["arm"]
+        if arm != recipe["comparison"]["arm"] and other["ci_low"] is not None and other["ci_low"] * other["ci_high"] > 0
     ]
-    if other_gains:
-        texts["why"] += f" For orientation, since not named beforehand, a gain also shows for {', '.join(other_gains)}."
+    if others:
+        texts["why"] += f" Exploratory, since not named beforehand: {', '.join(others)}."
     return texts
 
 
@@ -58,6 +59,9 @@ def _advice(recipe: dict[str, Any], variant: VariantFindings, comparison: Compar
         f"the {name} goes from {before} to {after} ({relative(comparison)}); {words.percent(comparison['confidence'])} "
         f"interval of the difference {words.interval(low, high, digits, True)}"
     )
+    if comparison["verdict"] == EXPLORATORY:
+        what = "Exploratory: this variant was not named beforehand, and nothing follows from it alone."
+        return {"what": what, "why": f"Seen: {change}. {smallest(primary.better, comparison)}".rstrip()}
     if comparison["verdict"] == "gain":
         what = f"Train as in arm “{arm}”{_with_trial(recipe, variant, arm)}. {schedule(recipe, variant, arm)}".rstrip()
         return {"what": what, "why": f"Expect: {change}."}
@@ -130,8 +134,22 @@ def smallest(better: str, comparison: Comparison) -> str:
 
 def headline(recipe: dict[str, Any], comparison: Comparison) -> str:
     """The verdict of the variant that decides, in a few words."""
-    text = words.headline(recipe, comparison["verdict"])
+    text = words.headline(recipe, comparison["verdict"], words.where(comparison))
     return text if comparison["verdict"] == NO_GAIN else f"{text} (on {recipe['study']['claim']})"
+
+
+def shared(comparison: Comparison) -> str:
+    """How many train people the splits share, and what that costs, in a sentence; empty with one split."""
+    overlap, splits = comparison["train_overlap"], comparison["n_splits"]
+    if overlap is None:
+        return ""
+    if overlap == 1:
+        return "All splits learned from the same people, so that nothing tells what other train people would change."
+    share = words.percent(round(overlap, 2))
+    if overlap == 0:
+        return f"Splits share {share} of their train people."
+    times = words.number(overlap_factor(splits, overlap) ** 0.5, 1)
+    return f"Splits share {share} of their train people: their part of the interval is {times} times as wide for it."
 
 
 def x_text(value: float | None, efficiency: Efficiency) -> str:
@@ -188,15 +206,16 @@ def limits(recipe: dict[str, Any], comparison: Comparison, n_people: int) -> lis
         (
             "Splits share people",
             f"{splits} split{'s' * (splits > 1)} of the same source, {n_people} people tested in all. A person who is "
-            "tested in one split may be learned from in another. Test people who are shared are accounted for "
-            "(everybody is drawn once for all splits), train people who are shared are not: with another source the "
-            "splits would differ more than here.",
+            "tested in one split may be learned from in another. People who are shared are accounted for: everybody "
+            f"who is tested is drawn once for all splits. {shared(comparison)} "
+            "The answer is about this source: with another the splits may differ more than here.",
         ),
         (
             "One question",
             f"Decided beforehand: variant “{recipe['study']['claim']}”, “{comparison['arm']}” against "
-            f"“{comparison['baseline']}” by {comparison['metric']}. Every other line is for orientation: of twenty "
-            "such lines without any effect one is expected to stand out. Whether the whole study was planned before "
+            f"“{comparison['baseline']}” by {comparison['metric']}. Every other line is exploratory: of twenty "
+            "such lines without any effect one is expected to stand out. How often these test people have been judged "
+            "stands in look.json beside this page. Whether the whole study was planned before "
             "its first result is for its description to say"
             + (f": “{recipe['description']}”" if recipe["description"] else ", and it has none: take it as exploratory")
             + ".",

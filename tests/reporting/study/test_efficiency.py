@@ -36,3 +36,13 @@ def test_what_the_arm_is_worth_at_the_measured_points(world: StudyInputs) -> Non
     assert study_words.x_interval(last, curve) == "more than 10"
     for worth in curve.worth:
         assert worth.low is not None and worth.high is not None and worth.low <= worth.equals <= worth.high
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.5])
+def test_a_draw_of_units_varies_as_the_interval_says(overlap: float) -> None:
+    values = np.random.default_rng(0).normal(size=5)
+    replicates = np.tile(values[None, :, None], (2, 1, 20_000))  # nothing hangs on the people
+    means, _ = efficiency._resampled([replicates, replicates], 0, [overlap, 0.0])
+    expected = [values.var(ddof=1) * (1 / 5 + r / (1 - r)) for r in (overlap, 0.0)]
+    assert means.var(axis=1) == pytest.approx(expected, rel=0.03)
+    assert means.mean(axis=1) == pytest.approx(values.mean(), abs=0.03)

@@ -57,10 +57,37 @@ def test_the_difference_is_that_of_splits_paired(world: StudyInputs) -> None:
     assert comparison["per_split"] == pytest.approx((arm - base).mean(axis=1).tolist())
     assert comparison["relative_percent"] == pytest.approx(100 * comparison["delta"] / base.mean())
     pair = findings.stacks["eer", "real+synthetic"], findings.stacks["eer", "real"]
-    expected = intervals.paired_difference(pair[0][0], pair[1][0], pair[0][1], pair[1][1], PEOPLE)
+    assert findings.overlap == comparison["train_overlap"] == pytest.approx((3 / 6 + 3 / 6 + 0) / 3)
+    sides = pair[0][0], pair[1][0], pair[0][1], pair[1][1], PEOPLE
+    expected, independent = (intervals.paired_difference(*sides, overlap=r) for r in (findings.overlap, 0.0))
     assert (comparison["ci_low"], comparison["ci_high"]) == (expected.ci_low, expected.ci_high)
+    assert expected.ci_high - expected.ci_low > independent.ci_high - independent.ci_low
+    arm_alone = intervals.single_interval(*pair[0], PEOPLE, overlap=findings.overlap)
+    assert findings.measure("eer").arms["real+synthetic"].low == arm_alone.ci_low
     assert (comparison["n_splits"], comparison["n_seeds"], comparison["n_identities"]) == (3, 3, PEOPLE)
-    assert comparison["verdict"] == "gain" and world.compared("few")["verdict"] == "no gain shown"
+    assert comparison["ci_high"] < 0 and world.compared("few")["verdict"] == "no gain shown"
+
+
+def test_only_the_claim_can_be_a_gain(tmp_path: Path, world: StudyInputs) -> None:
+    study = {"variants": {"few": {"x": 3}, "many": {"x": 10}}, "claim": "many"}
+    claimed = StudyInputs(tmp_path, {"few": 0.35, "many": 0.35}, study=study)
+    assert claimed.compared("many")["verdict"] == "gain"
+    assert claimed.compared("few")["verdict"] == world.compared("many")["verdict"] == "exploratory"
+    words = {
+        (variant.name, measure.name): measure.differences["real+synthetic"].verdict
+        for variant in claimed.numbers.variants
+        for measure in variant.measures
+    }
+    assert words.pop(("many", "eer")) == "gain" and set(words.values()) == {"exploratory"}
+
+
+def test_splits_that_all_learned_from_the_same_people_give_no_verdict(tmp_path: Path) -> None:
+    world = StudyInputs(tmp_path, {"a": 0.5})
+    one = world.inputs["a:0:prepare"]
+    world.inputs |= {f"a:{split}:prepare": one for split in (1, 2)}
+    comparison = world.compared("a")
+    assert comparison["train_overlap"] == 1 and comparison["ci_low"] is None
+    assert comparison["verdict"] == "no gain shown" and "learned from the same people" in comparison["reason"]
 
 
 @pytest.mark.parametrize(
