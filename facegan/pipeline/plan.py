@@ -106,7 +106,9 @@ def nearest(item: Node, records: list[dict[str, Any]]) -> tuple[dict[str, Any] |
     of a study differ in their options, so that it is unknown which of them ran before: no changes are listed. A
     recognizer whose trial is chosen on val people is like any of its trials.
     """
-    trials = item.hashed["trials"].values() if item.as_chosen else ()
+    trials = list(item.hashed["trials"].values()) if item.as_chosen else []
+    if item.as_chosen and isinstance(item.needs["select"].options, Searched):
+        trials = trials[:1]  # of many the recipe's own
     configs = [_flat(config) for config in (item.config, *({**trial, **item.extra} for trial in trials))]
     best: tuple[dict[str, Any] | None, list[str]] = (None, [])
     for record, config in itertools.product(records, configs):
