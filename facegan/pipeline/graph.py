@@ -21,7 +21,7 @@ from facegan.generation.options import Derive
 from facegan.recipe.arms import RecipeArm
 from facegan.recipe.load import study_cells
 from facegan.recipe.recipe import Recipe
-from facegan.recognition.options import Arm, TrainRecognizer, Trials
+from facegan.recognition.options import Arm, Searched, TrainRecognizer, Trials
 from facegan.stages import STAGES, VERSIONS
 from facegan.store.local import Store, fingerprint
 
@@ -194,6 +194,8 @@ def _arm(
     recipe: Recipe, name: str, train: Node, prepare: Node, hashes: dict[str, str]
 ) -> tuple[list[Node], dict[int, dict[str, Node]]]:
     """An arm's recognizers and the stage that selects between its trials; and the benchmark's inputs for each seed."""
+    if (searched := recipe.searched(name)) is not None:
+        return _searched_arm(recipe, name, searched, train, prepare, hashes)
     trials, seeds = recipe.arms[name].trials, recipe.seeds
     options = {trial: recipe.recognizer(changes) for trial, changes in trials.items()}
     if len(trials) == 1:
@@ -223,6 +225,25 @@ def _arm(
     return [*tried.values(), select, *chosen.values()], benchmark_inputs
 
 
+def _searched_arm(
+    recipe: Recipe, name: str, searched: Searched, train: Node, prepare: Node, hashes: dict[str, str]
+) -> tuple[list[Node], dict[int, dict[str, Node]]]:
+    """The search for an arm's options by the first seed, and a recognizer of every seed with what it chose."""
+    alike = {t: _recognizer(o, name, recipe.seeds[0], train, prepare, hashes) for t, o in searched.trials.items()}
+    hashed_trials, raw = {trial: item.hashed for trial, item in alike.items()}, next(iter(alike.values())).raw
+    settings = {trial: found.settings for trial, found in recipe.settings(name).items()}
+    extra = {"seed": recipe.seeds[0], "settings": settings}
+    hashed = {**searched.model_dump(mode="json", exclude={"trials"}), "trials": hashed_trials}
+    needs = {"train": train, "val": prepare}
+    select = Node("select", searched, hashed, extra, needs, raw, name)
+    needs, hashed = {**needs, "select": select}, {"trials": hashed_trials}
+    chosen = {
+        seed: Node("train_recognizer", Trials(trials=searched.trials), hashed, {"seed": seed}, needs, raw, name, seed)
+        for seed in recipe.seeds
+    }
+    return [select, *chosen.values()], {seed: {"recognizer": item} for seed, item in chosen.items()}
+
+
 def _audit(recipe: Recipe, prepare: Node, synthesize: Node, hashes: dict[str, str]) -> list[Node]:
     """The audit and, before it, the nodes that train its judge, where that is a recognizer trained here."""
     judge, options = recipe.audit.judge, recipe.audit
@@ -248,7 +269,7 @@ def _merge(recipe: Recipe, name: str, arm: Arm, prepare: Node, synthesize: Node 
     needs = {"real": prepare}
     if arm.synthetic and synthesize is not None:
         needs["synthetic"] = synthesize
-    extra: dict[str, Any] = {"arm": arm.model_dump(mode="json", exclude={"trials"})}
+    extra: dict[str, Any] = {"arm": arm.model_dump(mode="json", exclude={"trials", "search"})}
     if people != "train":
         extra["people"] = people
     return node("merge", recipe.merge, extra=extra, needs=needs, arm=name)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from facegan.core.digests import canonical
 from facegan.pipeline.execute import lookup
 from facegan.pipeline.graph import Node
+from facegan.recognition.options import Searched
+from facegan.recognition.search import most_images
 from facegan.store.local import WORK, Artifact, Store
 
 
@@ -41,14 +43,23 @@ def survey(nodes: list[Node], store: Store) -> list[tuple[Node, Artifact | None,
 def plan(nodes: list[Node], store: Store) -> list[Planned]:
     """The state of each node, in order."""
     records = {stage: records_of(store, stage) for stage in {item.stage for item in nodes}}
-    return [_planned(item, hit, why, store, records[item.stage]) for item, hit, why in survey(nodes, store)]
+    return [_planned(item, hit, why, store, records) for item, hit, why in survey(nodes, store)]
 
 
-def _planned(item: Node, hit: Artifact | None, why: str, store: Store, records: list[dict[str, Any]]) -> Planned:
+def _planned(
+    item: Node, hit: Artifact | None, why: str, store: Store, records: dict[str, list[dict[str, Any]]]
+) -> Planned:
     if hit is not None:
         return Planned(item, "cached", "verified", 0.0, 0)
-    record, changes = nearest(item, records)
+    record, changes = nearest(item, records[item.stage])
     seconds = None if record is None else float(record["duration_s"])
+    if isinstance(item.options, Searched):
+        images = most_images(item.options)
+        why += f"; {len(item.options.trials)} trials, at most {images:,} images"
+        seconds = _search_seconds(item, images, records.get("train_recognizer", []))
+        record, changes = None if record is None or "rungs" not in record["config"] else record, []
+    elif item.as_chosen and item.needs["select"].extra.get("seed") == item.seed:
+        seconds = 0.0  # taken over from the search
     size = None if record is None else sum(int(entry["bytes"]) for entry in record["outputs"].values())
     folder = store.folder(item.stage, item.key)
     unfinished = store.unfinished(item.stage, item.key) / WORK
@@ -60,6 +71,17 @@ def _planned(item: Node, hit: Artifact | None, why: str, store: Store, records: 
     if changes:
         return Planned(item, "stale", f"changed: {', '.join(changes)}", seconds, size)
     return Planned(item, "to run", why, seconds, size)
+
+
+def _search_seconds(item: Node, images: int, trainings: list[dict[str, Any]]) -> float | None:
+    """Seconds of a search with so many images, at the speed of the most similar training; None where there is none."""
+    alone = [record for record in trainings if "steps" in record["config"]]
+    trial, hashed = next(iter(item.hashed["trials"].items()))
+    like = replace(item, stage="train_recognizer", options=item.options.trials[trial], hashed=hashed)  # type: ignore[attr-defined]
+    record, _ = nearest(like, alone)
+    if record is None:
+        return None
+    return float(record["duration_s"]) * images / (record["config"]["steps"] * record["config"]["batch_size"])
 
 
 def records_of(store: Store, stage: str) -> list[dict[str, Any]]:
@@ -84,7 +106,9 @@ def nearest(item: Node, records: list[dict[str, Any]]) -> tuple[dict[str, Any] |
     of a study differ in their options, so that it is unknown which of them ran before: no changes are listed. A
     recognizer whose trial is chosen on val people is like any of its trials.
     """
-    trials = item.hashed["trials"].values() if item.as_chosen else ()
+    trials = list(item.hashed["trials"].values()) if item.as_chosen else []
+    if item.as_chosen and isinstance(item.needs["select"].options, Searched):
+        trials = trials[:1]  # of many the recipe's own
     configs = [_flat(config) for config in (item.config, *({**trial, **item.extra} for trial in trials))]
     best: tuple[dict[str, Any] | None, list[str]] = (None, [])
     for record, config in itertools.product(records, configs):

@@ -12,8 +12,9 @@ from facegan.evaluation.options import Audit, Benchmark
 from facegan.generation.options import Synthesize, TrainGan
 from facegan.recipe.arms import RecipeArm
 from facegan.recipe.comparison import Comparison, Promotion, Report, Study
+from facegan.recognition import search as searching
 from facegan.recognition.fitted import FITTED, FittedConfig
-from facegan.recognition.options import Merge, TrainRecognizer
+from facegan.recognition.options import BUDGET, Arm, Augment, Merge, Search, Searched, TrainRecognizer, Use
 from facegan.runtime.options import Runtime
 
 if TYPE_CHECKING:
@@ -59,6 +60,10 @@ class Recipe(Options):
         description="fitted recognizers beside the arms, by name, on the rows of comparison.baseline and, as "
         "NAME+synthetic, of comparison.arm where it has synthetic ones; null takes one away",
     )
+    search: Search | None = unhashed_default(
+        None,
+        description="how val people choose each arm's options, all arms alike; {}: the defaults; null: no search",
+    )
     comparison: Comparison = Comparison()
     promotion: Promotion = Promotion()
     study: Study | None = unhashed_default(None)
@@ -102,6 +107,7 @@ class Recipe(Options):
         if seed in (self.guide_seed, *self.seeds):
             raise ValueError(f"audit.judge.seed {seed} is also guide_seed or one of seeds: the judge must be another")
         self._check_overlay("guide", self.guide)
+        self._check_search()
         for name, arm in self.arms.items():
             self._check_trials(name, arm)
             self._check_set(name, arm)
@@ -149,15 +155,75 @@ class Recipe(Options):
         for trial, options in arm.trials.items():
             self._check_overlay(f"arms.{name}.trials.{trial}", options)
 
+    def _check_search(self) -> None:
+        searches = {name: self.search_of(name) for name in self.arms}
+        first_arm, search = next(iter(searches.items()))
+        for name, other in searches.items():
+            if other != search:
+                raise ValueError(
+                    f"arm '{name}' is searched otherwise than arm '{first_arm}': give all arms the same search, or one "
+                    "of them looks at the val people more often; `search` beside `arms` is for all"
+                )
+        if search is None:
+            return
+        for name, arm in self.arms.items():
+            if arm.trials != Arm.model_fields["trials"].default:
+                raise ValueError(f"arm '{name}' has trials and a search: take one of them away (search: null)")
+        for path, values in search.space.items():
+            for value in values.values() if isinstance(values, dict) else values:
+                if path != BUDGET:
+                    self._check_overlay("search.space", searching.nested(path, value))
+        largest = max(options.batch_size for name in self.arms for options in self._tried(name, search).values())
+        ladder = searching.rungs(search.trials, search.eta, search.rungs, searching.ceiling(self.train_recognizer))
+        if ladder[0][1] < largest:
+            raise ValueError(
+                f"the search's first rung has {ladder[0][1]} images for each trial, fewer than a batch of {largest}: "
+                "its budget is too small; raise train_recognizer.steps, or lower search.rungs or search.eta"
+            )
+
+    def search_of(self, name: str) -> Search | None:
+        """The search for an arm's options; None where nothing is searched."""
+        return self.arms[name].search or self.search
+
+    def settings(self, name: str) -> dict[str, searching.Trial]:
+        """What the search tries for an arm, by name; nothing without a search."""
+        search = self.search_of(name)
+        return {} if search is None else self._drawn(name, search)
+
+    def searched(self, name: str) -> Searched | None:
+        """The options of an arm's search; None where nothing is searched."""
+        if (search := self.search_of(name)) is None:
+            return None
+        most = searching.ceiling(self.train_recognizer)
+        ladder = searching.rungs(search.trials, search.eta, search.rungs, most)
+        return Searched(trials=self._tried(name, search), rungs=tuple(images for _, images in ladder), eta=search.eta)
+
+    def _drawn(self, name: str, search: Search) -> dict[str, searching.Trial]:
+        return searching.trials(search, self.arms[name].merged, self.train_recognizer)
+
+    def _tried(self, name: str, search: Search) -> dict[str, TrainRecognizer]:
+        tried = {}
+        for trial, found in self._drawn(name, search).items():
+            self._check_overlay(f"search ({trial}: {searching.in_words(found.settings)})", found.options)
+            tried[trial] = self.recognizer(found.options)
+        return tried
+
     def _check_overlay(self, where: str, options: dict[str, Any]) -> None:
         if "weights" in options:
             raise ValueError(f"{where}: weights must be the same for all recognizers")
         try:
             self.recognizer(options)
         except ValidationError as error:
-            faults = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            faults = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}{_valid_here(e)}" for e in error.errors())
             raise ValueError(f"{where}.{'; '.join(faults)}") from None
 
     def recognizer(self, options: dict[str, Any]) -> TrainRecognizer:
         """train_recognizer with `options` (of an arm's trial, of guide and judge) laid over it."""
         return TrainRecognizer.model_validate(merge(self.train_recognizer.model_dump(mode="json"), options))
+
+
+def _valid_here(error: Any) -> str:
+    """The names of the options beside one that is not known; '' for another error."""
+    models: dict[tuple[str, ...], type[Options]] = {(): TrainRecognizer, ("augment",): Augment, ("use",): Use}
+    model = models.get(tuple(error["loc"][:-1])) if error["type"] == "extra_forbidden" else None
+    return f"; valid here: {', '.join(sorted(model.model_fields))}" if model else ""

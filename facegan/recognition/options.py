@@ -25,6 +25,55 @@ class Merge(Options):
     seed: int = Field(0, ge=0, description="of which rows are kept where there are too many")
 
 
+BUDGET = "budget"  # in a search's space, beside options: the share of the ceiling on training images
+SEARCHABLE = ("batch_size", "lr", "weight_decay", "warmup", "ema", "head", "augment", "use")
+
+
+def _default_space() -> dict[str, list[Any] | dict[str, Any]]:
+    light = {"rotate_deg": 5, "erase": 0, "blur": 0}
+    strong = {"rotate_deg": 15, "shift": 0.1, "brightness": 0.4, "contrast": 0.4, "gamma": 0.4, "blur": 0.3}
+    return {
+        BUDGET: [0.25, 0.5, 1],
+        "batch_size": [8, 16, 32],
+        "lr": [5e-4, 1e-3, 2e-3],
+        "augment": {"as it is": {}, "light": light, "strong": {**strong, "erase": 0.6}},
+        "use.new": [0.3, 0.5, 0.7],
+    }
+
+
+class Search(Options):
+    """Val people choose each arm's options, by successive halving; the same search for all arms."""
+
+    trials: int = Field(8, ge=1, le=1000, description="settings that each arm tries, the recipe's own first")
+    eta: int = Field(
+        4, ge=2, le=100, description="one of so many trials goes on to the next rung, on as many times the images"
+    )
+    rungs: int = Field(2, ge=1, le=10, description="the last one trains at the full ceiling, steps x batch_size")
+    seed: int = Field(0, ge=0, description="of the draw of trials")
+    space: dict[str, list[Any] | dict[str, Any]] = Field(
+        default_factory=_default_space,
+        min_length=1,
+        description=f"dotted option of train_recognizer: its values, or options by name; {BUDGET}: of the ceiling",
+    )
+
+    @model_validator(mode="after")
+    def _can_choose(self) -> Search:
+        if self.trials < 2:
+            raise ValueError(f"search.trials is {self.trials}: a search needs two trials to choose between")
+        for path, values in self.space.items():
+            if path != BUDGET and path.partition(".")[0] not in SEARCHABLE:
+                raise ValueError(
+                    f"search.space has '{path}', which cannot be searched; these can: {BUDGET}, "
+                    f"{', '.join(SEARCHABLE)} (steps follow from {BUDGET}, and what all arms share stays the same)"
+                )
+            if not values or (isinstance(values, dict) and path not in ("augment", "head", "use")):
+                raise ValueError(f"search.space.{path}: wanted a list of values, got {values!r}")
+        shares = self.space.get(BUDGET, [1])
+        if not all(isinstance(share, int | float) and 0 < share <= 1 for share in shares):
+            raise ValueError(f"search.space.{BUDGET}: wanted shares above 0 and at most 1, got {shares!r}")
+        return self
+
+
 class Arm(Options):
     """What one arm of the comparison is trained on."""
 
@@ -38,6 +87,9 @@ class Arm(Options):
         {"default": {}},
         min_length=1,
         description="options laid over train_recognizer, by name; val people choose one for each arm",
+    )
+    search: Search | None = unhashed_default(
+        None, description="options that are searched instead; null: as the recipe's search says"
     )
 
     @property
@@ -114,6 +166,13 @@ class TrainRecognizer(Options):
     lr: float = Field(2e-3, gt=0, description="largest learning rate (AdamW)")
     weight_decay: float = Field(5e-2, ge=0, description="of AdamW")
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps in which the rate rises")
+    ema: float | None = unhashed_default(
+        None,
+        gt=0,
+        le=0.5,
+        description="half-life of the average of the weights, as a share of the steps; val people score the average, "
+        "which is kept; null: the weights themselves",
+    )
     augment: Augment = Augment()
     use: Use = Field(Use(), exclude_if=lambda use: use == Use())
     evaluations: int = Field(6, ge=1, description="how often val people are scored; the best weights are kept")
@@ -131,3 +190,11 @@ class Trials(Options):
     """The options of a recognizer that is trained as val people chose with other seeds."""
 
     trials: dict[str, TrainRecognizer]
+
+
+class Searched(Options):
+    """What `select` searches: the options of each trial, trained in full, and the ceiling of each rung, in images."""
+
+    trials: dict[str, TrainRecognizer]
+    rungs: tuple[int, ...]
+    eta: int

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from facegan.core.errors import UserError
 from facegan.core.files import write_atomic
 from facegan.core.seeds import subseed
 from facegan.data import licences
@@ -20,23 +21,60 @@ from facegan.metrics.verification import eer, pair_scores
 from facegan.recognition.batches import Batches, groups_of
 from facegan.recognition.classifier import Classifier, Heads
 from facegan.recognition.embedder import Embedder, embed
+from facegan.recognition.heads.networks.sharded import ShardedHead
 from facegan.recognition.loader import Loader
 from facegan.recognition.options import TrainRecognizer
 from facegan.runtime.context import Context
 from facegan.runtime.devices import device_of, threads_of
+from facegan.runtime.options import Runtime
 from facegan.store.local import WORK
 from facegan.training import ranks
 from facegan.training.checkpoints import Checkpoints, save_tensors
-from facegan.training.loop import Curve, check_finite, cosine_lr, cut_curve, reseed
+from facegan.training.launch import launch, runtimes_of
+from facegan.training.loop import Curve, check_finite, cosine_lr, cut_curve, ema_beta, reseed, update_ema
 from facegan.training.sync_batchnorm import with_sync_batchnorm
 from facegan.training.tensors import to_input
 from facegan.training.weights import load_weights
+
+EMA_UPDATES = 16  # in a half-life: each step would cost 3 to 6 % of it, and gives the same average
+
+
+def train_in_ranks(
+    options: TrainRecognizer, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context
+) -> None:
+    """`train`, by as many ranks as `runtime` says or as there are already; raises UserError as `launch` does."""
+    size = max(context.runtime.nproc_per_node, ranks.world_size())
+    _check_share(options, size)
+    if size > ranks.world_size():
+        launch(train, (options, extra, inputs, out), context)
+    else:
+        train(options, extra, inputs, out, context)
+
+
+def try_out(options: TrainRecognizer, channels: int, size_px: int, runtime: Runtime) -> None:
+    """Raise UserError where the network for such images, its weights or `runtime`'s ranks cannot be had."""
+    _check_share(options, runtime.nproc_per_node)
+    if runtime.nproc_per_node > 1:
+        runtimes_of(runtime)
+    net = Embedder(options.model_copy(update={"pretrained": False}), channels, size_px)  # no download here
+    if options.weights:
+        start_from(net, Path(options.weights).expanduser())
+    if options.sharded:
+        ShardedHead(options.head, 2, options.embedding_dim, options.sharded.sample_rate)
+
+
+def _check_share(options: TrainRecognizer, size: int) -> None:
+    if size > options.batch_size:
+        raise UserError(
+            f"{size} ranks share batches of {options.batch_size}: some would have no image",
+            fix="set a smaller runtime.nproc_per_node or a larger train_recognizer.batch_size",
+        )
 
 
 def train(
     options: TrainRecognizer, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context
 ) -> None:
-    """What `run` says, in this process: as the only one or as one of several ranks, of whom rank 0 writes."""
+    """Write what train_recognizer says, in this process: the only one, or one of several ranks; rank 0 writes."""
     # Data.
     torch.set_num_threads(threads_of(context.runtime))
     device, seed, batch_size = device_of(context.runtime), int(extra["seed"]), options.batch_size
@@ -63,10 +101,14 @@ def train(
     head = Heads(options, train.label, row_group).to(device)
     optimizer = torch.optim.AdamW(decay_groups(net, head, options), lr=options.lr, foreach=True)
     trained: dict[str, Any] = {"net": net, "head": head, "optimizer": optimizer}
+    kept = net  # what val people score and what is handed over
+    ema_every = max(1, int((options.ema or 0) * options.steps / EMA_UPDATES))
+    if options.ema:
+        trained["ema"] = kept = copy.deepcopy(net).requires_grad_(False)
 
     # Resume.
     checkpoints, step, best = Checkpoints(out / WORK), 0, {"step": 0, "val_eer": math.inf}
-    best_net = copy.deepcopy(net.state_dict())
+    best_net = copy.deepcopy(kept.state_dict())
     curve = Curve(out / "curve.jsonl")
     if (latest := ranks.first_alone(checkpoints.load_latest)) is not None:
         step, state = latest[0] // batch_size, latest[1]
@@ -96,16 +138,19 @@ def train(
         (loss * ranks.world_size()).backward()  # ranks take the mean of their gradients, but their losses add up
         optimizer.step()
         head.update(lr, options.weight_decay)
+        if options.ema and step % ema_every == 0:  # ranks have the same weights and statistics, and so the same average
+            beta = ema_beta(options.ema * options.steps / ema_every, step // ema_every)
+            update_ema(kept, net, beta, average_buffers=True)
         step += 1
 
         # Tell, score val people, save.
         values = {"loss": ranks.total(loss).item()}
         if step % every == 0 or step == options.steps:
-            values["val_eer"] = val_eer(net, val, device)
+            values["val_eer"] = val_eer(kept, val, device)
             net.train()
             if values["val_eer"] < best["val_eer"]:
                 best = {"step": step, "val_eer": values["val_eer"]}
-                best_net = copy.deepcopy(net.state_dict())
+                best_net = copy.deepcopy(kept.state_dict())
         context.progress(step, options.steps, "steps", **values)
         check_finite(step * batch_size, values)
         if first:

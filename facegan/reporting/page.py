@@ -74,6 +74,7 @@ def context(
         "filters": sections.filters(inputs["synthesize"]) if synthetic else None,
         "duplicates": sections.duplicates(recipe, inputs),
         "trials": sections.trials(recipe, inputs),
+        "searched": sections.searches(recipe, inputs),
         "recognizers": recognizers,
         "limits": words.limits(comparison, findings.n_images, synthetic),
         "terms": words.TERMS,

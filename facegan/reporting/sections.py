@@ -13,6 +13,9 @@ from facegan.core.units import format_bytes
 from facegan.data.contact_sheet import natural_key
 from facegan.generation.controls import CONTROLS
 from facegan.recognition.fitted import FITTED
+from facegan.recognition.options import Arm, Search, TrainRecognizer
+from facegan.recognition.search import in_words
+from facegan.recognition.search import trials as trials_of
 from facegan.recognition.trial_choice import read as read_choice
 from facegan.reporting.runs import baselines as names_of_baselines
 from facegan.reporting.words import number
@@ -171,9 +174,51 @@ def trials(recipe: dict[str, Any], inputs: dict[str, Path]) -> list[dict[str, An
             "chosen": trial == chosen["trial"],
         }
         for arm, spec in recipe["arms"].items()
-        if (chosen := choice(inputs, arm))
+        if "val_eer" in (chosen := choice(inputs, arm))
         for trial, entry in chosen["val_eer"].items()
     ]
+
+
+def searches(recipe: dict[str, Any], inputs: dict[str, Path]) -> dict[str, Any] | None:
+    """What each arm's search tried, in the order of its trials, and a sentence on its size; None without a search."""
+    rows: list[dict[str, Any]] = []
+    spent: list[str] = []
+    ladder = ""
+    for arm in recipe["arms"]:
+        chosen = choice(inputs, arm)
+        if (found := chosen.get("search")) is None:
+            continue
+        ladder = ", then ".join(f"{len(rung['val_eer'])} on {rung['images']:,} images" for rung in found["rungs"])
+        spent.append(f"{arm} {found['images']:,}")
+        trained = pq.read_table(inputs[f"select:{arm}"] / "trials.parquet").to_pylist()
+        for trial, settings in found["trials"].items():
+            errors = [number(rung["val_eer"][trial]) for rung in found["rungs"] if trial in rung["val_eer"]]
+            images = sum(row["images"] for row in trained if row["trial"] == trial and not row["again"])
+            row = {"arm": arm, "trial": trial, "options": in_words(settings), "errors": ", ".join(errors)}
+            rows.append({**row, "images": f"{images:,}", "chosen": trial == chosen["trial"]})
+    if not rows:
+        return None
+    seed = recipe["seeds"][0]
+    sentence = (
+        f"All arms searched the same space with as many trials, on validation people alone, with seed {seed}: {ladder} "
+        f"each at most. Images spent: {', '.join(spent)}. The trial with the least error in the last rung was trained "
+        "with all seeds and judged; test people play no part in the choice."
+    )
+    return {"sentence": sentence, "rows": rows}
+
+
+def tried(recipe: dict[str, Any], arm: str, trial: str) -> tuple[dict[str, Any], str]:
+    """The options of an arm's trial, laid over train_recognizer, and what the trial is called.
+
+    One of a fixed list has a name of its own; of a search's the options that differ are told.
+    """
+    spec = recipe["arms"][arm]
+    if trial in spec.get("trials", {}):
+        return dict(spec["trials"][trial]), trial
+    search = Search.model_validate(spec.get("search") or recipe["search"])
+    own = TrainRecognizer.model_validate(recipe["train_recognizer"])
+    found = trials_of(search, Arm(existing=spec["existing"], new=spec["new"]), own)[trial]
+    return found.options, in_words(found.settings)
 
 
 def flatten(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -59,12 +59,26 @@ class Sampler:
 
 
 @torch.no_grad()
-def update_ema(ema: nn.Module, net: nn.Module, beta: float) -> None:
-    """ema <- beta * ema + (1 - beta) * net for parameters; buffers are copied."""
+def update_ema(ema: nn.Module, net: nn.Module, beta: float, *, average_buffers: bool = False) -> None:
+    """ema <- beta * ema + (1 - beta) * net for parameters; buffers are copied, or those of floats averaged likewise."""
     averages: list[torch.Tensor] = list(ema.parameters())
-    torch._foreach_lerp_(averages, [p.detach() for p in net.parameters()], 1 - beta)
+    values = [p.detach() for p in net.parameters()]
     for average, buffer in zip(ema.buffers(), net.buffers(), strict=True):
-        average.copy_(buffer)
+        if average_buffers and buffer.is_floating_point():
+            averages.append(average)
+            values.append(buffer)
+        else:
+            average.copy_(buffer)
+    torch._foreach_lerp_(averages, values, 1 - beta)
+
+
+def ema_beta(half_life: float, updates: int) -> float:
+    """What update_ema keeps of the average after so many `updates`; `half_life` in updates.
+
+    At first less, so that the start is forgotten: min(2^(-1 / half_life), (1 + updates) / (10 + updates)), as in
+    TensorFlow's ExponentialMovingAverage.
+    """
+    return float(min(0.5 ** (1 / half_life), (1 + updates) / (10 + updates)))
 
 
 def cosine_lr(step: int, steps: int, warmup: float) -> float:
@@ -82,17 +96,21 @@ class Curve:
         self.path = path
 
     def add(self, nimg: int, values: dict[str, float]) -> None:
-        """Append a line. Raises UserError when a value is not finite: the training has diverged."""
+        """Append a line. Raises Diverged when a value is not finite."""
         check_finite(nimg, values)
         with open(self.path, "a") as file:
             file.write(json.dumps({"nimg": nimg, **{k: round(v, 6) for k, v in values.items()}}) + "\n")
 
 
+class Diverged(UserError):
+    """A training whose loss or error is no number."""
+
+
 def check_finite(nimg: int, values: dict[str, float]) -> None:
-    """Raise UserError when a value is NaN or infinite."""
+    """Raise Diverged when a value is NaN or infinite."""
     bad = {name: value for name, value in values.items() if not math.isfinite(value)}
     if bad:
-        raise UserError(
+        raise Diverged(
             f"training diverged after {nimg} images: {', '.join(f'{k} = {v}' for k, v in bad.items())}",
             fix="lower the learning rate, or choose another loss; checkpoints before this are kept",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
@@ -30,7 +31,8 @@ from facegan.runtime.context import Context, Event
 from facegan.stages import train_recognizer
 from facegan.store.local import WORK, Artifact
 from facegan.training.checkpoints import Checkpoints
-from facegan.training.loop import Sampler
+from facegan.training.loop import Sampler, update_ema
+from facegan.training.tensors import to_input
 
 
 def recognizer(recipe: Recipe, **changes: Any) -> Node:
@@ -177,6 +179,73 @@ def test_seed_and_only_seed_makes_another(recipe: Recipe, lab: Lab) -> None:
     assert again.state == "ran" and again.record["outputs"] == first.record["outputs"]
 
 
+# Averaged weights.
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_the_average_by_hand_is_what_is_kept(
+    recipe: Recipe, lab: Lab, monkeypatch: pytest.MonkeyPatch, every: int
+) -> None:
+    """Weights and running statistics, in double precision: 2^(-every / half-life), less while it is young."""
+    monkeypatch.setattr(training, "EMA_UPDATES", 2 / every)
+    nets: list[dict[str, torch.Tensor]] = []
+
+    def watched(ema: torch.nn.Module, net: torch.nn.Module, beta: float, **how: Any) -> None:
+        if not nets:
+            nets.append({name: value.double().clone() for name, value in ema.state_dict().items()})
+        nets.append({name: value.double().clone() for name, value in net.state_dict().items()})
+        update_ema(ema, net, beta, **how)
+
+    monkeypatch.setattr(training, "update_ema", watched)
+    artifact = lab.make(recognizer(recipe, steps=8, evaluations=1, ema=0.25, lr=2e-2))
+    kept = load_file(artifact.path / "embedder.safetensors")
+    assert len(nets) == 1 + 8 // every
+    average = dict(nets[0])
+    for step, net in enumerate(nets[1:]):
+        keeps = min(0.5 ** (every / (0.25 * 8)), (1 + step) / (10 + step))
+        average = {name: keeps * average[name] + (1 - keeps) * net[name] for name in net}
+    for name, value in kept.items():
+        if name.endswith("num_batches_tracked"):
+            assert value == 8 - every + 1  # of the last update
+        else:
+            assert torch.allclose(value.double(), average[name], atol=1e-6), name
+    assert not torch.allclose(kept["project.weight"].double(), nets[-1]["project.weight"], atol=1e-4)
+    net, _ = load_embedder(artifact.path)
+    assert summary(artifact)["val_eer"] == error_rate(
+        net, ManifestImages(inputs_of(recognizer(recipe), lab)["val"], split="val")
+    )
+
+
+def test_averaged_statistics_agree_with_those_estimated_anew(trained: tuple[Lab, Node, Artifact]) -> None:
+    """Batch norm's mean and variance under the averaged weights, over augmented train rows, at the schedule's end."""
+    lab, node, _ = trained
+    folders = inputs_of(node, lab)
+    out = lab.store.root / "ema"
+    (out / WORK).mkdir(parents=True)
+    options = node.options.model_copy(update={"ema": 0.05, "steps": 80, "evaluations": 1})
+    train_recognizer.run(options, {"seed": 0}, folders, out, Context(RUNTIME))  # type: ignore[arg-type]
+    train, val = ManifestImages(folders["train"]), ManifestImages(folders["val"], split="val")
+    net, _ = load_embedder(out)
+    again, augment = copy.deepcopy(net).train(), Augmenter(Augment())
+    for norm in again.modules():
+        if isinstance(norm, torch.nn.modules.batchnorm._BatchNorm):
+            norm.reset_running_stats()
+            norm.momentum = None  # the plain mean over batches
+    with torch.no_grad():
+        for seed in range(40):
+            rows = np.random.default_rng(seed).choice(len(train), 24, replace=False)
+            again(to_input(augment(train.pixels[rows], seed)))
+    one, other = (embed(each, val.pixels, 64) for each in (net, again))
+    assert (one * other).sum(axis=1).mean() > 0.97
+    assert error_rate(net, val) == pytest.approx(error_rate(again, val), abs=0.02)
+
+
+def test_the_average_is_no_part_of_earlier_keys(recipe: Recipe) -> None:
+    assert "ema" not in recognizer(recipe).config and recognizer(recipe, ema=0.1).config["ema"] == 0.1
+    with pytest.raises(ValueError, match=r"less than or equal to 0\.5"):
+        TrainRecognizer(ema=0.6)
+
+
 # A stopped run.
 
 
@@ -199,6 +268,17 @@ def test_a_stopped_run_ends_with_the_same_bytes(recipe: Recipe, shared: Lab, lab
         "curve.jsonl",
         "summary.json",
     }
+
+
+@pytest.mark.parametrize("step", [3, 5])
+def test_a_stopped_average_ends_with_the_same_bytes(recipe: Recipe, shared: Lab, lab: Lab, step: int) -> None:
+    node = recognizer(recipe, ema=0.2)
+    undisturbed = shared.make(node)
+    with pytest.raises(Stop):
+        lab.make(node, stop_at(step))
+    resumed = lab.make(node)
+    assert resumed.state == "resumed" and resumed.record["outputs"] == undisturbed.record["outputs"]
+    assert undisturbed.output_digest() != shared.make(recognizer(recipe)).output_digest()
 
 
 def test_batches_made_ahead_are_the_same(

@@ -20,6 +20,7 @@ from facegan.training.loop import (
     check_finite,
     cosine_lr,
     cut_curve,
+    ema_beta,
     numpy_draws,
     reseed,
     step_size,
@@ -94,6 +95,24 @@ def test_ema_by_hand() -> None:
         assert all(torch.allclose(a, e) for a, e in zip(ema.parameters(), expected, strict=True))
         assert all(torch.equal(a, b) for a, b in zip(ema.buffers(), net.buffers(), strict=True))
         assert int(dict(ema.named_buffers())["1.num_batches_tracked"]) == step + 1
+
+
+def test_ema_of_buffers_by_hand() -> None:
+    net = nn.BatchNorm1d(2)
+    ema = copy.deepcopy(net).requires_grad_(False)
+    net(torch.randn(8, 2) + 5)
+    mean, var = net.running_mean, net.running_var
+    assert mean is not None and var is not None and ema.running_mean is not None and ema.running_var is not None
+    update_ema(ema, net, 0.75, average_buffers=True)
+    assert torch.allclose(ema.running_mean, 0.25 * mean) and torch.allclose(ema.running_var, 0.75 + 0.25 * var)
+    assert ema.num_batches_tracked == 1
+
+
+def test_an_average_forgets_its_start_and_then_has_its_half_life() -> None:
+    kept = math.prod(ema_beta(50, updates) for updates in range(50))
+    assert kept < 1e-6, "the random start is gone after one half-life"
+    assert math.prod(ema_beta(50, updates) for updates in range(1000, 1050)) == pytest.approx(0.5)
+    assert ema_beta(50, 0) == 0.1 and ema_beta(0.01, 100) == pytest.approx(0)
 
 
 def test_ema_without_memory_is_the_net() -> None:

@@ -21,7 +21,9 @@ from ranked import distance, options, rows_of, trained
 def test_two_ranks_train_what_one_process_does(recipe: Recipe, shared: Lab, tmp_path: Path) -> None:
     rows = rows_of(recipe, shared)
     use = {"existing": 0.3, "new": 0.3, "own_head": True, "pretrain": 0.2}  # heads of whose people a rank has none
-    training_options = options(steps=10, head={"kind": "adaface"}, use=use)  # batch norm, and statistics of a batch
+    training_options = options(
+        steps=10, head={"kind": "adaface"}, use=use, ema=0.2
+    )  # batch norm, and statistics of a batch
     by_one, by_two = (trained(training_options, rows, tmp_path / str(ranks), ranks) for ranks in (1, 2))
     assert distance(by_one, by_two) < 1e-5
     curves = [

@@ -249,7 +249,9 @@ def _variant(
                 "verdict": comparison["verdict"],
             }
         )
-    splits = recipe["study"]["splits"]
+    splits, of_variant = recipe["study"]["splits"], study_words.variant_recipe(recipe, variant.name)
+    cells = [pooled.cell_inputs(inputs, variant.name, split) for split in splits]
+    variant_searches = [sections.searches(recipe, cell) for cell in cells]
     return {
         "name": variant.name,
         "set": ", ".join(f"{k}: {v}" for k, v in recipe["study"]["variants"][variant.name]["set"].items()),
@@ -263,18 +265,22 @@ def _variant(
                 "control": bool(recipe["arms"][arm].get("set")),
                 "real": f"{variant.images[arm]['real']:.0f}",
                 "synthetic": f"{variant.images[arm]['synthetic']:.0f}",
-                "chosen": ", ".join(
-                    f"{trial} ({count} of {len(splits)})" for trial, count in variant.chosen[arm].most_common()
+                "chosen": ("; " if any(variant_searches) else ", ").join(
+                    f"{sections.tried(of_variant, arm, trial)[1]} ({count} of {len(splits)})"
+                    for trial, count in variant.chosen[arm].most_common()
                 ),
             }
             for index, arm in enumerate(recipe["arms"])
         ],
         "baselines": list(answer["baselines"]),
         "against": page.against_baselines(variant.measure(spec["metric"])),
-        "made": _made_of_requested([pooled.cell_inputs(inputs, variant.name, split) for split in splits]),
+        "made": _made_of_requested(cells),
         "trials": any(variant.chosen.values()),
         "lines": lines,
         "rows": [page.metric_row(measure, recipe) for measure in variant.measures],
+        "searches": [
+            {"split": split, **searched} for split, searched in zip(splits, variant_searches, strict=True) if searched
+        ],
         "choices": [
             {"split": split, **row}
             for split in splits

@@ -8,7 +8,7 @@ from typing import Any
 
 from facegan.core.options import merge
 from facegan.metrics.intervals import overlap_factor
-from facegan.reporting import words
+from facegan.reporting import sections, words
 from facegan.reporting.results import EXPLORATORY, NO_GAIN
 from facegan.reporting.study.efficiency import Efficiency, Worth
 from facegan.reporting.study.pooled import VariantFindings
@@ -68,35 +68,42 @@ def _advice(recipe: dict[str, Any], variant: VariantFindings, comparison: Compar
         what = "Exploratory: this variant was not named beforehand, and nothing follows from it alone."
         return {"what": what, "why": f"Seen: {change}. {smallest(primary.better, comparison)}".rstrip()}
     if comparison["verdict"] == "gain":
-        what = f"Train as in arm “{arm}”{_with_trial(variant, arm)}. {schedule(recipe, variant, arm)}".rstrip()
+        what = f"Train as in arm “{arm}”{_with_trial(recipe, variant, arm)}. {schedule(recipe, variant, arm)}".rstrip()
         return {"what": what, "why": f"Expect: {change}."}
     if comparison["verdict"] == "loss":
         return {"what": f"Stay with arm “{baseline}”: “{arm}” is worse.", "why": f"Seen: {change}."}
-    what = f"No gain shown: stay with arm “{baseline}”{_with_trial(variant, baseline)} until more data says otherwise."
+    options = _with_trial(recipe, variant, baseline)
+    what = f"No gain shown: stay with arm “{baseline}”{options} until more data says otherwise."
     why = f"Seen: {change}. {smallest(primary.better, comparison)}"
     if comparison["n_seeds"] < 3 or 1 < comparison["n_splits"] < 3:
         why = f"{why} {comparison['reason'].capitalize()}."
     return {"what": what, "why": why}
 
 
-def _with_trial(variant: VariantFindings, arm: str) -> str:
+def _with_trial(recipe: dict[str, Any], variant: VariantFindings, arm: str) -> str:
     """The trial that was chosen most often, in words; '' where there were no trials."""
     if not (chosen := variant.chosen[arm]):
         return ""
     trial, count = chosen.most_common(1)[0]
-    return f" with the options “{trial}” (chosen on {count} of {chosen.total()} splits)"
+    _, name = sections.tried(variant_recipe(recipe, variant.name), arm, trial)
+    return f" with the options “{name}” (chosen on {count} of {chosen.total()} splits)"
+
+
+def variant_recipe(recipe: dict[str, Any], name: str) -> dict[str, Any]:
+    """The recipe with what a variant sets."""
+    for path, value in recipe["study"]["variants"][name]["set"].items():
+        nested = reduce(lambda inner, name: {name: inner}, reversed(path.split(".")), value)
+        recipe = merge(recipe, nested)
+    return recipe
 
 
 def schedule(recipe: dict[str, Any], variant: VariantFindings, arm: str) -> str:
     """How many synthetic images of whom, and how the training uses them; empty for an arm without any."""
-    variant_recipe = recipe
-    for path, value in recipe["study"]["variants"][variant.name]["set"].items():
-        nested = reduce(lambda inner, name: {name: inner}, reversed(path.split(".")), value)
-        variant_recipe = merge(variant_recipe, nested)
-    synthesize, arm_options = variant_recipe["synthesize"], variant_recipe["arms"][arm]
-    options = variant_recipe["train_recognizer"]
+    recipe = variant_recipe(recipe, variant.name)
+    synthesize, arm_options = recipe["synthesize"], recipe["arms"][arm]
+    options = recipe["train_recognizer"]
     if chosen := variant.chosen[arm]:
-        options = merge(options, arm_options["trials"][chosen.most_common(1)[0][0]])
+        options = merge(options, sections.tried(recipe, arm, chosen.most_common(1)[0][0])[0])
     use = options.get("use", {})
     parts = []
     if arm_options["existing"] and synthesize["images_per_existing"]:
