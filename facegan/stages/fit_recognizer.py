@@ -26,8 +26,9 @@ def run(options: FittedConfig, extra: dict[str, Any], inputs: dict[str, Path], o
     fit = options.fit(train, val, context)
     write_atomic(out / ARRAYS, save(fit.arrays))
     channels, size_px = train.pixels.shape[3], train.pixels.shape[1]
-    spec = {"options": options.model_dump(mode="json"), "channels": channels, "size_px": size_px}
-    write_atomic(out / SPEC, json.dumps({**spec, "licenses": licences.of(inputs["train"])}).encode())
+    spec: dict[str, Any] = {"options": options.model_dump(mode="json"), "channels": channels, "size_px": size_px}
+    spec["licenses"] = licences.names([*licences.of(inputs["train"]), *options.licenses])
+    write_atomic(out / SPEC, json.dumps(spec).encode())
     write_atomic(out / "summary.json", json.dumps(fit.summary).encode())
     left_out = fit.summary.get("left_out", {}).get("images", 0)
     rest = f"; {left_out} train images were left out (max_images)" if left_out else ""

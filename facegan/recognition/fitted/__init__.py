@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from facegan.core.errors import UserError
 from facegan.core.options import Options
@@ -32,8 +32,12 @@ class Fit:
 
 
 class FittedConfig(Options):
-    """What every fitted recognizer has: a literal `kind`, `fit` and `embedder`."""
+    """What every fitted recognizer has: a literal `kind`, `fit` and `embedder`.
 
+    `licenses` are those of what it has learned from elsewhere.
+    """
+
+    licenses: ClassVar[tuple[str, ...]] = ()
     kind: str
 
     def fit(self, train: ManifestImages, val: ManifestImages, context: Context) -> Fit:

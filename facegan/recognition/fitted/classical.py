@@ -57,13 +57,15 @@ class Classical(FittedConfig):
 
     def fit(self, train: ManifestImages, val: ManifestImages, context: Context) -> Fit:
         """See FittedConfig; raises UserError where all images are the same."""
-        from facegan.recognition.fitted.methods.classical import Choices, fit
+        from facegan.recognition.fitted.methods.features import measure
+        from facegan.recognition.fitted.methods.linear_maps import Choices, fit
 
         choices = Choices(self.features, self.components, self.shrinkage, self.max_images)
-        return fit(choices, train, val, context)
+        return fit(choices, measure, train, val, context)
 
     def embedder(self, arrays: dict[str, np.ndarray]) -> Embed:
         """See FittedConfig."""
-        from facegan.recognition.fitted.methods.classical import embedder
+        from facegan.recognition.fitted.methods.features import measure
+        from facegan.recognition.fitted.methods.linear_maps import embedder
 
-        return embedder(arrays)
+        return embedder(measure, self.features, arrays)

@@ -16,7 +16,7 @@ from facegan.core.errors import UserError
 from facegan.metrics.all_pairs import all_pairs
 from facegan.recognition.fitted import FITTED
 from facegan.recognition.fitted.classical import Classical
-from facegan.recognition.fitted.methods.classical import whole_people
+from facegan.recognition.fitted.methods.linear_maps import whole_people
 from facegan.runtime.context import Context
 
 KINDS = sorted(FITTED.load())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -116,3 +117,9 @@ def _unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 FEATURES = {"pixels": pixels, "hog": hog, "lbp": lbp}
+
+
+def measure(images: NDArray[np.uint8], names: Sequence[str]) -> dict[str, Floats]:
+    """The features so named of images (N, H, W, 1 or 3) uint8: {name: (N, d)}."""
+    planes = grey(images)
+    return {name: FEATURES[name](planes) for name in names}

@@ -1,7 +1,8 @@
-"""The classical recognizer: features, principal components, within-class whitening; val people choose."""
+"""Features under linear maps: principal components, within-class whitening; val people choose."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,14 @@ from facegan.core.types import Embed
 from facegan.metrics.all_pairs import all_pairs
 from facegan.metrics.verification import unit_rows
 from facegan.recognition.fitted import Fit
-from facegan.recognition.fitted.methods.features import FEATURES, grey
 from facegan.recognition.fitted.methods.whitening import Doubles, Floats, principal, whitening, within_class
 
 if TYPE_CHECKING:
     from facegan.data.dataset import ManifestImages
     from facegan.runtime.context import Context
 
+Measure = Callable[[NDArray[np.uint8], Sequence[str]], dict[str, Floats]]
+"""The features so named of images (N, H, W, C) uint8: {name: (N, d) float32}."""
 BATCH = 128
 VAL_IMAGES = 3000  # 4.5 million pairs, scored once for each setting
 LEAST_VARIANCE = 1e-9  # of all variance: photos of a person that are all the same have none within
@@ -36,10 +38,10 @@ class Choices:
     max_images: int
 
 
-def fit(options: Choices, train: ManifestImages, val: ManifestImages, context: Context) -> Fit:
+def fit(options: Choices, measure: Measure, train: ManifestImages, val: ManifestImages, context: Context) -> Fit:
     """Mean and map of each feature, from the rows and their mirror images. See FittedConfig.fit.
 
-    Memory: features of `max_images` images and their mirror images, 30 KB each for LBP.
+    Memory: one feature of `max_images` images and their mirror images, 4 bytes a number.
     """
     chosen, judged = whole_people(train, options.max_images), whole_people(val, VAL_IMAGES)
     train_pixels, val_pixels = train.pixels[chosen], val.pixels[judged]
@@ -48,13 +50,13 @@ def fit(options: Choices, train: ManifestImages, val: ManifestImages, context: C
     settings: dict[str, Any] = {}
     embeddings: list[Floats] = []
     for done, name in enumerate(options.features, start=1):
-        of_train = measured(train_pixels, name)
+        of_train = measured(measure, train_pixels, name)
         rows = of_train.reshape(-1, of_train.shape[2])
         mean, directions = principal(rows, max(options.components))
         if len(directions):
             projected = rows @ directions.T.astype(np.float32)
             del rows, of_train
-            of_val = [(side - mean) @ directions.T.astype(np.float32) for side in measured(val_pixels, name)]
+            of_val = [(side - mean) @ directions.T.astype(np.float32) for side in measured(measure, val_pixels, name)]
             best = _choose(options, projected.astype(np.float64), label, of_val, val_person)
             settings[name] = {key: best[key] for key in ("components", "shrinkage", "val_eer")}
             embeddings.append(best["embedding"])
@@ -99,21 +101,20 @@ def _choose(
     return best
 
 
-def embedder(arrays: dict[str, np.ndarray]) -> Embed:
+def embedder(measure: Measure, features: Sequence[str], arrays: dict[str, np.ndarray]) -> Embed:
     """e(x) = the features' unit((f(x) - m) W) + unit((f(mirror x) - m) W), each of unit length, side by side.
 
-    Of unit length in all.
+    Of unit length in all. A feature of `features` that has no map is left out.
     """
-    names = [name.removesuffix(".map") for name in arrays if name.endswith(".map")]
-    names.sort(key=list(FEATURES).index)
+    names = [name for name in features if f"{name}.map" in arrays]
 
     def embed(images: np.ndarray) -> np.ndarray:
         parts = []
         for start in range(0, len(images), BATCH):
-            planes = grey(images[start : start + BATCH])
-            sides = planes, np.ascontiguousarray(planes[:, :, ::-1])
+            batch = images[start : start + BATCH]
+            sides = [measure(side, names) for side in (batch, mirrored(batch))]
             of_features = [
-                _fused([(FEATURES[name](side) - arrays[f"{name}.mean"]) @ arrays[f"{name}.map"] for side in sides])
+                _fused([(side[name] - arrays[f"{name}.mean"]) @ arrays[f"{name}.map"] for side in sides])
                 for name in names
             ]
             parts.append(unit_rows(np.concatenate(of_features, axis=1)))
@@ -122,18 +123,23 @@ def embedder(arrays: dict[str, np.ndarray]) -> Embed:
     return embed
 
 
+def mirrored(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(N, H, W, C), left and right changed over."""
+    return np.ascontiguousarray(images[:, :, ::-1])
+
+
 def _fused(sides: list[Floats]) -> Floats:
     """Embeddings of images and of their mirror images, added, of unit length."""
     return np.asarray(unit_rows(unit_rows(sides[0]) + unit_rows(sides[1])), np.float32)
 
 
-def measured(images: Any, name: str) -> Floats:
+def measured(measure: Measure, images: Any, name: str) -> Floats:
     """A feature of images (N, H, W, C) uint8 and, after them, of their mirror images: (2, N, d)."""
     rows = np.empty((2, len(images), 0), np.float32)
     for start in range(0, len(images), BATCH):
-        planes = grey(images[start : start + BATCH])
-        for side, of_side in enumerate((planes, np.ascontiguousarray(planes[:, :, ::-1]))):
-            values = FEATURES[name](of_side)
+        batch = images[start : start + BATCH]
+        for side, of_side in enumerate((batch, mirrored(batch))):
+            values = measure(of_side, (name,))[name]
             if not rows.shape[2]:
                 rows = np.empty((2, len(images), values.shape[1]), np.float32)
             rows[side, start : start + BATCH] = values
