@@ -11,6 +11,14 @@ from pathlib import Path
 from facegan.core.errors import UserError
 
 
+def user_path(path: str | Path) -> Path:
+    """A path as a user gives it: `~` is their home, `~NAME` another user's or, where nobody is called so, a name."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def write_private(path: Path, data: bytes) -> None:
     """Write a file atomically, readable by its owner alone."""
     previous = os.umask(0o077)

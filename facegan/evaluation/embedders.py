@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facegan.core.errors import ConfigError, UserError
+from facegan.core.files import user_path
 from facegan.core.types import Embed
 from facegan.data import manifest
 from facegan.data.images import BadImage, decode, to_square
@@ -64,7 +65,7 @@ class FaceEmbedder:
 
 def face_embedder(spec: str, options: InputOptions, device: Any = "cpu") -> FaceEmbedder:
     """The embedder that `spec` names (see FORMS); raises ConfigError or UserError where there is none."""
-    path = Path(spec).expanduser()
+    path = user_path(spec)
     if path.is_dir():
         return _from_run(spec, path, options, device)
     if spec.endswith(".onnx"):
@@ -126,7 +127,7 @@ def _timm(spec: str, options: InputOptions, device: Any) -> FaceEmbedder:
     weights = ""
     if options.weights is not None:
         fix = "give the timm:NAME that they were trained with: see `facegan list backbones`"
-        weights = load_weights(options.weights.expanduser(), {"network": net}, fix).text
+        weights = load_weights(user_path(options.weights), {"network": net}, fix).text
     net.to(device).eval()
     data_config = timm.data.resolve_model_data_config(net)
     size = options.size_px or int(data_config["input_size"][-1])

@@ -22,6 +22,7 @@ import yaml
 from pydantic import ValidationError
 
 from facegan.core.errors import ConfigError
+from facegan.core.files import user_path
 from facegan.core.options import merge
 from facegan.data.detectors import DetectorConfig
 from facegan.data.options import Prepare
@@ -181,8 +182,8 @@ def _find(name: str) -> Path:
     recipes = shipped()
     if name in recipes:
         return recipes[name]
-    if Path(name).expanduser().is_file():
-        return Path(name).expanduser()
+    if user_path(name).is_file():
+        return user_path(name)
     if "/" in name or name.endswith((".yaml", ".yml")):
         raise ConfigError(f"there is no recipe file '{name}' (looked in {Path.cwd()})", fix="give its path")
     close_names = get_close_matches(name, recipes, n=1)
@@ -272,7 +273,7 @@ def _absolute(recipe: Recipe) -> Recipe:
     if synthesize.external is not None:
         synthesize = synthesize.model_copy(update={"external": _absolute_faces(synthesize.external)})
     if recognizer.weights:
-        weights = str(Path(recognizer.weights).expanduser().absolute())
+        weights = str(user_path(recognizer.weights).absolute())
         recognizer = recognizer.model_copy(update={"weights": weights})
     benchmarks = tuple(map(_absolute_member, recipe.benchmark.benchmarks))
     benchmark = recipe.benchmark.model_copy(update={"benchmarks": benchmarks})
@@ -291,4 +292,4 @@ def _absolute_faces(options: FacesOptions) -> FacesOptions:
 def _absolute_member(member: WithPaths) -> WithPaths:
     """A member of a family whose paths are absolute."""
     paths = {name: path for name in member.paths if (path := getattr(member, name, None))}
-    return member.model_copy(update={name: str(Path(path).expanduser().absolute()) for name, path in paths.items()})
+    return member.model_copy(update={name: str(user_path(path).absolute()) for name, path in paths.items()})

@@ -46,6 +46,11 @@ def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: P
     """
     quarantined: list[dict[str, str]] = []
     listed = list(options.source.rows())
+    notes = options.source.notes
+    for line in notes.lines():
+        context.say(line)
+    for remark, count in Counter(remark for item in listed for remark in item.remarks).items():
+        context.say(f"{remark} ({count:,} images)")
     sources, left_out = apply_decisions(options, listed)
     quarantined += [{"file": item.relative, "identity": item.identity, "reason": LEFT_OUT} for item in left_out]
     rejected = quarantine.RejectedPhotos()
@@ -78,6 +83,7 @@ def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: P
     summary: dict[str, Any] = {
         "files": len(listed),
         "quarantined": len(quarantined),
+        "left_out": {several: count for (_, several), count in sorted(notes.left_out.items())},
         "splits": splits,
     }
     if options.train_identities or options.train_images or options.val_images:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from facegan.core.errors import ConfigError, UserError
+from facegan.core.files import user_path
 from facegan.core.units import format_bytes
 from facegan.data.suppression import LIST, recorded_copies
 from facegan.erasure.erase import erase, out_of_reach
@@ -29,7 +30,7 @@ def forget_person(identity: str, workdir: Path, also: Sequence[Path], yes: bool)
         raise ConfigError(f"'{workdir}' has no data/store: no run wrote there", fix="give --workdir")
     if missing := [path for path in also if not path.exists()]:
         raise ConfigError(f"--also {missing[0]}: there is nothing", fix="give the folder of an import or export")
-    outside = sorted({*recorded_copies(workdir), *(path.expanduser().absolute() for path in also)})
+    outside = sorted({*recorded_copies(workdir), *(user_path(path).absolute() for path in also)})
     with store_of(workdir).alone() if yes else contextlib.nullcontext():
         buckets = remotes(workdir).values()
         occupied = [url for url in buckets if Bucket(url).entries("")]

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from facegan.console.progress import ProgressBar
 from facegan.core.errors import ConfigError
-from facegan.core.files import write_private
+from facegan.core.files import user_path, write_private
 from facegan.data import manifest
 from facegan.data.duplicates import same_person
 from facegan.data.duplicates.same_person import Pair
@@ -55,7 +55,7 @@ def run(
     path: Path, embedder: str, input_options: InputOptions, options: OverlapArguments, out: Path | None
 ) -> list[str]:
     """Find people with two names in a manifest; write the page and lists below `out`; return the lines to print."""
-    path = path.expanduser()
+    path = user_path(path)
     if not path.exists():
         raise ConfigError(f"there is no manifest '{path}'", fix="give a folder that `facegan import` or a stage wrote")
     decided_pairs = decisions(options.decided)
@@ -91,7 +91,7 @@ def run(
     }
     lines = [*filter(None, [net.weights]), *_lines(answer)]
     if out is not None:
-        _write(out.expanduser(), path, answer, pairs, people)
+        _write(user_path(out), path, answer, pairs, people)
         lines += ["", f"{out / PAGE} shows them, {out / LISTS} has lists for your recipe; these files show faces"]
     return lines
 
@@ -101,7 +101,7 @@ def decisions(path: Path | None) -> set[frozenset[str]]:
     if path is None:
         return set()
     try:
-        recipe = yaml.safe_load(path.expanduser().read_text())
+        recipe = yaml.safe_load(user_path(path).read_text())
         decided = {
             name: recipe["prepare"][name] for name in ("same_people", "different_people") if name in recipe["prepare"]
         }

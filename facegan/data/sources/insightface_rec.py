@@ -15,6 +15,7 @@ from typing import BinaryIO, Literal
 from pydantic import Field
 
 from facegan.core.errors import UserError
+from facegan.core.files import user_path
 from facegan.data.sources import SOURCES, OwnFaces, SourceImage, check_size
 from facegan.data.sources._facts import refused_image
 
@@ -43,7 +44,7 @@ class InsightfaceRec(OwnFaces):
 
     def rows(self) -> Iterator[SourceImage]:
         """See SourceConfig; an image is named by the number of its record, as in the .idx."""
-        root = Path(self.root).expanduser()
+        root = user_path(self.root)
         path = root / "train.rec" if root.is_dir() else root
         empty = True
         for number, (record, head) in enumerate(_records(path)):

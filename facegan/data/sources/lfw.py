@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from facegan.core.errors import UserError
+from facegan.core.files import user_path
 from facegan.data.sources import SOURCES, Side, SourceConfig, SourceImage
 from facegan.data.sources._facts import BACKSLASHES
 from facegan.data.sources._zip import members, turned
@@ -41,8 +42,8 @@ class Lfw(SourceConfig):
 
     def rows(self) -> Iterator[SourceImage]:
         """See SourceConfig; raises UserError when the files are not there or not what they should be."""
-        root = Path(self.root).expanduser()
-        develop = read_people(Path(self.pairs).expanduser()) if self.pairs else None
+        root = user_path(self.root)
+        develop = read_people(user_path(self.pairs)) if self.pairs else None
         images = list(_zipped(root) if root.is_file() else _folder(root))
         if not images:
             raise UserError(f"no face of LFW found in '{root}'", fix=HERE)

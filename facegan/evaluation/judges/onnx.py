@@ -10,6 +10,7 @@ from pydantic import Field
 
 from facegan.core.digests import file_sha256
 from facegan.core.errors import UserError
+from facegan.core.files import user_path
 from facegan.core.types import Embed
 from facegan.evaluation.judges import JUDGES, JudgeConfig
 
@@ -37,7 +38,7 @@ class Onnx(JudgeConfig):
 
     def fingerprint(self) -> dict[str, str]:
         """See JudgeConfig."""
-        path = Path(self.path).expanduser()
+        path = user_path(self.path)
         if not path.is_file():
             raise UserError(f"the judge's network '{path}' is not there", fix="set audit.judge.path to an .onnx file")
         return {"judge": file_sha256(path)}
@@ -73,7 +74,7 @@ class Onnx(JudgeConfig):
         options.intra_op_num_threads = torch.get_num_threads()
         try:
             session = onnxruntime.InferenceSession(
-                str(Path(self.path).expanduser()), options, providers=["CPUExecutionProvider"]
+                str(user_path(self.path)), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # onnxruntime's errors have no common base
             raise UserError(f"'{self.path}' is no network that onnxruntime can run: {error}") from error
