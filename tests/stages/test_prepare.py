@@ -125,7 +125,7 @@ def test_a_working_directory_inside_the_faces_is_said(faces: Path, tmp_path: Pat
 
 def test_the_bound_on_megapixels_is_an_option(lab: Lab, faces: Path, tmp_path: Path) -> None:
     root = shutil.copytree(faces, tmp_path / "root")
-    (root / "p00" / "large.png").write_bytes(encoded(Image.new("L", (200, 200)), "PNG"))
+    (root / "p00" / "large.png").write_bytes(encoded(Image.linear_gradient("L").resize((200, 200)), "PNG"))
     assert "200 x 200 px" in quarantine(prepared(lab, root, max_megapixels=0.03))["p00/large.png"]
     assert quarantine(prepared(lab, root, max_megapixels=0.05)) == {}
 

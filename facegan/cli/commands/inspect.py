@@ -8,7 +8,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from facegan.cli.commands.import_export import alike_lines, source
@@ -24,6 +23,7 @@ from facegan.data.names import spelled_alike
 from facegan.data.options import Align
 from facegan.data.preparation import quarantine
 from facegan.data.sources import NOBODY, SOURCES, SourceConfig
+from facegan.recipe.load import read_value
 from facegan.reporting.page import environment
 
 PAGE = "index.html"
@@ -54,7 +54,7 @@ def _options(sets: list[str]) -> Align:
         path, equals, value = word.partition("=")
         if not equals:
             raise ConfigError(f"--set needs OPTION=VALUE, got '{word}'", fix="for example --set faces=centre")
-        layer = yaml.safe_load(value)
+        layer = read_value(Align, path.split("."), value, data)
         for name in reversed(path.split(".")):
             layer = {name: layer}
         data = merge(data, layer)
@@ -82,8 +82,11 @@ def inspect_faces(
 
 
 def inspect_source(faces: SourceConfig) -> dict[str, Any]:
-    """Who would be whom: images, identities, images_per_identity {name: images}, taken and left_out (lines), refused
-    {reason: images} as far as it is known before a photo is read, spelled_alike (groups). Raises UserError as `rows`."""
+    """Who would be whom; raises UserError as `rows`.
+
+    images, identities, images_per_identity {name: images}, examples {name: file}, taken (lines), left_out {what:
+    entries}, refused {reason: images} as far as it is known before a photo is read, spelled_alike (groups).
+    """
     counts: Counter[str] = Counter()
     examples: dict[str, str] = {}
     refused: Counter[str] = Counter()

@@ -20,6 +20,7 @@ from facegan.core.files import user_path, write_private
 from facegan.data import manifest
 from facegan.data.duplicates import same_person
 from facegan.data.duplicates.same_person import Pair
+from facegan.data.names import normal
 from facegan.data.options import Prepare
 from facegan.evaluation.embedders import ImageEntry, InputOptions, embed_all, entries, face_embedder
 from facegan.reporting.page import environment
@@ -76,7 +77,7 @@ def run(
         for pair in same_person.find_pairs(
             faces.embedding[acquired], people.identity, options.most + len(decided_pairs)
         )
-        if frozenset((pair.one, pair.other)) not in decided_pairs
+        if frozenset(map(normal, (pair.one, pair.other))) not in decided_pairs
     ]
     names = len(np.unique(people.identity))
     answer = {
@@ -112,7 +113,7 @@ def decisions(path: Path | None) -> set[frozenset[str]]:
             fix=f"give a recipe file, or the {LISTS} that `facegan overlap --out` writes",
         ) from error
     groups = (*prepare.same_people, *prepare.different_people)
-    return {frozenset((a, b)) for group in groups for a in group for b in group if a != b}
+    return {frozenset(map(normal, (a, b))) for group in groups for a in group for b in group if a != b}
 
 
 def _entries(path: Path, sources: list[str]) -> Iterator[ImageEntry]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from facegan.core.errors import ConfigError
 from facegan.data import manifest
+from facegan.data.names import forms, normal
 from facegan.data.options import Prepare, Split, SplitName
 from facegan.data.sources import SourceImage
 from facegan.data.suppression import WithoutSuppressed
@@ -27,7 +28,8 @@ def assign(names: list[str], options: Split, held: Collection[str] = ()) -> dict
     their proportion.
     """
     develop = [name for name in names if name not in held]
-    assigned: dict[str, SplitName] = {name: options.frozen[name] for name in develop if name in options.frozen}
+    frozen = {normal(name): split for name, split in options.frozen.items()}
+    assigned: dict[str, SplitName] = {name: frozen[name] for name in develop if name in frozen}
     free = [name for name in develop if name not in assigned]
     if options.by == "hash":
         assigned |= {name: _by_hash(name, options, bool(held)) for name in free}
@@ -126,12 +128,13 @@ def apply_decisions(options: Prepare, sources: Sequence[SourceImage]) -> tuple[l
 
     Raises ConfigError where a list names somebody who is not in the source and was not erased from it.
     """
-    first = {name: group[0] for group in options.same_people for name in group}
-    if not (first or options.left_out):
+    first = {normal(name): normal(group[0]) for group in options.same_people for name in group}
+    left_out = set(map(normal, options.left_out))
+    if not (first or left_out):
         return list(sources), []
     people = {item.identity for item in sources}
     knows = options.source.knows if isinstance(options.source, WithoutSuppressed) else lambda name: False
-    missing = [name for name in (*first, *options.left_out) if name not in people and not knows(name)]
+    missing = [name for name in (*first, *sorted(left_out)) if name not in people and not knows(name)]
     if missing:
         similar = difflib.get_close_matches(missing[0], people, 3)
         option = "same_people" if missing[0] in first else "left_out"
@@ -139,6 +142,31 @@ def apply_decisions(options: Prepare, sources: Sequence[SourceImage]) -> tuple[l
             f"prepare.{option} names '{missing[0]}', and nobody in the source is called that",
             fix=f"names are dataset/name{', such as ' + ', '.join(similar) if similar else ''}",
         )
-    left_out = set(options.left_out)
     kept = [replace(i, identity=first.get(i.identity, i.identity)) for i in sources if i.identity not in left_out]
     return kept, [item for item in sources if item.identity in left_out]
+
+
+PHOTO_LEFT_OUT = "left out by prepare.left_out_photos"
+
+
+def drop_photos(
+    options: Prepare, items: list[dict[str, Any]], sources: Sequence[SourceImage]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """(items kept, items left out): those of prepare.left_out_photos, by file or sha256, with all of the same bytes.
+
+    Raises ConfigError where it names a file that the source has not.
+    """
+    if not options.left_out_photos:
+        return items, []
+    named = {form for name in options.left_out_photos for form in forms(name)}
+    digests = named | {item["source_sha256"] for item in items if item["file"] in named}
+    files = {item.relative for item in sources}
+    for name in options.left_out_photos:
+        if len(name) != 64 and not files & set(forms(name)):
+            similar = difflib.get_close_matches(name, files, 3)
+            raise ConfigError(
+                f"prepare.left_out_photos names '{name}', and no file in the source is called that",
+                fix=f"files are named from the source's root{', such as ' + ', '.join(similar) if similar else ''}",
+            )
+    kept = [item for item in items if item["source_sha256"] not in digests]
+    return kept, [item for item in items if item["source_sha256"] in digests]

@@ -77,7 +77,8 @@ class Onnx(JudgeConfig):
                 str(user_path(self.path)), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # onnxruntime's errors have no common base
-            raise UserError(f"'{self.path}' is no network that onnxruntime can run: {error}") from error
+            fix = "give a whole .onnx file, such as torch.onnx.export writes"
+            raise UserError(f"'{self.path}' is no network that onnxruntime can run: {error}", fix=fix) from error
         name, size = session.get_inputs()[0].name, (self.size_px, self.size_px)
 
         def embed(pixels: np.ndarray) -> np.ndarray:
@@ -88,8 +89,15 @@ class Onnx(JudgeConfig):
                 output = session.run(None, {name: np.ascontiguousarray(img.numpy())})[0]
             except Exception as error:
                 raise UserError(
-                    f"'{self.path}' does not take {tuple(img.shape)} float32: {error}", fix="set audit.judge.size_px"
+                    f"'{self.path}' does not take {tuple(img.shape)} float32: {error}",
+                    fix="set the side of its input: --size-px, in a recipe audit.judge.size_px",
                 ) from error
-            return unit_rows(np.asarray(output).reshape(len(pixels), -1))
+            rows = np.asarray(output)
+            if rows.dtype.kind not in "fiu" or rows.ndim == 0 or len(rows) != len(pixels) or rows.size == 0:
+                raise UserError(
+                    f"'{self.path}' gave {rows.dtype} {rows.shape} for {tuple(img.shape)} float32",
+                    fix="give a network that gives (N, d) numbers for N images",
+                )
+            return unit_rows(rows.reshape(len(pixels), -1))
 
         return embed
