@@ -13,7 +13,7 @@ import typer
 
 from facegan import __version__
 from facegan.core.errors import ConfigError, Remote, UserError
-from facegan.core.files import user_path
+from facegan.core.files import FORBIDDEN, user_path
 
 main = typer.Typer(
     add_completion=False,
@@ -95,6 +95,10 @@ def reports_errors(command: Command) -> Command:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 fix = "free some space, then give the same command again: it goes on from the last checkpoint"
                 show(f"cannot write {error.filename or 'a file'}: {error.strerror}\n  -> {fix}")
+                raise typer.Exit(1) from None
+            if isinstance(error, OSError) and error.errno in FORBIDDEN and error.filename is not None:
+                fix = "let this user read (or write) it, or give another path"
+                show(f"'{error.filename}': {error.strerror}\n  -> {fix}")
                 raise typer.Exit(1) from None
             text = str(error.__cause__) if isinstance(error.__cause__, Remote) else traceback.format_exc()
             show(f"this is a bug; please report it with what follows\n{text}")

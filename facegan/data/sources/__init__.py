@@ -130,7 +130,7 @@ def read_slice(path: Path, offset: int, size: int) -> bytes:
 
 
 class SourceNotes:
-    """What reading a source took for what (`taken`, lines), and what it passed over, counted by kind.
+    """What reading a source took for what (`taken`, lines), and what it passed over, counted by kind, and its `names`.
 
     All notes are equal: they are no part of a source's options.
     """
@@ -138,6 +138,7 @@ class SourceNotes:
     def __init__(self) -> None:
         self.taken: list[str] = []
         self.left_out: Counter[tuple[str, str]] = Counter()
+        self.names: set[str] = set()
         self._examples: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
 
     def __eq__(self, other: object) -> bool:
@@ -148,6 +149,7 @@ class SourceNotes:
     def leave_out(self, kind: tuple[str, str], name: str) -> None:
         """Count an entry that is passed over; `kind` says what it is, of one and of several."""
         self.left_out[kind] += 1
+        self.names.add(name)
         if len(self._examples[kind]) < 3:
             self._examples[kind].append(printable(name))
 

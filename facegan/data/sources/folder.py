@@ -60,6 +60,8 @@ class Folder(OwnFaces):
         """See SourceConfig."""
         if path.is_file():
             return path.suffix.lower() == ".zip"
+        if any((path / name).is_file() for name in (METADATA, METADATA_CSV)):
+            return True
         depth = len(path.parts) + 1
         files = (name for top, _, names in os.walk(path) if len(Path(top).parts) >= depth for name in names)
         return any(map(people.is_picture, files)) or any(
@@ -103,7 +105,7 @@ class Folder(OwnFaces):
                 yield SourceImage(identity, relative, path, self.license, reader=reader, remarks=remarks)
             else:
                 notes.leave_out(people.LOOSE, relative)
-        for name in sorted(by_file.keys() - files.keys()):
+        for name in sorted(by_file.keys() - files.keys() - notes.names):
             yield refused_image(self, name, root, "the metadata names it, but it is not there")
 
     def _label(self, by_file: dict[str, tuple[str, dict[str, Any]]], root: Path, notes: SourceNotes) -> str | None:
