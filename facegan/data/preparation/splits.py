@@ -12,7 +12,7 @@ from typing import Any
 
 from facegan.core.errors import ConfigError
 from facegan.data import manifest
-from facegan.data.names import forms, normal
+from facegan.data.names import forms, is_nobody, normal
 from facegan.data.options import Prepare, Split, SplitName
 from facegan.data.sources import SourceImage
 from facegan.data.suppression import WithoutSuppressed
@@ -126,7 +126,8 @@ LEFT_OUT = "left out by prepare.left_out"
 def apply_decisions(options: Prepare, sources: Sequence[SourceImage]) -> tuple[list[SourceImage], list[SourceImage]]:
     """(rows, rows left out): those of prepare.same_people under the first name of their group, less prepare.left_out.
 
-    Raises ConfigError where a list names somebody who is not in the source and was not erased from it.
+    Raises ConfigError where a list names somebody who is not in the source and was not erased from it. A name that
+    stands for nobody is no person of any source.
     """
     first = {normal(name): normal(group[0]) for group in options.same_people for name in group}
     left_out = set(map(normal, options.left_out))
@@ -134,7 +135,13 @@ def apply_decisions(options: Prepare, sources: Sequence[SourceImage]) -> tuple[l
         return list(sources), []
     people = {item.identity for item in sources}
     knows = options.source.knows if isinstance(options.source, WithoutSuppressed) else lambda name: False
-    missing = [name for name in (*first, *sorted(left_out)) if name not in people and not knows(name)]
+
+    def names_nobody(name: str) -> bool:
+        return is_nobody(name.partition("/")[2])
+
+    missing = [
+        name for name in (*first, *sorted(left_out)) if not (name in people or knows(name) or names_nobody(name))
+    ]
     if missing:
         similar = difflib.get_close_matches(missing[0], people, 3)
         option = "same_people" if missing[0] in first else "left_out"
