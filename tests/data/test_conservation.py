@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import os
+import subprocess
+import sys
 import tarfile
 import unicodedata
 import zipfile
@@ -321,3 +323,77 @@ def test_who_was_erased_stays_out_in_each_form(tmp_path: Path) -> None:
         listed = SuppressionList().add([unicodedata.normalize(form, "d/José")], tmp_path / form)
         rows = list(listed.without(source({"kind": "folder", "root": str(tmp_path / "f")})).rows())
         assert {row.identity for row in rows} == {"d/Ann"}
+
+
+def shards(place: Path, samples: list[dict[str, bytes]]) -> dict[str, Any]:
+    """A tar of samples in one folder each of two: {kind: bytes} beside a picture."""
+    place.mkdir()
+    with tarfile.open(place / "a.tar", "w") as tar:
+        for number, sample in enumerate(samples):
+            formats.add(tar, f"f{number % 2}/{number}.png", encoded(Image.fromarray(draw_face(number, 0)), "PNG"))
+            for kind, data in sample.items():
+                formats.add(tar, f"f{number % 2}/{number}.{kind}", data)
+    return {"kind": "webdataset", "root": str(place / "a.tar")}
+
+
+def test_labels_of_a_tar_win_over_its_folders_and_must_agree(tmp_path: Path) -> None:
+    def people(name: str, samples: list[dict[str, bytes]], **options: Any) -> set[str]:
+        return {row.identity for row in source({**shards(tmp_path / name, samples), **options}).rows()}
+
+    who = [b"ann", b"ann", b"bo", b"bo"]
+    by_json = [json.dumps({"person": name.decode(), "license": "CC0"}).encode() for name in who]
+    number = [b"0", b"0", b"1", b"1"]
+    caption = [b"one", b"two", b"three", b"four"]
+    both = [{"json": j, "cls": n, "txt": c} for j, n, c in zip(by_json, number, caption, strict=True)]
+    assert people("agree", both) == {"d/ann", "d/bo"}
+    crossed = [{"json": j, "cls": n} for j, n in zip(by_json, [b"0", b"1", b"0", b"1"], strict=True)]
+    with pytest.raises(UserError, match="part the pictures differently"):
+        people("crossed", crossed)
+    assert people("chosen", crossed, label="cls") == {"d/0", "d/1"}
+    assert people("some", [{"cls": b"0"}, {}, {"cls": b"1"}, {}]) == {"d/0", "d/1", "d/?"}  # never the folder
+    assert people("none", [{}, {}, {}, {}]) == {"d/f0", "d/f1"}
+    assert people("facts", [{"json": b'{"license": "CC0", "caption": "x"}'}] * 4) == {"d/f0", "d/f1"}
+    with pytest.raises(UserError, match="celebrity: does one say who is on them"):
+        people("unread", [{"json": b'{"celebrity": "x"}'}] * 4)
+    assert people("read", [{"json": b'{"celebrity": "x"}'}] * 4, identity_column="celebrity") == {"d/x"}
+
+
+def test_metadata_that_is_not_understood_is_asked_about(tmp_path: Path) -> None:
+    for person in ("a", "b"):
+        (tmp_path / "f" / person).mkdir(parents=True)
+        (tmp_path / "f" / person / "1.png").write_bytes(b"x")
+    lines = [{"file_name": f"{p}/1.png", "celebrity": f"c{p}", "license": "CC0"} for p in ("a", "b")]
+    (tmp_path / "f" / "metadata.csv").write_text(
+        "file_name,celebrity,license\n" + "".join(",".join(line.values()) + "\n" for line in lines)
+    )
+    config = {"kind": "folder", "root": str(tmp_path / "f")}
+    with pytest.raises(UserError, match="has celebrity: does one say who is on an image"):
+        list(source(config).rows())
+    by_column = list(source({**config, "identity_column": "celebrity"}).rows())
+    assert [(row.identity, row.license) for row in by_column] == [("d/ca", "CC0"), ("d/cb", "CC0")]
+    assert {row.identity for row in source({**config, "level": 1}).rows()} == {"d/a", "d/b"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="as another user than the owner: needs root")
+def test_a_folder_that_may_not_be_read_is_counted(tmp_path: Path) -> None:
+    """And never is one advised to free space for it."""
+    for person in ("a", "b", "c"):
+        (tmp_path / "f" / person).mkdir(parents=True)
+        (tmp_path / "f" / person / "1.png").write_bytes(b"x")
+    for folder in (tmp_path, *tmp_path.parents[:-2]):
+        folder.chmod(folder.stat().st_mode | 0o055)
+    (tmp_path / "f" / "b").chmod(0o700)
+    script = (
+        "import os, sys; from facegan.data.sources import SOURCES; faces = SOURCES.get('folder')(root=sys.argv[1]); "
+        "faces.model_json_schema(); from PIL import Image; Image.init(); os.seteuid(65534)\n"
+        "try:\n print(len(list(faces.rows())), faces.notes.lines()[1:])\n"
+        "except Exception as error:\n print(type(error).__name__, error)"
+    )
+
+    def said(root: Path) -> str:
+        return subprocess.run([sys.executable, "-c", script, root], capture_output=True, text=True, check=True).stdout
+
+    assert said(tmp_path / "f") == "2 ['left out: 1 folder that may not be read (b/)']\n"
+    (tmp_path / "f").chmod(0o700)
+    answer = said(tmp_path / "f")
+    assert f"'{tmp_path / 'f'}' cannot be read: Permission denied" in answer and "space" not in answer
