@@ -70,8 +70,7 @@ def inspect_faces(
 ) -> tuple[list[str], bool]:
     """`inspect_manifest` of a manifest; else whom the source that `word` names would be taken for, and True."""
     path = user_path(word)
-    is_source = not is_manifest(path) and (":" in word or path.exists() or word in SOURCES.load())
-    if not is_source or (path.exists() and path.suffix == ".parquet" and is_manifest(path)):
+    if is_manifest(path) or not (":" in word or path.exists() or word in SOURCES.load()):
         return inspect_manifest(path, out, check, as_json)
     if out is not None or check:
         raise ConfigError(f"'{word}' is no manifest: --out and --validate are of one", fix="facegan import makes one")
