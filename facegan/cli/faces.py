@@ -87,6 +87,7 @@ def align(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="where the faces go: empty or not there yet")],
     size_px: Annotated[int, typer.Option("--size", metavar="PX", min=16, max=512, help="side of a face")] = 112,
     level: LevelOpt = None,
+    identity_column: IdentityColumnOpt = None,
     sets: Annotated[
         list[str] | None,
         typer.Option(
@@ -97,7 +98,7 @@ def align(
     """Find, align and crop the faces in photos: a folder of people, a contact sheet, what was left out."""
     from facegan.cli.commands.inspect import align_photos
 
-    for line in align_photos(photos, out, size_px, sets or [], level):
+    for line in align_photos(photos, out, size_px, sets or [], level, identity_column):
         typer.echo(line)
 
 

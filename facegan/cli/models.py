@@ -12,6 +12,7 @@ from facegan.cli.app import (
     BatchOpt,
     BgrOpt,
     DeviceOpt,
+    IdentityColumnOpt,
     InputMeanOpt,
     InputScaleOpt,
     InputSideOpt,
@@ -55,6 +56,7 @@ def benchmark(
     batch_size: BatchOpt = 64,
     device: DeviceOpt = "auto",
     level: LevelOpt = None,
+    identity_column: IdentityColumnOpt = None,
     json: JsonOpt = None,
 ) -> None:
     """Score any embedder on faces, by the code that scores the recognizers of a run."""
@@ -66,7 +68,8 @@ def benchmark(
         app.check_writable(json)
     input_options = InputOptions(size_px, mean, scale, bgr, weights)
     protocols = tuple(benchmarks or ())
-    options = benchmark.BenchmarkArguments(pairs, protocols, split, flip, templates, batch_size, device, level)
+    source = {"level": level, "identity_column": identity_column}
+    options = benchmark.BenchmarkArguments(pairs, protocols, split, flip, templates, batch_size, device, source)
     benchmark.run(embedder, data, input_options, options, json)
 
 

@@ -44,6 +44,7 @@ def align(
     size_px: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
     level: int | None = None,
+    identity_column: str | None = None,
 ) -> Outcome:
     """Write `out/PERSON/NAME.png` (size_px, RGB), `out/align.csv` and `out/contact-sheet.png`.
 
@@ -52,7 +53,7 @@ def align(
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"'{out}' is not empty", fix="give a folder that is empty or not there yet")
-    source = Folder(root=str(root), level=level)
+    source = Folder(root=str(root), level=level, identity_column=identity_column)
     rows = list(source.rows())
     aligner, result = Aligner(options), Outcome(photos=len(rows), taken=source.notes.lines())
     thumbnails: dict[str, list[Image.Image]] = {

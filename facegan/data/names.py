@@ -64,3 +64,15 @@ def spelled_alike(identities: Iterable[str]) -> list[tuple[str, ...]]:
     for identity in sorted(set(identities)):
         groups[re.sub(r"(?<!\d)0+(?=\d)", "", unicodedata.normalize("NFKC", identity).casefold())].append(identity)
     return [tuple(group) for group in groups.values() if len(group) > 1]
+
+
+def alike_lines(identities: Iterable[str]) -> list[str]:
+    """A line on names that differ by zeros in front or by capitals alone; none where there are none."""
+    groups = spelled_alike(identities)
+    if not groups:
+        return []
+    shown = ", ".join(" = ".join(group) for group in groups[:3])
+    return [
+        f"{len(groups):,} names are spelled alike, but for zeros in front or capitals: {shown}"
+        f"{' ...' if len(groups) > 3 else ''}; they count as different people (join them with prepare.same_people)"
+    ]

@@ -14,6 +14,7 @@ from facegan.core.errors import UserError
 from facegan.core.files import write_atomic
 from facegan.core.versions import package_versions
 from facegan.data import manifest
+from facegan.data.names import alike_lines
 from facegan.data.options import Prepare, SplitName
 from facegan.data.preparation import quarantine
 from facegan.data.preparation.alignment import Aligner
@@ -52,6 +53,8 @@ def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: P
     for remark, count in Counter(remark for item in listed for remark in item.remarks).items():
         context.say(f"{remark} ({count:,} images)")
     sources, left_out = apply_decisions(options, listed)
+    for line in alike_lines(item.identity for item in sources):
+        context.say(line)
     quarantined += [{"file": item.relative, "identity": item.identity, "reason": LEFT_OUT} for item in left_out]
     rejected = quarantine.RejectedPhotos()
     digests: dict[str, str] = {}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import yaml
@@ -32,7 +33,7 @@ from facegan.runtime.options import Runtime
 
 @dataclass(frozen=True)
 class BenchmarkArguments:
-    """The options of the command beside embedder and data."""
+    """The options of the command beside embedder and data; `source` are those of a source."""
 
     pairs: Path | None = None
     benchmarks: tuple[str, ...] = ()
@@ -41,7 +42,7 @@ class BenchmarkArguments:
     templates: bool = False
     batch_size: int = 64
     device: str = "auto"
-    level: int | None = None
+    source: dict[str, Any] = field(default_factory=dict)
 
 
 def benchmarks(options: BenchmarkArguments) -> list[ProtocolConfig]:
@@ -65,14 +66,14 @@ def benchmarks(options: BenchmarkArguments) -> list[ProtocolConfig]:
 
 
 def images_of(
-    word: str, split: str | None, level: int | None = None
+    word: str, split: str | None, options: dict[str, Any]
 ) -> tuple[Iterator[ImageEntry], list[tuple[str, str]], SourceNotes | None]:
     """The images at a path, (identity, file) of those that the manifest's own quarantine holds, a source's notes."""
     path = user_path(word)
     if not manifest.is_manifest(path):
         if split is not None:
             raise ConfigError(f"'{path}' is no manifest: it has no split '{split}'", fix="leave --split out")
-        source = import_export.source(word, {"level": level})
+        source = import_export.source(word, options)
         rows = source.rows()
         first = next(rows, None)  # by now it is known who is whom
         listed = itertools.chain([] if first is None else [first], rows)
@@ -104,7 +105,7 @@ def run(
     out.print(f"{net.name} is given {net.given}", markup=False, soft_wrap=True)
     if net.weights:
         out.print(net.weights, markup=False, soft_wrap=True)
-    images, failed, notes = images_of(data, options.split, options.level)
+    images, failed, notes = images_of(data, options.split, options.source)
     for line in notes.taken if notes is not None else ():
         out.print(line, markup=False, soft_wrap=True)
     files = [user_path(protocol.file) for protocol in protocols if protocol.kind == "pairs"]  # type: ignore[attr-defined]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from facegan.core.files import user_path
 from facegan.core.units import format_seconds
 from facegan.data.export_faces import export
 from facegan.data.import_faces import Imported, import_
-from facegan.data.names import spelled_alike
+from facegan.data.names import alike_lines
 from facegan.data.sources import SOURCES, OwnFaces, SourceConfig, guess
 from facegan.data.suppression import SuppressionList, record_copy
 from facegan.store.workdir import store_of
@@ -90,18 +90,6 @@ def _lines(imported: Imported, out: Path, seconds: float) -> list[str]:
             f"  {n:,} x {reason}" for reason, n in Counter(item["reason"] for item in imported.bad).most_common(5)
         ]
     return lines
-
-
-def alike_lines(identities: Iterable[str]) -> list[str]:
-    """A line on names that differ by zeros in front or by capitals alone; none where there are none."""
-    groups = spelled_alike(identities)
-    if not groups:
-        return []
-    shown = ", ".join(" = ".join(group) for group in groups[:3])
-    return [
-        f"{len(groups):,} names are spelled alike, but for zeros in front or capitals: {shown}"
-        f"{' ...' if len(groups) > 3 else ''}; they count as different people (join them with prepare.same_people)"
-    ]
 
 
 def take_out(source: Path, kind: str, out: Path, workdir: Path) -> list[str]:

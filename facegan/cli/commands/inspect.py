@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from facegan.cli.commands.import_export import alike_lines, source
+from facegan.cli.commands.import_export import source
 from facegan.console.progress import ProgressBar
 from facegan.core.errors import ConfigError
 from facegan.core.files import user_path, write_atomic
@@ -19,7 +19,7 @@ from facegan.core.units import format_seconds
 from facegan.data.align_photos import SHEET, TABLE, align
 from facegan.data.inspect_manifest import inspect, pictures
 from facegan.data.manifest import is_manifest
-from facegan.data.names import spelled_alike
+from facegan.data.names import alike_lines, spelled_alike
 from facegan.data.options import Align
 from facegan.data.preparation import quarantine
 from facegan.data.sources import NOBODY, SOURCES, SourceConfig
@@ -30,11 +30,13 @@ PAGE = "index.html"
 PEOPLE_SHOWN = 20
 
 
-def align_photos(photos: Path, out: Path, size_px: int, sets: list[str], level: int | None = None) -> list[str]:
+def align_photos(
+    photos: Path, out: Path, size_px: int, sets: list[str], level: int | None = None, identity_column: str | None = None
+) -> list[str]:
     """Align a folder or zip; return the lines to print. Raises UserError as `facegan.data.align_photos.align`."""
     options, started = _options(sets), time.monotonic()
     with ProgressBar("align", "photos") as progress:
-        result = align(user_path(photos), user_path(out), options, size_px, progress.at, level)
+        result = align(user_path(photos), user_path(out), options, size_px, progress.at, level, identity_column)
     seconds = time.monotonic() - started
     lines = [f"  {count:6} {what}" for what, count in result.outcomes.most_common()]
     per_photo = f"{1000 * seconds / max(1, result.photos):.0f} ms each"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,10 @@ def assign(names: list[str], options: Split, held: Collection[str] = ()) -> dict
     By hash, each person's own hash is compared with the shares: nobody ever moves another, and the shares hold on the
     whole alone. Frozen people keep their split; by rank they count towards its share, so that the rest fill what is
     missing. Where people are `held` for test by the source, they are the test, and train and val share the others in
-    their proportion.
+    their proportion. Raises ConfigError where a frozen person has two splits.
     """
     develop = [name for name in names if name not in held]
-    frozen = {normal(name): split for name, split in options.frozen.items()}
+    frozen = _one_form(options.frozen)
     assigned: dict[str, SplitName] = {name: frozen[name] for name in develop if name in frozen}
     free = [name for name in develop if name not in assigned]
     if options.by == "hash":
@@ -37,6 +37,19 @@ def assign(names: list[str], options: Split, held: Collection[str] = ()) -> dict
         assigned |= _by_rank(free, quotas(len(develop), options, bool(held)), Counter(assigned.values()), options.seed)
     test: SplitName = "test"
     return assigned | dict.fromkeys(set(names) - set(develop), test)
+
+
+def _one_form(frozen: Mapping[str, SplitName]) -> dict[str, SplitName]:
+    """Frozen splits by names in one form; raises ConfigError for a person who has two, one in each form."""
+    splits: dict[str, SplitName] = {}
+    for name, split in frozen.items():
+        if splits.setdefault(normal(name), split) != split:
+            raise ConfigError(
+                f"prepare.split.frozen has '{normal(name)}' twice, in {splits[normal(name)]} and in {split}: composed "
+                "and decomposed letters are one name",
+                fix="keep one of the two",
+            )
+    return splits
 
 
 def _by_hash(name: str, options: Split, held: bool) -> SplitName:

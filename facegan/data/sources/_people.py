@@ -215,7 +215,8 @@ class Labels:
 
 def label_fix(columns: Iterable[str]) -> str:
     """What to do where columns do not say who it is."""
-    return f"name the one that says who it is: --identity-column, one of: {', '.join(columns)}"[:500]
+    option = "--identity-column, in a recipe prepare.source.identity_column"
+    return f"name the one that says who it is ({option}), one of: {', '.join(columns)}"[:500]
 
 
 def scanned_files(root: Path, used: Iterable[Path]) -> list[str]:
