@@ -24,6 +24,7 @@ from PIL import Image
 import formats
 from drawn import draw_face
 from facegan.core.errors import UserError
+from facegan.data import manifest
 from facegan.data.import_faces import Imported, import_
 from facegan.data.names import is_nobody, normal
 from facegan.data.sources import SOURCES, SourceConfig
@@ -175,6 +176,31 @@ def write_shards(files: list[Entry], place: Path) -> tuple[dict[str, Any], int]:
     return {"kind": "webdataset", "root": str(place / "a.tar")}, 1
 
 
+def write_records(files: list[Entry], place: Path) -> tuple[dict[str, Any], int]:
+    """train.rec: people by number, nobody as -1 or NaN, and a record of labels without an image."""
+    people = sorted({normal(file.person) for file in files})
+    records = [formats.record(2, [len(files) + 1, len(files) + 1], b"")]
+    for number, file in enumerate(files):
+        nobody = (-1.0, float("nan"))[number % 2]
+        label = nobody if is_nobody(file.person) else float(people.index(normal(file.person)))
+        records.append(formats.record(0, [label], file.data))
+    (place / "train.rec").write_bytes(b"".join(records))
+    return {"kind": "insightface-rec", "root": str(place / "train.rec")}, 1
+
+
+def write_rows(files: list[Entry], place: Path) -> tuple[dict[str, Any], int]:
+    """A manifest of an earlier version: names as they were typed, and one row of a person who does not exist."""
+    rows = [
+        manifest.row(file.data, f"{number}.x", identity=f"d/{file.person}", source="real", dataset="d", split="train",
+                     height=1, width=1)
+        for number, file in enumerate(files)
+    ]  # fmt: skip
+    made_up = manifest.row(files[-1].data, "made.png", identity="synthetic/1", source="synthetic", dataset="synthetic",
+                           split="train", height=1, width=1, generator="g" * 64, latent=b"0")  # fmt: skip
+    manifest.write(place / "m", [*rows, made_up], "import", {})
+    return {"kind": "manifest", "root": str(place / "m")}, 1
+
+
 WRITERS: dict[str, tuple[Callable[[list[Entry], Path], tuple[dict[str, Any], int]], bool]] = {
     "folder": (write_folder, True),
     "zip": (write_archive, True),
@@ -182,11 +208,15 @@ WRITERS: dict[str, tuple[Callable[[list[Entry], Path], tuple[dict[str, Any], int
     "csv": (write_table, False),
     "parquet": (write_parquet, False),
     "webdataset": (write_shards, False),
+    "rec": (write_records, False),
+    "manifest": (write_rows, False),
 }
 
 
 def source(config: dict[str, Any]) -> SourceConfig:
-    validated: SourceConfig = SOURCES.get(config["kind"]).model_validate({**config, "dataset": "d"})
+    validated: SourceConfig = SOURCES.get(config["kind"]).model_validate(
+        config if config["kind"] == "manifest" else {**config, "dataset": "d"}
+    )
     return validated
 
 
@@ -201,11 +231,12 @@ def test_every_entry_is_used_refused_or_counted(tmp_path: Path, name: str, seed:
     assert done.images + len(done.bad) + done.left_out.total() == len(files) + more  # nothing is lost, nothing twice
     used = [file for file in files if file.fate == USED]
     assert done.images == len(used)
-    assert done.people == {f"d/{normal(file.person)}" for file in used}
+    people = {f"d/{normal(file.person)}" for file in used}
+    assert len(done.people) == len(people) and (name == "rec" or done.people == people)
     assert done.left_out.total() >= sum(file.fate == LEFT for file in files)
     assert all(item["reason"] for item in done.bad)
     assert sum(faces.notes.left_out.values()) == done.left_out.total()
-    assert faces.notes.taken, "it is said what was taken for what"
+    assert faces.notes.taken or name in ("rec", "manifest"), "it is said what was taken for what"
 
 
 @pytest.mark.parametrize("seed", range(6))
