@@ -13,6 +13,7 @@ import typer
 
 from facegan import __version__
 from facegan.core.errors import ConfigError, Remote, UserError
+from facegan.core.files import FORBIDDEN, user_path
 
 main = typer.Typer(
     add_completion=False,
@@ -49,6 +50,15 @@ BgrOpt = Annotated[bool, typer.Option("--bgr", help="the input is blue, green, r
 WeightsOpt = Annotated[Path | None, typer.Option(metavar="FILE", help="of timm:NAME, instead of a download")]
 BatchOpt = Annotated[int, typer.Option(min=1)]
 DeviceOpt = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
+# How a source says who is on an image: facegan/data/sources
+DatasetOpt = Annotated[str | None, typer.Option("--dataset", help="first part of identity names")]
+IdentityColumnOpt = Annotated[str | None, typer.Option("--identity-column", help="holds the person")]
+ImageColumnOpt = Annotated[str | None, typer.Option("--image-column", help="holds the image or its path")]
+ImagesOpt = Annotated[str | None, typer.Option("--images", metavar="DIR", help="where paths in a table start")]
+LevelOpt = Annotated[
+    int | None,
+    typer.Option("--level", metavar="N", min=1, max=9, help="level of folders that is the people, 1: the top"),
+]
 Command = TypeVar("Command", bound=Callable[..., None])
 
 
@@ -86,6 +96,10 @@ def reports_errors(command: Command) -> Command:
                 fix = "free some space, then give the same command again: it goes on from the last checkpoint"
                 show(f"cannot write {error.filename or 'a file'}: {error.strerror}\n  -> {fix}")
                 raise typer.Exit(1) from None
+            if isinstance(error, OSError) and error.errno in FORBIDDEN and error.filename is not None:
+                fix = "let this user read (or write) it, or give another path"
+                show(f"'{error.filename}': {error.strerror}\n  -> {fix}")
+                raise typer.Exit(1) from None
             text = str(error.__cause__) if isinstance(error.__cause__, Remote) else traceback.format_exc()
             show(f"this is a bug; please report it with what follows\n{text}")
             raise typer.Exit(1) from None
@@ -104,9 +118,9 @@ def _common(
 
 def check_writable(path: str) -> None:
     """Raise ConfigError now rather than after the run when the answer could not be written."""
-    if path != "-" and not Path(path).expanduser().absolute().parent.is_dir():
+    if path != "-" and not user_path(path).absolute().parent.is_dir():
         raise ConfigError(
             f"--json {path}: its folder is not there", fix="make the folder, or use - for standard output"
         )
-    if path != "-" and Path(path).expanduser().is_dir():
+    if path != "-" and user_path(path).is_dir():
         raise ConfigError(f"--json {path} is a folder", fix="name a file, or use - for standard output")

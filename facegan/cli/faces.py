@@ -10,16 +10,22 @@ import typer
 from facegan.cli.app import (
     BatchOpt,
     BgrOpt,
+    DatasetOpt,
     DeviceOpt,
+    IdentityColumnOpt,
+    ImageColumnOpt,
+    ImagesOpt,
     InputMeanOpt,
     InputScaleOpt,
     InputSideOpt,
     KnownOpt,
+    LevelOpt,
     WeightsOpt,
     WorkdirOpt,
     main,
     reports_errors,
 )
+from facegan.core.files import user_path
 
 
 @main.command("import")
@@ -30,18 +36,19 @@ def import_(
         typer.Argument(metavar="SOURCE...", help="a path, or KIND:PATH with a kind of `facegan list sources`"),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="where the manifest goes")],
-    dataset: Annotated[str | None, typer.Option("--dataset", help="first part of identity names")] = None,
+    dataset: DatasetOpt = None,
     license_: Annotated[str | None, typer.Option("--license", help="kept with every row that names no other")] = None,
-    identity_column: Annotated[str | None, typer.Option("--identity-column", help="holds the person")] = None,
-    image_column: Annotated[str | None, typer.Option("--image-column", help="holds the image or its path")] = None,
-    images: Annotated[str | None, typer.Option("--images", metavar="DIR", help="where paths in a table start")] = None,
+    identity_column: IdentityColumnOpt = None,
+    image_column: ImageColumnOpt = None,
+    images: ImagesOpt = None,
+    level: LevelOpt = None,
     workdir: KnownOpt = Path("."),
 ) -> None:
     """Bring faces of any form into one manifest; no JPEG or PNG is encoded anew."""
     from facegan.cli.commands.import_export import bring_in
 
-    options = {"dataset": dataset, "license": license_, "identity_column": identity_column}
-    for line in bring_in(sources, out, {**options, "image_column": image_column, "images": images}, workdir):
+    columns = {"identity_column": identity_column, "image_column": image_column, "images": images, "level": level}
+    for line in bring_in(sources, out, {"dataset": dataset, "license": license_, **columns}, workdir):
         typer.echo(line)
 
 
@@ -82,6 +89,8 @@ def align(
     photos: Annotated[Path, typer.Argument(metavar="FOLDER_OR_ZIP", help="one directory for each person")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="where the faces go: empty or not there yet")],
     size_px: Annotated[int, typer.Option("--size", metavar="PX", min=16, max=512, help="side of a face")] = 112,
+    level: LevelOpt = None,
+    identity_column: IdentityColumnOpt = None,
     sets: Annotated[
         list[str] | None,
         typer.Option(
@@ -92,14 +101,17 @@ def align(
     """Find, align and crop the faces in photos: a folder of people, a contact sheet, what was left out."""
     from facegan.cli.commands.inspect import align_photos
 
-    for line in align_photos(photos, out, size_px, sets or []):
+    for line in align_photos(photos, out, size_px, sets or [], level, identity_column):
         typer.echo(line)
 
 
 @main.command()
 @reports_errors
 def inspect(
-    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="a stage's folder or its manifest/")],
+    faces: Annotated[
+        str,
+        typer.Argument(metavar="MANIFEST | SOURCE", help="a stage's folder or its manifest/, or a source as in import"),
+    ],
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="a page and a contact sheet go there")
     ] = None,
@@ -107,11 +119,17 @@ def inspect(
         bool, typer.Option("--validate", help="check hashes, splits and labels; exit 1 on faults")
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="the same as JSON")] = False,
+    dataset: DatasetOpt = None,
+    identity_column: IdentityColumnOpt = None,
+    image_column: ImageColumnOpt = None,
+    images: ImagesOpt = None,
+    level: LevelOpt = None,
 ) -> None:
-    """Show what a manifest holds: people, sizes, duplicates, quality, licences, quarantine."""
-    from facegan.cli.commands.inspect import inspect_manifest
+    """Show what a manifest holds, or whom a source would be taken for: no photo is read, nothing is written."""
+    from facegan.cli.commands.inspect import inspect_faces
 
-    lines, sound = inspect_manifest(manifest, out, validate, json)
+    columns = {"identity_column": identity_column, "image_column": image_column, "images": images, "level": level}
+    lines, sound = inspect_faces(faces, out, validate, json, {"dataset": dataset, **columns})
     for line in lines:
         typer.echo(line)
     if not sound:
@@ -170,5 +188,5 @@ def forget(
     """Erase a person: photos, and all synthetic faces, checkpoints and reports that descend from them."""
     from facegan.cli.commands.forget import forget_person
 
-    for line in forget_person(identity, workdir.expanduser().absolute(), also or [], yes):
+    for line in forget_person(identity, user_path(workdir).absolute(), also or [], yes):
         typer.echo(line)

@@ -13,6 +13,7 @@ import typer
 
 from facegan.cli.app import JsonOpt, LogOpt, RecipeArg, SetOpt, Terminated, UntilOpt, WorkdirOpt, main, reports_errors
 from facegan.core.errors import ConfigError
+from facegan.core.files import user_path
 
 if TYPE_CHECKING:
     from facegan.pipeline.publish import Finished
@@ -63,7 +64,7 @@ def plan(
     from facegan.recipe.load import load
     from facegan.store.workdir import store_at
 
-    loaded, workdir = load(recipe, sets or []), workdir.expanduser().absolute()
+    loaded, workdir = load(recipe, sets or []), user_path(workdir).absolute()
     plans = plan(nodes_of(loaded, workdir, until), store_at(workdir, loaded.runtime))
     tables.show_plan(loaded, plans, workdir)
     preflight.check([entry.item for entry in plans if entry.state != "cached"], loaded.runtime)

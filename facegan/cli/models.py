@@ -12,10 +12,12 @@ from facegan.cli.app import (
     BatchOpt,
     BgrOpt,
     DeviceOpt,
+    IdentityColumnOpt,
     InputMeanOpt,
     InputScaleOpt,
     InputSideOpt,
     JsonOpt,
+    LevelOpt,
     ModelOpt,
     RecipeArg,
     SetOpt,
@@ -24,6 +26,7 @@ from facegan.cli.app import (
     main,
     reports_errors,
 )
+from facegan.core.files import user_path
 
 
 @main.command()
@@ -52,6 +55,8 @@ def benchmark(
     weights: WeightsOpt = None,
     batch_size: BatchOpt = 64,
     device: DeviceOpt = "auto",
+    level: LevelOpt = None,
+    identity_column: IdentityColumnOpt = None,
     json: JsonOpt = None,
 ) -> None:
     """Score any embedder on faces, by the code that scores the recognizers of a run."""
@@ -62,7 +67,9 @@ def benchmark(
     if json is not None:
         app.check_writable(json)
     input_options = InputOptions(size_px, mean, scale, bgr, weights)
-    options = benchmark.BenchmarkArguments(pairs, tuple(benchmarks or ()), split, flip, templates, batch_size, device)
+    protocols = tuple(benchmarks or ())
+    source = {"level": level, "identity_column": identity_column}
+    options = benchmark.BenchmarkArguments(pairs, protocols, split, flip, templates, batch_size, device, source)
     benchmark.run(embedder, data, input_options, options, json)
 
 
@@ -88,7 +95,7 @@ def promote(
 
     if json is not None:
         app.check_writable(json)
-    if not promote.promote(load(recipe, sets or []), workdir.expanduser().absolute(), arm, force, json):
+    if not promote.promote(load(recipe, sets or []), user_path(workdir).absolute(), arm, force, json):
         raise typer.Exit(1)
 
 
@@ -98,7 +105,7 @@ def models_(workdir: WorkdirOpt = Path("."), json: JsonOpt = None) -> None:
     """List the promoted and refused models: state, date, figures, why."""
     from facegan.cli.commands import promote
 
-    promote.show(workdir.expanduser().absolute(), json)
+    promote.show(user_path(workdir).absolute(), json)
 
 
 @main.command()
@@ -112,7 +119,7 @@ def rollback(
     """Make an earlier model current again."""
     from facegan.cli.commands import promote
 
-    for line in promote.rollback(workdir.expanduser().absolute(), version):
+    for line in promote.rollback(user_path(workdir).absolute(), version):
         typer.echo(line)
 
 
@@ -133,7 +140,7 @@ def embed(
     """
     from facegan.cli.commands import embed
 
-    failed = embed.embed(images, out, embed.load(workdir.expanduser().absolute(), model, align))
+    failed = embed.embed(images, out, embed.load(user_path(workdir).absolute(), model, align))
     for line in failed:
         typer.echo(f"facegan: no embedding of {line}", err=True)
     if failed:
@@ -163,7 +170,7 @@ def verify(
 
     if json is not None:
         app.check_writable(json)
-    lines, answer = embed.verify(one, other, far, embed.load(workdir.expanduser().absolute(), model, align))
+    lines, answer = embed.verify(one, other, far, embed.load(user_path(workdir).absolute(), model, align))
     for line in lines if json != "-" else []:
         typer.echo(line)
     tables.write_json(json, answer)

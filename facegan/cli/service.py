@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from facegan.cli.app import LogOpt, SetOpt, WorkdirOpt, main, reports_errors
+from facegan.core.files import user_path
 
 
 @main.command()
@@ -30,7 +31,7 @@ def up(
     from flows.service.supervisor import ServiceOptions, hide_password, up
 
     hide_password(database)
-    options = ServiceOptions(workdir.expanduser().absolute(), host, port, database, auth, runs, log_json)
+    options = ServiceOptions(user_path(workdir).absolute(), host, port, database, auth, runs, log_json)
     up(options, JsonLog() if log_json else Screen())
 
 
@@ -54,7 +55,7 @@ def deploy(
     """Offer a recipe on the server of `facegan up` (or of PREFECT_API_URL): by form, command and schedule."""
     from flows.deploy import deploy
 
-    workdir = workdir.expanduser().absolute()
+    workdir = user_path(workdir).absolute()
     for line in deploy(recipe, sets or [], name, cron, tags or [], drop, watch, promote, workdir):
         typer.echo(line)
 
@@ -72,5 +73,5 @@ def gc(
     """Free the disk of what neither the last reports nor a promoted model was made from."""
     from facegan.cli.commands.gc import collect_garbage
 
-    for line in collect_garbage(workdir.expanduser().absolute(), keep, days, yes):
+    for line in collect_garbage(user_path(workdir).absolute(), keep, days, yes):
         typer.echo(line)

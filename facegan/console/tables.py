@@ -13,7 +13,7 @@ from rich.table import Table
 
 from facegan.console.screen import console
 from facegan.core.errors import UserError
-from facegan.core.files import write_atomic
+from facegan.core.files import user_path, write_atomic
 from facegan.core.units import format_seconds
 from facegan.pipeline.plan import Planned, disk, expected_s
 from facegan.recipe.recipe import Recipe
@@ -196,7 +196,7 @@ def write_json(to: str | None, result: dict[str, Any]) -> None:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
     elif to is not None:
-        path = Path(to).expanduser()
+        path = user_path(to)
         try:
             write_atomic(path, (text + "\n").encode())
         except OSError as error:

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from facegan.core.errors import UserError
+
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+"""The errors of what this user may not read or write."""
+
+
+def user_path(path: str | Path) -> Path:
+    """A path as a user gives it: `~` is their home, `~NAME` another user's or, where nobody is called so, a name."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
 def write_private(path: Path, data: bytes) -> None:
@@ -70,6 +82,9 @@ def disk_error(path: Path, error: OSError) -> UserError:
         free = f"{shutil.disk_usage(path.parent).free / 1e6:.0f} MB free there"
     except OSError:
         free = "its folder cannot be read"
+    if error.errno in FORBIDDEN:
+        fix = "let this user write there, or give another --workdir"
+        return UserError(f"cannot write {path}: {error.strerror}", fix=fix)
     return UserError(
         f"cannot write {path}: {error.strerror or error} ({free})",
         fix="free some space or give another --workdir; the same command goes on from the last checkpoint",

@@ -34,10 +34,17 @@ class Outcome:
     outcomes: Counter[str] = field(default_factory=Counter)
     several: int = 0
     photos: int = 0
+    taken: list[str] = field(default_factory=list)
 
 
 def align(
-    root: Path, out: Path, options: Align, size_px: int, progress: Callable[[int, int], None] = lambda done, total: None
+    root: Path,
+    out: Path,
+    options: Align,
+    size_px: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    level: int | None = None,
+    identity_column: str | None = None,
 ) -> Outcome:
     """Write `out/PERSON/NAME.png` (size_px, RGB), `out/align.csv` and `out/contact-sheet.png`.
 
@@ -46,8 +53,9 @@ def align(
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"'{out}' is not empty", fix="give a folder that is empty or not there yet")
-    rows = list(Folder(root=str(root)).rows())
-    aligner, result = Aligner(options), Outcome(photos=len(rows))
+    source = Folder(root=str(root), level=level, identity_column=identity_column)
+    rows = list(source.rows())
+    aligner, result = Aligner(options), Outcome(photos=len(rows), taken=source.notes.lines())
     thumbnails: dict[str, list[Image.Image]] = {
         name: [] for name in evenly_chosen(sorted({r.identity for r in rows}), contact_sheet.PEOPLE)
     }

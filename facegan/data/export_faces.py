@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from facegan.core.errors import ConfigError, UserError
-from facegan.core.files import new_folder
+from facegan.core.files import new_folder, user_path
 from facegan.data import manifest
 from facegan.data.import_faces import STORED
 from facegan.data.sources.folder import METADATA
@@ -56,7 +56,7 @@ def export(
             count += 1
             progress(count)
 
-    with new_folder(out.expanduser().absolute()) as folder:
+    with new_folder(user_path(out).absolute()) as folder:
         FORMATS[kind](counted(), folder, len(datasets))
     return count
 

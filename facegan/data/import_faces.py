@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from facegan.core.errors import UserError
-from facegan.core.files import new_folder, write_atomic
+from facegan.core.files import new_folder, user_path, write_atomic
 from facegan.data import manifest
 from facegan.data.images import BadImage, decode, encode_png, to_eight_bits
 from facegan.data.preparation import quarantine
@@ -27,7 +27,10 @@ IN_FLIGHT_BYTES, IN_FLIGHT = 64_000_000, 256
 
 @dataclass
 class Imported:
-    """The result of an import: images kept, the quarantine, counts for its summary, and remarks of the sources."""
+    """The result of an import: images kept, the quarantine, counts for its summary, and what the sources remark.
+
+    `left_out` counts what the sources passed over, `taken` says in lines what was taken for what.
+    """
 
     images: int = 0
     encoded: int = 0
@@ -35,6 +38,8 @@ class Imported:
     people: set[str] = field(default_factory=set)
     licenses: Counter[str] = field(default_factory=Counter)
     remarks: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)
+    taken: list[str] = field(default_factory=list)
 
     def summary(self) -> dict[str, Any]:
         """For `summary.json`: images, how many of them had to be encoded as PNG, identities, licences."""
@@ -43,6 +48,7 @@ class Imported:
             "encoded_as_png": self.encoded,
             "identities": len(self.people),
             "quarantined": len(self.bad),
+            "left_out": dict(sorted(self.left_out.items())),
             "licenses": dict(sorted(self.licenses.items())),
         }
 
@@ -62,8 +68,11 @@ def import_(
     can be used.
     """
     result = Imported()
-    with new_folder(out.expanduser().absolute()) as folder:
+    with new_folder(user_path(out).absolute()) as folder:
         manifest.write(folder, _rows(sources, result, max_megapixels, threads, progress), "import", {}, fingerprint="")
+        for source in sources:
+            result.taken += source.notes.lines()
+            result.left_out.update({several: count for (_, several), count in source.notes.left_out.items()})
         if not result.images:
             reasons = Counter(item["reason"] for item in result.bad).most_common(3)
             listing = "; ".join(f"{count} x {reason}" for reason, count in reasons)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,14 +9,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from PIL import Image
 
 from facegan.core.errors import UserError
 from facegan.data import contact_sheet, manifest
 from facegan.data.contact_sheet import evenly_chosen, faces_of
 from facegan.data.duplicates.near_duplicates import near_duplicate_pairs
 from facegan.data.duplicates.thumbnails import shrink
-from facegan.data.images import decode_pixels
+from facegan.data.images import BadImage, decode_pixels, open_image
 from facegan.store.manifest_parts import RemotePart
 
 NEAR = 0.98  # correlation of 16 x 16 px thumbnails, as merge counts
@@ -83,7 +81,7 @@ class _ManifestCounts:
         try:
             self.counts["formats"][_format(row["image"]["bytes"])] += 1
             return decode_pixels(row["image"]["bytes"]) if is_new else None
-        except (OSError, SyntaxError, ValueError, TypeError):
+        except (BadImage, OSError, SyntaxError, ValueError, TypeError):
             self.unreadable += 1
             return None
 
@@ -132,8 +130,8 @@ def _readable(parts: list[Path | RemotePart]) -> Iterator[Path | RemotePart]:
 
 
 def _format(data: bytes) -> str:
-    """PNG, JPEG ... by the first bytes; raises OSError where Pillow knows none."""
-    return str(Image.open(io.BytesIO(data)).format)
+    """PNG, JPEG ...; raises BadImage where Pillow knows none."""
+    return str(open_image(data).format)
 
 
 def _quantiles(values: list[Any]) -> dict[str, float] | None:
@@ -160,5 +158,5 @@ def pictures(path: Path) -> bytes:
     names = sorted(set(manifest.read(path, ["identity"])["identity"].to_pylist()))
     people = evenly_chosen(names, contact_sheet.PEOPLE)
     images = faces_of(path, set(people), contact_sheet.EACH)
-    faces = {name: [contact_sheet.thumbnail(Image.open(io.BytesIO(data))) for data in images[name]] for name in people}
+    faces = {name: [contact_sheet.thumbnail(open_image(data)) for data in images[name]] for name in people}
     return contact_sheet.sheet(faces)

@@ -95,6 +95,10 @@ class Prepare(Options):
         (), description="identities that take no part: their photos go to the quarantine"
     )
 
+    left_out_photos: tuple[str, ...] = unhashed_default(
+        (), description="photos that take no part, by file or sha256, and all copies of them: such as a `photo gone`"
+    )
+
     @model_validator(mode="after")
     def _decides_once(self) -> Prepare:
         named = [*itertools.chain(*self.same_people), *self.left_out]

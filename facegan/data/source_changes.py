@@ -23,7 +23,7 @@ from typing import Any
 
 from facegan.core.digests import digest
 from facegan.core.errors import UserError
-from facegan.core.files import write_private
+from facegan.core.files import user_path, write_private
 from facegan.data.sources import SourceConfig
 from facegan.data.suppression import LIST, SuppressionList
 
@@ -137,7 +137,7 @@ class SourceWatch:
     def _listing(self) -> str:
         """A digest of names, sizes and times of all files that a run would read, and of the suppression list."""
         roots = [path for name in self._source.paths if (path := getattr(self._source, name, None))]
-        lines = [line for root in roots for line in _files(Path(root).expanduser())]
+        lines = [line for root in roots for line in _files(user_path(root))]
         return digest([sorted(lines), list(_files(self._workdir / "data" / LIST))])
 
     def _read(self) -> tuple[bytes, SourceState | None, tuple[SourceChange, SourceState] | None]:

@@ -16,8 +16,9 @@ from functools import cached_property
 from pathlib import Path
 
 from facegan.core.errors import UserError
-from facegan.core.files import write_private
-from facegan.data.sources import SourceConfig, SourceImage
+from facegan.core.files import user_path, write_private
+from facegan.data.names import forms
+from facegan.data.sources import SourceConfig, SourceImage, SourceNotes
 
 LIST, COPIES = "forgotten.json", "copies.json"
 ABOUT = "Salted hashes of people (names, sha256 of photos) who were erased by `facegan forget` and stay out. Keep it."
@@ -49,8 +50,8 @@ class SuppressionList:
         return cls(salt, digests)
 
     def knows(self, word: str) -> bool:
-        """Whether an identity's name or a photo's sha256 is on the list."""
-        return self._hash(word) in self.digests
+        """Whether an identity's name, in any of its forms, or a photo's sha256 is on the list."""
+        return any(self._hash(form) in self.digests for form in forms(word))
 
     def _hash(self, word: str) -> str:
         return hmac.new(self.salt.encode(), word.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
@@ -90,6 +91,11 @@ class WithoutSuppressed(SourceConfig):
         """Whether an identity was erased."""
         return self._suppressed.knows(identity)
 
+    @property
+    def notes(self) -> SourceNotes:
+        """See SourceConfig."""
+        return self.source.notes
+
     def identifying(self) -> dict[str, object]:
         """See SourceConfig."""
         return self.source.identifying()
@@ -98,7 +104,8 @@ class WithoutSuppressed(SourceConfig):
         """See SourceConfig; raises UserError when nobody else is left."""
         any_left = False
         for row in self.source.rows():
-            if any(map(self._suppressed.knows, (row.identity, *row.parents, *filter(None, (row.source_sha256,))))):
+            words = (row.identity, *row.parents, *filter(None, (row.written, row.source_sha256)))
+            if any(map(self._suppressed.knows, words)):
                 continue
             try:
                 row = replace(row, sha256_hex=row.sha256())
@@ -128,7 +135,7 @@ def recorded_copies(workdir: Path) -> list[Path]:
 def record_copy(workdir: Path, out: Path) -> None:
     """Note that `out` holds faces, for a later `facegan forget`; only where the working directory has a store."""
     if (workdir / "data" / "store").is_dir():
-        write_copies(workdir, {*recorded_copies(workdir), out.expanduser().absolute()})
+        write_copies(workdir, {*recorded_copies(workdir), user_path(out).absolute()})
 
 
 def write_copies(workdir: Path, paths: Iterable[Path]) -> None:

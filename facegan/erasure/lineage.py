@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from facegan.core.errors import UserError
 from facegan.data import manifest
+from facegan.data.names import forms
 from facegan.data.preparation.photo_cache import FOLDER as DECODED
 from facegan.data.sources.folder import METADATA
 from facegan.recognition.saved_model import read_spec
@@ -76,8 +77,8 @@ class Descendants:
 
     @property
     def spelled(self) -> set[str]:
-        """`names`, and the other names of the same people in sources and manifests that were made elsewhere."""
-        return self.names.union(*map(manifest.aliases, self.names))
+        """`names` in each form of Unicode, and the other names of the same people in manifests made elsewhere."""
+        return {form for name in self.names.union(*map(manifest.aliases, self.names)) for form in forms(name)}
 
 
 @dataclass(frozen=True)
@@ -145,8 +146,9 @@ def fetched(workdir: Path) -> list[Target]:
 
 def _all_names(names: set[str], folders: list[OutputFolder]) -> set[str]:
     """`names`, and the others under which runs took the same people (prepare.same_people)."""
-    all_names = set(names)
-    groups = [set(group) for f in folders for group in (f.record or {}).get("config", {}).get("same_people", ())]
+    all_names = {form for name in names for form in forms(name)}
+    lists = (group for f in folders for group in (f.record or {}).get("config", {}).get("same_people", ()))
+    groups = [{form for name in group for form in forms(name)} for group in lists]
     while more := [group for group in groups if group & all_names and not group <= all_names]:
         all_names.update(*more)
     return all_names

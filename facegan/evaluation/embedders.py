@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facegan.core.errors import ConfigError, UserError
+from facegan.core.files import user_path
 from facegan.core.types import Embed
 from facegan.data import manifest
 from facegan.data.images import BadImage, decode, to_square
@@ -66,7 +67,7 @@ class FaceEmbedder:
 
 def face_embedder(spec: str, options: InputOptions, device: Any = "cpu") -> FaceEmbedder:
     """The embedder that `spec` names (see FORMS); raises ConfigError or UserError where there is none."""
-    path = Path(spec).expanduser()
+    path = user_path(spec)
     if path.is_dir():
         return _from_run(spec, path, options, device)
     if spec.endswith(".onnx"):
@@ -130,7 +131,7 @@ def _timm(spec: str, options: InputOptions, device: Any) -> FaceEmbedder:
     weights = ""
     if options.weights is not None:
         fix = "give the timm:NAME that they were trained with: see `facegan list backbones`"
-        weights = load_weights(options.weights.expanduser(), {"network": net}, fix).text
+        weights = load_weights(user_path(options.weights), {"network": net}, fix).text
     net.to(device).eval()
     data_config = timm.data.resolve_model_data_config(net)
     size = options.size_px or int(data_config["input_size"][-1])
@@ -173,23 +174,54 @@ def _callable(spec: str, options: InputOptions) -> FaceEmbedder:
             function = getattr(function, part)
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"'{spec}' cannot be imported: {error}", fix=FORMS) from error
+    except Exception as error:  # of the user's own module
+        fix = f"mend it: python -c 'import {module}' shows where"
+        raise ConfigError(f"importing '{module}' raised {_in_words(error)}", fix=fix) from error
     finally:
         sys.path.remove(cwd)
     if not callable(function):
         raise ConfigError(f"'{spec}' is {type(function).__name__}, not a function", fix=FORMS)
 
     def embed_pixels(pixels: np.ndarray) -> np.ndarray:
-        embeddings = np.asarray(
-            function(np.ascontiguousarray(pixels[..., ::-1]) if options.bgr else pixels), np.float32
-        )
-        if embeddings.ndim != 2 or len(embeddings) != len(pixels):
-            raise UserError(
-                f"'{spec}' gave {embeddings.shape} for {len(pixels)} images", fix="it must give (N, d) numbers"
-            )
-        return unit_rows(embeddings)
+        given = np.ascontiguousarray(pixels[..., ::-1]) if options.bgr else pixels
+        return _rows_of(spec, lambda: function(given), given)
 
     size = options.size_px or 112
     return FaceEmbedder(spec, embed_pixels, size, f"{'BGR' if options.bgr else 'RGB'}, {size} px, uint8")
+
+
+def _rows_of(spec: str, call: Callable[[], Any], given: np.ndarray) -> np.ndarray:
+    """What a function of the user's own gives for images, as unit rows; raises UserError that says it is theirs."""
+    what = f"given {' x '.join(map(str, given.shape))} {given.dtype}"
+    fix = f"mend '{spec}': it must give (N, d) numbers for (N, side, side, 3) uint8; --size-px sets the side"
+    try:
+        answer = call()
+    except UserError:
+        raise
+    except Exception as error:  # whatever it is, it is not ours
+        raise UserError(f"'{spec}' raised {_in_words(error)}, {what}", fix=fix) from error
+    if isinstance(answer, list | tuple) and any(getattr(part, "ndim", 0) > 1 for part in answer):
+        shapes = ", ".join(str(tuple(getattr(part, "shape", ()))) for part in answer)
+        several = "a pair of arrays" if len(answer) == 2 else f"{len(answer)} arrays"
+        raise UserError(f"'{spec}' gave {several} ({shapes}), {what}", fix=fix)
+    try:
+        if hasattr(answer, "detach"):  # a tensor of torch, with a gradient or on a GPU
+            answer = answer.detach().cpu().numpy()
+        with np.errstate(over="ignore"):
+            embeddings = np.asarray(answer, np.float32)
+    except Exception as error:
+        raise UserError(
+            f"'{spec}' gave {type(answer).__name__}, no numbers: {_in_words(error)}, {what}", fix=fix
+        ) from error
+    if embeddings.ndim != 2 or len(embeddings) != len(given):
+        raise UserError(f"'{spec}' gave {embeddings.shape} for {len(given)} images, {what}", fix=fix)
+    return unit_rows(embeddings)
+
+
+def _in_words(error: Exception) -> str:
+    """The kind of an error and the first line of its text."""
+    text = str(error).strip().split("\n")[0]
+    return f"{type(error).__name__}: {text}"[:300] if text else type(error).__name__
 
 
 @dataclass(frozen=True)

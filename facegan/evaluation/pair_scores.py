@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facegan.core.errors import UserError
+from facegan.data.names import normal
 from facegan.data.pair_lists import FORMS, IMAGE_SUFFIXES, PairList
 from facegan.evaluation.embedded_faces import EmbeddedFaces
 from facegan.metrics.verification import FAILED, Bools, Ints, PairScores, unit_rows
@@ -72,8 +73,8 @@ def named_in(lists: Iterable[PairList]) -> Callable[[str], bool]:
 
 
 def _without_suffix(name: str) -> str:
-    """`sub/.../PERSON/IMAGE.jpg` without the extension."""
-    path = PurePosixPath(name.replace("\\", "/"))
+    """`sub/.../PERSON/IMAGE.jpg` without the extension, in one form of Unicode."""
+    path = PurePosixPath(normal(name).replace("\\", "/"))
     return str(path.with_suffix("") if path.suffix.lower() in IMAGE_SUFFIXES else path)
 
 

@@ -42,6 +42,8 @@ class ExternalPeople:
         """`synthesizer` has the photos, the guide and the bounds by which leaks of train people are filtered."""
         self.options, self.synthesizer, self.filter_counts, self.context = options, synthesizer, filter_counts, context
         self.images = list(options.source.rows())
+        for line in options.source.notes.lines():
+            context.say(line)
         self._refused = [item for item in self.images if item.identity.endswith(NOBODY)]
         people: dict[str, list[SourceImage]] = defaultdict(list)
         for item in self.images:

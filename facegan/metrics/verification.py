@@ -93,7 +93,10 @@ def unit_rows(embedding: ArrayLike) -> NDArray[np.float32]:
     if not np.isfinite(rows).all():
         invalid = int(np.count_nonzero(~np.isfinite(rows).all(axis=1)))
         raise ValueError(f"embedding has {invalid} of {len(rows)} rows with NaN or infinity: train again")
-    norm = np.linalg.norm(rows, axis=1, keepdims=True)
+    with np.errstate(over="ignore"):
+        norm = np.linalg.norm(rows, axis=1, keepdims=True)
+    if not np.isfinite(norm).all() or ((norm == 0) & rows.any(axis=1, keepdims=True)).any():  # squares left float32
+        norm = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
     return (rows / np.where(norm > 0, norm, 1)).astype(np.float32)
 
 

@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from facegan.core.errors import ConfigError
+from facegan.core.files import user_path
 from facegan.core.options import merge
 from facegan.data.detectors import DetectorConfig
 from facegan.data.options import Prepare
@@ -57,8 +59,8 @@ def _checked(data: dict[str, Any], what: str, overrides: Sequence[str]) -> Recip
     recipe = _validate(data, what)
     if overrides:
         data = recipe.model_dump(mode="json")
-        for path, value in sorted(map(_parse_set, overrides), key=lambda item: item[0][-1] != "kind"):
-            _set(data, path, value)
+        for path, text in sorted(map(_split_set, overrides), key=lambda item: item[0][-1] != "kind"):
+            _set(data, path, read_value(Recipe, path, text, data))
         recipe = _validate(data, f"{what} with --set")
     return resolved(recipe)
 
@@ -180,8 +182,8 @@ def _find(name: str) -> Path:
     recipes = shipped()
     if name in recipes:
         return recipes[name]
-    if Path(name).expanduser().is_file():
-        return Path(name).expanduser()
+    if user_path(name).is_file():
+        return user_path(name)
     if "/" in name or name.endswith((".yaml", ".yml")):
         raise ConfigError(f"there is no recipe file '{name}' (looked in {Path.cwd()})", fix="give its path")
     close_names = get_close_matches(name, recipes, n=1)
@@ -228,11 +230,65 @@ def _load_yaml(path: Path) -> dict[str, Any]:
     return {str(key): value for key, value in data.items()}
 
 
-def _parse_set(text: str) -> tuple[list[str], Any]:
+def _split_set(text: str) -> tuple[list[str], str]:
     path, equals, value = text.partition("=")
     if not equals or not all(path.split(".")):
         raise ConfigError(f"--set {text!r} is not PATH=VALUE", fix="for example: --set train_gan.kimg=40")
-    return path.split("."), _parse_yaml(value, f"the value of --set {path}")
+    return path.split("."), value
+
+
+def read_value(model: type[BaseModel], path: Sequence[str], text: str, data: Any = None) -> Any:
+    """The value of `--set PATH=TEXT` in a config of `model`, of which `data` holds what is set by now.
+
+    YAML; but where the option is a text (a path, a name), it is the text as it was given, `faces #2`, `2024` and `on`
+    too: only what stands in quotes, and null where the option may be so, are read as YAML. Raises ConfigError.
+    """
+    kinds = _kinds_at(model, list(path), data)
+    if str in kinds and not kinds & {bool, int, float} and not _holds_more(kinds):
+        null = type(None) in kinds and text.strip() in ("", "null", "~", "Null", "NULL")
+        if not null and not text.strip().startswith(("'", '"')):
+            return text
+    return _parse_yaml(text, f"the value of --set {'.'.join(path)}")
+
+
+def _holds_more(kinds: set[Any]) -> bool:
+    """Whether an option can also be a list or a mapping."""
+    return any(
+        kind in (list, tuple, dict) or (isinstance(kind, type) and issubclass(kind, BaseModel)) for kind in kinds
+    )
+
+
+def _kinds_at(annotation: Any, path: list[str], data: Any) -> set[Any]:
+    """The plain types that the option at `path` may have; none where there is no such option."""
+    kinds = _plain_types(annotation)
+    if not path:
+        return {get_origin(kind) or kind for kind in kinds}
+    found: set[Any] = set()
+    for kind in kinds:
+        origin, arguments = get_origin(kind), get_args(kind)
+        below = data.get(path[0]) if isinstance(data, dict) else None
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            field = kind.model_fields.get(path[0])
+            chosen = data.get("kind") if isinstance(data, dict) else None
+            own = kind.model_fields.get("kind")
+            is_chosen = own is None or chosen is None or chosen in get_args(own.annotation)
+            found |= _kinds_at(field.annotation, path[1:], below) if field is not None and is_chosen else set()
+        elif origin is dict:
+            found |= _kinds_at(arguments[1], path[1:], below)
+        elif origin in (list, tuple) and path[0].isdecimal():
+            entries = data if isinstance(data, list | tuple) else []
+            entry = entries[int(path[0])] if int(path[0]) < len(entries) else None
+            found |= _kinds_at(arguments[0], path[1:], entry)
+    return found
+
+
+def _plain_types(annotation: Any) -> set[Any]:
+    """The members of a union, without what annotates them."""
+    if get_origin(annotation) is Annotated:
+        return _plain_types(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return set().union(*map(_plain_types, get_args(annotation)))
+    return {annotation}
 
 
 def _set(data: Any, path: list[str], value: Any) -> None:
@@ -271,7 +327,7 @@ def _absolute(recipe: Recipe) -> Recipe:
     if synthesize.external is not None:
         synthesize = synthesize.model_copy(update={"external": _absolute_faces(synthesize.external)})
     if recognizer.weights:
-        weights = str(Path(recognizer.weights).expanduser().absolute())
+        weights = str(user_path(recognizer.weights).absolute())
         recognizer = recognizer.model_copy(update={"weights": weights})
     benchmarks = tuple(map(_absolute_member, recipe.benchmark.benchmarks))
     benchmark = recipe.benchmark.model_copy(update={"benchmarks": benchmarks})
@@ -290,4 +346,4 @@ def _absolute_faces(options: FacesOptions) -> FacesOptions:
 def _absolute_member(member: WithPaths) -> WithPaths:
     """A member of a family whose paths are absolute."""
     paths = {name: path for name in member.paths if (path := getattr(member, name, None))}
-    return member.model_copy(update={name: str(Path(path).expanduser().absolute()) for name, path in paths.items()})
+    return member.model_copy(update={name: str(user_path(path).absolute()) for name, path in paths.items()})

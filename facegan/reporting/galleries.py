@@ -13,7 +13,7 @@ from PIL import Image
 
 from facegan.data import manifest
 from facegan.data.contact_sheet import evenly_chosen, faces_of
-from facegan.data.images import decode_pixels, encode_png
+from facegan.data.images import decode_pixels, encode_png, open_image
 
 LARGEST_PX = 128
 GAP_PX = 6
@@ -84,7 +84,7 @@ def _new_person(
 
 def face_uri(data: bytes) -> str:
     """A face as a data: URI, at most LARGEST_PX wide or high: small grey PNGs as stored, the rest as JPEG."""
-    image = Image.open(io.BytesIO(data))
+    image = open_image(data)
     if max(image.size) > LARGEST_PX or image.mode != "L":
         image.thumbnail((LARGEST_PX, LARGEST_PX), Image.Resampling.LANCZOS)
         buffer = io.BytesIO()

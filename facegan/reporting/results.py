@@ -21,6 +21,7 @@ from facegan.core.errors import UserError
 from facegan.core.files import write_atomic
 from facegan.evaluation.protocols import PROTOCOLS, ProtocolConfig
 from facegan.metrics import intervals
+from facegan.recognition.fitted import FITTED
 from facegan.reporting import runs as benchmark_runs
 from facegan.reporting.runs import Curves, Doubles, Run
 
@@ -272,6 +273,7 @@ def beaten_by(recipe: dict[str, Any], primary: Measure) -> dict[str, Any] | None
     holds_zero = [arm for arm, d in beating[name].items() if d.low is None or d.high is None or d.low <= 0 <= d.high]
     return {
         "baseline": name,
+        "words": FITTED.get(recipe["baselines"][name]["kind"]).words,
         "fitted_on": recipe["comparison"]["baseline"],
         "metric": primary.name,
         "value": primary.baselines[name].mean,

@@ -175,8 +175,8 @@ def beaten_by(beaten: dict[str, Any] | None) -> str:
     arms = ", ".join(f"“{arm}”" for arm in beaten["holds_zero"])
     zero = f"the interval of {arms} does not exclude zero" if arms else "the interval of every arm excludes zero"
     return (
-        f"Every arm is worse than the baseline “{beaten['baseline']}”, which is no network and was fitted in seconds "
-        f"on the rows of “{beaten['fitted_on']}”: {phrase(beaten['metric'])} {number(beaten['value'], digits)}, the "
+        f"Every arm is worse than the baseline “{beaten['baseline']}”, {beaten['words']}, fitted on the rows of "
+        f"“{beaten['fitted_on']}”: {phrase(beaten['metric'])} {number(beaten['value'], digits)}, the "
         f"best arm “{beaten['best_arm']}” {number(beaten['best_mean'], digits)} on the same people (difference "
         f"{signed(beaten['delta'], digits)}{certainty}; {zero})."
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 # Raise a version when the same config would give other outputs: every cached result of it is then made again.
 VERSIONS = {
-    "prepare": 2,
+    "prepare": 3,
     "train_gan": 3,
     "synthesize": 4,
     "audit": 2,

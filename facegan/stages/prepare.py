@@ -14,19 +14,20 @@ from facegan.core.errors import UserError
 from facegan.core.files import write_atomic
 from facegan.core.versions import package_versions
 from facegan.data import manifest
+from facegan.data.names import alike_lines
 from facegan.data.options import Prepare, SplitName
 from facegan.data.preparation import quarantine
 from facegan.data.preparation.alignment import Aligner
 from facegan.data.preparation.photo import check_unchanged, prepare_photo
 from facegan.data.preparation.photo_cache import PhotoCache, photo_key
-from facegan.data.preparation.splits import LEFT_OUT, apply_decisions, assign, limit_sizes
+from facegan.data.preparation.splits import LEFT_OUT, PHOTO_LEFT_OUT, apply_decisions, assign, drop_photos, limit_sizes
 from facegan.data.sources import SourceImage
 from facegan.runtime.context import Context
 from facegan.stages import VERSIONS
 
 LATER = {
     *("source", "split", "min_images", "train_images", "val_images", "train_identities"),
-    *("same_people", "different_people", "left_out"),
+    *("same_people", "different_people", "left_out", "left_out_photos"),
 }
 """Options that do not decide what becomes of a single photo: all others do."""
 
@@ -46,11 +47,20 @@ def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: P
     """
     quarantined: list[dict[str, str]] = []
     listed = list(options.source.rows())
+    notes = options.source.notes
+    for line in notes.lines():
+        context.say(line)
+    for remark, count in Counter(remark for item in listed for remark in item.remarks).items():
+        context.say(f"{remark} ({count:,} images)")
     sources, left_out = apply_decisions(options, listed)
+    for line in alike_lines(item.identity for item in sources):
+        context.say(line)
     quarantined += [{"file": item.relative, "identity": item.identity, "reason": LEFT_OUT} for item in left_out]
     rejected = quarantine.RejectedPhotos()
     digests: dict[str, str] = {}
     readable = list(_prepare_photos(sources, options, quarantined, rejected, digests, context))
+    readable, gone = drop_photos(options, readable, listed)
+    quarantined += [{"file": item["file"], "identity": item["identity"], "reason": PHOTO_LEFT_OUT} for item in gone]
     check_unchanged(options.source, listed, digests, context.raw.get("source"), out)
     readable.sort(key=quarantine.by_person)  # sources list images as they are quick to read
     image_counts = Counter(row["identity"] for row in readable)
@@ -67,7 +77,7 @@ def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: P
     _check_people(split, image_counts, options, len(listed), quarantined)
     usable = len(split), len(kept)
     split, kept = limit_sizes(split, kept, options)
-    _check_sides(split, kept)
+    _check_sides(split, kept, context)
     rows = (_row(item, split[item["identity"]], options.size_px) for item in kept)
     manifest.write(out, rows, "prepare", {})
     split_of = {**dict.fromkeys(held, "test"), **split}
@@ -78,6 +88,7 @@ def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: P
     summary: dict[str, Any] = {
         "files": len(listed),
         "quarantined": len(quarantined),
+        "left_out": {several: count for (_, several), count in sorted(notes.left_out.items())},
         "splits": splits,
     }
     if options.train_identities or options.train_images or options.val_images:
@@ -185,15 +196,49 @@ def _check_people(
     )
 
 
-def _check_sides(split: dict[str, SplitName], kept: list[dict[str, Any]]) -> None:
-    """Raise UserError where the same bytes are a photo of a train and of a test person: see benchmark.gate."""
-    train_photos = {item["source_sha256"]: item for item in kept if split[item["identity"]] == "train"}
+def _check_sides(split: dict[str, SplitName], kept: list[dict[str, Any]], context: Context) -> None:
+    """Raise UserError where the same bytes are a photo of a train and of a test person: see benchmark.gate.
+
+    What stands under many people is said where it need not be refused.
+    """
+    copies: dict[str, list[dict[str, Any]]] = {}
     for item in kept:
-        train_item = train_photos.get(item["source_sha256"]) if split[item["identity"]] == "test" else None
-        if train_item is not None:
-            raise UserError(
-                f"the same photo stands in train and in test: '{train_item['file']}' of {train_item['identity']} is "
-                f"'{item['file']}' of {item['identity']}",
-                fix="name both in prepare.same_people, or one in prepare.left_out, or delete one of the files; "
-                "`facegan overlap` finds others",
-            )
+        copies.setdefault(item["source_sha256"], []).append(item)
+    shared = [items for items in copies.values() if len({item["identity"] for item in items}) > 1]
+    shared.sort(key=lambda items: -len({item["identity"] for item in items}))
+    across = [items for items in shared if {"train", "test"} <= {split[item["identity"]] for item in items}]
+    many = [items for items in shared if len({item["identity"] for item in items}) >= MANY]
+    if not across:
+        for items in many[:3]:
+            context.say(f"{_copies(items)}: prepare.left_out_photos can leave it out")
+        return
+    others = f"; {len(across) - 1} other pictures likewise" if len(across) > 1 else ""
+    items = across[0]
+    people = {item["identity"] for item in items}
+    if len(people) >= MANY:
+        raise UserError(
+            f"{_copies(items)}, and these stand in train and in test{others}",
+            fix=f"it is nobody's photo: leave the picture out, prepare.left_out_photos=['{items[0]['file']}'] "
+            "(one file names all its copies)",
+        )
+    train_item = next(item for item in items if split[item["identity"]] == "train")
+    item = next(item for item in items if split[item["identity"]] == "test")
+    raise UserError(
+        f"the same photo stands in train and in test: '{train_item['file']}' of {train_item['identity']} is "
+        f"'{item['file']}' of {item['identity']}{others}",
+        fix="name both in prepare.same_people, or one in prepare.left_out, or the photo in prepare.left_out_photos, or "
+        "delete one of the files; `facegan overlap` finds others",
+    )
+
+
+MANY = 3
+"""People under whom a picture stands from which on it is said that it is nobody's."""
+
+
+def _copies(items: list[dict[str, Any]]) -> str:
+    """`the same picture stands under 9 people, 13 times: p00/gone0.jpg, ...`"""
+    files = ", ".join(item["file"] for item in items[:3])
+    people = len({item["identity"] for item in items})
+    return (
+        f"the same picture stands under {people} people, {len(items)} times: {files}{' ...' if len(items) > 3 else ''}"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import importlib.util
 import json
 import os
 import urllib.request
@@ -16,6 +17,7 @@ from filelock import FileLock, Timeout
 from facegan.core.files import write_atomic
 
 HEARTBEAT_S = 30  # the least that Prefect takes
+PROXIES = tuple(f(f"{kind}_proxy") for kind in ("all", "http", "https") for f in (str.lower, str.upper))
 LOOPBACK = ("127.0.0.1", "localhost")
 
 
@@ -35,14 +37,25 @@ class Address:
 
 
 def no_proxy(host: str | None = None) -> dict[str, str]:
-    """The environment in which a proxy (HTTP_PROXY) is not used for this machine and `host`."""
+    """The environment in which a proxy (HTTP_PROXY) is not used for this machine and `host`.
+
+    A proxy that httpx cannot use is not named in it at all: httpx would refuse to start, used or not.
+    """
     current = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    unusable = dict.fromkeys(unusable_proxies(), "")
     if current.strip() == "*":
-        return {}
+        return unusable
     names = dict.fromkeys(
         [*filter(None, (name.strip() for name in current.split(","))), *LOOPBACK, *filter(None, [host])]
     )
-    return dict.fromkeys(("no_proxy", "NO_PROXY"), ",".join(names))
+    return {**unusable, **dict.fromkeys(("no_proxy", "NO_PROXY"), ",".join(names))}
+
+
+def unusable_proxies() -> dict[str, str]:
+    """{variable: address} of the environment's proxies that httpx cannot use: SOCKS, where socksio is not installed."""
+    schemes = {"http", "https"} | ({"socks5", "socks5h"} if importlib.util.find_spec("socksio") is not None else set())
+    named = {name: os.environ.get(name, "") for name in PROXIES}
+    return {name: value for name, value in named.items() if "://" in value and value.split("://")[0] not in schemes}
 
 
 def home(workdir: Path) -> Path:

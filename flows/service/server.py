@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from filelock import Timeout
 
@@ -52,9 +53,18 @@ def prefect_server(workdir: Path) -> Iterator[None]:
     """
     # The command has its own screen; Prefect keeps all messages.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    if os.environ.get("PREFECT_API_URL"):
-        _check_answers()
-        yield
+    if url := os.environ.get("PREFECT_API_URL"):
+        host = urlsplit(url).hostname
+        here = address.no_proxy() if host in address.LOOPBACK else {}
+        if not here and (unusable := address.unusable_proxies()):
+            name, proxy = next(iter(unusable.items()))
+            raise UserError(
+                f"the proxy {name}={proxy} cannot be used to reach PREFECT_API_URL={url}: SOCKS is not installed",
+                fix=f"pip install 'httpx[socks]', or unset {name} where the server is reached without",
+            )
+        with _environment(here):
+            _check_answers()
+            yield
         return
     if up := address.of_up(workdir):
         with _environment({"PREFECT_HOME": str(address.home(workdir)), **up.client()}):

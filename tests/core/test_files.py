@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from facegan.core import files
 from facegan.core.files import write_atomic
 
 
@@ -49,3 +51,16 @@ def test_a_write_is_the_old_bytes_or_the_new(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(KeyboardInterrupt):
         write_atomic(path, b"after")
     assert path.read_bytes() == b"before"
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_nobody_is_advised_to_free_space_for_a_permission(code: int, tmp_path: Path) -> None:
+    error = files.disk_error(tmp_path / "x.json", OSError(code, os.strerror(code), "x.json"))
+    assert "x.json" in str(error) and os.strerror(code) in str(error)
+    assert ("free some space" in error.fix) == (code not in files.FORBIDDEN)
+
+
+def test_a_name_that_begins_as_a_home_does_is_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert files.user_path("~/a") == Path("/home/me/a")
+    assert files.user_path("~nobody-is-called-so/a") == Path("~nobody-is-called-so/a")

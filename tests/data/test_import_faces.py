@@ -216,7 +216,7 @@ def test_files_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
     for folder, shot in (("one", 0), ("two", 1)):
         (tmp_path / "f" / "ann" / folder).mkdir(parents=True)
         (tmp_path / "f" / "ann" / folder / "1.jpg").write_bytes(encoded(0, shot))
-    import_([source("folder", tmp_path / "f")], tmp_path / "out")
+    import_([source("folder", tmp_path / "f", level=1)], tmp_path / "out")
     export(tmp_path / "out", "folder", tmp_path / "there")
     assert sorted(p.name for p in (tmp_path / "there" / "ann").iterdir()) == ["1.jpg", "1~2.jpg"]
 

@@ -96,9 +96,9 @@ def test_faults_are_said_and_end_with_1(made: Path, tmp_path: Path, invoke: Invo
     broken = rewritten(made, tmp_path / "b", lambda row: row["image"].update(bytes=b"\x89PNG no"))
     assert inspect(broken)["unreadable"] == 1 and invoke("inspect", broken).exit_code == 1
     assert "is not the sha256" in invoke("inspect", broken, "--validate").stdout
-    for path, words in ((tmp_path / "none", "there is no manifest"), (tmp_path, "no manifest in")):
+    for path, words, status in ((tmp_path / "none", "there is no manifest", 1), (tmp_path, "looks like no source", 2)):
         result = invoke("inspect", path)
-        assert result.exit_code == 1 and words in result.stderr
+        assert result.exit_code == status and words in result.stderr
     (tmp_path / "part-0.parquet").write_bytes(b"text")
     assert "cannot be read" in invoke("inspect", tmp_path / "part-0.parquet").stderr
 

@@ -51,6 +51,47 @@ def test_a_function_of_ones_own(here: Path) -> None:
         face_embedder("theirs_x:rows", InputOptions(mean=1))
 
 
+THEIRS = """
+import numpy as np, torch
+def plain(x): return x.reshape(len(x), -1).astype(np.float32) - 100
+def grad(x):
+    return torch.from_numpy(plain(x)) * torch.ones(1, requires_grad=True)
+def huge(x): return plain(x) * 1e30
+def tiny(x): return plain(x) * 1e-30
+def asserts(x): assert len(x) == 7, f"expected 7, got {len(x)}"
+def stops(x): raise KeyError("weights")
+def pair(x): return plain(x), np.ones((len(x), 1))
+def dictionary(x): return {"features": plain(x)}
+def texts(x): return ["a"] * len(x)
+def nothing(x): return None
+def fewer(x): return plain(x)[1:]
+"""
+
+
+def test_what_a_function_of_ones_own_does_is_called_its_own(here: Path) -> None:
+    (here / "theirs_z.py").write_text(THEIRS)
+    names = [line.split("(")[0].removeprefix("def ") for line in THEIRS.splitlines() if line.startswith("def ")]
+    embedders = {name: face_embedder(f"theirs_z:{name}", InputOptions(size_px=16)) for name in names}
+    plain = embedders["plain"].embed(PIXELS)
+    for name in ("grad", "huge", "tiny"):  # the same directions: nothing is lost in float32
+        assert embedders[name].embed(PIXELS) == pytest.approx(plain, abs=1e-6)
+    for name, words in (
+        ("asserts", "raised AssertionError: expected 7, got 5"),
+        ("stops", "raised KeyError: 'weights'"),
+        ("pair", r"gave a pair of arrays \(\(5, 768\), \(5, 1\)\)"),
+        ("dictionary", "gave dict, no numbers"),
+        ("texts", "gave list, no numbers"),
+        ("nothing", r"gave \(\) for 5 images|no numbers"),
+        ("fewer", r"gave \(4, 768\) for 5 images"),
+    ):
+        with pytest.raises(UserError, match=words) as error:
+            embedders[name].embed(PIXELS)
+        assert f"theirs_z:{name}" in str(error.value) and "5 x 16 x 16 x 3 uint8" in str(error.value)
+    (here / "theirs_w.py").write_text("1 / 0\n")
+    with pytest.raises(ConfigError, match="importing 'theirs_w' raised ZeroDivisionError"):
+        face_embedder("theirs_w:rows", InputOptions())
+
+
 def test_a_file_here_stands_in_for_no_module(here: Path) -> None:
     """Only what is named is imported: torch.py and timm.py in the current directory are not."""
     for name in ("torch", "timm", "yaml", "onnx", "numpy"):

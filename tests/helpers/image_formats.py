@@ -23,7 +23,7 @@ FACE = Image.fromarray(draw_face(0, 0))
 COLOR = Image.merge("RGB", [FACE, FACE.point(lambda v: v // 2), FACE.point(lambda v: v // 3)])
 
 
-LAB = encoded(Image.fromarray(np.zeros((9, 9, 3), np.uint8)).convert("LAB"), "TIFF")
+LAB = encoded(Image.merge("LAB", [FACE, FACE, FACE]), "TIFF")
 
 
 def sixteen_bit() -> Image.Image:

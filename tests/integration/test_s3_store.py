@@ -171,7 +171,7 @@ def test_every_reader_of_a_manifest_follows_the_pointer(server: Server, tmp_path
     assert manifest.is_manifest(folder) and guess(folder) == "manifest"
     with pytest.raises(UserError, match="lies on object storage"):
         list(source(str(folder), {}).rows())
-    found, _ = images_of(str(folder), "train")
+    found, _, _ = images_of(str(folder), "train", {})
     assert [entry.identity for entry in found] == [r["identity"] for r in wanted]
 
 

@@ -100,6 +100,30 @@ def test_setting_a_kind_resets_its_siblings_in_whatever_order() -> None:
     assert reset == type(reset)()
 
 
+TEXTS = ["faces #2", "2024", "007", "on", "1e3", "a: b", "2024-01-05", "[new]", "it's", "{x}", "*star", "~nobody-so",
+         "0x1F", "1_000", " faces", "null", "%x", "&a", "- a", "!t"]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_text_is_taken_as_it_was_given(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever YAML would make of it; quotes are taken off, as they were needed before."""
+    monkeypatch.chdir(tmp_path)
+    for given in (text, json.dumps(text)):
+        sets = ["prepare.source.kind=folder", f"prepare.source.root={given}", f"prepare.source.license={given}"]
+        source = load.load("orl-tiny", sets).prepare.source
+        assert source.root == str(tmp_path / text)  # type: ignore[attr-defined]
+        assert source.license == (None if given == "null" else text)  # type: ignore[attr-defined]
+
+
+def test_what_is_no_text_is_yaml() -> None:
+    sets = ["seeds=[3, 4]", "train_gan.kimg=2e-3", "prepare.left_out=[orl/s1]", "train_recognizer.weights=null",
+            "prepare.align={detector: {kind: dlib}}", "prepare.split.frozen={orl/s2: train}"]  # fmt: skip
+    recipe = load.load("orl-tiny", sets)
+    assert (recipe.seeds, recipe.train_gan.kimg, recipe.prepare.left_out) == ((3, 4), 0.002, ("orl/s1",))
+    assert recipe.prepare.align is not None and recipe.prepare.split.frozen == {"orl/s2": "train"}
+    assert recipe.train_recognizer.weights is None
+
+
 def test_set_reaches_into_lists() -> None:
     loaded = load.load("orl-tiny", ["benchmark.benchmarks.1.rotations=3", "seeds.0=9"])
     assert [b.model_dump().get("rotations") for b in loaded.benchmark.benchmarks] == [None, 3]

@@ -55,7 +55,8 @@ def test_no_such_sentence_where_one_arm_is_better(tmp_path: Path) -> None:
 
 
 def test_whether_the_intervals_exclude_zero_is_said() -> None:
-    value = {"baseline": "classical", "fitted_on": "real", "metric": "eer", "value": 0.17, "best_arm": "b",
+    value = {"baseline": "classical", "words": "which is no network", "fitted_on": "real", "metric": "eer",
+             "value": 0.17, "best_arm": "b",
              "best_mean": 0.19, "delta": 0.02, "ci_low": -0.01, "ci_high": 0.05, "confidence": 0.95,
              "excludes_zero": False, "holds_zero": ["b"]}  # fmt: skip
     text = words.beaten_by(value)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import binascii
+import hashlib
 import json
+import os
 import shutil
 import struct
+import unicodedata
 import zipfile
 import zlib
 from collections import Counter
@@ -125,7 +128,7 @@ def test_a_working_directory_inside_the_faces_is_said(faces: Path, tmp_path: Pat
 
 def test_the_bound_on_megapixels_is_an_option(lab: Lab, faces: Path, tmp_path: Path) -> None:
     root = shutil.copytree(faces, tmp_path / "root")
-    (root / "p00" / "large.png").write_bytes(encoded(Image.new("L", (200, 200)), "PNG"))
+    (root / "p00" / "large.png").write_bytes(encoded(Image.linear_gradient("L").resize((200, 200)), "PNG"))
     assert "200 x 200 px" in quarantine(prepared(lab, root, max_megapixels=0.03))["p00/large.png"]
     assert quarantine(prepared(lab, root, max_megapixels=0.05)) == {}
 
@@ -332,3 +335,43 @@ def test_photos_that_arrive_move_nobody_in_the_manifest(lab: Lab, tmp_path: Path
         assert before.items() <= after.items()
         before = after
     assert len(before) == 28
+
+
+def test_one_picture_under_many_people(lab: Lab, tmp_path: Path) -> None:
+    """A `photo gone` of a download: it is counted, and an option leaves all its copies out."""
+    root = draw_folder(tmp_path / "root", people=12, shots=4)
+    gone = encoded(COLOR.resize((90, 60)), "JPEG")
+    for person in range(9):
+        for number in range(1 + person % 2):
+            (root / f"p{person:02d}" / f"gone{number}.jpg").write_bytes(gone)
+    with pytest.raises(UserError, match=r"the same picture stands under 9 people, 13 times: p00/gone0\.jpg") as error:
+        prepared(lab, root)
+    assert "prepare.left_out_photos=['p00/gone0.jpg']" in error.value.fix
+    artifact = prepared(lab, root, left_out_photos=("p00/gone0.jpg",))
+    reasons = quarantine(artifact)
+    assert len(reasons) == 13 and set(reasons.values()) == {"left out by prepare.left_out_photos"}
+    assert not any("gone" in row["image"]["path"] for row in manifest.iterate(artifact.path))
+    by_bytes = prepared(lab, root, left_out_photos=(hashlib.sha256(gone).hexdigest(),))
+    assert quarantine(by_bytes) == reasons
+    with pytest.raises(UserError, match=r"names 'p00/gone\.jpg', and no file"):
+        prepared(lab, root, left_out_photos=("p00/gone.jpg",))
+
+
+def test_names_given_in_the_other_form_are_found(lab: Lab, tmp_path: Path) -> None:
+    """People composed and decomposed are one; lists of a recipe may have either form."""
+    root = draw_folder(tmp_path / "root", people=10, shots=4)
+    names = ["José", "Zoë", "Åse", "Ñandú"]
+    for number, name in enumerate(names):
+        os.rename(root / f"p{number:02d}", root / unicodedata.normalize("NFD", name))
+    half = root / unicodedata.normalize("NFC", names[0])
+    half.mkdir()
+    os.rename(root / unicodedata.normalize("NFD", names[0]) / "0.png", half / "0.png")
+    split = Split(frozen={f"folder/{unicodedata.normalize(f, names[0])}": "val" for f in ("NFD",)})
+    same = ((f"folder/{unicodedata.normalize('NFD', names[1])}", "folder/p04"),)
+    artifact = prepared(lab, root, split=split, same_people=same, left_out=(f"folder/{names[2]}",))
+    table = manifest.read(artifact.path, ["identity", "split"]).to_pylist()
+    counts = Counter(row["identity"] for row in table)
+    assert counts[f"folder/{names[0]}"] == 4 and counts[f"folder/{names[1]}"] == 8
+    assert f"folder/{names[2]}" not in counts and all(unicodedata.is_normalized("NFC", name) for name in counts)
+    assert {row["split"] for row in table if row["identity"] == f"folder/{names[0]}"} == {"val"}
+    assert set(quarantine(artifact).values()) == {"left out by prepare.left_out"}

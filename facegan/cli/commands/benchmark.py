@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import yaml
@@ -16,9 +18,11 @@ from facegan.console import tables
 from facegan.console.progress import ImageCounter
 from facegan.console.screen import console
 from facegan.core.errors import ConfigError, UserError
+from facegan.core.files import user_path
 from facegan.core.units import format_seconds
 from facegan.data import manifest
 from facegan.data.pair_lists import read_pairs
+from facegan.data.sources import NOBODY, SourceImage, SourceNotes
 from facegan.evaluation.embedders import ImageEntry, InputOptions, embed_all, entries, face_embedder
 from facegan.evaluation.options import AnyBenchmark
 from facegan.evaluation.pair_scores import named_in
@@ -29,7 +33,7 @@ from facegan.runtime.options import Runtime
 
 @dataclass(frozen=True)
 class BenchmarkArguments:
-    """The options of the command beside embedder and data."""
+    """The options of the command beside embedder and data; `source` are those of a source."""
 
     pairs: Path | None = None
     benchmarks: tuple[str, ...] = ()
@@ -38,6 +42,7 @@ class BenchmarkArguments:
     templates: bool = False
     batch_size: int = 64
     device: str = "auto"
+    source: dict[str, Any] = field(default_factory=dict)
 
 
 def benchmarks(options: BenchmarkArguments) -> list[ProtocolConfig]:
@@ -60,20 +65,33 @@ def benchmarks(options: BenchmarkArguments) -> list[ProtocolConfig]:
     return protocols
 
 
-def images_of(word: str, split: str | None) -> tuple[Iterator[ImageEntry], list[tuple[str, str]]]:
-    """The images at a path, and (identity, file) of those that the manifest's own quarantine holds."""
-    path = Path(word).expanduser()
+def images_of(
+    word: str, split: str | None, options: dict[str, Any]
+) -> tuple[Iterator[ImageEntry], list[tuple[str, str]], SourceNotes | None]:
+    """The images at a path, (identity, file) of those that the manifest's own quarantine holds, a source's notes."""
+    path = user_path(word)
     if not manifest.is_manifest(path):
         if split is not None:
             raise ConfigError(f"'{path}' is no manifest: it has no split '{split}'", fix="leave --split out")
-        return (
-            ImageEntry(row.identity, row.relative, row.group, row.read) for row in import_export.source(word, {}).rows()
-        ), []
+        source = import_export.source(word, options)
+        rows = source.rows()
+        first = next(rows, None)  # by now it is known who is whom
+        listed = itertools.chain([] if first is None else [first], rows)
+        return _with_names(listed, source.notes), [], source.notes
 
     quarantine = path / "quarantine.parquet"
     quarantined = pq.read_table(quarantine).to_pylist() if quarantine.is_file() else []
     in_split = (row for row in quarantined if row.get("split") and split in (None, row["split"]))
-    return entries(path, split), [(row["identity"], row["file"]) for row in in_split]
+    return entries(path, split), [(row["identity"], row["file"]) for row in in_split], None
+
+
+def _with_names(rows: Iterable[SourceImage], notes: SourceNotes) -> Iterator[ImageEntry]:
+    """The images of somebody: those of nobody that is known cannot be compared, and are counted in the notes."""
+    for row in rows:
+        if row.identity.endswith(NOBODY):
+            notes.leave_out(("image that names nobody", "images that name nobody"), row.relative)
+        else:
+            yield ImageEntry(row.identity, row.relative, row.group, row.read)
 
 
 def run(
@@ -87,8 +105,10 @@ def run(
     out.print(f"{net.name} is given {net.given}", markup=False, soft_wrap=True)
     if net.weights:
         out.print(net.weights, markup=False, soft_wrap=True)
-    images, failed = images_of(data, options.split)
-    files = [Path(protocol.file).expanduser() for protocol in protocols if protocol.kind == "pairs"]  # type: ignore[attr-defined]
+    images, failed, notes = images_of(data, options.split, options.source)
+    for line in notes.taken if notes is not None else ():
+        out.print(line, markup=False, soft_wrap=True)
+    files = [user_path(protocol.file) for protocol in protocols if protocol.kind == "pairs"]  # type: ignore[attr-defined]
     lists = [read_pairs(file) for file in files]
     for file, listed in zip(files, lists, strict=True):
         out.print(f"{file.name}: {listed.taken()}", markup=False, soft_wrap=True)
@@ -98,6 +118,8 @@ def run(
         failed = [item for item in failed if is_named(item[1])]
     with ImageCounter("embedded", bar_title="embedding") as progress:
         faces = embed_all(images, net, options.flip, options.batch_size, failed, progress.at)
+    if notes is not None and notes.left_out:
+        out.print(notes.left_out_line(), markup=False, soft_wrap=True)
     faces = faces.pooled() if options.templates else faces
     try:
         results = score(protocols, faces)

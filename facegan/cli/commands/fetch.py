@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 
 from facegan.core.errors import ConfigError, UserError
+from facegan.core.files import user_path
 from facegan.data.sources.lfw import LICENSE
 
 HOME, PHOTOS, VIEW1 = "lfw_home", "lfw_funneled", "pairsDevTrain.txt"  # as the fetcher calls them
@@ -21,7 +22,7 @@ def fetch(name: str, out: Path) -> list[str]:
     """
     if name != "lfw":
         raise ConfigError(f"'{name}' cannot be fetched", fix="lfw can; bring others in with `facegan import`")
-    out = out.expanduser()
+    out = user_path(out)
     home = out / HOME
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(SILENCE_S)

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from facegan.core.errors import ConfigError, UserError
+from facegan.core.files import user_path
 from facegan.core.units import format_bytes
+from facegan.data.names import normal
 from facegan.data.suppression import LIST, recorded_copies
 from facegan.erasure.erase import erase, out_of_reach
 from facegan.erasure.lineage import OUTSIDE, Target, find, known_identities
@@ -29,7 +31,7 @@ def forget_person(identity: str, workdir: Path, also: Sequence[Path], yes: bool)
         raise ConfigError(f"'{workdir}' has no data/store: no run wrote there", fix="give --workdir")
     if missing := [path for path in also if not path.exists()]:
         raise ConfigError(f"--also {missing[0]}: there is nothing", fix="give the folder of an import or export")
-    outside = sorted({*recorded_copies(workdir), *(path.expanduser().absolute() for path in also)})
+    outside = sorted({*recorded_copies(workdir), *(user_path(path).absolute() for path in also)})
     with store_of(workdir).alone() if yes else contextlib.nullcontext():
         buckets = remotes(workdir).values()
         occupied = [url for url in buckets if Bucket(url).entries("")]
@@ -66,13 +68,15 @@ def resolve_identity(identity: str, people: set[str]) -> tuple[set[str], list[st
 
     A name without its dataset stands for the one person who has it; raises ConfigError where several have.
     """
-    matches = {identity} if identity in people or "/" in identity else {
-        name for name in people if name.partition("/")[2] == identity
-    }  # fmt: skip
+    wanted = normal(identity)
+    matches = {name for name in people if normal(name) == wanted}  # in each form in which an earlier version kept it
+    if not matches and "/" in identity:
+        matches = {identity}
+    matches = matches or {name for name in people if normal(name.partition("/")[2]) == wanted}
     name = identity.rpartition("/")[2]
     others = ((_spelling_similarity(name, other.partition("/")[2]), other) for other in sorted(people - matches))
     similar = [other for similarity, other in others if similarity >= MIN_SIMILARITY][:5]
-    if len(matches) != 1:
+    if len(set(map(normal, matches))) != 1:
         suggestions = sorted(matches) or similar
         raise ConfigError(
             f"{len(matches) or 'no'} people are called '{identity}'",

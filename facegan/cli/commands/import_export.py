@@ -13,9 +13,11 @@ from pydantic import ValidationError
 from facegan.console.progress import ImageCounter
 from facegan.console.screen import console
 from facegan.core.errors import ConfigError
+from facegan.core.files import user_path
 from facegan.core.units import format_seconds
 from facegan.data.export_faces import export
 from facegan.data.import_faces import Imported, import_
+from facegan.data.names import alike_lines
 from facegan.data.sources import SOURCES, OwnFaces, SourceConfig, guess
 from facegan.data.suppression import SuppressionList, record_copy
 from facegan.store.workdir import store_of
@@ -26,10 +28,10 @@ def source(word: str, options: dict[str, Any]) -> SourceConfig:
     kind, colon, path = word.partition(":")
     if colon and kind in SOURCES.load():
         root: str | None = path
-    elif not Path(word).expanduser().exists() and word in SOURCES.load():
+    elif not user_path(word).exists() and word in SOURCES.load():
         kind, root = word, None
     else:
-        kind, root = guess(Path(word).expanduser()), word
+        kind, root = guess(user_path(word)), word
     member = SOURCES.get(kind)
     used = {name: value for name, value in options.items() if name in member.model_fields and value is not None}
     try:
@@ -67,7 +69,7 @@ def bring_in(words: Sequence[str], out: Path, options: dict[str, Any], workdir: 
 
 def _without_erasing(workdir: Path) -> contextlib.AbstractContextManager[None]:
     """A context in which nobody is erased, where the working directory has a store to erase people in."""
-    store = store_of(workdir.expanduser())
+    store = store_of(user_path(workdir))
     return store.in_use(console().print) if store.root.is_dir() else contextlib.nullcontext()
 
 
@@ -79,7 +81,9 @@ def _lines(imported: Imported, out: Path, seconds: float) -> list[str]:
         + (f"{imported.encoded:,} of them encoded as PNG" if imported.encoded else "none encoded anew"),
         "licences: " + ", ".join(f"{name} ({count:,})" for name, count in sorted(imported.licenses.items())),
     ]
+    lines += imported.taken
     lines += [f"{remark} ({count:,} images)" for remark, count in imported.remarks.items()]
+    lines += alike_lines(imported.people)
     if imported.bad:
         lines.append(f"{len(imported.bad):,} in the quarantine ({out / 'quarantine.parquet'}):")
         lines += [

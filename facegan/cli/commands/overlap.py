@@ -16,10 +16,11 @@ from pydantic import ValidationError
 
 from facegan.console.progress import ProgressBar
 from facegan.core.errors import ConfigError
-from facegan.core.files import write_private
+from facegan.core.files import user_path, write_private
 from facegan.data import manifest
 from facegan.data.duplicates import same_person
 from facegan.data.duplicates.same_person import Pair
+from facegan.data.names import normal
 from facegan.data.options import Prepare
 from facegan.evaluation.embedders import ImageEntry, InputOptions, embed_all, entries, face_embedder
 from facegan.reporting.page import environment
@@ -55,7 +56,7 @@ def run(
     path: Path, embedder: str, input_options: InputOptions, options: OverlapArguments, out: Path | None
 ) -> list[str]:
     """Find people with two names in a manifest; write the page and lists below `out`; return the lines to print."""
-    path = path.expanduser()
+    path = user_path(path)
     if not path.exists():
         raise ConfigError(f"there is no manifest '{path}'", fix="give a folder that `facegan import` or a stage wrote")
     decided_pairs = decisions(options.decided)
@@ -76,7 +77,7 @@ def run(
         for pair in same_person.find_pairs(
             faces.embedding[acquired], people.identity, options.most + len(decided_pairs)
         )
-        if frozenset((pair.one, pair.other)) not in decided_pairs
+        if frozenset(map(normal, (pair.one, pair.other))) not in decided_pairs
     ]
     names = len(np.unique(people.identity))
     answer = {
@@ -91,7 +92,7 @@ def run(
     }
     lines = [*filter(None, [net.weights]), *_lines(answer)]
     if out is not None:
-        _write(out.expanduser(), path, answer, pairs, people)
+        _write(user_path(out), path, answer, pairs, people)
         lines += ["", f"{out / PAGE} shows them, {out / LISTS} has lists for your recipe; these files show faces"]
     return lines
 
@@ -101,7 +102,7 @@ def decisions(path: Path | None) -> set[frozenset[str]]:
     if path is None:
         return set()
     try:
-        recipe = yaml.safe_load(path.expanduser().read_text())
+        recipe = yaml.safe_load(user_path(path).read_text())
         decided = {
             name: recipe["prepare"][name] for name in ("same_people", "different_people") if name in recipe["prepare"]
         }
@@ -112,7 +113,7 @@ def decisions(path: Path | None) -> set[frozenset[str]]:
             fix=f"give a recipe file, or the {LISTS} that `facegan overlap --out` writes",
         ) from error
     groups = (*prepare.same_people, *prepare.different_people)
-    return {frozenset((a, b)) for group in groups for a in group for b in group if a != b}
+    return {frozenset(map(normal, (a, b))) for group in groups for a in group for b in group if a != b}
 
 
 def _entries(path: Path, sources: list[str]) -> Iterator[ImageEntry]:

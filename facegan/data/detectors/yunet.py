@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from facegan.core.digests import file_sha256
 from facegan.core.errors import UserError
+from facegan.core.files import user_path
 from facegan.data.detectors import DETECTORS, Detect, DetectorConfig, Face
 from facegan.data.detectors.dlib import shrink, to_photo_px
 
@@ -39,7 +39,7 @@ class Yunet(DetectorConfig):
 
     def fingerprint(self) -> dict[str, str]:
         """See DetectorConfig."""
-        path = Path(self.path).expanduser()
+        path = user_path(self.path)
         if not path.is_file():
             raise UserError(f"the detector's file '{path}' is not there", fix=FIX)
         digest = file_sha256(path)
@@ -57,7 +57,7 @@ class Yunet(DetectorConfig):
         import numpy as np
 
         self.fingerprint()  # raises unless the file is there and has the expected checksum
-        path = str(Path(self.path).expanduser())
+        path = str(user_path(self.path))
         try:
             net = cv2.FaceDetectorYN.create(path, "", (320, 320), score_threshold=self.min_score)
         except cv2.error as error:

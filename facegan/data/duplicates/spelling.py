@@ -15,10 +15,10 @@ SHORTEST = 5
 
 
 def key(identity: str) -> str:
-    """What is left of `dataset/name` without the dataset, case, accents, punctuation and the order of its words."""
+    """`dataset/name` without the dataset, case, accents, punctuation, zeros in front and the order of its words."""
     name = unicodedata.normalize("NFKD", identity.partition("/")[2] or identity)
     words = re.findall(r"\w+", "".join(c for c in name if not unicodedata.combining(c)).casefold().replace("_", " "))
-    return " ".join(sorted(words))
+    return " ".join(sorted(re.sub(r"(?<!\d)0+(?=\d)", "", word) for word in words))
 
 
 def similar_names(identities: Iterable[str]) -> set[tuple[str, str]]:

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from facegan.core.errors import UserError
+from facegan.core.files import user_path
 from facegan.data.images import BadFace, BadImage, decode, encode_png, points_to_square, to_eight_bits, to_square
 from facegan.data.options import Prepare
 from facegan.data.preparation import quality, quarantine
@@ -59,7 +60,7 @@ def check_unchanged(
     `digests` are the sha256 of photos that were read, by name; the others of `listed` are read for it.
     """
     root = getattr(source, "root", None)
-    within = root is not None and out.resolve().is_relative_to(Path(root).expanduser().resolve())
+    within = root is not None and out.resolve().is_relative_to(user_path(root).resolve())
     entries = sorted(entry(item, digests.get(item.relative)) for item in listed)
     if planned is not None and source.fingerprint(entries) != planned:
         raise UserError(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from facegan.core.errors import ConfigError
 from facegan.data import manifest
+from facegan.data.names import forms, is_nobody, normal
 from facegan.data.options import Prepare, Split, SplitName
 from facegan.data.sources import SourceImage
 from facegan.data.suppression import WithoutSuppressed
@@ -24,10 +25,11 @@ def assign(names: list[str], options: Split, held: Collection[str] = ()) -> dict
     By hash, each person's own hash is compared with the shares: nobody ever moves another, and the shares hold on the
     whole alone. Frozen people keep their split; by rank they count towards its share, so that the rest fill what is
     missing. Where people are `held` for test by the source, they are the test, and train and val share the others in
-    their proportion.
+    their proportion. Raises ConfigError where a frozen person has two splits.
     """
     develop = [name for name in names if name not in held]
-    assigned: dict[str, SplitName] = {name: options.frozen[name] for name in develop if name in options.frozen}
+    frozen = _one_form(options.frozen)
+    assigned: dict[str, SplitName] = {name: frozen[name] for name in develop if name in frozen}
     free = [name for name in develop if name not in assigned]
     if options.by == "hash":
         assigned |= {name: _by_hash(name, options, bool(held)) for name in free}
@@ -35,6 +37,19 @@ def assign(names: list[str], options: Split, held: Collection[str] = ()) -> dict
         assigned |= _by_rank(free, quotas(len(develop), options, bool(held)), Counter(assigned.values()), options.seed)
     test: SplitName = "test"
     return assigned | dict.fromkeys(set(names) - set(develop), test)
+
+
+def _one_form(frozen: Mapping[str, SplitName]) -> dict[str, SplitName]:
+    """Frozen splits by names in one form; raises ConfigError for a person who has two, one in each form."""
+    splits: dict[str, SplitName] = {}
+    for name, split in frozen.items():
+        if splits.setdefault(normal(name), split) != split:
+            raise ConfigError(
+                f"prepare.split.frozen has '{normal(name)}' twice, in {splits[normal(name)]} and in {split}: composed "
+                "and decomposed letters are one name",
+                fix="keep one of the two",
+            )
+    return splits
 
 
 def _by_hash(name: str, options: Split, held: bool) -> SplitName:
@@ -124,14 +139,22 @@ LEFT_OUT = "left out by prepare.left_out"
 def apply_decisions(options: Prepare, sources: Sequence[SourceImage]) -> tuple[list[SourceImage], list[SourceImage]]:
     """(rows, rows left out): those of prepare.same_people under the first name of their group, less prepare.left_out.
 
-    Raises ConfigError where a list names somebody who is not in the source and was not erased from it.
+    Raises ConfigError where a list names somebody who is not in the source and was not erased from it. A name that
+    stands for nobody is no person of any source.
     """
-    first = {name: group[0] for group in options.same_people for name in group}
-    if not (first or options.left_out):
+    first = {normal(name): normal(group[0]) for group in options.same_people for name in group}
+    left_out = set(map(normal, options.left_out))
+    if not (first or left_out):
         return list(sources), []
     people = {item.identity for item in sources}
     knows = options.source.knows if isinstance(options.source, WithoutSuppressed) else lambda name: False
-    missing = [name for name in (*first, *options.left_out) if name not in people and not knows(name)]
+
+    def names_nobody(name: str) -> bool:
+        return is_nobody(name.partition("/")[2])
+
+    missing = [
+        name for name in (*first, *sorted(left_out)) if not (name in people or knows(name) or names_nobody(name))
+    ]
     if missing:
         similar = difflib.get_close_matches(missing[0], people, 3)
         option = "same_people" if missing[0] in first else "left_out"
@@ -139,6 +162,31 @@ def apply_decisions(options: Prepare, sources: Sequence[SourceImage]) -> tuple[l
             f"prepare.{option} names '{missing[0]}', and nobody in the source is called that",
             fix=f"names are dataset/name{', such as ' + ', '.join(similar) if similar else ''}",
         )
-    left_out = set(options.left_out)
     kept = [replace(i, identity=first.get(i.identity, i.identity)) for i in sources if i.identity not in left_out]
     return kept, [item for item in sources if item.identity in left_out]
+
+
+PHOTO_LEFT_OUT = "left out by prepare.left_out_photos"
+
+
+def drop_photos(
+    options: Prepare, items: list[dict[str, Any]], sources: Sequence[SourceImage]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """(items kept, items left out): those of prepare.left_out_photos, by file or sha256, with all of the same bytes.
+
+    Raises ConfigError where it names a file that the source has not.
+    """
+    if not options.left_out_photos:
+        return items, []
+    named = {form for name in options.left_out_photos for form in forms(name)}
+    digests = named | {item["source_sha256"] for item in items if item["file"] in named}
+    files = {item.relative for item in sources}
+    for name in options.left_out_photos:
+        if len(name) != 64 and not files & set(forms(name)):
+            similar = difflib.get_close_matches(name, files, 3)
+            raise ConfigError(
+                f"prepare.left_out_photos names '{name}', and no file in the source is called that",
+                fix=f"files are named from the source's root{', such as ' + ', '.join(similar) if similar else ''}",
+            )
+    kept = [item for item in items if item["source_sha256"] not in digests]
+    return kept, [item for item in items if item["source_sha256"] in digests]

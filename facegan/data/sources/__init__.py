@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal, NoReturn, Self
 
@@ -16,6 +18,7 @@ from facegan.core.digests import file_sha256
 from facegan.core.errors import ConfigError
 from facegan.core.options import Options
 from facegan.core.registry import Registry
+from facegan.data.names import is_nobody, normal
 
 SOURCES = Registry("source", __name__)
 
@@ -39,7 +42,9 @@ class SourceImage:
     knows it; `source_sha256` that of the file that the bytes were made from, where it is another. `stated`: the
     fingerprint holds identity, license, group and landmarks, which neither config nor name give. `parents` are the
     identities that a person who does not exist descends from, and `generator` what drew it (a fingerprint), where the
-    source says so. `remarks` say how it was read, where not in the usual way.
+    source says so. `remarks` say how it was read, where not in the usual way. `identity` and `group` are kept in one
+    normal form; `written` is the identity as the source has it, where that is another. A name that stands for nobody
+    becomes an entry that cannot be used.
     """
 
     identity: str
@@ -56,6 +61,20 @@ class SourceImage:
     generator: str | None = None
     reader: Callable[[], bytes] | None = field(default=None, compare=False, repr=False)
     remarks: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    written: str | None = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        identity = normal(self.identity)
+        if identity != self.identity:
+            object.__setattr__(self, "written", self.identity)
+        dataset, slash, name = identity.partition("/")
+        if slash and name != NOBODY[1:] and is_nobody(name):
+            identity = dataset + NOBODY
+            object.__setattr__(self, "reader", partial(refuse, f"its label '{name}' names nobody"))
+            object.__setattr__(self, "sha256_hex", None)
+        object.__setattr__(self, "identity", identity)
+        if self.group is not None:
+            object.__setattr__(self, "group", normal(self.group))
 
     def read(self) -> bytes:
         """Its bytes; raises OSError when they cannot be read, are more than 500 MB or not those of `sha256_hex`."""
@@ -110,12 +129,60 @@ def read_slice(path: Path, offset: int, size: int) -> bytes:
     return data
 
 
+class SourceNotes:
+    """What reading a source took for what (`taken`, lines), and what it passed over, counted by kind, and its `names`.
+
+    All notes are equal: they are no part of a source's options.
+    """
+
+    def __init__(self) -> None:
+        self.taken: list[str] = []
+        self.left_out: Counter[tuple[str, str]] = Counter()
+        self.names: set[str] = set()
+        self._examples: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SourceNotes)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def leave_out(self, kind: tuple[str, str], name: str) -> None:
+        """Count an entry that is passed over; `kind` says what it is, of one and of several."""
+        self.left_out[kind] += 1
+        self.names.add(name)
+        if len(self._examples[kind]) < 3:
+            self._examples[kind].append(printable(name))
+
+    def left_out_line(self) -> str:
+        """`left out: 8 links that lead out of it (a, b, c ...), 2 films (d, e)`, or an empty text."""
+        parts = [
+            f"{count:,} {kind[count > 1]} ({', '.join(self._examples[kind])}{' ...' if count > 3 else ''})"
+            for kind, count in self.left_out.items()
+        ]
+        return f"left out: {', '.join(parts)}" if parts else ""
+
+    def lines(self) -> list[str]:
+        """All of it, to be printed."""
+        return [*self.taken, *filter(None, [self.left_out_line()])]
+
+
 class SourceConfig(Options):
     """The base of sources: a literal `kind` and `rows`. Options in `paths` say only where it lies."""
 
     paths: ClassVar[tuple[str, ...]] = ("root",)
     kind: str
     _made_up: bool = PrivateAttr(False)
+    _notes: SourceNotes = PrivateAttr(default_factory=SourceNotes)
+
+    @property
+    def notes(self) -> SourceNotes:
+        """What the last `rows` took for what and passed over: whole once the last row was given."""
+        return self._notes
+
+    def new_notes(self) -> SourceNotes:
+        """Empty notes, which `rows` fills."""
+        self._notes = SourceNotes()
+        return self._notes
 
     @property
     def made_up(self) -> bool:

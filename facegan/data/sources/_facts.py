@@ -14,14 +14,24 @@ from typing import Any, Protocol
 
 from facegan.core.errors import UserError
 from facegan.data.manifest import DERIVED, NEW
+from facegan.data.names import decoded_name, encoded_name, forms
 from facegan.data.sources import NOBODY, SourceImage, printable, refuse
 
 IDENTITY = ("identity", "identity_name", "person", "person_id", "subject", "subject_id", "name", "label", "class", "id")
+FACTS = ("dataset", "source", "license", "group", "landmarks", "source_sha256", "parents", "generator")
+NO_LABELS = (
+    *("file_name", "width", "height", "split", "sha256", "md5", "url", "caption", "text", "key", "status", "exif"),
+    *("error_message", "original_width", "original_height", "image_id", "quality"),
+)
+"""Keys beside the FACTS that say nothing of who is on an image, as other programs write them."""
 IMAGE = ("image", "jpg", "png", "path", "file_name", "filename", "file", "image_path", "bytes")
 
 
 BACKSLASHES = "backslashes in its path, as Windows writes them, read as slashes"
 """The remark of an image whose path was so read."""
+
+OTHER_LETTERS = "accented letters in its path, composed otherwise on the disk"
+"""The remark of an image whose path was found in another form of Unicode."""
 
 _ENCODED = re.compile(r"data:[\w/+.=;-]{0,100};base64,|/9j/|iVBORw0KGgo|R0lGOD|UklGR")
 
@@ -165,19 +175,24 @@ def decode_base64(value: str) -> bytes:
         raise OSError(errno.EINVAL, f"its base64 is broken: {error}") from error
 
 
-def find_column(chosen: str | None, names: Iterable[str], usual: tuple[str, ...], what: str, where: Path) -> str:
-    """The column that holds `what`: the one wanted, or the first usual one; raises UserError that lists them all."""
+def find_columns(chosen: str | None, names: Iterable[str], usual: tuple[str, ...], what: str, where: Path) -> list[str]:
+    """The columns that may hold `what`: the one wanted, or the usual ones; raises UserError that lists them all."""
     columns = list(names)
     option = f"{what}_column"
     if chosen is not None and chosen not in columns:
         raise UserError(f"'{where}' has no column '{chosen}'", fix=f"{option} is one of: {', '.join(columns)}"[:500])
-    name = chosen or next((name for name in usual if name in columns), None)
-    if name is None:
+    found = [chosen] if chosen is not None else [name for name in usual if name in columns]
+    if not found:
         raise UserError(
             f"'{where}' has no column whose name says that it holds the {what} (looked for {', '.join(usual)})",
-            fix=f"set {option} to one of: {', '.join(columns)}"[:500],
+            fix=f"set {option} to one of: {', '.join(columns) or '(it has no other columns)'}"[:500],
         )
-    return name
+    return found
+
+
+def find_column(chosen: str | None, names: Iterable[str], usual: tuple[str, ...], what: str, where: Path) -> str:
+    """The first of `find_columns`."""
+    return find_columns(chosen, names, usual, what, where)[0]
 
 
 def parse_json(data: bytes) -> dict[str, Any]:
@@ -196,12 +211,13 @@ def parse_json(data: bytes) -> dict[str, Any]:
 def resolve_inside(images: Path, name: str) -> tuple[Path, str]:
     """(path, its name below `images`) of a file that a table names; raises ValueError where it leads out or is none.
 
-    A path with backslashes, as Windows writes it, is one with slashes where only that is there.
+    Where it is not there as written, it is tried with slashes for the backslashes of Windows, and with letters
+    composed and decomposed.
     """
     try:
         inside = images.resolve()
-        path = images / with_slashes(name, lambda file: _is_inside(images / file, inside))
-        relative = path.resolve().relative_to(inside).as_posix()
+        path = images / encoded_name(as_there(name, lambda file: _is_inside(images / encoded_name(file), inside)))
+        relative = decoded_name(path.resolve().relative_to(inside).as_posix())
         plain = path.is_file() or not path.exists()  # reading one that is not there says so
     except OSError as error:
         raise ValueError(f"{error.strerror}: '{name}'"[:300]) from error
@@ -216,7 +232,14 @@ def _is_inside(path: Path, folder: Path) -> bool:
     return path.is_file() and folder in path.resolve().parents
 
 
-def with_slashes(name: str, is_there: Callable[[str], bool]) -> str:
-    """A name as it is or, where it is not there and only that is, with slashes for its backslashes."""
-    turned = name.replace("\\", "/")
-    return turned if turned != name and not is_there(name) and is_there(turned) else name
+def as_there(name: str, is_there: Callable[[str], bool]) -> str:
+    """A name as it is or, where it is not there, in the first other form that is: slashes, composed, decomposed."""
+    others = (form for turned in (name, name.replace("\\", "/")) for form in forms(turned))
+    return next((form for form in others if is_there(form)), name)
+
+
+def path_remarks(images: Path, name: str, path: Path) -> tuple[str, ...]:
+    """How a path of a table was read that is not there as written."""
+    if path == images / encoded_name(name):
+        return ()
+    return (BACKSLASHES,) if "\\" in name else (OTHER_LETTERS,)

@@ -15,22 +15,28 @@ from typing import BinaryIO, ClassVar, Literal
 from pydantic import Field
 
 from facegan.core.errors import UserError
+from facegan.core.files import user_path
 from facegan.data.separated import Form, find_form
 from facegan.data.sources import SOURCES, OwnFaces, SourceImage, read_slice
 from facegan.data.sources._facts import (
-    BACKSLASHES,
     IDENTITY,
     IMAGE,
     decode_base64,
     find_column,
+    find_columns,
     is_base64,
+    path_remarks,
     refused_image,
     resolve_inside,
     source_image,
 )
+from facegan.data.sources._people import Labels, label_fix
 
 LONGEST = 64_000_000
 """Bytes of the longest line: an image of 48 MB."""
+
+SEEN_ROWS = 200
+"""Rows by which the only column of people is told from one of files' names."""
 
 
 @SOURCES.register
@@ -56,8 +62,8 @@ class Csv(OwnFaces):
 
     def rows(self) -> Iterator[SourceImage]:
         """See SourceConfig. A path that leads out of the folder of images goes to the quarantine."""
-        path = Path(self.root).expanduser()
-        images = Path(self.images).expanduser() if self.images else path.parent
+        path, notes = user_path(self.root), self.new_notes()
+        images = user_path(self.images) if self.images else path.parent
         fix = "give a CSV file in UTF-8 whose first line names its columns"
         usual = "\t" if path.suffix.lower() == ".tsv" else ","
         seen: set[str] = set()
@@ -69,10 +75,12 @@ class Csv(OwnFaces):
                 reader = csv.DictReader(lines, delimiter=form.separator, skipinitialspace=form.blanks)
                 header = form.names(list(reader.fieldnames or []))
                 reader.fieldnames = header
-                image_key, identity_key = self._keys(path, header)
+                image_key, labels = self._keys(path, header)
+                identity_key, others = self._label(path, form, header, image_key, labels)
+                notes.taken.append(f"{path.name}: image: {image_key}, person: {identity_key}{others}")
                 start, index = lines.end, header.index(image_key)
                 remark = form.remark(usual)
-                remark = f"{path.name}: {remark}; image: {image_key}, person: {identity_key}" if remark else ""
+                remark = f"{path.name}: {remark}" if remark else ""
                 for number, row in enumerate(reader):
                     if form.blanks:
                         row = {key: cell.strip() if isinstance(cell, str) else cell for key, cell in row.items()}
@@ -92,11 +100,29 @@ class Csv(OwnFaces):
         if not seen:
             raise UserError(f"'{path}' names no image", fix=fix)
 
-    def _keys(self, path: Path, header: list[str]) -> tuple[str, str]:
-        """The columns of images and of people; raises UserError where one is not found."""
+    def _keys(self, path: Path, header: list[str]) -> tuple[str, list[str]]:
+        """The column of images and those that may name people; raises UserError where one is not found."""
         names = [name for name in header if name]
         image_key = find_column(self.image_column, names, IMAGE, "image", path)
-        return image_key, find_column(self.identity_column, names, IDENTITY, "identity", path)
+        labels = find_columns(self.identity_column, names, IDENTITY, "identity", path)
+        return image_key, [name for name in labels if name != image_key] or labels
+
+    def _label(self, path: Path, form: Form, header: list[str], image_key: str, names: list[str]) -> tuple[str, str]:
+        """(the column that says who it is, the others in words): the table is read once for it."""
+        if self.identity_column is not None:
+            return self.identity_column, ""
+        labels = Labels(names)
+        with open(path, "rb") as file:
+            reader = csv.reader(_Lines(file), delimiter=form.separator, skipinitialspace=form.blanks)
+            next(reader)
+            places, image = [header.index(name) for name in names], header.index(image_key)
+            for row in reader:
+                if len(row) > max(image, *places):
+                    cell = row[image].strip()
+                    labels.add([row[place].strip() for place in places], None if is_base64(cell) else cell)
+                if len(names) == 1 and labels.rows >= SEEN_ROWS:
+                    break
+        return labels.choose(path, label_fix(names))
 
     def _fits(self, path: Path, header: list[str]) -> bool:
         try:
@@ -111,13 +137,13 @@ class Csv(OwnFaces):
             if not name:
                 raise ValueError("names no image")
             path, relative = resolve_inside(images, name)
+            remarks = path_remarks(images, name, path)
             if relative in seen:
                 raise ValueError(f"names '{relative}' once more"[:300])
         except ValueError as error:
             seen.add(line)
             return refused_image(self, line, images, str(error))
         seen.add(relative)
-        remarks = (BACKSLASHES,) if path != images / name else ()
         return source_image(self, facts, person, relative, path, remarks=remarks)
 
 

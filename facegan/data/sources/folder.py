@@ -2,130 +2,279 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from PIL import Image
 from pydantic import Field
 
 from facegan.core.errors import UserError
-from facegan.data.sources import SOURCES, OwnFaces, SourceImage, printable
-from facegan.data.sources._facts import BACKSLASHES, parse_json, refused_image, source_image, with_slashes
+from facegan.core.files import user_path
+from facegan.core.options import unhashed_default
+from facegan.data.names import decoded_name
+from facegan.data.sources import SOURCES, OwnFaces, SourceImage, SourceNotes, printable
+from facegan.data.sources import _people as people
+from facegan.data.sources._facts import (
+    BACKSLASHES,
+    FACTS,
+    IDENTITY,
+    NO_LABELS,
+    as_there,
+    find_columns,
+    parse_json,
+    refused_image,
+    source_image,
+)
+from facegan.data.sources._people import Labels, Layout, common_folders, find_layout, label_fix
 from facegan.data.sources._zip import Reader, members, turned
 
-METADATA = "metadata.jsonl"
+METADATA, METADATA_CSV = "metadata.jsonl", "metadata.csv"
 FIX = "put the images of each person in a directory of their own: FOLDER/PERSON/IMAGE"
+Files = dict[str, tuple[Path, Reader | None]]
 
 
 @SOURCES.register
 class Folder(OwnFaces):
     """`root/<identity>/<image>`, in a folder or a .zip: every file below an identity's directory is an image of theirs.
 
-    Where `root/metadata.jsonl` has a line for a file (`file_name`, as in an imagefolder of Hugging Face datasets),
-    its identity, license, group and landmarks count.
+    Where a `metadata.jsonl` or `metadata.csv` has a line for a file (`file_name`, as in an imagefolder of Hugging Face
+    datasets), its license, group and landmarks count; where it says who is on the images, it alone says so.
     """
 
     kind: Literal["folder"] = "folder"
     root: str = Field(min_length=1, description="holds one directory for each identity; or a .zip of it")
     dataset: str = Field("folder", pattern=r"^[A-Za-z0-9._-]+$", description="first part of identity names")
+    level: int | None = unhashed_default(
+        None, ge=1, le=9, description="level of folders that is the people (1: the top); null: found out, or asked"
+    )
+    identity_column: str | None = unhashed_default(
+        None, description="holds the person in the metadata; null: guessed by its name"
+    )
 
     @classmethod
     def claims(cls, path: Path) -> bool:
         """See SourceConfig."""
         if path.is_file():
             return path.suffix.lower() == ".zip"
-        kinds, depth = set(Image.registered_extensions()), len(path.parts) + 1
-        files = (Path(top) / name for top, _, names in os.walk(path) if len(Path(top).parts) >= depth for name in names)
-        return any(name.suffix.lower() in kinds for name in files)
+        if any((path / name).is_file() for name in (METADATA, METADATA_CSV)):
+            return True
+        depth = len(path.parts) + 1
+        files = (name for top, _, names in os.walk(path) if len(Path(top).parts) >= depth for name in names)
+        return any(map(people.is_picture, files)) or any(
+            item.is_symlink() and item.is_dir() for item in (path.iterdir() if path.is_dir() else ())
+        )
 
     def rows(self) -> Iterator[SourceImage]:
-        """See SourceConfig. Links that lead out of the folder and hidden files are passed over."""
-        root = Path(self.root).expanduser()
+        """See SourceConfig. Links that lead out of the folder, hidden files and films are passed over, and counted."""
+        root, notes = user_path(self.root), self.new_notes()
         remarks: tuple[str, ...] = ()
         if root.is_file():
-            files, remarks = _zipped(root)
+            files, remarks = _zipped(root, notes)
         elif root.is_dir():
-            files = _on_disk(root)
+            files = _on_disk(root, notes)
         else:
             raise UserError(
                 f"the folder of faces '{root}' is not there",
                 fix="set the root (prepare.source.root) to a directory that holds one directory for each identity",
             )
-        metadata = _metadata(files.pop(METADATA, None), root)
-        turned_names = {name: with_slashes(name, files.__contains__) for name in metadata}
-        turned_lines = {read for name, read in turned_names.items() if read != name}
-        metadata = {turned_names[name]: row for name, row in metadata.items()}
-        images = {name: (path, reader) for name, (path, reader) in files.items() if "/" in name or name in metadata}
-        if not images and not metadata:
-            raise UserError(
-                f"no identity found in '{root}': it holds no directories ({len(files)} files directly in it)", fix=FIX
-            )
-        for name, (path, reader) in images.items():
-            person, _, _ = name.partition("/")
-            if name in metadata:
-                said = (BACKSLASHES,) if name in turned_lines else remarks
-                name_in_row = metadata[name].get("identity", person if person != name else None)
-                yield source_image(self, metadata[name], name_in_row, name, path, reader, remarks=said)
-            else:
+        metadata, most_wrapped = _all_metadata(files, root)
+        most_wrapped = (
+            most_wrapped if root.is_file() else 0
+        )  # an archive has a folder of its own around all, a folder not
+        by_file = {as_there(name, files.__contains__): (name, row) for name, row in metadata.items()}
+        column = None if self.level is not None else self._label(by_file, root, notes)
+        layout = None if column is not None else self._layout(files, most_wrapped, notes, root)
+        cut = len(common_folders(map(_folders, files))[:most_wrapped]) if layout is None else len(layout.wrapper)
+        for name, (path, reader) in files.items():
+            parts = name.split("/")
+            person = layout.person(parts) if layout is not None else None
+            relative = "/".join(parts[cut:])
+            if name in by_file:
+                written, facts = by_file[name]
+                said = (BACKSLASHES,) if "\\" in written and written != name else remarks
+                who = person if column is None else facts.get(column)
+                yield source_image(self, facts, who, relative, path, reader, remarks=said)
+            elif column is not None and ("/" in name or people.is_picture(name)):
+                yield refused_image(self, relative, path, f"no line of the metadata says who it is ({column})")
+            elif person is not None:
                 identity = f"{self.dataset}/{person}"
-                yield SourceImage(identity, name, path, self.license, reader=reader, remarks=remarks)
-        for name in sorted(metadata.keys() - images.keys()):
-            yield refused_image(self, name, root, f"{METADATA} names it, but it is not there")
+                yield SourceImage(identity, relative, path, self.license, reader=reader, remarks=remarks)
+            else:
+                notes.leave_out(people.LOOSE, relative)
+        for name in sorted(by_file.keys() - files.keys() - notes.names):
+            yield refused_image(self, name, root, "the metadata names it, but it is not there")
+
+    def _label(self, by_file: dict[str, tuple[str, dict[str, Any]]], root: Path, notes: SourceNotes) -> str | None:
+        """The key of the metadata that says who is on an image; None where none does."""
+        keys = list(dict.fromkeys(key for _, facts in by_file.values() for key in facts))
+        unknown = [key for key in keys if key not in (*FACTS, *NO_LABELS)]
+        if not by_file or (self.identity_column is None and not any(key in IDENTITY for key in keys)):
+            if unknown:
+                raise UserError(
+                    f"the metadata in '{root}' has {', '.join(unknown)[:300]}: does one say who is on an image?",
+                    fix=f"{label_fix(unknown)}; where the folders are the people, say so with --level 1",
+                )
+            return None
+        names = find_columns(self.identity_column, keys, IDENTITY, "identity", root)
+        labels = Labels(names)
+        for file, (_, facts) in by_file.items():
+            labels.add([facts.get(name) for name in names], file)
+        if self.identity_column is None:
+            column, others = labels.choose(root, label_fix(names), "keys of the metadata")
+        else:
+            column, others = self.identity_column, ""
+        notes.taken.append(f"people: '{column}' in the metadata{others}; folders' names say nothing")
+        return column
+
+    def _layout(self, files: Files, most_wrapped: int, notes: SourceNotes, root: Path) -> Layout:
+        """Which folders are the people; raises UserError where there are none."""
+        in_folders = [name for name in files if "/" in name]
+        pictures = [name for name in in_folders if people.is_picture(name)] or in_folders
+        if not pictures:
+            left = f"; {notes.left_out_line()}" if notes.left_out else ""
+            links = notes.left_out[people.LINK_OUT] + notes.left_out[people.LINK_NOWHERE]
+            fix = "give the folder that they lead to, or copy their files here (cp -rL)" if links else FIX
+            raise UserError(
+                f"no identity found in '{root}': it holds no directories ({len(files)} files directly in it){left}",
+                fix=fix,
+            )
+        layout = find_layout(Counter(map(_folders, pictures)), self.level, most_wrapped, root)
+        notes.taken.append(layout.note)
+        return layout
 
 
-def _on_disk(root: Path) -> dict[str, tuple[Path, Reader | None]]:
-    """{name below the root: (file, None)}, person by person."""
+def _folders(name: str) -> tuple[str, ...]:
+    return tuple(name.split("/")[:-1])
+
+
+def _on_disk(root: Path, notes: SourceNotes) -> Files:
+    """{name below the root: (file, None)}, person by person; what is passed over goes to the notes."""
     inside = root.resolve()
-    files: dict[str, tuple[Path, Reader | None]] = {}
-    for top in sorted(p for p in root.iterdir() if not p.name.startswith(".")):
-        for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
-            relative = path.relative_to(root)
-            hidden = any(part.startswith(".") for part in relative.parts)
-            if not hidden and path.is_file() and inside in path.resolve().parents:
-                files[printable(relative.as_posix())] = path, None
+    files: Files = {}
+
+    def walk(folder: Path, below: str) -> None:
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: os.fsencode(entry.name))
+        except OSError as error:
+            if not below:
+                fix = "let this user read it (chmod u+rx)"
+                raise UserError(f"the folder '{folder}' cannot be read: {error.strerror}", fix=fix) from error
+            notes.leave_out(people.LOCKED, below)
+            return
+        for entry in entries:
+            path, name = folder / entry.name, f"{below}{decoded_name(entry.name)}"
+            if entry.name.startswith("."):
+                notes.leave_out(people.HIDDEN, name)
+            elif entry.is_symlink() and (kind := _link(path, inside)) is not None:
+                notes.leave_out(kind, name)
+            elif entry.is_dir(follow_symlinks=False):
+                walk(path, f"{name}/")
+            elif not path.is_file():
+                notes.leave_out(people.SPECIAL, name)
+            elif (kind := people.passed_over(name)) is not None:
+                notes.leave_out(kind, name)
+            else:
+                files[name] = path, None
+
+    walk(root, "")
     return files
 
 
-def _zipped(path: Path) -> tuple[dict[str, tuple[Path, Reader | None]], tuple[str, ...]]:
-    """({name below the root: (archive, reader)}, remarks); the root is the directory in which all directories lie.
+def _link(path: Path, inside: Path) -> tuple[str, str] | None:
+    """What a link is that is passed over; None for one to a file of the folder."""
+    try:
+        target = path.resolve(strict=True)
+    except (OSError, RuntimeError):  # nothing there, may not be read, or a circle
+        return people.LINK_NOWHERE
+    if inside != target and inside not in target.parents:
+        return people.LINK_OUT
+    return people.LINK_INSIDE if target.is_dir() else None
+
+
+def _zipped(path: Path, notes: SourceNotes) -> tuple[Files, tuple[str, ...]]:
+    """({name in the archive: (archive, reader)}, remarks), person by person.
 
     Names with backslashes are read as with slashes, unless metadata of the archive names its members so.
     """
     found = dict(members(path, fix=FIX))
-    as_named = METADATA in found and bool(_metadata((path, found[METADATA]), path).keys() & found.keys())
+    as_named = METADATA in found and bool(_metadata(METADATA, (path, found[METADATA]), path).keys() & found.keys())
     in_archive = found if as_named else turned(path, found)
-    files = {}
+    files: dict[tuple[str, ...], tuple[Path, Reader | None]] = {}
     for name, reader in in_archive.items():
         parts = PurePosixPath(name).parts
-        if not any(part.startswith(".") or part == "__MACOSX" for part in parts):
+        kind = people.passed_over(name)
+        if any(part.startswith(".") or part == "__MACOSX" for part in parts):
+            notes.leave_out(people.HIDDEN, name)
+        elif kind is not None:
+            notes.leave_out(kind, name)
+        else:
             files[parts] = path, reader
-    tops = {parts[0] for parts in files}
-    wrapped = len(tops) == 1 and all(len(parts) > 2 or parts[1:] == (METADATA,) for parts in files)
-    listed: dict[str, tuple[Path, Reader | None]] = {
-        printable("/".join(parts[wrapped:])): files[parts] for parts in sorted(files)
-    }
+    listed = {printable("/".join(parts)): files[parts] for parts in sorted(files)}
     return listed, (BACKSLASHES,) if in_archive is not found else ()
 
 
-def _metadata(file: tuple[Path, Reader | None] | None, root: Path) -> dict[str, dict[str, Any]]:
-    """{file name: what its line of metadata.jsonl says}; raises UserError for a line that cannot be read."""
+def _all_metadata(files: Files, root: Path) -> tuple[dict[str, dict[str, Any]], int]:
+    """({file: what the metadata says of it}, how deep the topmost metadata lies), which are taken out of `files`.
+
+    A file_name starts from the folder of its metadata.
+    """
     by_name: dict[str, dict[str, Any]] = {}
-    if file is None:
-        return by_name
+    depth = 99
+    for name in [name for name in files if PurePosixPath(name).name in (METADATA, METADATA_CSV)]:
+        folder, depth = name.rpartition("/")[0], min(depth, name.count("/"))
+        for file, facts in _metadata(name, files.pop(name), root).items():
+            full = f"{folder}/{file}" if folder else file
+            if full in by_name and by_name[full] != facts:
+                fix = "take one of the two files away"
+                raise UserError(f"two files of metadata in '{root}' say different things of '{full}'", fix=fix)
+            by_name[full] = facts
+    return by_name, depth
+
+
+def _metadata(name: str, file: tuple[Path, Reader | None], root: Path) -> dict[str, dict[str, Any]]:
+    """{file name: what its line says}; raises UserError for a line that cannot be read."""
+    by_name: dict[str, dict[str, Any]] = {}
     path, reader = file
     number = 0
     try:
-        for line in (reader() if reader else path.read_bytes()).split(b"\n"):
-            number += 1
-            if line.strip():
-                row = parse_json(line)
-                name = row.pop("file_name", None)
-                if not isinstance(name, str):
-                    raise ValueError("it has no file_name")
-                by_name[name] = row
-    except (ValueError, OSError) as error:
-        fix = "mend the line, or take the file away"
-        raise UserError(f"'{root}', line {number} of {METADATA}, cannot be read: {error}", fix=fix) from error
+        data = reader() if reader else path.read_bytes()
+        lines = _csv_lines(data) if name.endswith(".csv") else _json_lines(data)
+        for number, row in lines:  # noqa: B007 (the error names it)
+            file_name = row.pop("file_name", None)
+            if not isinstance(file_name, str):
+                raise ValueError("it has no file_name")
+            by_name[file_name] = row
+    except _Line as error:
+        number, reason = error.args
+        raise UserError(f"'{root}', line {number} of {name}, cannot be read: {reason}", fix=LINE_FIX) from error
+    except (ValueError, OSError, csv.Error) as error:
+        raise UserError(f"'{root}', line {number} of {name}, cannot be read: {error}", fix=LINE_FIX) from error
     return by_name
+
+
+LINE_FIX = "mend the line, or take the file away"
+
+
+class _Line(Exception):
+    """A line that cannot be read: (its number, why)."""
+
+
+def _json_lines(data: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(data.split(b"\n"), start=1):
+        if line.strip():
+            try:
+                row = parse_json(line)
+            except ValueError as error:
+                raise _Line(number, error) from error
+            yield number, row
+
+
+def _csv_lines(data: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
+    reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""))
+    for row in reader:
+        cells = {key: value for key, value in row.items() if isinstance(key, str)}
+        yield reader.line_num, {key: value for key, value in cells.items() if value not in (None, "")}

@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from facegan.core.errors import UserError
+from facegan.core.files import user_path
 from facegan.data.sources import SOURCES, OwnFaces, SourceImage, read_slice
 from facegan.data.sources import _pickled as pickled
 
@@ -35,7 +36,7 @@ class InsightfaceBin(OwnFaces):
 
     def rows(self) -> Iterator[SourceImage]:
         """See SourceConfig; image n is named by its place, pair n // 2."""
-        path = Path(self.root).expanduser()
+        path = user_path(self.root)
         images, same = read_pairs(path)
         for number, (piece, person) in enumerate(zip(images, _people(path, images, same), strict=True)):
             relative, reader = f"{number:06d}", partial(read_slice, path, piece.offset, piece.size)

@@ -15,12 +15,14 @@ from typing import BinaryIO, Literal
 from pydantic import Field
 
 from facegan.core.errors import UserError
+from facegan.core.files import user_path
 from facegan.data.sources import SOURCES, OwnFaces, SourceImage, check_size
 from facegan.data.sources._facts import refused_image
 
 MAGIC = 0xCED7230A
 WHOLE, FIRST, MIDDLE, LAST = range(4)
 HEADER = struct.Struct("<IfQQ")  # flag, label, id, id2 (mxnet.recordio.IRHeader)
+HEADER_RECORD = ("record of labels alone, without an image", "records of labels alone, without an image")
 FIX = "give train.rec as insightface publishes it, whole, or the folder that holds it"
 
 
@@ -43,13 +45,14 @@ class InsightfaceRec(OwnFaces):
 
     def rows(self) -> Iterator[SourceImage]:
         """See SourceConfig; an image is named by the number of its record, as in the .idx."""
-        root = Path(self.root).expanduser()
+        root, notes = user_path(self.root), self.new_notes()
         path = root / "train.rec" if root.is_dir() else root
         empty = True
         for number, (record, head) in enumerate(_records(path)):
             relative, labels = f"{number:08d}", _labels(head, record.size)
             if labels is not None and labels[1] >= record.size and labels[1] > HEADER.size:
-                continue  # a header record: labels and no image
+                notes.leave_out(HEADER_RECORD, relative)
+                continue
             empty = False
             if labels is None or not _is_whole(labels[0]):
                 yield refused_image(self, relative, path, "its record has no label that is a whole number")

@@ -11,8 +11,10 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from facegan.core.errors import UserError
-from facegan.data.sources import SOURCES, Side, SourceConfig, SourceImage
+from facegan.core.files import user_path
+from facegan.data.sources import SOURCES, Side, SourceConfig, SourceImage, SourceNotes
 from facegan.data.sources._facts import BACKSLASHES
+from facegan.data.sources._people import LINK_OUT, OTHER, scanned_files
 from facegan.data.sources._zip import members, turned
 
 LICENSE = "Labeled Faces in the Wild (Huang et al. 2007), for research; the photos are their owners'"
@@ -41,9 +43,9 @@ class Lfw(SourceConfig):
 
     def rows(self) -> Iterator[SourceImage]:
         """See SourceConfig; raises UserError when the files are not there or not what they should be."""
-        root = Path(self.root).expanduser()
-        develop = read_people(Path(self.pairs).expanduser()) if self.pairs else None
-        images = list(_zipped(root) if root.is_file() else _folder(root))
+        root, notes = user_path(self.root), self.new_notes()
+        develop = read_people(user_path(self.pairs)) if self.pairs else None
+        images = list(_zipped(root, notes) if root.is_file() else _folder(root, notes))
         if not images:
             raise UserError(f"no face of LFW found in '{root}'", fix=HERE)
         if len({row.relative for row in images}) < len(images):
@@ -58,18 +60,25 @@ class Lfw(SourceConfig):
             yield replace(row, side=side)
 
 
-def _folder(root: Path) -> Iterator[SourceImage]:
-    """The images of a folder, or of one folder in it; links that lead out of it are passed over."""
+def _folder(root: Path, notes: SourceNotes) -> Iterator[SourceImage]:
+    """The images of a folder, or of one folder in it; links that lead out of it and other files are passed over."""
     if not root.is_dir():
         raise UserError(f"the LFW faces are not there: '{root}'", fix=HERE)
-    inside = root.resolve()
+    inside, seen = root.resolve(), set[Path]()
     for path in [*root.glob("*/*.jpg"), *root.glob("*/*/*.jpg")]:
-        match = _IMAGE.fullmatch(path.relative_to(root).as_posix())
-        if match and path.is_file() and inside in path.resolve().parents:
-            yield SourceImage(f"lfw/{match['name']}", match["file"], path, LICENSE)
+        name = path.relative_to(root).as_posix()
+        match = _IMAGE.fullmatch(name)
+        if match and path.is_file():
+            seen.add(path)
+            if inside in path.resolve().parents:
+                yield SourceImage(f"lfw/{match['name']}", match["file"], path, LICENSE)
+            else:
+                notes.leave_out(LINK_OUT, name)
+    for name in scanned_files(root, seen):
+        notes.leave_out(OTHER, name)
 
 
-def _zipped(path: Path) -> Iterator[SourceImage]:
+def _zipped(path: Path, notes: SourceNotes) -> Iterator[SourceImage]:
     """The images of an archive, of which nothing is unpacked."""
     found = dict(members(path, HERE))
     files = turned(path, found)
@@ -77,6 +86,8 @@ def _zipped(path: Path) -> Iterator[SourceImage]:
     for member, reader in files.items():
         if match := _IMAGE.fullmatch(member):
             yield SourceImage(f"lfw/{match['name']}", match["file"], path, LICENSE, reader=reader, remarks=remarks)
+        else:
+            notes.leave_out(OTHER, member)
 
 
 def read_people(path: Path) -> set[str]:

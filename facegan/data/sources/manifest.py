@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from facegan.core.errors import UserError
+from facegan.core.files import user_path
 from facegan.data import manifest
 from facegan.data.sources import SOURCES, Side, SourceConfig, SourceImage
 from facegan.data.sources._facts import source_image
@@ -47,7 +48,7 @@ class Manifest(SourceConfig):
 
     def rows(self) -> Iterator[SourceImage]:
         """See SourceConfig. Rows of people who do not exist go to the quarantine, unless it is read for them."""
-        tables = [Table(part) for part in manifest.local_parts(Path(self.root).expanduser())]
+        tables = [Table(part) for part in manifest.local_parts(user_path(self.root))]
         for table in tables:
             manifest.check_schema(table.schema, table.path)
         by_name = all_named_once(tables, ["image"] * len(tables))

@@ -13,21 +13,27 @@ import pyarrow.types as pt
 from pydantic import Field
 
 from facegan.core.errors import UserError
+from facegan.core.files import user_path
 from facegan.data.manifest import is_manifest
 from facegan.data.sources import SOURCES, OwnFaces, SourceImage, refuse
 from facegan.data.sources._facts import (
-    BACKSLASHES,
+    FACTS,
     IDENTITY,
     IMAGE,
     decode_base64,
     find_column,
+    find_columns,
     is_base64,
+    path_remarks,
+    refused_image,
     resolve_inside,
     source_image,
 )
+from facegan.data.sources._people import OTHER, Labels, label_fix, scanned_files
 from facegan.data.sources._table import Table, class_names, table_files
 
-FACTS = ("dataset", "source", "license", "group", "landmarks", "source_sha256", "parents", "generator")
+SEEN_ROWS = 200
+"""Rows by which the only column of people is told from one of files' names."""
 
 
 @SOURCES.register
@@ -52,39 +58,74 @@ class Parquet(OwnFaces):
 
     def rows(self) -> Iterator[SourceImage]:
         """See SourceConfig; a path in a table that leads out of the folder of images goes to the quarantine."""
-        root = Path(self.root).expanduser()
+        root, notes = user_path(self.root), self.new_notes()
         tables = [Table(path) for path in table_files(root)]
+        for name in scanned_files(root, (table.path for table in tables)) if root.is_dir() else ():
+            notes.leave_out(OTHER, name)
         image_columns = [
             find_column(self.image_column, table.schema.names, IMAGE, "image", table.path) for table in tables
         ]
         by_name = all_named_once(tables, image_columns)
+        label, others = self._label(tables, image_columns, root)
+        notes.taken.append(f"{root.name}: image: {image_columns[0]}, person: {label}{others}")
         empty = True
         for table, image_column in zip(tables, image_columns, strict=True):
             shard = table.path.name if root.is_file() else table.path.relative_to(root).as_posix()
-            for row in self._rows(table, image_column, shard, by_name):
+            for row in self._rows(table, image_column, label, shard, by_name):
                 empty = False
                 yield row
         if empty:
             raise UserError(f"'{root}' has no row", fix="give a table with an image and a person in each row")
 
-    def _rows(self, table: Table, image_column: str, shard: str, by_name: bool) -> Iterator[SourceImage]:
+    def _label(self, tables: list[Table], image_columns: list[str], root: Path) -> tuple[str, str]:
+        """(the column that says who it is, the others in words): columns that may are read once for it."""
+        found: list[str] = []
+        for table, image_column in zip(tables, image_columns, strict=True):
+            schema = table.schema
+            columns = find_columns(
+                self.identity_column, (n for n in schema.names if n != image_column), IDENTITY, "identity", table.path
+            )
+            fitting = [name for name in columns if _is_name(schema.field(name).type)]
+            expected = "text or whole numbers"
+            _check_type(schema.field((fitting or columns)[0]).type, _is_name, columns[0], expected, table.path)
+            found = [name for name in found or fitting if name in fitting]
+            if not found:
+                raise UserError(
+                    f"'{table.path}' and the tables before it name people in columns of other names",
+                    fix="read them one by one, or give all one name",
+                )
+        if self.identity_column is not None:
+            return self.identity_column, ""
+        labels = Labels(found)
+        for table, image_column in zip(tables, image_columns, strict=True):
+            path_column = _path_column(table.schema, image_column, table.path)
+            for row in table.rows([*found, *([path_column] if path_column else [])]):
+                path = row[path_column] if path_column else None
+                labels.add([row[name] for name in found], None if is_base64(path) else path)
+                if len(found) == 1 and labels.rows >= SEEN_ROWS:
+                    break
+        return labels.choose(root, label_fix(found))
+
+    def _rows(
+        self, table: Table, image_column: str, identity_column: str, shard: str, by_name: bool
+    ) -> Iterator[SourceImage]:
         schema = table.schema
-        identity_column = find_column(
-            self.identity_column, (n for n in schema.names if n != image_column), IDENTITY, "identity", table.path
-        )
-        _check_type(schema.field(identity_column).type, _is_name, identity_column, "text or whole numbers", table.path)
         path_column = _path_column(schema, image_column, table.path) if by_name else None
         columns = [
             identity_column,
             *(name for name in FACTS if name in schema.names and name not in (identity_column, image_column)),
         ]
-        images = Path(self.images).expanduser() if self.images else table.path.parent
+        images = user_path(self.images) if self.images else table.path.parent
         names = class_names(schema, identity_column)
         for number, row in enumerate(table.rows([*columns, *([path_column] if path_column else [])])):
             person, path = row[identity_column], row.get(path_column) if path_column else None
-            if names is not None and isinstance(person, int) and 0 <= person < len(names):
-                person = names[person]
             relative = path or f"{shard}/{number:08d}"
+            if names is not None and isinstance(person, int):
+                if not 0 <= person < len(names):
+                    reason = f"its label {person} names nobody (there are {len(names)} names)"
+                    yield refused_image(self, relative, table.path, reason)
+                    continue
+                person = names[person]
             reader = partial(_read, table.reader(image_column, number), images)
             remarks = _remarks(images, path) if path and path_column == image_column else ()
             yield source_image(self, row, person, relative, table.path, reader, remarks=remarks)
@@ -92,7 +133,7 @@ class Parquet(OwnFaces):
 
 def _remarks(images: Path, name: str) -> tuple[str, ...]:
     try:
-        return (BACKSLASHES,) if "\\" in name and resolve_inside(images, name)[0] != images / name else ()
+        return path_remarks(images, name, resolve_inside(images, name)[0])
     except ValueError:  # reading it says so
         return ()
 

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from facegan.core.digests import file_sha256
 from facegan.core.errors import UserError
+from facegan.core.files import user_path
 from facegan.core.types import Embed
 from facegan.evaluation.judges import JUDGES, JudgeConfig
 
@@ -37,7 +38,7 @@ class Onnx(JudgeConfig):
 
     def fingerprint(self) -> dict[str, str]:
         """See JudgeConfig."""
-        path = Path(self.path).expanduser()
+        path = user_path(self.path)
         if not path.is_file():
             raise UserError(f"the judge's network '{path}' is not there", fix="set audit.judge.path to an .onnx file")
         return {"judge": file_sha256(path)}
@@ -73,10 +74,11 @@ class Onnx(JudgeConfig):
         options.intra_op_num_threads = torch.get_num_threads()
         try:
             session = onnxruntime.InferenceSession(
-                str(Path(self.path).expanduser()), options, providers=["CPUExecutionProvider"]
+                str(user_path(self.path)), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # onnxruntime's errors have no common base
-            raise UserError(f"'{self.path}' is no network that onnxruntime can run: {error}") from error
+            fix = "give a whole .onnx file, such as torch.onnx.export writes"
+            raise UserError(f"'{self.path}' is no network that onnxruntime can run: {error}", fix=fix) from error
         name, size = session.get_inputs()[0].name, (self.size_px, self.size_px)
 
         def embed(pixels: np.ndarray) -> np.ndarray:
@@ -87,8 +89,15 @@ class Onnx(JudgeConfig):
                 output = session.run(None, {name: np.ascontiguousarray(img.numpy())})[0]
             except Exception as error:
                 raise UserError(
-                    f"'{self.path}' does not take {tuple(img.shape)} float32: {error}", fix="set audit.judge.size_px"
+                    f"'{self.path}' does not take {tuple(img.shape)} float32: {error}",
+                    fix="set the side of its input: --size-px, in a recipe audit.judge.size_px",
                 ) from error
-            return unit_rows(np.asarray(output).reshape(len(pixels), -1))
+            rows = np.asarray(output)
+            if rows.dtype.kind not in "fiu" or rows.ndim == 0 or len(rows) != len(pixels) or rows.size == 0:
+                raise UserError(
+                    f"'{self.path}' gave {rows.dtype} {rows.shape} for {tuple(img.shape)} float32",
+                    fix="give a network that gives (N, d) numbers for N images",
+                )
+            return unit_rows(rows.reshape(len(pixels), -1))
 
         return embed

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
+from facegan.core.files import user_path
 from facegan.evaluation.protocols import PROTOCOLS, Metric, ProtocolConfig, ProtocolResult
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Pairs(ProtocolConfig):
         from facegan.core.digests import file_sha256
         from facegan.core.errors import UserError
 
-        path = Path(self.file).expanduser()
+        path = user_path(self.file)
         if not path.is_file():
             raise UserError(
                 f"the pairs file of benchmark '{self.name}' is not there: '{path}'",
@@ -68,7 +69,7 @@ class Pairs(ProtocolConfig):
         """See ProtocolConfig: the list, as Parquet."""
         from facegan.data.pair_lists import read_pairs
 
-        read_pairs(Path(self.file).expanduser()).write(folder / f"pairs-{self.name}.parquet")
+        read_pairs(user_path(self.file)).write(folder / f"pairs-{self.name}.parquet")
 
     def reading_from(self, folder: Path) -> Pairs:
         """See ProtocolConfig."""
@@ -139,7 +140,7 @@ class Pairs(ProtocolConfig):
         from facegan.data.pair_lists import read_pairs
         from facegan.evaluation.pair_scores import score_pairs
 
-        path = Path(self.file).expanduser()
+        path = user_path(self.file)
         return score_pairs(read_pairs(path), faces, self.people == "test", f"'{path.name}'")
 
     def _accuracy(self, scored: ScoredPairs) -> tuple[FoldAccuracy | None, str]:

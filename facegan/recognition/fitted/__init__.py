@@ -34,9 +34,10 @@ class Fit:
 class FittedConfig(Options):
     """What every fitted recognizer has: a literal `kind`, `fit` and `embedder`.
 
-    `licenses` are those of what it has learned from elsewhere.
+    `words` says what it is in a sentence about it; `licenses` are those of what it has learned from elsewhere.
     """
 
+    words: ClassVar[str]
     licenses: ClassVar[tuple[str, ...]] = ()
     kind: str
 

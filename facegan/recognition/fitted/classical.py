@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -27,6 +27,7 @@ class Classical(FittedConfig):
     Hatch et al. 2006.
     """
 
+    words: ClassVar[str] = "which is no network"
     kind: Literal["classical"] = "classical"
     features: tuple[Feature, ...] = Field(("pixels", "hog", "lbp"), min_length=1, description="what is measured")
     components: tuple[int, ...] = Field(

@@ -30,6 +30,7 @@ class Imagenet(FittedConfig):
     Sources: Tan and Le 2019; the weights, under Apache-2.0, are those of TensorFlow's efficientnet/lite.
     """
 
+    words: ClassVar[str] = "the features of a network from ImageNet that was not trained further"
     licenses: ClassVar[tuple[str, ...]] = ("Apache-2.0 (weights from ImageNet, whose photos have terms of their own)",)
     kind: Literal["imagenet"] = "imagenet"
     stages: tuple[int, ...] = Field((2, 3, 4, 5), min_length=1, description=f"whose maps are taken, 0 to {STAGES - 1}")

@@ -18,6 +18,8 @@ from facegan.data.duplicates import spelling
         ("a/Choi_Sung-hong", "a/Sung_Hong_Choi"),
         ("a/John_Gruden", "a/Jon_Gruden"),
         ("a/Müller", "a/Muller"),
+        ("a/006", "a/6"),
+        ("a/subject_010", "a/Subject 10"),
     ],
 )
 def test_spelled_alike(one: str, other: str) -> None:

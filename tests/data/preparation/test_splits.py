@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from facegan.core.errors import ConfigError
 from facegan.data.options import Split
 from facegan.data.preparation.splits import assign, quotas
 
@@ -135,3 +136,13 @@ def test_shares_of_the_development_people() -> None:
     assert quotas(10, Split(train=0.7, val=0.3, test=0), held=True) == {"train": 7, "val": 3, "test": 0}
     frozen = Split(train=0.7, val=0.3, test=0, frozen={names[0]: "val", names[700]: "train"})
     assert (assign(names, frozen, held)[names[0]], assign(names, frozen, held)[names[700]]) == ("val", "test")
+
+
+def test_a_frozen_person_has_one_split_in_both_forms_of_the_name() -> None:
+    composed, decomposed = "d/Jos\u00e9", "d/Jose\u0301"
+    names = [composed, *some_names(9)]
+    for written in (composed, decomposed):
+        assert assign(names, Split(frozen={written: "val"}))[composed] == "val"
+    assert assign(names, Split(frozen={composed: "test", decomposed: "test"}))[composed] == "test"
+    with pytest.raises(ConfigError, match="twice, in test and in train"):
+        assign(names, Split(frozen={composed: "test", decomposed: "train"}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from facegan.core.errors import UserError
 from facegan.data.pair_lists import PairList, read_pairs
 from facegan.data.sources.lfw import Lfw, lfw_lines
 from facegan.evaluation.embedded_faces import EmbeddedFaces, embed_faces
-from facegan.evaluation.pair_scores import score_pairs
+from facegan.evaluation.pair_scores import ImageIndex, score_pairs
 from facegan.evaluation.protocols.pairs import Pairs
 from facegan.metrics import verification
 from view2 import FOLDS, drawn_faces, view2
@@ -186,3 +187,11 @@ def test_lfw_outside_devtrain(lfw: EmbeddedFaces) -> None:
     view2 = Pairs(name="view2", file=str(SHARED / "lfw_pairs.txt"), people="test").run(test).metrics
     assert view2[0].n_genuine + view2[0].n_impostor == 2490
     assert "2490 of 6000 pairs" in view2[0].note and "not the published protocol" in view2[0].note
+
+
+def test_names_of_a_list_are_found_in_either_form_of_unicode() -> None:
+    """A list typed on Windows (composed) over photos from a Mac (decomposed), and the other way round."""
+    for here, there in (("NFC", "NFD"), ("NFD", "NFC")):
+        files = [unicodedata.normalize(here, name) for name in ("José/1.png", "Zoë/1.png")]
+        index = ImageIndex(files)
+        assert index.find(unicodedata.normalize(there, "sub/Zoë/1.jpg")) == 1
