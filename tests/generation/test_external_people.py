@@ -284,7 +284,7 @@ def test_its_place_is_in_no_study(faces: Path, elsewhere: Path) -> None:
     shown = graph.build(tiny(faces, study=study))[-1].extra["recipe"]
     assert str(elsewhere) not in json.dumps(shown)
     assert shown["study"]["variants"]["theirs"]["set"]["synthesize.external"] == {"source": {"kind": "folder"}}
-    theirs = VariantFindings("theirs", None, 0, (), {}, {}, {"real+synthetic": Counter()}, {})
+    theirs = VariantFindings("theirs", None, 0, (), {}, {}, {"real+synthetic": Counter()}, {}, 0.0)
     assert "all people of the external source" in schedule(shown, theirs, "real+synthetic")
 
 
