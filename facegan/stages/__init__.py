@@ -13,7 +13,7 @@ VERSIONS = {
     "prepare": 2,
     "train_gan": 3,
     "synthesize": 4,
-    "audit": 2,
+    "audit": 3,
     "merge": 3,
     "train_recognizer": 3,
     "select": 1,
