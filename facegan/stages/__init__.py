@@ -12,7 +12,7 @@ from __future__ import annotations
 VERSIONS = {
     "prepare": 2,
     "train_gan": 3,
-    "synthesize": 4,
+    "synthesize": 5,
     "audit": 3,
     "merge": 3,
     "train_recognizer": 3,
