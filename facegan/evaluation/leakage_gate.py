@@ -8,9 +8,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from facegan.core.errors import UserError
+from facegan.core.types import Embed
+from facegan.evaluation.cross_fitted import CrossFitted, match_level
 from facegan.evaluation.options import Audit
 from facegan.evaluation.set_card import JudgedFaces
-from facegan.metrics import leakage, planted, set_statistics
+from facegan.metrics import leakage, planted
 from facegan.metrics import membership as statistics
 from facegan.metrics.registered import Changes, Comparison
 
@@ -183,54 +185,43 @@ def new_people(
     existing: JudgedFaces,
     val: JudgedFaces,
     train: JudgedFaces,
-    thresholds: dict[str, Any],
     options: Audit,
+    embed: Embed | None = None,
 ) -> dict[str, Any]:
-    """Part 2 of the gate: how many new people match a train person.
+    """Part 2 of the gate: how many new people match a train person, and from what likeness people do.
 
     Beside it the null: how many val people do. And the power: how many train people match themselves, by their
-    synthetic images (or, without any, half of their photos) against their photos, and how many val people do, by
-    one half of their photos against the other.
+    synthetic images (or, without any, half of their photos) against their photos; `power_unseen`: by the halves.
+    `embed` is a judge from elsewhere, who has learned none of them; else `CrossFitted` fits what compares.
     """
+    names = [*train.names, *val.names]
+    pixels = np.concatenate([train.images.pixels, val.images.pixels])
+    person = np.concatenate([train.person, val.person + len(train.names)])
+    people = CrossFitted(pixels, person, len(train.names), embed)
+    real, own = people.real()
+    level = match_level(real)
+    _, at, owner = np.intersect1d(existing.names, train.names, return_indices=True)
+    by_images = people.likeness(existing.images.pixels, existing.person)[at, owner] if len(existing) else own
 
-    def likeness(faces: JudgedFaces, photos: JudgedFaces) -> np.ndarray:
-        return leakage.likeness(faces.embedding, faces.person, photos.embedding, photos.person)
-
-    def own_likeness(faces: JudgedFaces, photos: JudgedFaces) -> np.ndarray:
-        _, rows, columns = np.intersect1d(faces.names, photos.names, return_indices=True)
-        return np.asarray(likeness(faces, photos)[rows, columns])
-
-    def halves(faces: JudgedFaces) -> np.ndarray:
-        return own_likeness(*(faces.only(side) for side in set_statistics.halves(faces.person)))
-
-    seen = own_likeness(existing, train) if len(existing) else halves(train)
-    unseen = halves(val)
-    level = leakage.match_level(seen, unseen, thresholds["image"]["value"])
-
-    def rates(faces: JudgedFaces) -> dict[str, Any]:
-        if len(faces) == 0:
-            return {"people": 0, "matched": 0, "rate": 0.0, "centre_rate": 0.0, "worst": []}
-        likenesses = likeness(faces, train)
-        centre_similarity = (
-            set_statistics.centres(faces.embedding, faces.person)
-            @ set_statistics.centres(train.embedding, train.person).T
-        )
-        largest, nearest = likenesses.max(axis=1), likenesses.argmax(axis=1)
+    def rates(likeness: np.ndarray, whose: list[str]) -> dict[str, Any]:
+        if len(whose) == 0:
+            return {"people": 0, "matched": 0, "rate": 0.0, "worst": []}
+        largest, nearest = likeness.max(axis=1), likeness.argmax(axis=1)
         return {
-            **leakage.summary(likenesses, level),
-            "centre_rate": float((centre_similarity >= thresholds["centre"]["value"]).any(axis=1).mean()),
+            **leakage.summary(likeness, level),
             "worst": [
-                {"identity": faces.names[n], "train_person": train.names[nearest[n]], "likeness": float(largest[n])}
+                {"identity": whose[n], "train_person": train.names[nearest[n]], "likeness": float(largest[n])}
                 for n in np.argsort(-largest, kind="stable")[:LISTED]
             ],
         }
 
     return {
-        "new": rates(new),
-        "null": rates(val),
+        "new": rates(people.likeness(new.images.pixels, new.person), new.names),
+        "null": rates(real[len(train.names) :], names[len(train.names) :]),
+        "strangers": rates(real, names)["rate"],
         "level": level,
-        "power": float((seen >= level).mean()),
-        "power_unseen": float((unseen >= level).mean()),
+        "power": float((by_images >= level).mean()) if len(by_images) else None,
+        "power_unseen": float((own >= level).mean()) if len(own) else None,
         "max_match_rate": options.max_match_rate,
     }
 
@@ -287,7 +278,7 @@ def faults(gate: dict[str, Any], options: Audit) -> list[dict[str, str]]:
                 "what": f"{new['matched']} of {new['people']} new people match a train person "
                 f"({new['rate']:.1%}, above audit.max_match_rate {people['max_match_rate']:.1%}; of "
                 f"{null['people']} real val people {null['matched']} do), first {worst['identity']} with "
-                f"{worst['train_person']}: mean cosine {worst['likeness']:.3f}, a match from {people['level']:.3f}",
+                f"{worst['train_person']}: likeness {worst['likeness']:.2f}, a match from {people['level']:.2f}",
                 "outcome": FAILED,
                 "picture": "people.png",
                 "fix": "mix more people into a new one (synthesize.identities.parents), lower synthesize.max_fmr, or "

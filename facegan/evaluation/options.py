@@ -26,7 +26,7 @@ class Audit(Options):
         0.01, gt=0, lt=0.5, description="share of pairs of different photos of a person that may pass for copies"
     )
     max_fmr: float = Field(0.01, gt=0, lt=0.5, description="false-match rate on val people behind a match")
-    max_match_rate: float = Field(0.02, ge=0, le=1, description="largest share of new people that match a train person")
+    max_match_rate: float = Field(0.05, ge=0, le=1, description="largest share of new people that match a train person")
     max_membership: float | None = unhashed_default(
         None, gt=0.5, le=1, description="largest AUC, of people, by which the set tells who was in it; null: only told"
     )

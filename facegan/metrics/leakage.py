@@ -1,12 +1,10 @@
-"""The leakage gate's statistics: near-copies of training photos, and new people who are really train people.
-
-Images are compared by
+"""The similarity by which near-copies of photos are left out when images are made, in thousands a second.
 
     s(x, y) = max over mirrored, shifted, blurred x of the correlation of band(x) and band(y),
     band = G(1 px) - G(2 px) at 64 x 64 px, the border cut, every second pixel kept (32 x 32)
 
-and two identities by the mean cosine of their images under the judge. docs/method/audit.md says why, and where the
-thresholds stand. Pure functions over arrays; nothing loops over pairs.
+The leakage gate lays images on photos before it compares them (`facegan.metrics.registered`), which sees more and takes
+longer. Pure functions over arrays; nothing loops over pairs.
 """
 
 from __future__ import annotations
@@ -102,29 +100,6 @@ def nearest_other(photos: Floats, person: np.ndarray) -> Floats:
         return np.asarray(same_person & is_other)
 
     return closest(photos, photos, allowed)[0]
-
-
-def likeness(embedding: Floats, person: np.ndarray, others: Floats, other_person: np.ndarray) -> Floats:
-    """The mean cosine of the images of each pair of people: (people, other people) float32.
-
-    Embeddings are unit rows (N, d) and (M, d); people are codes 0 .. n - 1. The mean of products is the product
-    of means.
-    """
-
-    def means(rows: Floats, codes: np.ndarray) -> Floats:
-        total = np.zeros((int(codes.max()) + 1, rows.shape[1]), np.float32)
-        np.add.at(total, codes, rows)
-        return np.asarray(total / np.bincount(codes)[:, None], np.float32)
-
-    return np.asarray(means(embedding, person) @ means(others, other_person).T)
-
-
-def match_level(synthetic: np.ndarray, unseen: np.ndarray, threshold: float) -> float:
-    """The likeness from which two identities match, from people's likeness to themselves and the image threshold.
-
-    `synthetic` (n,): of train people by synthetic images, `unseen` (m,): of val people by the halves of their photos.
-    """
-    return max(threshold, min(float(np.quantile(synthetic, 0.05, method="lower")), float(unseen.mean())))
 
 
 def summary(alike: Floats, level: float) -> dict[str, Any]:

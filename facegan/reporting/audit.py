@@ -105,7 +105,7 @@ def closest_people(gate: dict[str, Any], prepared: Path, synthetic: Path, faces_
                 Row("synthetic", "synthetic", synthetic_faces[item["identity"]]),
                 Row("real", item["train_person"], photos[item["train_person"]]),
             ),
-            f"mean cosine {item['likeness']:.3f}",
+            f"likeness {item['likeness']:.2f}",
         )
         for item in worst
     )
@@ -188,21 +188,19 @@ def sentences(gate: dict[str, Any]) -> dict[str, Any]:
         },
         {
             "what": "new people who match a train person",
-            "bound": f"at most {percent(people['max_match_rate'])} (a match: mean cosine {people['level']:.3f})",
+            "bound": f"at most {percent(people['max_match_rate'])} (a match: likeness {people['level']:.2f})",
             "found": f"{new['matched']} of {new['people']}",
             "beside": f"{null['matched']} of {null['people']} real people whom nothing learned from; "
-            f"{percent(round(people['power'], 2))} of train people match themselves by their synthetic images, and "
-            f"{percent(round(people['power_unseen'], 2))} of people whom the judge has never seen by their photos",
-        },
-        {
-            "what": "the same by centres alone",
-            "bound": "none: for orientation",
-            "found": percent(round(new["centre_rate"], 2)),
-            "beside": f"{percent(round(null['centre_rate'], 2))} of the {null['people']} real people",
+            f"{_share(people['power'])} of train people match themselves by their synthetic images, and "
+            f"{_share(people['power_unseen'])} by one half of their photos against the other",
         },
     ]
     said = verdict(gate) if gate["enforced"] or not gate["faults"] else f"{verdict(gate)}, and not enforced"
     return {"verdict": said, "faults": [fault["what"] for fault in gate["faults"]], "lines": lines}
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else percent(round(value, 2))
 
 
 def _between(interval: list[float] | None) -> str:
@@ -228,11 +226,13 @@ def pooled(gates: list[dict[str, Any]]) -> dict[str, str]:
         "caught": _range_text([min(part["power"].values()) for part in copies]),
         "new": ratio(new, "matched", "people"),
         "null": ratio(null, "matched", "people"),
-        "power": _range_text([part["power"] for part in people]),
+        "power": _range_text([part["power"] for part in people if part["power"] is not None]),
     }
 
 
 def _range_text(shares: list[float]) -> str:
     """The least and the largest share of several."""
+    if not shares:
+        return "–"
     texts = [percent(round(share, 2)) for share in (min(shares), max(shares))]
     return texts[0] if texts[0] == texts[1] else " to ".join(texts)

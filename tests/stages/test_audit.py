@@ -22,7 +22,8 @@ from facegan.data.images import encode_png
 from facegan.evaluation.judges import JudgeConfig, judges_half
 from facegan.evaluation.options import Audit
 from facegan.evaluation.set_card import SETS
-from facegan.metrics.leakage import LEAKS
+from facegan.generation.options import TrainGan
+from facegan.metrics.planted import KINDS, REDRAWN
 from facegan.metrics.verification import unit_rows
 from facegan.pipeline import graph
 from facegan.recipe.recipe import Recipe
@@ -104,7 +105,9 @@ def test_a_clean_set_passes_and_is_described(ground: tuple[Recipe, Lab, dict[str
     photos = ManifestImages(inputs["manifest"], "train")
     gate = run_audit(inputs, clean(photos), tmp_path)
     assert gate["faults"] == [] and gate["copies"]["copies"] == 0 and gate["people"]["new"]["matched"] == 0
-    assert set(gate["copies"]["power"]) == set(LEAKS) and min(gate["copies"]["power"].values()) > 0.8
+    assert set(gate["copies"]["power"]) == set(KINDS) and min(gate["copies"]["power"].values()) >= 0.95
+    assert gate["copies"]["false_alarm"] <= 0.05 and gate["copies"]["unseen"] == []
+    assert 0 <= gate["membership"]["person"]["auc"] <= 1 and gate["membership"]["others"] == PEOPLE // 4
     assert gate["people"]["power"] >= 0.9 and gate["people"]["null"]["people"] == PEOPLE // 4
     card = json.loads((tmp_path / "card.json").read_text())
     assert list(card["sets"]) == list(SETS)
@@ -119,12 +122,12 @@ def test_a_clean_set_passes_and_is_described(ground: tuple[Recipe, Lab, dict[str
     assert first == ((tmp_path / "gate.json").read_bytes(), (tmp_path / "card.json").read_bytes())
 
 
-@pytest.mark.parametrize("kind", ["exact", "mirrored", "blurred (sigma 1 px)", "JPEG quality 50"])
+@pytest.mark.parametrize("kind", ["unchanged", "mirrored", "turned 2 to 10 degrees", "cropped to 15 %"])
 def test_a_leaked_photo_stops_the_run(ground: tuple[Recipe, Lab, dict[str, Path]], tmp_path: Path, kind: str) -> None:
     """Under the name of its own person, and as an image of a new one."""
     _, _, inputs = ground
     photos = ManifestImages(inputs["manifest"], "train")
-    leaks = LEAKS[kind](photos.pixels[[7, 12]])
+    leaks = KINDS[kind](photos.pixels[[7, 12]])
     leaked = {str(photos.identity[7]): leaks[0], "synthetic/new-000003": leaks[1]}
     with pytest.raises(UserError, match=r"leakage gate failed: .*2 of \d+ synthetic images are near-copies") as error:
         run_audit(inputs, [*clean(photos), *(row(leak, name) for name, leak in leaked.items())], tmp_path)
@@ -155,6 +158,35 @@ def test_a_train_person_under_a_new_name_stops_the_run(
     assert run_audit(inputs, clean(photos) + same, tmp_path, max_match_rate=0.1)["faults"] == []
 
 
+def test_a_kind_that_is_not_seen_is_no_pass(
+    ground: tuple[Recipe, Lab, dict[str, Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, _, inputs = ground
+    rows = clean(ManifestImages(inputs["manifest"], "train"))
+    monkeypatch.setitem(KINDS, "painted over", lambda pixels: np.full_like(pixels, 127))
+    with pytest.raises(UserError, match=r"cannot tell, which is no pass: .*painted over \(0% found\)"):
+        run_audit(inputs, rows, tmp_path)
+    gate = run_audit(inputs, rows, tmp_path, enforce=False)
+    assert [fault["outcome"] for fault in gate["faults"]] == ["cannot tell"] and not (tmp_path / "copies.png").exists()
+    assert collect(inputs["manifest"], tmp_path / "synthetic", tmp_path, 2).gate["verdict"].startswith("cannot tell")
+
+
+def test_membership_may_be_bounded(ground: tuple[Recipe, Lab, dict[str, Path]], tmp_path: Path) -> None:
+    _, _, inputs = ground
+    rows = clean(ManifestImages(inputs["manifest"], "train"))[: 4 * PEOPLE // 2]  # of train people alone
+    with pytest.raises(UserError, match=r"tells who was in it: AUC [01]\.\d+ for a person"):
+        run_audit(inputs, rows, tmp_path, max_membership=0.51)
+
+
+def test_the_generators_own_redrawing_is_planted(ground: tuple[Recipe, Lab, dict[str, Path]], tmp_path: Path) -> None:
+    recipe, lab, inputs = ground
+    changed = recipe.model_copy(update={"train_gan": TrainGan.model_validate({"gan": {"kind": "morphable"}})})
+    generator = lab.stage(changed, "train_gan").path
+    gate = run_audit({**inputs, "generator": generator}, clean(ManifestImages(inputs["manifest"], "train")), tmp_path,
+                     enforce=False)  # fmt: skip
+    assert gate["copies"]["power"][REDRAWN] >= 0.8 and set(gate["copies"]["power"]) == {*KINDS, REDRAWN}
+
+
 def test_only_new_or_only_existing_people(ground: tuple[Recipe, Lab, dict[str, Path]], tmp_path: Path) -> None:
     _, _, inputs = ground
     rows = clean(ManifestImages(inputs["manifest"], "train"))
@@ -168,7 +200,8 @@ def test_the_report_waits_for_the_audit_and_no_arm_does(ground: tuple[Recipe, La
     recipe, _, _ = ground
     nodes = graph.build(recipe)
     item, page = pick(nodes, "audit"), pick(nodes, "report")
-    assert item in page.needs.values() and item.needs["judge"].seed == 2000
+    assert item in page.needs.values() and item.needs["judge"].seed == 2000 and item.needs["generator"].stage == "train_gan"
+    assert set(item.extra["redraw"]) == {"borrowed", "variation_noise", "batch_size"}
     assert not any(item in n.needs.values() for n in nodes if n.stage != "report")
     only = Recipe.model_validate(
         {**recipe.model_dump(), "arms": {"real": {}, "again": {}}, "comparison": {"arm": "again"}}
