@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter
 from facegan.metrics.leakage import SIDE_PX
 
 Pixels = np.ndarray
-MOST = 200  # photos that are changed, evenly chosen
+MOST = 100  # photos that are changed, evenly chosen
 
 TURN_DEG, SCALE, SHIFT_PX, CROP, GAIN = (2.0, 10.0), 0.15, 6.0, 0.15, 0.25  # pixels of 64, in proportion elsewhere
 GAMMA, BLUR_PX, QUALITY = (0.7, 1.4), 1.5, (95, 40)

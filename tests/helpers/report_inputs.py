@@ -150,7 +150,7 @@ class ReportInputs:
             },
             "membership": {
                 **{what: {"auc": 0.75, "interval": [0.7, 0.8], "null": [0.4, 0.6]} for what in ("photo", "person")},
-                "people": 10, "others": 3,
+                "people": 10, "others": 3, "attack": "in place",
             },
             "people": {
                 "new": {**rates, "worst": worst}, "null": {**rates, "people": 3, "worst": []},
