@@ -1,7 +1,7 @@
 """Who is who among few people: likeness of people to people, by what was never fitted on the two that are compared.
 
-Pixels, HOG and LBP of grey photos, each by principal axes and within-class whitening (WCCN, Hatch, Kajarekar and Stolcke
-2006), mirror images added. The people are dealt into folds; what compares people of two folds was fitted on the other
+Pixels, HOG and LBP of grey photos, each by principal axes and within-class whitening (WCCN, Hatch et al. 2006), mirror
+images added. The people are dealt into folds; what compares people of two folds was fitted on the other
 folds alone, so train people are as new to it as anybody else. The likeness of two people is the mean over images of the
 NEAREST cosines with the other's, both ways, and then how far that lies from the likeness of either to the people whom
 the fit knows, in their standard deviations (s-norm, Kenny 2010).
@@ -19,7 +19,9 @@ from facegan.core.types import Embed
 from facegan.metrics.leakage import SIDE_PX, Floats, grey
 from facegan.metrics.verification import unit_rows
 
+Doubles = NDArray[np.floating]
 FOLDS, AXES, SHRINKAGE, NEAREST = 5, 300, 0.3, 2
+LEVEL_SD = 2.5
 BLOCK = 200  # people of a set at once
 MOST_FITTED, MOST_EACH = 1500, 10  # photos that are fitted on, and images of a person that are compared
 CELL_PX, ORIENTATIONS, CLIP = 8, 9, 0.2
@@ -126,21 +128,21 @@ def few_each(person: np.ndarray) -> NDArray[np.int64]:
     return np.sort(order[place < MOST_EACH])
 
 
-def set_likeness(cosine: Floats, person: np.ndarray, other: np.ndarray) -> Floats:
+def set_likeness(cosine: Floats, person: np.ndarray, other: np.ndarray) -> Doubles:
     """Mean over images of the NEAREST cosines (N, M) with the other person's, both ways: (people, other people)."""
 
-    def nearest(values: Floats, columns: np.ndarray) -> Floats:
+    def nearest(values: Floats, columns: np.ndarray) -> Doubles:
         codes = range(int(columns.max()) + 1)
         groups = [values[:, columns == code] for code in codes]
         return np.stack([np.sort(group, axis=1)[:, -NEAREST:].mean(axis=1) for group in groups], axis=1)
 
-    def means(values: Floats, rows: np.ndarray) -> Floats:
+    def means(values: Doubles, rows: np.ndarray) -> Doubles:
         return np.stack([values[rows == code].mean(axis=0) for code in range(int(rows.max()) + 1)])
 
     return (means(nearest(cosine, other), person) + means(nearest(cosine.T, person), other).T) / 2
 
 
-def normed(likeness: Floats, cohort: Floats, other_cohort: Floats) -> Floats:
+def normed(likeness: Doubles, cohort: Doubles, other_cohort: Doubles) -> Doubles:
     """s-norm of (P, Q): `cohort` (P, c) are the likenesses of the first to some others, `other_cohort` (c, Q)."""
     first = (likeness - cohort.mean(1, keepdims=True)) / cohort.std(1, keepdims=True)
     return np.asarray((first + (likeness - other_cohort.mean(0)) / other_cohort.std(0)) / 2)
@@ -149,8 +151,8 @@ def normed(likeness: Floats, cohort: Floats, other_cohort: Floats) -> Floats:
 class CrossFitted:
     """Likeness of anybody to the train people, all of whom are unseen by what compares them.
 
-    `pixels` (N, H, W, C) uint8 are photos of known people, coded 0 .. n - 1, train people first. `embed` takes the place
-    of what is fitted here: a judge from elsewhere, who has learned none of them.
+    `pixels` (N, H, W, C) uint8 are photos of known people, coded 0 .. n - 1, train people first. `embed` takes the
+    place of what is fitted here: a judge from elsewhere, who has learned none of them.
     """
 
     def __init__(self, pixels: np.ndarray, person: np.ndarray, train_people: int, embed: Embed | None = None) -> None:
@@ -173,9 +175,11 @@ class CrossFitted:
         rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(MOST_FITTED, len(rows))).round().astype(int))]
         return known, Fitted([(a[rows], b[rows]) for a, b in self._photos], self.person[rows])
 
-    def real(self) -> tuple[Floats, Floats]:
-        """Known people with train people: (known, train), of themselves -inf; and train people with themselves (train,),
-        by one half of their photos against the other."""
+    def real(self) -> tuple[Doubles, Doubles]:
+        """Known people with train people (known, train), of themselves -inf; and train people with themselves (train,).
+
+        The latter by one half of their photos against the other; (0,) where somebody has one photo.
+        """
         strangers, own = (np.zeros((self.people, self.people)) for _ in range(2))
         count = np.zeros((self.people, self.people))
         order = np.argsort(self.person, kind="stable")
@@ -196,15 +200,17 @@ class CrossFitted:
                 own += np.where(both, normed(table, table[:, known], table[known]), 0)
             count += both
         strangers = np.where(np.eye(self.people, dtype=bool), -np.inf, strangers / count)
-        return strangers[:, : self.train_people], np.diag(own / count)[: self.train_people] if several.all() else own[0, :0]
+        return strangers[:, : self.train_people], np.diag(own / count)[: self.train_people] if several.all() else own[
+            0, :0
+        ]
 
-    def likeness(self, pixels: np.ndarray, person: np.ndarray) -> Floats:
+    def likeness(self, pixels: np.ndarray, person: np.ndarray) -> Doubles:
         """People of images (M, H, W, C) uint8, coded 0 .. m - 1, with train people: (m, train)."""
         people = int(person.max()) + 1 if len(person) else 0
         parts = [self._likeness(pixels, person, start, min(start + BLOCK, people)) for start in range(0, people, BLOCK)]
         return np.concatenate([np.empty((0, self.train_people)), *parts])
 
-    def _likeness(self, pixels: np.ndarray, person: np.ndarray, start: int, stop: int) -> Floats:
+    def _likeness(self, pixels: np.ndarray, person: np.ndarray, start: int, stop: int) -> Doubles:
         inside = np.flatnonzero((person >= start) & (person < stop))
         rows = inside[few_each(person[inside])]
         images, codes = self._prepared(pixels[rows]), person[rows] - start
@@ -219,11 +225,11 @@ class CrossFitted:
         return (total / count)[:, : self.train_people]
 
 
-def match_level(strangers: Floats) -> float:
+def match_level(strangers: Doubles) -> float:
     """The likeness from which two people match, of known people's with train people (known, train), own ones -inf.
 
-    Two standard deviations above the mean of how like each is to whom it is most like, which strangers' come near
-    in one case of forty where they are normal; a quantile of so few would be coarser.
+    LEVEL_SD standard deviations above the mean of how like each is to whom it is most like; a quantile of so few people
+    would be coarser.
     """
     most = strangers.max(axis=1)
-    return float(most.mean() + 2 * most.std(ddof=1))
+    return float(most.mean() + LEVEL_SD * most.std(ddof=1))

@@ -39,10 +39,10 @@ class Redrawing(Protocol):
 
 
 class Copies:
-    """What tells near-copies of train photos: two similarities to a photo, joined, and the `value` that a copy reaches.
+    """What tells near-copies of train photos: two similarities, joined, and the `value` that a copy reaches.
 
-    At most a share `max_false_alarm` of pairs of different photos of one person reaches it. `power` is, for each planted
-    kind alone, the share of photos that is found. Raises UserError where no train person has two photos.
+    At most a share `max_false_alarm` of pairs of different photos of one person reaches it. `power` is, for each kind
+    of planted photos alone, the share that is found. Raises UserError where no train person has two photos.
     """
 
     def __init__(self, train: JudgedFaces, redrawing: Redrawing | None, max_false_alarm: float) -> None:
@@ -133,9 +133,7 @@ def _runs(sorted_codes: np.ndarray) -> list[np.ndarray]:
     return np.split(np.arange(len(sorted_codes)), np.flatnonzero(np.diff(sorted_codes)) + 1)
 
 
-def near_copies(
-    synthetic: JudgedFaces, train: JudgedFaces, val: JudgedFaces, copies: Copies
-) -> dict[str, Any]:
+def near_copies(synthetic: JudgedFaces, train: JudgedFaces, val: JudgedFaces, copies: Copies) -> dict[str, Any]:
     """Part 1 of the gate: which synthetic images are copies of a training photo, and which changes are seen through.
 
     `power` is of each planted kind alone, `unseen` are the kinds of which less than SEEN is found.
@@ -211,7 +209,9 @@ def new_people(
     names = [*train.names, *val.names]
     pixels = np.concatenate([train.images.pixels, val.images.pixels])
     person = np.concatenate([train.person, val.person + len(train.names)])
-    candidates = [CrossFitted(pixels, person, len(train.names), by) for by in ([None] if embed is None else [None, embed])]
+    candidates = [
+        CrossFitted(pixels, person, len(train.names), by) for by in ([None] if embed is None else [None, embed])
+    ]
     found = [(people, *people.real()) for people in candidates]
     people, real, own = max(found, key=lambda item: _share(item[2] >= match_level(item[1])))
     level = match_level(real)
@@ -244,6 +244,19 @@ def new_people(
 
 def _share(which: np.ndarray) -> float:
     return float(which.mean()) if len(which) else 0.0
+
+
+def derived(images: JudgedFaces, train: JudgedFaces, max_false_alarm: float) -> dict[str, Any]:
+    """How like its train photos a set is that is made of them on purpose (controls, augmented photos): stops nothing.
+
+    {derived: True, images, copies, share, median, largest, value}: `copies` reach the `value` of a near-copy.
+    """
+    copies = Copies(train, None, max_false_alarm)
+    similarity, _ = copies.nearest(images.images.pixels)
+    found = int((similarity >= copies.value).sum())
+    spread = {"median": float(np.median(similarity)), "largest": float(similarity.max())}
+    return {"derived": True, "images": len(similarity), "copies": found, "share": found / len(similarity), **spread,
+            "value": copies.value}  # fmt: skip
 
 
 def faults(gate: dict[str, Any], options: Audit) -> list[dict[str, str]]:

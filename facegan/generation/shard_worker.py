@@ -34,7 +34,11 @@ SCHEMA = pa.schema(
         pa.field("near", pa.bool_(), nullable=False),
         pa.field("centre", pa.list_(pa.float32()), nullable=False),
         pa.field("removed", pa.string(), nullable=False),
-        pa.field("images", pa.list_(pa.struct([("png", pa.binary()), ("latent", pa.string()), ("lender", pa.int32())])), nullable=False),
+        pa.field(
+            "images",
+            pa.list_(pa.struct([("png", pa.binary()), ("latent", pa.string()), ("lender", pa.int32())])),
+            nullable=False,
+        ),
     ]
 )
 PACKAGES = ("facegan", "torch", "timm", "numpy", "pillow")  # of those that make the images

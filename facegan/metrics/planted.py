@@ -59,7 +59,9 @@ def _shifted(pixels: Pixels) -> Pixels:
     n = len(pixels)
     direction = np.arange(n) * 2.4  # radians: a golden angle, so that all directions come
     length = _amounts(n, 1, SHIFT_PX) * 2 / SIDE_PX
-    return _moved(pixels, np.zeros(n), np.ones(n), length[:, None] * np.stack([np.cos(direction), np.sin(direction)], 1))
+    return _moved(
+        pixels, np.zeros(n), np.ones(n), length[:, None] * np.stack([np.cos(direction), np.sin(direction)], 1)
+    )
 
 
 def _cropped(pixels: Pixels) -> Pixels:

@@ -200,7 +200,8 @@ class Changes:
         made: dict[int, torch.Tensor] = {}
         for start in range(0, len(missing), BLOCK):
             rows = np.asarray(missing[start : start + BLOCK])
-            made |= dict(zip(missing[start:], _changes(self._photos[rows], torch.from_numpy(self._redraw(rows)))))
+            axes = _changes(self._photos[rows], torch.from_numpy(self._redraw(rows)))
+            made |= dict(zip(rows.tolist(), axes, strict=True))
         for photo in missing[: max(0, KEPT - len(self._kept))]:
             self._kept[photo] = made[photo]
         return [made.get(int(photo), self._kept.get(int(photo))) for photo in photos]  # type: ignore[misc]

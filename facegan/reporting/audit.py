@@ -183,7 +183,8 @@ def sentences(gate: dict[str, Any]) -> dict[str, Any]:
             "found": ", ".join(
                 f"{told[what]['auc']:.3f} ({_between(told[what]['interval'])})" for what in ("photo", "person")
             ),
-            "beside": f"by images {told['attack']}; other people split in two: {_between(told['photo']['null'])}, {_between(told['person']['null'])} "
+            "beside": f"by images {told['attack']}; other people split in two: {_between(told['photo']['null'])}, "
+            f"{_between(told['person']['null'])} "
             f"({told['people']} train people, {told['others']} others)",
         },
         {

@@ -102,7 +102,9 @@ def stop(gate: dict[str, Any], out: Path, context: Context) -> None:
         what = "; ".join(fault["what"] for fault in gate["faults"])
         fixes = "; or ".join(fault["fix"] for fault in gate["faults"])
         pictures = [str(out / fault["picture"]) for fault in gate["faults"] if "picture" in fault]
-        paths = " and ".join([*(f"{path} (faces)" for path in pictures), f"{out / 'gate.json'} (all pairs, by image_id)"])
+        paths = " and ".join(
+            [*(f"{path} (faces)" for path in pictures), f"{out / 'gate.json'} (all pairs, by image_id)"]
+        )
         said = {"failed": "the leakage gate failed", "cannot tell": "the leakage gate cannot tell, which is no pass"}
         raise UserError(f"{said[verdict]}: {what}", fix=f"look at {paths}; {fixes}")
     copies, person = gate["copies"], gate["membership"]["person"]
