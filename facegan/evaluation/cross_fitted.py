@@ -14,6 +14,7 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm
 
 from facegan.core.types import Embed
 from facegan.metrics.leakage import SIDE_PX, Floats, grey
@@ -21,7 +22,7 @@ from facegan.metrics.verification import unit_rows
 
 Doubles = NDArray[np.floating]
 FOLDS, AXES, SHRINKAGE, NEAREST = 5, 300, 0.3, 2
-LEVEL_SD = 2.5
+CHANCE = 0.1  # likenesses have lighter tails than normal ones: about half of it comes true
 BLOCK = 200  # people of a set at once
 MOST_FITTED, MOST_EACH = 1500, 10  # photos that are fitted on, and images of a person that are compared
 CELL_PX, ORIENTATIONS, CLIP = 8, 9, 0.2
@@ -228,8 +229,8 @@ class CrossFitted:
 def match_level(strangers: Doubles) -> float:
     """The likeness from which two people match, of known people's with train people (known, train), own ones -inf.
 
-    LEVEL_SD standard deviations above the mean of how like each is to whom it is most like; a quantile of so few people
-    would be coarser.
+    What a stranger reaches with any train person by a chance of CHANCE, were all pairs independent and normal
+    (Bonferroni): all pairs tell more than the highest of each of so few people.
     """
-    most = strangers.max(axis=1)
-    return float(most.mean() + LEVEL_SD * most.std(ddof=1))
+    pairs = strangers[np.isfinite(strangers)]
+    return float(pairs.mean() + norm.isf(CHANCE / strangers.shape[1]) * pairs.std())
