@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from facegan.core.errors import UserError
 from facegan.store.manifest_parts import FOLDER, POINTER, RemotePart, remote_parts
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 ROWS_PER_PART = 10_000
 BYTES_PER_PART = 128_000_000  # of images: what is held in memory
 SPLITS = ("train", "val", "test")
@@ -53,8 +53,10 @@ SCHEMA = pa.schema(
         pa.field("seed", pa.int64()),
         pa.field("latent", pa.string()),
         pa.field("parents", pa.list_(pa.string())),
+        pa.field("parent_weights", pa.list_(pa.float32())),
     ]
 )
+ADDED = {"parent_weights": "1.1"}  # columns of later minor versions: null where a manifest is older
 
 
 def aliases(identity: str) -> set[str]:
@@ -197,7 +199,7 @@ def batches(path: Path, columns: Sequence[str] | None = None, split: str | None 
         names = list(columns or SCHEMA.names)
         for group in range(file.num_row_groups):
             with _as_user_errors(part):
-                table = file.read_row_group(group, [*names, *({"split"} - set(names))], use_threads=False)
+                table = completed(file.read_row_group(group, [*names, *({"split"} - set(names))], use_threads=False))
                 table.validate(full=True)
                 if split is not None:
                     table = table.filter(pc.field("split") == split)
@@ -218,6 +220,8 @@ def at(path: Path, rows: np.ndarray, columns: Sequence[str] | None = None) -> It
             part, file, group = groups[group_of[run[0]]]
             with _as_user_errors(part):
                 table = file.read_row_group(group, list(columns or SCHEMA.names), use_threads=False)
+                if not set(ADDED).isdisjoint(columns or SCHEMA.names):
+                    table = completed(table).select(list(columns or SCHEMA.names))
             rows_in_group = rows[run] - (ends[group_of[run[0]]] - table.num_rows)
             for start in range(0, len(rows_in_group), 100):
                 yield from table.take(rows_in_group[start : start + 100]).to_pylist()
@@ -229,9 +233,20 @@ def _read_part(part: Path | RemotePart, columns: Sequence[str] | None, split: st
         schema = pq.read_schema(source)
         check_schema(schema, part)
         filters = pc.field("split") == split if split is not None else None
-        table = pq.read_table(source, columns=list(columns) if columns else None, filters=filters)
+        names = list(columns or SCHEMA.names)
+        stored = [name for name in names if name not in ADDED or name in schema.names]
+        table = pq.read_table(source, columns=stored, filters=filters)
         table.validate(full=True)
+        if len(stored) < len(names):
+            table = completed(table).select(names)
     return table.replace_schema_metadata(None)
+
+
+def completed(table: pa.Table) -> pa.Table:
+    """The table with the columns of later minor versions that it lacks, null."""
+    for name in ADDED.keys() - set(table.column_names):
+        table = table.append_column(SCHEMA.field(name), pa.nulls(table.num_rows, SCHEMA.field(name).type))
+    return table
 
 
 @contextmanager
@@ -256,6 +271,8 @@ def check_schema(schema: pa.Schema, part: Path | RemotePart) -> None:
         )
     for field in SCHEMA:
         index = schema.get_field_index(field.name)
+        if index < 0 and field.name in ADDED:
+            continue
         if index < 0:
             raise UserError(f"{part} has no column '{field.name}'", fix="make the manifest again")
         actual = schema.field(index).type

@@ -23,10 +23,13 @@ class Audit(Options):
 
     judge: AnyJudge = Field(default_factory=lambda: JUDGES.get("recognizer")(), description="who judges")
     max_false_alarm: float = Field(
-        0.01, gt=0, lt=0.5, description="share of real photos that may pass for a copy of another of their person"
+        0.01, gt=0, lt=0.5, description="share of pairs of different photos of a person that may pass for copies"
     )
     max_fmr: float = Field(0.01, gt=0, lt=0.5, description="false-match rate on val people behind a match")
-    max_match_rate: float = Field(0.02, ge=0, le=1, description="largest share of new people that match a train person")
+    max_match_rate: float = Field(0.05, ge=0, le=1, description="largest share of new people that match a train person")
+    max_membership: float | None = unhashed_default(
+        None, gt=0.5, le=1, description="largest AUC, of people, by which the set tells who was in it; null: only told"
+    )
     enforce: bool = Field(True, description="stop the run where the gate fails; false: only report it")
     neighbours: int = Field(5, ge=1, le=100, description="k of precision, recall, density and coverage")
     batch_size: int = Field(64, ge=1, le=4096, description="images judged at once")

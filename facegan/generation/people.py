@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,6 +19,8 @@ from facegan.generation.shard_worker import pack_results, unpack_results
 from facegan.generation.synthesizer import PersonRequest, PersonResult, Synthesizer
 from facegan.runtime.context import Context
 from facegan.runtime.shards import ShardQueue, Span, Task, attempts_to_begin
+
+LEAST_WEIGHT = 1e-3  # of a code: people with less are not named as parents, so that rows stay small among thousands
 
 
 @dataclass
@@ -140,12 +142,12 @@ class SyntheticPeople:
             self.filter_counts.add(*entry)
         self.made["images of train people"] += len(result.images)
         for image in result.images:
-            yield self._row(image, self.names[index], [self.names[index]], request.seed)
+            yield self._row(image, self.names[index], [index], np.ones(1), request.seed)
 
     def _new_person(self, attempt: int, result: PersonResult) -> Iterator[dict[str, Any]]:
         """The rows of a proposed person; none where it resembles somebody, or no image of it passed the filters."""
         self._filtered = attempt + 1
-        request = self._proposals.pop(attempt)
+        request, code_weights = self._proposals.pop(attempt)
         accepted, limit = self.made["new people"], self.synthesizer.person_threshold
         self.filter_counts.add(
             "new people too close to a train person", 1, int(result.near), f"cosine above {limit:.3f}"
@@ -166,12 +168,16 @@ class SyntheticPeople:
         self._centres[accepted] = result.centre
         self.made["new people"] += 1
         self.made["images of new people"] += len(result.images)
-        parents = [self.names[parent] for parent in request.parents]
+        parents = descent(request.parents, code_weights)
         for image in result.images:
-            yield self._row(image, f"{manifest.NEW}new-{accepted:06d}", parents, request.seed)
+            yield self._row(image, f"{manifest.NEW}new-{accepted:06d}", parents, code_weights[parents], request.seed)
 
-    def _row(self, image: tuple[bytes, str], identity: str, parents: list[str], seed: int) -> dict[str, Any]:
-        png, latent = image
+    def _row(
+        self, image: tuple[bytes, str, int], identity: str, parents: list[int], weights: np.ndarray, seed: int
+    ) -> dict[str, Any]:
+        """A manifest row: whose code it has, with signed weights, and last, with what was lent, whose variation."""
+        png, latent, lender = image
+        lent = [] if lender < 0 else [self.synthesizer.G.lent(self.options.borrowed)]
         width, height = Image.open(io.BytesIO(png)).size
         return manifest.row(
             png,
@@ -184,8 +190,15 @@ class SyntheticPeople:
             generator=self.generator,
             seed=seed,
             latent=latent,
-            parents=parents,
+            parents=[self.names[parent] for parent in [*parents, *[lender][: len(lent)]]],
+            parent_weights=[*weights.tolist(), *lent],
         )
+
+
+def descent(parents: Sequence[int], code_weights: np.ndarray) -> list[int]:
+    """The parents first, then all others with a weight (people,) of LEAST_WEIGHT or more, of either sign."""
+    others = set(np.flatnonzero(np.abs(code_weights) >= LEAST_WEIGHT).tolist()) - set(parents)
+    return [*parents, *sorted(others)]
 
 
 class Proposals:
@@ -196,8 +209,8 @@ class Proposals:
         self.error: ValueError | None = None  # why no more people can be proposed
         rng = np.random.default_rng(subseed("new", options.seed))
         self._source = options.identities.proposals(codes, centres, rng)
-        self._count = 0
-        self._open: dict[int, PersonRequest] = {}  # by attempt, until its result is filtered
+        self._count, self._people = 0, len(codes)
+        self._open: dict[int, tuple[PersonRequest, np.ndarray]] = {}  # and weights, by attempt, until it is filtered
 
     def requests(self, stop: int) -> list[PersonRequest]:
         """Requests for the next proposals, up to attempt `stop`; fewer where `error` says why."""
@@ -209,10 +222,14 @@ class Proposals:
                 self.error = error
                 break
             seed = subseed("new", self.options.seed, self._count)
-            self._open[self._count] = PersonRequest(proposal.code, proposal.parents, proposal.weights, seed)
+            code_weights = proposal.code_weights
+            if code_weights is None:
+                code_weights = np.bincount(proposal.parents, proposal.weights, minlength=self._people)
+            request = PersonRequest(proposal.code, proposal.parents, proposal.weights, seed)
+            self._open[self._count] = request, code_weights
             self._count += 1
-        return [self._open[attempt] for attempt in range(start, self._count)]
+        return [self._open[attempt][0] for attempt in range(start, self._count)]
 
-    def pop(self, attempt: int) -> PersonRequest:
-        """The request of an attempt, which is then dropped."""
+    def pop(self, attempt: int) -> tuple[PersonRequest, np.ndarray]:
+        """The request of an attempt, which is then dropped, and the signed weights of all people in its code."""
         return self._open.pop(attempt)

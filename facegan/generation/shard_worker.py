@@ -34,7 +34,11 @@ SCHEMA = pa.schema(
         pa.field("near", pa.bool_(), nullable=False),
         pa.field("centre", pa.list_(pa.float32()), nullable=False),
         pa.field("removed", pa.string(), nullable=False),
-        pa.field("images", pa.list_(pa.struct([("png", pa.binary()), ("latent", pa.string())])), nullable=False),
+        pa.field(
+            "images",
+            pa.list_(pa.struct([("png", pa.binary()), ("latent", pa.string()), ("lender", pa.int32())])),
+            nullable=False,
+        ),
     ]
 )
 PACKAGES = ("facegan", "torch", "timm", "numpy", "pillow")  # of those that make the images
@@ -81,7 +85,7 @@ def pack_results(results: list[PersonResult]) -> bytes:
             "near": result.near,
             "centre": result.centre,
             "removed": json.dumps(result.removed),
-            "images": [{"png": png, "latent": latent} for png, latent in result.images],
+            "images": [{"png": png, "latent": latent, "lender": lender} for png, latent, lender in result.images],
         }
         for result in results
     ]
@@ -96,7 +100,7 @@ def unpack_results(data: bytes) -> list[PersonResult]:
     table = pq.read_table(pa.BufferReader(pa.py_buffer(data)[32:]))
     return [
         PersonResult(
-            [(image["png"], image["latent"]) for image in row["images"]],
+            [(image["png"], image["latent"], image["lender"]) for image in row["images"]],
             [(name, seen, removed, why) for name, seen, removed, why in json.loads(row["removed"])],
             np.asarray(row["centre"], np.float32),
             row["near"],

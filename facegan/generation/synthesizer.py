@@ -39,14 +39,16 @@ class PersonRequest:
 
 @dataclass(frozen=True)
 class PersonResult:
-    """The result of a request: the kept images as (PNG bytes, `latent` column), and what each filter removed.
+    """The result of a request: the kept images, and what each filter removed.
+
+    `images` are (PNG bytes, `latent` column, row of the train person whose photo lent variation; -1: nobody).
 
     `removed` are (filter, seen, removed, why). A new person also has the `centre` (d,) float32 of its embeddings (else
     empty) and whether it is `near` a train person. One that is, or that resembles an accepted new person by more than
     rounding could change, is rejected: it has no images and no counts.
     """
 
-    images: list[tuple[bytes, str]] = field(default_factory=list)
+    images: list[tuple[bytes, str, int]] = field(default_factory=list)
     removed: list[tuple[str, int, int, str]] = field(default_factory=list)
     centre: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
     near: bool = False
@@ -77,7 +79,7 @@ class Synthesizer:
         count = options.images_per_new if request.train is None else options.images_per_existing
         candidates = round(count * options.oversample)
         rng = np.random.default_rng(request.seed)
-        z = self.variation(candidates, request.parents, request.weights, rng)
+        z, lenders = self.variation(candidates, request.parents, request.weights, rng)
         pixels, embedding = self.render(request.code, z)
         removed: list[tuple[str, int, int, str]] = []
         if request.train is None:
@@ -112,18 +114,29 @@ class Synthesizer:
         removed.append((f"surplus {surplus}", passed - too_far, passed - too_far - len(kept), why))
         code = pack(request.code)
         latents = [latent_json(code, pack(z[index]), index, options.batch_size) for index in kept]
-        images = [(encode_png(pixels[index]), latent) for index, latent in zip(kept, latents, strict=True)]
+        images = [
+            (encode_png(pixels[index]), latent, int(lenders[index]))
+            for index, latent in zip(kept, latents, strict=True)
+        ]
         return PersonResult(images, removed, centre if request.train is None else PersonResult().centre)
 
-    def variation(self, count: int, people: Sequence[int], weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Variation codes (count, z_dim): a photo of each of `people`, blended, turned towards photos of others."""
+    def variation(
+        self, count: int, people: Sequence[int], weights: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Variation codes (count, z_dim): a photo of each of `people`, blended, turned towards photos of others.
+
+        And who lent those photos, by row (count,); -1 where nobody did.
+        """
         if self.donors is None:
-            return rng.standard_normal((count, self.G.z_dim)).astype(np.float32)
+            return rng.standard_normal((count, self.G.z_dim)).astype(np.float32), np.full(count, -1)
         photos = [rng.choice(np.flatnonzero(self.donor_person == person), count) for person in people]
         own = self.G.blend(np.stack([self.donors[photo] for photo in photos]), weights)
         strangers = np.flatnonzero(~np.isin(self.donor_person, people))
-        borrowed = self.donors[rng.choice(strangers if len(strangers) else len(self.donors), count)]
-        return self.G.vary(own, borrowed, self.options.borrowed, self.options.variation_noise, rng).astype(np.float32)
+        lent = rng.choice(strangers if len(strangers) else len(self.donors), count)
+        options = self.options
+        z = self.G.vary(own, self.donors[lent], options.borrowed, options.variation_noise, rng)
+        nobody = self.G.lent(options.borrowed) == 0
+        return z.astype(np.float32), np.full(count, -1) if nobody else self.donor_person[lent]
 
     def render(self, code: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Images of one person (N, H, W, C) uint8 and the guide's embeddings of them (N, embedding_dim)."""

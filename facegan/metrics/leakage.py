@@ -1,19 +1,16 @@
-"""The leakage gate's statistics: near-copies of training photos, and new people who are really train people.
-
-Images are compared by
+"""The similarity by which near-copies of photos are left out when images are made, in thousands a second.
 
     s(x, y) = max over mirrored, shifted, blurred x of the correlation of band(x) and band(y),
     band = G(1 px) - G(2 px) at 64 x 64 px, the border cut, every second pixel kept (32 x 32)
 
-and two identities by the mean cosine of their images under the judge. docs/method/audit.md says why, and where the
-thresholds stand. Pure functions over arrays; nothing loops over pairs.
+The leakage gate lays images on photos before it compares them (`facegan.metrics.registered`), which sees more and takes
+longer. Pure functions over arrays; nothing loops over pairs.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +22,6 @@ Floats = NDArray[np.float32]
 SIDE_PX = 64
 INNER, OUTER = 1.0, 2.0  # sigmas of the band, px at SIDE_PX
 BORDER_PX, SHIFT_PX, BLURS = 4, 2, (0.0, 1.0, 2.0)
-MAX_PLANTED = 500  # at most this many photos are planted to measure power
 
 
 def grey(pixels: np.ndarray) -> Floats:
@@ -104,94 +100,6 @@ def nearest_other(photos: Floats, person: np.ndarray) -> Floats:
         return np.asarray(same_person & is_other)
 
     return closest(photos, photos, allowed)[0]
-
-
-def _each_image(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
-    return lambda pixels: np.stack([change(image) for image in pixels])
-
-
-def _jpeg(image: np.ndarray) -> np.ndarray:
-    buffer = io.BytesIO()
-    Image.fromarray(image.squeeze()).save(buffer, "JPEG", quality=50)
-    return np.asarray(Image.open(buffer)).reshape(image.shape)
-
-
-def _blur(pixels: np.ndarray) -> np.ndarray:
-    return np.asarray(gaussian_filter(pixels.astype(np.float32), (0, 1, 1, 0)).round(), np.uint8)
-
-
-LEAKS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "exact": lambda pixels: pixels,
-    "mirrored": lambda pixels: pixels[:, :, ::-1],
-    "blurred (sigma 1 px)": _blur,
-    "brightness +10": lambda pixels: np.clip(pixels.astype(np.int16) + 10, 0, 255).astype(np.uint8),
-    "JPEG quality 50": _each_image(_jpeg),
-    "shifted by 1 px": lambda pixels: np.roll(pixels, 1, axis=2),
-}
-"""What a leaked photo may have gone through: (N, H, W, C) uint8 -> the same."""
-
-
-def planted(pixels: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """At most PLANTED photos, evenly chosen, as each kind of leak: {kind: (leaks uint8, places of the photos)}."""
-    indices = np.unique(np.linspace(0, len(pixels) - 1, min(MAX_PLANTED, len(pixels))).round().astype(int))
-    return {kind: (np.ascontiguousarray(change(pixels[indices])), indices) for kind, change in LEAKS.items()}
-
-
-class Bound(NamedTuple):
-    """A threshold of s, and what it does to real photos and to planted leaks, as shares."""
-
-    value: float
-    false_alarm: float
-    power: dict[str, float]
-    real: float  # exceeded by a share max_false_alarm of real photos
-    leaks: float  # reached by all but 1 % of the planted leaks of the kind that is hardest to find
-
-
-def midway(real: np.ndarray, leaks: dict[str, np.ndarray], max_false_alarm: float) -> Bound:
-    """The threshold between real photos' nearest other photos (N,) and leaks' similarities {kind: (n,)}.
-
-    Midway on Fisher's z scale between the two quantiles (see the module), or the real one where they overlap.
-    Raises ValueError without a real pair.
-    """
-    real = real[real > -1]
-    if len(real) == 0:
-        raise ValueError("no train person has two photos")
-    high = float(np.quantile(real, 1 - max_false_alarm, method="higher"))
-    low = min(float(np.quantile(similarities, 0.01, method="lower")) for similarities in leaks.values())
-    z = np.arctanh(np.clip([high, low], -1 + 1e-7, 1 - 1e-7))
-    value = float(np.tanh(z.mean())) if low > high else float(np.nextafter(np.float32(high), np.float32(2)))
-    power = {kind: float(np.mean(similarities >= value)) for kind, similarities in leaks.items()}
-    return Bound(value, float(np.mean(real >= value)), power, high, low)
-
-
-def copy_bound(pixels: np.ndarray, person: np.ndarray, max_false_alarm: float) -> Bound:
-    """The threshold of s on these photos (N, H, W, C) uint8 of people (N,): see `between`, whose errors it raises."""
-    photos = grey(pixels)
-    leaks = {kind: similarity(grey(leak), photos[at]) for kind, (leak, at) in planted(pixels).items()}
-    return midway(nearest_other(photos, person), leaks, max_false_alarm)
-
-
-def likeness(embedding: Floats, person: np.ndarray, others: Floats, other_person: np.ndarray) -> Floats:
-    """The mean cosine of the images of each pair of people: (people, other people) float32.
-
-    Embeddings are unit rows (N, d) and (M, d); people are codes 0 .. n - 1. The mean of products is the product
-    of means.
-    """
-
-    def means(rows: Floats, codes: np.ndarray) -> Floats:
-        total = np.zeros((int(codes.max()) + 1, rows.shape[1]), np.float32)
-        np.add.at(total, codes, rows)
-        return np.asarray(total / np.bincount(codes)[:, None], np.float32)
-
-    return np.asarray(means(embedding, person) @ means(others, other_person).T)
-
-
-def match_level(synthetic: np.ndarray, unseen: np.ndarray, threshold: float) -> float:
-    """The likeness from which two identities match, from people's likeness to themselves and the image threshold.
-
-    `synthetic` (n,): of train people by synthetic images, `unseen` (m,): of val people by the halves of their photos.
-    """
-    return max(threshold, min(float(np.quantile(synthetic, 0.05, method="lower")), float(unseen.mean())))
 
 
 def summary(alike: Floats, level: float) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from facegan.stages import STAGES, VERSIONS
 from facegan.store.local import Store, fingerprint
 
 GUIDE, JUDGE = "guide", "judge"
+REDRAW = {"borrowed", "variation_noise", "batch_size"}  # how synthesize draws images of train people: the audit redraws
 STUDY_INPUTS = ("prepare", "synthesize", "audit", "merge", "select", "benchmark")  # what a study reads of its cells
 
 
@@ -248,13 +249,14 @@ def _audit(recipe: Recipe, prepare: Node, synthesize: Node, hashes: dict[str, st
     """The audit and, before it, the nodes that train its judge, where that is a recognizer trained here."""
     judge, options = recipe.audit.judge, recipe.audit
     hashed = {**options.model_dump(mode="json"), "judge": judge.identifying()}
-    needs = {"manifest": prepare, "synthetic": synthesize}
+    needs = {"manifest": prepare, "synthetic": synthesize, "generator": synthesize.needs["generator"]}
+    extra = {"redraw": recipe.synthesize.model_dump(mode="json", include=REDRAW)}
     trained: list[Node] = []
     if isinstance(judge, Recognizer):
         real = _merge(recipe, JUDGE, Arm(), prepare, None, judge.people)
         trained = [real, _recognizer(recipe.recognizer(recipe.guide), JUDGE, judge.seed, real, prepare, hashes)]
         needs["judge"] = trained[1]
-    return [*trained, Node("audit", options, hashed, needs=needs, raw=judge.fingerprint())]
+    return [*trained, Node("audit", options, hashed, extra, needs=needs, raw=judge.fingerprint())]
 
 
 def _derive(name: str, arm: RecipeArm, prepare: Node, gan: Node | None, synthesize: Node | None) -> Node:

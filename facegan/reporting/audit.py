@@ -105,7 +105,7 @@ def closest_people(gate: dict[str, Any], prepared: Path, synthetic: Path, faces_
                 Row("synthetic", "synthetic", synthetic_faces[item["identity"]]),
                 Row("real", item["train_person"], photos[item["train_person"]]),
             ),
-            f"mean cosine {item['likeness']:.3f}",
+            f"likeness {item['likeness']:.2f}",
         )
         for item in worst
     )
@@ -151,36 +151,61 @@ def table(card: dict[str, Any]) -> dict[str, Any]:
     return {"columns": list(SETS.values()), "lines": lines, "judge": card["judge"], "thresholds": thresholds}
 
 
+def verdict(gate: dict[str, Any]) -> str:
+    """`passed`, `failed`, or `cannot tell` where nothing was found and the gate could not see all that it should."""
+    outcomes = {fault.get("outcome", "failed") for fault in gate["faults"]}
+    return "failed" if "failed" in outcomes else "cannot tell" if outcomes else "passed"
+
+
 def sentences(gate: dict[str, Any]) -> dict[str, Any]:
     """The gate: {verdict, faults, lines: [{what, bound, found, beside}]}."""
-    copies, people = gate["copies"], gate["people"]
+    copies, people, told = gate["copies"], gate["people"], gate["membership"]
     power = ", ".join(f"{kind} {percent(round(share, 3))}" for kind, share in copies["power"].items())
     new, null = people["new"], people["null"]
     lines = [
         {
-            "what": "near-copies of training photos",
+            "what": "near-copies of training photos, laid on them",
             "bound": f"none at a similarity of {copies['value']:.3f} or more",
             "found": f"{copies['copies']} of {copies['images']} images; the largest is {copies['largest']:.3f}",
-            "beside": f"between real photos of one person: at most {copies['real_largest']:.3f}, and "
-            f"{percent(round(copies['false_alarm'], 4))} would be called copies. Of planted leaks are caught: {power}",
+            "beside": f"{percent(round(copies['false_alarm'], 4))} of pairs of different photos of one person would be "
+            f"called copies ({percent(round(copies['false_alarm_photos'], 3))} of the photos are in one), and "
+            f"{percent(round(copies['false_alarm_strangers'], 4))} of photos of other people",
+        },
+        {
+            "what": "planted photos of each kind that are found",
+            "bound": "at least 95 %, else the gate cannot tell",
+            "found": f"at least {percent(round(min(copies['power'].values()), 3))}",
+            "beside": power,
+        },
+        {
+            "what": "who was in it: AUC of a photo, of a person",
+            "bound": "audit.max_membership, by default none; 0.5 tells nothing",
+            "found": ", ".join(
+                f"{told[what]['auc']:.3f} ({_between(told[what]['interval'])})" for what in ("photo", "person")
+            ),
+            "beside": f"by images {told['attack']}; other people split in two: {_between(told['photo']['null'])}, "
+            f"{_between(told['person']['null'])} "
+            f"({told['people']} train people, {told['others']} others)",
         },
         {
             "what": "new people who match a train person",
-            "bound": f"at most {percent(people['max_match_rate'])} (a match: mean cosine {people['level']:.3f})",
+            "bound": f"at most {percent(people['max_match_rate'])} (a match: likeness {people['level']:.2f})",
             "found": f"{new['matched']} of {new['people']}",
             "beside": f"{null['matched']} of {null['people']} real people whom nothing learned from; "
-            f"{percent(round(people['power'], 2))} of train people match themselves by their synthetic images, and "
-            f"{percent(round(people['power_unseen'], 2))} of people whom the judge has never seen by their photos",
-        },
-        {
-            "what": "the same by centres alone",
-            "bound": "none: for orientation",
-            "found": percent(round(new["centre_rate"], 2)),
-            "beside": f"{percent(round(null['centre_rate'], 2))} of the {null['people']} real people",
+            f"{_share(people['power'])} of train people match themselves by their synthetic images, and "
+            f"{_share(people['power_unseen'])} by one half of their photos against the other",
         },
     ]
-    verdict = "passed" if not gate["faults"] else "failed" if gate["enforced"] else "failed, and not enforced"
-    return {"verdict": verdict, "faults": [fault["what"] for fault in gate["faults"]], "lines": lines}
+    said = verdict(gate) if gate["enforced"] or not gate["faults"] else f"{verdict(gate)}, and not enforced"
+    return {"verdict": said, "faults": [fault["what"] for fault in gate["faults"]], "lines": lines}
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else percent(round(value, 2))
+
+
+def _between(interval: list[float] | None) -> str:
+    return "–" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
 
 
 def pooled(gates: list[dict[str, Any]]) -> dict[str, str]:
@@ -202,11 +227,13 @@ def pooled(gates: list[dict[str, Any]]) -> dict[str, str]:
         "caught": _range_text([min(part["power"].values()) for part in copies]),
         "new": ratio(new, "matched", "people"),
         "null": ratio(null, "matched", "people"),
-        "power": _range_text([part["power"] for part in people]),
+        "power": _range_text([part["power"] for part in people if part["power"] is not None]),
     }
 
 
 def _range_text(shares: list[float]) -> str:
     """The least and the largest share of several."""
+    if not shares:
+        return "–"
     texts = [percent(round(share, 2)) for share in (min(shares), max(shares))]
     return texts[0] if texts[0] == texts[1] else " to ".join(texts)

@@ -12,8 +12,8 @@ from __future__ import annotations
 VERSIONS = {
     "prepare": 3,
     "train_gan": 3,
-    "synthesize": 4,
-    "audit": 2,
+    "synthesize": 5,
+    "audit": 3,
     "derive": 1,
     "merge": 3,
     "train_recognizer": 3,

@@ -47,6 +47,7 @@ def synthetic(person: int, shot: int, **columns: Any) -> dict[str, Any]:
         "seed": 2**62,
         "latent": json.dumps({"w": [0.1], "z": [0.2]}),
         "parents": ["drawn/p0", "drawn/p1"],
+        "parent_weights": [1.25, -0.25],
     }
     return real(person, shot, **{**base, **columns})
 
@@ -76,6 +77,20 @@ def test_round_trip(written: Path) -> None:
     assert [r["split"] for r in manifest.iterate(written, split="test")] == ["test"] * 3
 
 
+def test_an_older_minor_version_is_read_without_its_later_columns(written: Path) -> None:
+    part = part_of(written)
+    table = pq.read_table(part)
+    metadata = {**table.schema.metadata, b"schema_version": b"1.0"}
+    pq.write_table(table.drop_columns(["parent_weights"]).replace_schema_metadata(metadata), part)
+    older = [{**row, "parent_weights": None} for row in rows()]
+    assert manifest.read(written).to_pylist() == older == list(manifest.iterate(written))
+    assert list(manifest.at(written, np.arange(14))) == older and manifest.validate(written) == []
+    assert manifest.read(written, ["parent_weights", "identity"]).column_names == ["parent_weights", "identity"]
+    assert [r["parent_weights"] for r in manifest.iterate(written, columns=["parent_weights"])] == [None] * 14
+    assert list(manifest.at(written, np.arange(1), ["parent_weights"])) == [{"parent_weights": None}]
+    assert manifest.read(written, ["image.path"]).column_names == ["path"]
+
+
 def test_extreme_columns_round_trip(tmp_path: Path) -> None:
     row = real(0, 0, label=2**31 - 1, landmarks=[0.5] * 10, quality=0.25, group="ä/日本", license=None)
     row["identity"] = "drawn/Zoë 日本 \n'x'"
@@ -88,13 +103,13 @@ def test_the_schema_is_the_contract(written: Path) -> None:
     assert schema.names == [
         "image", "image_id", "source_sha256", "identity", "label", "source", "dataset", "split",
         "height", "width",
-        "landmarks", "quality", "group", "license", "generator", "seed", "latent", "parents",
+        "landmarks", "quality", "group", "license", "generator", "seed", "latent", "parents", "parent_weights",
     ]  # fmt: skip
     assert schema.field("image").type == pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     assert schema.field("label").type == pa.int32() and schema.field("seed").type == pa.int64()
     assert schema.field("parents").type == pa.list_(pa.string())
     metadata = {key.decode(): value.decode() for key, value in schema.metadata.items()}
-    assert metadata["schema_version"] == "1.0" and metadata["stage"] == "prepare"
+    assert metadata["schema_version"] == "1.1" and metadata["stage"] == "prepare"
     assert json.loads(metadata["inputs"]) == {"x": "1"} and metadata["fingerprint"] == "stage"
     assert json.loads(metadata["counts"]) == {
         "real/test": 3, "real/train": 6, "real/val": 3, "synthetic/train": 2,

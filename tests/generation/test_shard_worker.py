@@ -31,7 +31,9 @@ from facegan.pipeline import graph
 def test_results_are_packed_exactly() -> None:
     rng = np.random.default_rng(0)
     results = [
-        PersonResult([(b"one", '{"w": 1}'), (b"", "")], [("filter", 3, 1, "ü")], rng.normal(size=9).astype(np.float32)),
+        PersonResult(
+            [(b"one", '{"w": 1}', 3), (b"", "", -1)], [("filter", 3, 1, "ü")], rng.normal(size=9).astype(np.float32)
+        ),
         PersonResult(near=True),
         PersonResult(),
     ]

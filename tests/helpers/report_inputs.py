@@ -172,8 +172,13 @@ class ReportInputs:
         gate = {
             "copies": {
                 "value": 0.96, "images": 54, "copies": 0, "largest": 0.91234, "real_largest": 0.93, "false_alarm": 0.01,
-                "power": {"exact": 1.0, "mirrored": 0.875},
+                "false_alarm_photos": 0.04, "false_alarm_strangers": 0.0, "unseen": [],
+                "power": {"unchanged": 1.0, "mirrored": 0.96},
                 "closest": [{**pair, "photo": photo["image_id"], "photo_identity": photo["identity"]}],
+            },
+            "membership": {
+                **{what: {"auc": 0.75, "interval": [0.7, 0.8], "null": [0.4, 0.6]} for what in ("photo", "person")},
+                "people": 10, "others": 3, "attack": "in place",
             },
             "people": {
                 "new": {**rates, "worst": worst}, "null": {**rates, "people": 3, "worst": []},

@@ -227,7 +227,8 @@ def test_filters_are_counted_right(tmp_path: Path, size: int) -> None:
     assert Counter(row["identity"] for row in rows) == {f"synthetic/new-00000{n}": 2 for n in range(3)}
     codes = {row["identity"][-1]: json.loads(row["latent"])["w"] for row in rows}
     assert [unpack(codes[n]).tolist() for n in "012"] == [np.asarray(SCRIPT[k], np.float32).tolist() for k in (1, 4, 5)]
-    assert all(row["parents"] == ["d/a", "d/b"] and row["split"] == "train" for row in rows)
+    assert all(row["parents"][:2] == ["d/a", "d/b"] and row["split"] == "train" for row in rows)
+    assert all(row["parent_weights"] == pytest.approx([0.5, 0.5, 0.4]) for row in rows)  # the last one lent variation
 
 
 def test_who_resembles_somebody_is_rejected_before_images_are_kept(tmp_path: Path) -> None:
@@ -293,7 +294,7 @@ def test_the_best_images_of_a_train_person_are_kept(tmp_path: Path, size: int) -
     score, z = {}, {}
     for index, name in enumerate(names):
         rng = np.random.default_rng(subseed("existing", 0, name))
-        z[name] = synthesizer.variation(12, [index], np.ones(1), rng)
+        z[name], _ = synthesizer.variation(12, [index], np.ones(1), rng)
         score[name] = synthesizer.render(TRAIN[index], z[name])[1] @ centres[index]
     synthesizer.image_threshold = stranger = float(np.sort(score["d/a"])[-3])  # leaves two of the first person
     rows, made, counts = synthesized(synthesizer, tmp_path, RUNTIME.model_copy(update={"shard_images": size}))
@@ -312,7 +313,10 @@ def test_the_best_images_of_a_train_person_are_kept(tmp_path: Path, size: int) -
         assert kept_codes == {tuple(z[name][k].tolist()) for k in expected[name]}
         assert sorted(latent["index"] for latent in latents) == sorted(k % 4 for k in expected[name])
     assert all(
-        row["parents"] == [row["identity"]] and row["seed"] == subseed("existing", 0, row["identity"]) for row in rows
+        row["parents"][0] == row["identity"] != row["parents"][1]  # who lends is another
+        and row["parent_weights"] == pytest.approx([1, 0.4])
+        and row["seed"] == subseed("existing", 0, row["identity"])
+        for row in rows
     )
 
 
@@ -359,7 +363,7 @@ def test_among_many_people_half_of_real_strangers_would_pass() -> None:
 def test_variation_is_borrowed_from_others() -> None:
     def drawn(count: int, people: tuple[int, ...], **options: float) -> np.ndarray:
         weights = np.full(len(people), 1 / len(people))
-        return fake_synthesizer(**options).variation(count, people, weights, np.random.default_rng(1))
+        return fake_synthesizer(**options).variation(count, people, weights, np.random.default_rng(1))[0]
 
     def rounded(codes: np.ndarray) -> set[tuple[float, ...]]:
         return {tuple(row) for row in np.round(codes.astype(float), 4).tolist()}
@@ -383,7 +387,8 @@ def test_variation_is_borrowed_from_others() -> None:
     assert noisy.dtype == np.float32 and np.allclose(noisy.std(axis=0), spread, rtol=0.1)
     synthesizer = fake_synthesizer()
     synthesizer.donors = None  # a generator without an encoder: N(0, 1)
-    assert np.allclose(synthesizer.variation(5000, (0,), np.ones(1), np.random.default_rng(1)).std(axis=0), 1, rtol=0.1)
+    z, lenders = synthesizer.variation(5000, (0,), np.ones(1), np.random.default_rng(1))
+    assert np.allclose(z.std(axis=0), 1, rtol=0.1) and set(lenders.tolist()) == {-1}
 
 
 def test_codes_are_packed_and_unpacked_exactly() -> None:
@@ -453,7 +458,14 @@ def check_rows(artifact: Artifact, recipe: Recipe, lab: Lab) -> None:
         assert row["split"] == "train" and row["source_sha256"] is None and set(row["parents"]) <= train
         assert row["generator"] == artifact.record["inputs"]["generator"]["fingerprint"]
         assert (row["height"], row["width"], row["label"]) == (32, 32, None)
-    assert all(len(set(row["parents"])) == min(8, len(train)) for row in new)
+    names = sorted(train)
+    for row in new:  # the signed weights give the code back: here a code is what each person weighs
+        code = np.zeros(len(names))
+        np.add.at(code, [names.index(parent) for parent in row["parents"][:-1]], row["parent_weights"][:-1])
+        stored = unpack(json.loads(row["latent"])["w"])
+        if len(stored) == len(names):
+            assert code == pytest.approx(stored, abs=2e-3)
+        assert code.sum() == pytest.approx(1, abs=2e-3 * len(names)) and len(row["parents"]) > min(8, len(train))
 
 
 def test_the_stage_adds_up(made: Artifact, generous: Recipe, recipe: Recipe, shared: Lab) -> None:

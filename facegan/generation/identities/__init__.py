@@ -19,11 +19,15 @@ IDENTITIES = Registry("identity sampler", __name__)
 @dataclass(frozen=True)
 class Proposal:
     """A proposed person: `code` (code_dim,) float32, the rows of its parents among the training people, and the share
-    of each (sums to 1)."""
+    of each (sums to 1).
+
+    `code_weights` (people,) are signed and sum to 1, and `code` is their sum of all people's codes; None: the shares.
+    """
 
     code: np.ndarray
     parents: tuple[int, ...]
     weights: np.ndarray
+    code_weights: np.ndarray | None = None
 
 
 class IdentitiesConfig(Options):

@@ -31,9 +31,10 @@ class Gaussian(IdentitiesConfig):
         if len(codes) < 2:
             raise ValueError(f"a Gaussian needs the codes of two people or more, got {len(codes)}")
         mean = codes.mean(axis=0)
-        _, singular, axes = np.linalg.svd(codes - mean, full_matrices=False)
+        shares_of_axes, singular, axes = np.linalg.svd(codes - mean, full_matrices=False)
         sigma = singular / np.sqrt(len(codes) - 1)
         everyone, shares = tuple(range(len(codes))), np.full(len(codes), 1 / len(codes))
         while True:
             deviation = rng.standard_normal(len(sigma)) * sigma * self.spread
-            yield Proposal((mean + deviation @ axes).astype(np.float32), everyone, shares)
+            code_weights = shares + shares_of_axes @ (deviation / np.maximum(singular, 1e-8))
+            yield Proposal((mean + deviation @ axes).astype(np.float32), everyone, shares, code_weights)

@@ -53,8 +53,11 @@ class Mixture(IdentitiesConfig):
             deviations = codes[parents] - mean
             mixed = weights @ deviations
             length = weights @ np.linalg.norm(deviations, axis=1)
-            mixed *= length / max(float(np.linalg.norm(mixed)), 1e-8)
-            yield Proposal((mean + mixed).astype(np.float32), tuple(map(int, parents)), weights)
+            scale = length / max(float(np.linalg.norm(mixed)), 1e-8)
+            code_weights = np.full(len(codes), (1 - scale) / len(codes))  # mean + scale (mix - mean), of everybody
+            code_weights[parents] += scale * weights
+            code = (mean + mixed * scale).astype(np.float32)
+            yield Proposal(code, tuple(map(int, parents)), weights, code_weights)
 
     def _distant(self, centres: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
         """`count` people, each after the first drawn from those whose highest cosine with the people before is lowest.

@@ -54,6 +54,8 @@ def test_each_sampler_proposes(kind: str) -> None:
         assert len(set(proposal.parents)) == len(proposal.parents) >= 1
         assert all(isinstance(parent, int) and 0 <= parent < 7 for parent in proposal.parents)
         assert np.linalg.norm(codes - proposal.code, axis=1).min() > 1e-3  # none of them
+        assert proposal.code_weights is not None and proposal.code_weights.sum() == pytest.approx(1, abs=1e-4)
+        assert proposal.code_weights @ codes == pytest.approx(proposal.code, abs=1e-4)  # signed, of everybody
         assert proposal.weights.shape == (len(proposal.parents),) and proposal.weights.sum() == pytest.approx(1)
     again = propose(sampler, codes, 9, seed=1)
     assert all(np.array_equal(a.code, b.code) and a.parents == b.parents for a, b in zip(proposals, again, strict=True))

@@ -81,6 +81,10 @@ class Generator(nn.Module):
         turned = np.sqrt(1 - borrowed**2) * own + borrowed * other
         return turned + noise * rng.standard_normal(own.shape)
 
+    def lent(self, borrowed: float) -> float:
+        """The largest share of anything of another's photo that `vary` takes."""
+        return borrowed
+
     def step(self, real_img: torch.Tensor, label: torch.Tensor, part: Part = WHOLE) -> Step:
         """What G does with a part of a batch; `real_img` and `label` are the whole batch's.
 

@@ -120,6 +120,10 @@ class MorphableGenerator(Generator):
         varied[:, 2 * count :] += self.borrowed_light * amount * other[:, count : 2 * count]
         return varied
 
+    def lent(self, borrowed: float) -> float:
+        """See Generator: of its shape or of its light."""
+        return max(borrowed, self.borrowed_light)
+
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         for name in ("texture", "controls", "person", "light"):  # their number of rows is known from the file alone
             if prefix + name in state_dict:
