@@ -246,19 +246,6 @@ def _share(which: np.ndarray) -> float:
     return float(which.mean()) if len(which) else 0.0
 
 
-def derived(images: JudgedFaces, train: JudgedFaces, max_false_alarm: float) -> dict[str, Any]:
-    """How like its train photos a set is that is made of them on purpose (controls, augmented photos): stops nothing.
-
-    {derived: True, images, copies, share, median, largest, value}: `copies` reach the `value` of a near-copy.
-    """
-    copies = Copies(train, None, max_false_alarm)
-    similarity, _ = copies.nearest(images.images.pixels)
-    found = int((similarity >= copies.value).sum())
-    spread = {"median": float(np.median(similarity)), "largest": float(similarity.max())}
-    return {"derived": True, "images": len(similarity), "copies": found, "share": found / len(similarity), **spread,
-            "value": copies.value}  # fmt: skip
-
-
 def faults(gate: dict[str, Any], options: Audit) -> list[dict[str, str]]:
     """What the gate does not let pass, each {what: the value and its bound, outcome, picture: a file, fix: what to do}.
 

@@ -19,6 +19,7 @@ from facegan.generation.controls import ControlConfig, NewPeople, TrainPhotos
 from facegan.generation.controls._mixtures import Mixtures
 from facegan.generation.options import Derive
 from facegan.metrics import leakage
+from facegan.metrics.registered import Comparison
 from facegan.runtime.context import Context
 from facegan.runtime.devices import threads_of
 
@@ -109,10 +110,13 @@ def evenly(count: int, most: int) -> np.ndarray:
 
 
 def likeness(folder: Path, photos: TrainPhotos) -> dict[str, float]:
-    """How like the train photos the images are: quantiles of each image's largest similarity, from -1 to 1."""
+    """How like the train photos the images are: quantiles of each image's largest similarity, from -1 to 1.
+
+    Laid on each other as the leakage gate does.
+    """
     count = manifest.read(folder, ["split"]).num_rows
     chosen, rows = evenly(count, COMPARED), evenly(len(photos.pixels), PHOTOS)
     pixels = np.stack([decode_pixels(row["image"]["bytes"]) for row in manifest.at(folder, chosen, ["image"])])
-    value, _ = leakage.closest(leakage.grey(pixels), leakage.grey(photos.pixels[rows]))
+    value = Comparison(leakage.grey(pixels), leakage.grey(photos.pixels[rows])).nearest()[0][:, 0]
     low, median, high = (float(q) for q in np.quantile(value, [0.05, 0.5, 0.95]))
     return {"images": len(chosen), "q05": low, "median": median, "q95": high}

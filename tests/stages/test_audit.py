@@ -20,9 +20,8 @@ from facegan.data import manifest
 from facegan.data.dataset import ManifestImages
 from facegan.data.images import encode_png
 from facegan.evaluation.judges import JudgeConfig, judges_half
-from facegan.evaluation.leakage_gate import derived
 from facegan.evaluation.options import Audit
-from facegan.evaluation.set_card import SETS, JudgedFaces
+from facegan.evaluation.set_card import SETS
 from facegan.generation.options import TrainGan
 from facegan.metrics.planted import KINDS, REDRAWN
 from facegan.metrics.verification import unit_rows
@@ -177,16 +176,6 @@ def test_a_kind_that_is_not_seen_is_no_pass(
     gate = run_audit(inputs, rows, tmp_path, enforce=False)
     assert [fault["outcome"] for fault in gate["faults"]] == ["cannot tell"] and not (tmp_path / "copies.png").exists()
     assert collect(inputs["manifest"], tmp_path / "synthetic", tmp_path, 2).gate["verdict"].startswith("cannot tell")
-
-
-def test_a_set_that_is_made_of_photos_on_purpose_is_told_and_stops_nothing(
-    ground: tuple[Recipe, Lab, dict[str, Path]],
-) -> None:
-    photos = ManifestImages(ground[2]["manifest"], "train")
-    names, person = photos.codes()
-    train = JudgedFaces(photos, np.ones((len(photos), 1), np.float32), names, person)
-    told = derived(train, train, 0.01)
-    assert (told["derived"], told["copies"], told["share"]) == (True, len(photos), 1.0)
 
 
 def test_membership_may_be_bounded(ground: tuple[Recipe, Lab, dict[str, Path]], tmp_path: Path) -> None:
