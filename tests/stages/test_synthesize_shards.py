@@ -133,7 +133,7 @@ def test_images_of_rejected_people_are_not_kept(
 
     def count_and_remove(path: Any, **options: Any) -> None:
         shards = [unpack_results(file.read_bytes()) for file in sorted(folder.glob("*/new-*"))]
-        stored_bytes.append(sum(len(png) for results in shards for result in results for png, _ in result.images))
+        stored_bytes.append(sum(len(png) for results in shards for result in results for png, *_ in result.images))
         rmtree(path, **options)
 
     monkeypatch.setattr("facegan.store.local.shutil.rmtree", count_and_remove)
