@@ -255,7 +255,8 @@ def write_lfw(files: list[Entry], place: Path) -> tuple[dict[str, Any], int]:
     for name, data in lfw_members(files):
         (top / name).parent.mkdir(parents=True, exist_ok=True)
         (top / name).write_bytes(data)
-    (place / "pairs.txt").write_text("1\nAnn_Lee\t1\t2\nAnn_Lee\t1\tBo\t2\n")
+    someone = next(file.person for file in files if file.fate == USED)
+    (place / "pairs.txt").write_text(f"1\n{someone}\t1\t2\n{someone}\t1\tBo\t2\n")
     config = {"kind": "lfw", "root": str(place / "root"), "pairs": str(place / "pairs.txt")}
     return config, 2 + add_trouble(place / "root", top / files[-1].person, place / "away")
 
