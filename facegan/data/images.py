@@ -147,7 +147,10 @@ def describe(data: bytes) -> str:
         {data[8:12], *(data[n : n + 4] for n in range(16, min(64, len(data)), 4))} if data[4:8] == b"ftyp" else set()
     )
     if brands & HEIF_BRANDS:
-        return "a HEIC picture, which Pillow alone does not read: pip install 'facegan[heic]', or convert it to JPEG"
+        return (
+            "a HEIC picture, which Pillow alone does not read: pip install 'facegan[heic]' before the first run with "
+            "it, or convert it to JPEG"
+        )
     if brands & {b"avif", b"avis"}:
         return "an AVIF picture, which this Pillow does not read: pip install pillow-avif-plugin, or convert it to JPEG"
     if brands or data.startswith((b"\x1aE\xdf\xa3", b"\0\0\x01\xba", b"FLV\x01")) or data[8:12] == b"AVI ":

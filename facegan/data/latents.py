@@ -7,14 +7,18 @@ from typing import Any
 
 import numpy as np
 
+LENT = "lent"
 Packed = list[float] | dict[str, Any]
 """A code as the `latent` column has it: see `packed`."""
 
 
-def latent_json(w: Packed, z: Packed, index: int, batch_size: int) -> str:
-    """The `latent` column: both codes, `packed`, and the index in the padded batch."""
+def latent_json(w: Packed, z: Packed, index: int, batch_size: int, lent: bool = False) -> str:
+    """The `latent` column: both codes, `packed`, the index in the padded batch, and whether variation was `lent`.
+
+    Then the last of the row's `parents` is who lent it.
+    """
     position = {"index": int(index) % batch_size, "batch_size": batch_size}
-    return json.dumps({"w": w, "z": z, **position})
+    return json.dumps({"w": w, "z": z, **position, **({LENT: True} if lent else {})})
 
 
 def pack(code: np.ndarray) -> Packed:

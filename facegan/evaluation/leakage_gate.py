@@ -175,7 +175,8 @@ def membership(synthetic: JudgedFaces, train: JudgedFaces, val: JudgedFaces) -> 
     """Whether the set tells who was in it: photos of train people against those of val people.
 
     A photo's score is its highest similarity to any synthetic image: once laid on each other (`plain`), and once in
-    place (`leakage.closest`), which tells more of sums of photos. What is returned is of the `attack` that tells more.
+    place (`leakage.closest`), which tells more of sums of photos. What is returned is of the `attack` that tells more
+    of people.
     `prepare` keeps no photos of train people that it leaves out, so that they cannot be asked.
     """
     photos = np.concatenate([leakage.grey(train.images.pixels), leakage.grey(val.images.pixels)])
@@ -188,7 +189,7 @@ def membership(synthetic: JudgedFaces, train: JudgedFaces, val: JudgedFaces) -> 
         {"attack": attack, **statistics.membership(best[: len(train)], train.person, best[len(train) :], val.person)}
         for attack, best in (("laid on each other", laid), ("in place", in_place))
     ]
-    return max(found, key=lambda told: told["photo"]["auc"])
+    return max(found, key=lambda told: (told["person"]["auc"], told["photo"]["auc"]))
 
 
 def new_people(

@@ -113,7 +113,10 @@ class Synthesizer:
         kept = best(score, count, self.image_threshold)
         removed.append((f"surplus {surplus}", passed - too_far, passed - too_far - len(kept), why))
         code = pack(request.code)
-        latents = [latent_json(code, pack(z[index]), index, options.batch_size) for index in kept]
+        latents = [
+            latent_json(code, pack(z[index]), index, options.batch_size, lent=int(lenders[index]) >= 0)
+            for index in kept
+        ]
         images = [
             (encode_png(pixels[index]), latent, int(lenders[index]))
             for index, latent in zip(kept, latents, strict=True)

@@ -11,6 +11,7 @@ from facegan.core.errors import UserError
 from facegan.core.units import format_bytes
 from facegan.pipeline.graph import Node
 from facegan.pipeline.plan import nearest, records_of
+from facegan.recognition.options import Searched
 from facegan.runtime.devices import cores
 from facegan.runtime.options import Runtime
 from facegan.store.local import Store
@@ -34,9 +35,11 @@ def check_room(nodes: list[Node], store: Store, runtime: Runtime) -> str:
     records = {stage: records_of(store, stage) for stage in {node.stage for node in nodes}}
     sizes: dict[str, int | None] = {}
     for node in nodes:
-        sizes[node.key] = _expected_bytes(node, store, sizes, records[node.stage])
-    factor = {**dict.fromkeys(TRAINED, CHECKPOINT_FACTOR), "synthesize": 1}  # its shards are as large as its output
-    working = sorted((factor.get(node.stage, 0) * (sizes[key] or 0) for key, node in by_key.items()), reverse=True)
+        like = (
+            "train_recognizer" if isinstance(node.options, Searched) else node.stage
+        )  # a search leaves the chosen one
+        sizes[node.key] = _expected_bytes(node, store, sizes, records.get(like, []))
+    working = sorted((_factor(node) * (sizes[key] or 0) for key, node in by_key.items()), reverse=True)
     jobs = runtime.jobs or min(2, cores())
     written = sorted((count or 0 for count in sizes.values()), reverse=True)
     expected = sum(written if store.keeps else written[:jobs]) + sum(working[:jobs])
@@ -51,6 +54,14 @@ def check_room(nodes: list[Node], store: Store, runtime: Runtime) -> str:
     if unknown and free - expected < LITTLE:
         return f"{format_bytes(free)} are free at {store.root}; how much {unknown} of the stages write is not known"
     return ""
+
+
+def _factor(node: Node) -> int:
+    """Bytes that a stage has beside its outputs while it works, in outputs."""
+    if isinstance(node.options, Searched):
+        return CHECKPOINT_FACTOR + len(node.options.trials)  # each finished trial stays until the end
+    # The shards of synthesize are as large as its output.
+    return {**dict.fromkeys(TRAINED, CHECKPOINT_FACTOR), "synthesize": 1}.get(node.stage, 0)
 
 
 def _expected_bytes(

@@ -129,7 +129,7 @@ def _nodes(recipe: Recipe, hashes: dict[str, str], suppressed: SuppressionList) 
         detector_files = detector.fingerprint()
     prepare = Node("prepare", options, hashed, raw={"source": hashes[raw], **detector_files})
     nodes = [prepare]
-    synthesize, gan = None, None
+    synthesize = None
     if any(arm.synthetic for arm in recipe.arms.values()):
         real = _merge(recipe, GUIDE, Arm(), prepare, None)
         guide = _recognizer(recipe.recognizer(recipe.guide), GUIDE, recipe.guide_seed, real, prepare, hashes)
@@ -139,7 +139,7 @@ def _nodes(recipe: Recipe, hashes: dict[str, str], suppressed: SuppressionList) 
         synthesize = _synthesize(recipe, needs, hashes, suppressed)
         nodes += [real, guide, gan, synthesize, *_audit(recipe, prepare, synthesize, hashes)]
     derived = {
-        name: _derive(name, arm, prepare, gan, synthesize) for name, arm in recipe.arms.items() if arm.set is not None
+        name: _derive(name, arm, prepare, synthesize) for name, arm in recipe.arms.items() if arm.set is not None
     }
     merges = {
         name: _merge(recipe, name, arm.merged, prepare, derived.get(name, synthesize))
@@ -249,7 +249,9 @@ def _audit(recipe: Recipe, prepare: Node, synthesize: Node, hashes: dict[str, st
     """The audit and, before it, the nodes that train its judge, where that is a recognizer trained here."""
     judge, options = recipe.audit.judge, recipe.audit
     hashed = {**options.model_dump(mode="json"), "judge": judge.identifying()}
-    needs = {"manifest": prepare, "synthetic": synthesize, "generator": synthesize.needs["generator"]}
+    needs = {"manifest": prepare, "synthetic": synthesize}
+    if recipe.synthesize.new_identities or recipe.synthesize.images_per_existing:  # else all are made elsewhere
+        needs["generator"] = synthesize.needs["generator"]
     extra = {"redraw": recipe.synthesize.model_dump(mode="json", include=REDRAW)}
     trained: list[Node] = []
     if isinstance(judge, Recognizer):
@@ -259,12 +261,11 @@ def _audit(recipe: Recipe, prepare: Node, synthesize: Node, hashes: dict[str, st
     return [*trained, Node("audit", options, hashed, extra, needs=needs, raw=judge.fingerprint())]
 
 
-def _derive(name: str, arm: RecipeArm, prepare: Node, gan: Node | None, synthesize: Node | None) -> Node:
+def _derive(name: str, arm: RecipeArm, prepare: Node, synthesize: Node | None) -> Node:
     """The stage that makes the set of an arm, as many rows as there are new people."""
-    if arm.set is None or gan is None or synthesize is None:
+    if arm.set is None or synthesize is None:
         raise ValueError(f"arm '{name}' has no set, or there are no new people to equal")
-    needs = {"manifest": prepare, "synthetic": synthesize, **({"generator": gan} if arm.set.needs_mixtures else {})}
-    return node("derive", Derive(set=arm.set), needs=needs, arm=name)
+    return node("derive", Derive(set=arm.set), needs={"manifest": prepare, "synthetic": synthesize}, arm=name)
 
 
 def _merge(recipe: Recipe, name: str, arm: Arm, prepare: Node, synthesize: Node | None, people: str = "train") -> Node:

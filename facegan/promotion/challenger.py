@@ -90,6 +90,11 @@ def select_challenger(recipe: Recipe, arm: str | None, nodes: list[Node], store:
     arm = arm or recipe.comparison.arm
     if arm not in recipe.arms:
         raise ConfigError(f"there is no arm '{arm}'", fix=f"the arms are: {', '.join(recipe.arms)}")
+    if recipe.arms[arm].set is not None:
+        raise ConfigError(
+            f"arm '{arm}' is a control, whose images come from train people on purpose: it is not promoted",
+            fix=f"promote another: {', '.join(name for name, other in recipe.arms.items() if other.set is None)}",
+        )
     synthetic = recipe.arms[arm].synthetic
     candidates = [node for node in nodes if node.arm == arm and node.stage in ("train_recognizer", "select")]
     audits = [node for node in nodes if node.stage == "audit" and synthetic]

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ValidationError
 
 from facegan.core.errors import ConfigError
 from facegan.core.files import user_path
-from facegan.core.options import merge
+from facegan.core.options import merge, set_at
 from facegan.data.detectors import DetectorConfig
 from facegan.data.options import Prepare
 from facegan.data.sources import SourceConfig
@@ -60,7 +60,7 @@ def _checked(data: dict[str, Any], what: str, overrides: Sequence[str]) -> Recip
     if overrides:
         data = recipe.model_dump(mode="json")
         for path, text in sorted(map(_split_set, overrides), key=lambda item: item[0][-1] != "kind"):
-            _set(data, path, read_value(Recipe, path, text, data))
+            set_at(data, path, read_value(Recipe, path, text, data))
         recipe = _validate(data, f"{what} with --set")
     return resolved(recipe)
 
@@ -108,7 +108,7 @@ def study_cells(recipe: Recipe) -> list[Cell]:
             parts = path.split(".")
             if parts[0] in SHARED_BY_VARIANTS or path.startswith("prepare.split.seed"):
                 raise ConfigError(f"{what} sets {path}, which all variants share", fix="set it in the recipe itself")
-            _set(data, parts, value)
+            set_at(data, parts, value)
         variant_recipe = _validate(data, what)
         if list(variant_recipe.arms) != list(recipe.arms):
             arms = ", ".join(variant_recipe.arms)
@@ -158,8 +158,8 @@ def _read(name: str, children: tuple[str, ...]) -> dict[str, Any]:
         raise ConfigError(f"recipes extend each other in a circle: {' -> '.join([*children, str(path)])}")
     data = _load_yaml(path)
     parent = data.pop("extends", None)
-    # `merge:` with nothing below it says nothing; `study: null` takes the parent's study away.
-    data = {key: value for key, value in data.items() if value is not None or key == "study"}
+    # `merge:` with nothing below it says nothing; `study: null` and `search: null` take the parent's away.
+    data = {key: value for key, value in data.items() if value is not None or key in ("study", "search")}
     data.setdefault("name", re.sub(r"[^A-Za-z0-9._+-]+", "-", path.stem).lstrip("._+-")[:60] or "custom")
     if parent is None:
         alone: dict[str, Any] = merge(_only_kinds(defaults()), data)
@@ -289,36 +289,6 @@ def _plain_types(annotation: Any) -> set[Any]:
     if get_origin(annotation) in (Union, UnionType):
         return set().union(*map(_plain_types, get_args(annotation)))
     return {annotation}
-
-
-def _set(data: Any, path: list[str], value: Any) -> None:
-    """Set `value` at `path` in `data`; setting `kind` replaces the whole member of a family."""
-    holder = data
-    for depth, key in enumerate(path[:-1]):
-        holder = holder[_index(holder, path, depth)] if isinstance(holder, list) else holder.setdefault(key, {})
-        if not isinstance(holder, dict | list):
-            parent_path = ".".join(path[: depth + 1])
-            raise ConfigError(f"--set {'.'.join(path)}: {parent_path} is {holder!r}, which holds no keys")
-    value = copy.deepcopy(value)
-    if isinstance(holder, list):
-        holder[_index(holder, path, len(path) - 1)] = value
-    elif path[-1] == "kind":
-        holder.clear()
-        holder["kind"] = value
-    elif value is None and isinstance(holder.get(path[-1]), dict):
-        del holder[path[-1]]
-    else:
-        holder[path[-1]] = value
-
-
-def _index(items: list[Any], path: list[str], depth: int) -> int:
-    key = path[depth]
-    if not key.isdecimal() or int(key) >= len(items):
-        raise ConfigError(
-            f"--set {'.'.join(path)}: {'.'.join(path[:depth])} is a list of {len(items)}, got '{key}'",
-            fix=f"give a number from 0 to {len(items) - 1}, or set the whole list",
-        )
-    return int(key)
 
 
 def _absolute(recipe: Recipe) -> Recipe:

@@ -254,21 +254,23 @@ def with_baselines(
 
 
 def beaten_by(recipe: dict[str, Any], primary: Measure) -> dict[str, Any] | None:
-    """The baseline, of those without `+synthetic`, that is better than every arm by the primary metric; None: none is.
+    """The baseline, of those without `+synthetic`, that is better than every arm but controls by the primary metric.
 
+    None where none is.
     The best one of several. `delta` and interval are those of the best arm minus the baseline; `holds_zero` are the
     arms whose interval does not exclude zero, or who have none.
     """
     sign = 1 if primary.better == "lower" else -1
+    candidates = [arm for arm in primary.arms if not recipe["arms"][arm].get("set")]
     beating = {}
     for name in recipe.get("baselines", {}):
-        differences = primary.from_baselines.get(name, {})
+        differences = {arm: d for arm, d in primary.from_baselines.get(name, {}).items() if arm in candidates}
         if differences and all(d.delta is not None and sign * d.delta > 0 for d in differences.values()):
             beating[name] = differences
     if not beating:
         return None
     name = min(beating, key=lambda name: sign * (primary.baselines[name].mean or 0.0))
-    best_arm = min(primary.arms, key=lambda arm: sign * (primary.arms[arm].mean or 0.0))
+    best_arm = min(candidates, key=lambda arm: sign * (primary.arms[arm].mean or 0.0))
     best = beating[name][best_arm]
     holds_zero = [arm for arm, d in beating[name].items() if d.low is None or d.high is None or d.low <= 0 <= d.high]
     return {

@@ -217,7 +217,7 @@ def tried(recipe: dict[str, Any], arm: str, trial: str) -> tuple[dict[str, Any],
         return dict(spec["trials"][trial]), trial
     search = Search.model_validate(spec.get("search") or recipe["search"])
     own = TrainRecognizer.model_validate(recipe["train_recognizer"])
-    found = trials_of(search, Arm(existing=spec["existing"], new=spec["new"]), own)[trial]
+    found = trials_of(search, Arm(existing=spec["existing"], new=spec["new"] or bool(spec.get("set"))), own)[trial]
     return found.options, in_words(found.settings)
 
 

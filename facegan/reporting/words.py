@@ -135,7 +135,7 @@ def subject(recipe: dict[str, Any]) -> str:
     """The change of the training images, as the subject of the verdict's sentence."""
     comparison = recipe["comparison"]
     baseline, arm = (recipe["arms"][comparison[side]] for side in ("baseline", "arm"))
-    plain = baseline["real"] and not (baseline["existing"] or baseline["new"])
+    plain = baseline["real"] and not (baseline["existing"] or baseline["new"] or baseline.get("set"))
     synthetic = arm["existing"] or arm["new"]
     if plain and synthetic and arm["real"]:
         return "Adding synthetic faces"

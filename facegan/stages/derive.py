@@ -29,10 +29,10 @@ COMPARED, PHOTOS = 500, 5000  # images whose likeness is measured, and train pho
 def run(options: Derive, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
     """Write `manifest/` (train rows of identities `synthetic/derived/KIND-NNNNNN`) and `summary.json`.
 
-    `inputs` are `manifest` (real rows), `synthetic` (the new people) and, where the set needs it, `generator`.
+    `inputs` are `manifest` (real rows) and `synthetic` (the new people).
     summary.json has kind, identities, images, different images, and the likeness to the train photos: quantiles of
-    the largest similarity (`facegan.metrics.leakage`), which stops nothing. Raises UserError where synthesize made no
-    new people.
+    the largest similarity (`facegan.metrics.registered`), which stops nothing. Raises UserError where synthesize made
+    no new people.
     """
     torch.set_num_threads(threads_of(context.runtime))
     control: ControlConfig = options.set
@@ -101,7 +101,7 @@ def new_people(inputs: dict[str, Path], names: list[str]) -> NewPeople:
     order = np.argsort(first)
     sizes = np.bincount(code)[order]
     classes = [str(new[index]) for index in np.sort(first)]
-    return NewPeople(sizes, inputs["synthetic"], Mixtures(inputs.get("generator"), inputs["synthetic"], classes, names))
+    return NewPeople(sizes, inputs["synthetic"], Mixtures(inputs["synthetic"], classes, names))
 
 
 def evenly(count: int, most: int) -> np.ndarray:

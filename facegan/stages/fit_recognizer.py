@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors.numpy import save
 
 from facegan.core.files import write_atomic
@@ -24,7 +25,8 @@ def run(options: FittedConfig, extra: dict[str, Any], inputs: dict[str, Path], o
     train = ManifestImages(inputs["train"], keep_bytes=KEEP_BYTES)
     val = ManifestImages(inputs["val"], split="val", keep_bytes=KEEP_BYTES)
     fit = options.fit(train, val, context)
-    write_atomic(out / ARRAYS, save(fit.arrays))
+    # safetensors writes the memory as it lies, without a look at strides.
+    write_atomic(out / ARRAYS, save({name: np.ascontiguousarray(array) for name, array in fit.arrays.items()}))
     channels, size_px = train.pixels.shape[3], train.pixels.shape[1]
     spec: dict[str, Any] = {"options": options.model_dump(mode="json"), "channels": channels, "size_px": size_px}
     spec["licenses"] = licences.names([*licences.of(inputs["train"]), *options.licenses])

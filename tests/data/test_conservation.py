@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import itertools
 import json
 import os
+import pickle
 import subprocess
 import sys
 import tarfile
 import unicodedata
 import zipfile
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,16 +97,10 @@ def entries(seed: int, films: bool) -> list[Entry]:
     return [*found, Entry(NAMES[0], "900.png", encoded(Image.fromarray(draw_face(1, seed)), "PNG"), USED)]
 
 
-def write_folder(files: list[Entry], place: Path) -> tuple[dict[str, Any], int]:
-    """A folder, with links, hidden and loose files besides: (config, how many entries beside `files`)."""
-    root = place / "root"
-    for file in files:
-        (root / file.person).mkdir(parents=True, exist_ok=True)
-        (root / file.person / file.name).write_bytes(file.data)
-    away = place / "away"
+def add_trouble(root: Path, some: Path, away: Path) -> int:
+    """Links, hidden and loose files, a pipe in a folder of pictures; how many."""
     away.mkdir()
     (away / "1.png").write_bytes(b"x")
-    some = root / files[0].person
     (root / "linked").symlink_to(away)
     (some / "out.png").symlink_to(away / "1.png")
     (some / "gone.png").symlink_to(away / "2.png")
@@ -111,7 +109,16 @@ def write_folder(files: list[Entry], place: Path) -> tuple[dict[str, Any], int]:
     (some / "._1.png").write_bytes(b"x")
     (root / "readme.txt").write_text("x")
     os.mkfifo(some / "pipe.png")
-    return {"kind": "folder", "root": str(root)}, 8
+    return 8
+
+
+def write_folder(files: list[Entry], place: Path) -> tuple[dict[str, Any], int]:
+    """A folder, with links, hidden and loose files besides: (config, how many entries beside `files`)."""
+    root = place / "root"
+    for file in files:
+        (root / file.person).mkdir(parents=True, exist_ok=True)
+        (root / file.person / file.name).write_bytes(file.data)
+    return {"kind": "folder", "root": str(root)}, add_trouble(root, root / files[0].person, place / "away")
 
 
 def write_archive(files: list[Entry], place: Path) -> tuple[dict[str, Any], int]:
@@ -120,7 +127,17 @@ def write_archive(files: list[Entry], place: Path) -> tuple[dict[str, Any], int]
             archive.writestr(f"faces/{file.person}/{file.name}", file.data)
         archive.writestr("faces/read-me.txt", "x")
         archive.writestr("__MACOSX/faces/._x", "x")
-    return {"kind": "folder", "root": str(place / "a.zip")}, 2
+    return {"kind": "folder", "root": str(place / "a.zip")}, 2 + update(place / "a.zip", files[-1])
+
+
+def update(path: Path, file: Entry) -> int:
+    """Append members anew under their names, as Python's zipfile does, which replaces them: how many are replaced."""
+    with zipfile.ZipFile(path, "a") as archive:
+        twice = [name for name in archive.namelist() if name.endswith(file.name)]
+        for name in twice:
+            with pytest.warns(UserWarning, match="Duplicate name"):
+                archive.writestr(name, file.data)
+        return len(twice)
 
 
 def write_metadata(files: list[Entry], place: Path) -> tuple[dict[str, Any], int]:
@@ -151,6 +168,30 @@ def write_table(files: list[Entry], place: Path) -> tuple[dict[str, Any], int]:
     return {"kind": "csv", "root": str(place / "a.csv"), "images": str(place / "root")}, 1
 
 
+def write_base64(files: list[Entry], place: Path) -> tuple[dict[str, Any], int]:
+    """Images as texts, with a head of their type or, where they begin as images do, without; some cut short."""
+    rng = np.random.default_rng(len(files[0].data))
+    separator = str(rng.choice([",", ";", "\t"]))
+    rows = [(file.person, in_base64(rng, file.data)) for file in files]
+    good = base64.b64encode(files[-1].data).decode()
+    rows += [("Bo", good[:-3]), ("Bo", good[:90] + "*" + good[91:]), ("Bo", ""), ("", good)]
+    if rng.random() < 0.5:
+        columns = {"person": [person for person, _ in rows], "image": [text for _, text in rows]}
+        pq.write_table(pa.table(columns), place / "a.parquet", row_group_size=int(rng.integers(1, 30)))
+        return {"kind": "parquet", "root": str(place / "a.parquet")}, 4
+    with open(place / "a.csv", "w", newline="", encoding="utf-8") as out:
+        writer = csv.writer(out, delimiter=separator)
+        writer.writerows([("person", "image"), *rows])
+    return {"kind": "csv", "root": str(place / "a.csv")}, 4
+
+
+def in_base64(rng: np.random.Generator, data: bytes) -> str:
+    """A text that is a path by its looks is none here: what does not begin as a JPEG, PNG or WebP gets its type."""
+    text = (base64.b64encode if rng.random() < 0.7 else base64.encodebytes)(data).decode()
+    known = data.startswith((b"\xff\xd8\xff", b"\x89PNG", b"RIFF"))
+    return text if known and rng.random() < 0.5 else f"data:{rng.choice(['image/png', ''])};base64,{text}"
+
+
 def write_parquet(files: list[Entry], place: Path) -> tuple[dict[str, Any], int]:
     """As Hugging Face datasets: a ClassLabel, in which nobody is -1, and one beyond the names."""
     names = sorted({normal(file.person) for file in files if not is_nobody(file.person)})
@@ -160,20 +201,22 @@ def write_parquet(files: list[Entry], place: Path) -> tuple[dict[str, Any], int]
     features = {"image": {"_type": "Image"}, "label": {"names": names, "_type": "ClassLabel"}}
     schema = pa.schema([("image", image.type), ("label", pa.int64())])
     schema = schema.with_metadata({"huggingface": json.dumps({"info": {"features": features}})})
-    pq.write_table(pa.table([image, pa.array(labels, pa.int64())], schema=schema), place / "a.parquet")
-    return {"kind": "parquet", "root": str(place / "a.parquet")}, 2
+    (place / "root").mkdir()
+    pq.write_table(pa.table([image, pa.array(labels, pa.int64())], schema=schema), place / "root" / "a.parquet")
+    return beside("parquet", place / "root", 2)
 
 
 def write_shards(files: list[Entry], place: Path) -> tuple[dict[str, Any], int]:
     """Names with dots, dealt over folders that are nobody's, and one sample without a label."""
-    with tarfile.open(place / "a.tar", "w") as tar:
+    (place / "root").mkdir()
+    with tarfile.open(place / "root" / "a.tar", "w") as tar:
         for number, file in enumerate(files):
             stem, _, suffix = file.name.partition(".")
             key = f"part{number % 3}/anna.{number % 5}_{stem}"
             formats.add(tar, f"{key}.{suffix}", file.data)
             formats.add(tar, f"{key}.cls", file.person.encode())
         formats.add(tar, "part0/zoe.x.png", files[-1].data)
-    return {"kind": "webdataset", "root": str(place / "a.tar")}, 1
+    return beside("webdataset", place / "root", 1)
 
 
 def write_records(files: list[Entry], place: Path) -> tuple[dict[str, Any], int]:
@@ -184,8 +227,77 @@ def write_records(files: list[Entry], place: Path) -> tuple[dict[str, Any], int]
         nobody = (-1.0, float("nan"))[number % 2]
         label = nobody if is_nobody(file.person) else float(people.index(normal(file.person)))
         records.append(formats.record(0, [label], file.data))
-    (place / "train.rec").write_bytes(b"".join(records))
-    return {"kind": "insightface-rec", "root": str(place / "train.rec")}, 1
+    (place / "root").mkdir()
+    (place / "root" / "train.rec").write_bytes(b"".join(records))
+    return beside("insightface-rec", place / "root", 1)
+
+
+def beside(kind: str, root: Path, more: int) -> tuple[dict[str, Any], int]:
+    """A folder that holds a source's own file, and other entries besides."""
+    (root / "sub").mkdir()
+    return {"kind": kind, "root": str(root)}, more + add_trouble(root, root / "sub", root.parent / "away")
+
+
+def as_lfw(files: list[Entry]) -> list[Entry]:
+    """Names as LFW has them: whoever is not written in ASCII is no file of it."""
+    named = []
+    for number, file in enumerate(files):
+        person, suffix = file.person.replace(" ", "_"), file.name.rpartition(".")[2]
+        name = f"{person}_{number:04d}.{suffix if file.fate == LEFT else 'jpg'}"
+        named.append(replace(file, person=person, name=name, fate=file.fate if person.isascii() else LEFT))
+    return named
+
+
+def write_lfw(files: list[Entry], place: Path) -> tuple[dict[str, Any], int]:
+    """A folder, in one of its own or not, with View 1's people; a name that is another's, and one without a number."""
+    rng = np.random.default_rng(len(files[0].data))
+    top = place / "root" / ("lfw" if rng.random() < 0.5 else "")
+    for name, data in lfw_members(files):
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).write_bytes(data)
+    someone = next(file.person for file in files if file.fate == USED)
+    (place / "pairs.txt").write_text(f"1\n{someone}\t1\t2\n{someone}\t1\tBo\t2\n")
+    config = {"kind": "lfw", "root": str(place / "root"), "pairs": str(place / "pairs.txt")}
+    return config, 2 + add_trouble(place / "root", top / files[-1].person, place / "away")
+
+
+def write_lfw_archive(files: list[Entry], place: Path) -> tuple[dict[str, Any], int]:
+    rng = np.random.default_rng(len(files[0].data))
+    between, top = ("\\", "") if rng.random() < 0.3 else ("/", rng.choice(["", "lfw/"]))
+    with zipfile.ZipFile(place / "lfw.zip", "w") as archive:
+        for name, data in [*lfw_members(files), ("read-me.txt", b"x"), ("__MACOSX/._x", b"x")]:
+            member = zipfile.ZipInfo()
+            member.filename = (f"{top}{name}").replace("/", between)
+            archive.writestr(member, data)
+    more = 0 if between == "\\" else update(place / "lfw.zip", files[-1])
+    return {"kind": "lfw", "root": str(place / "lfw.zip")}, 4 + more
+
+
+def lfw_members(files: list[Entry]) -> list[tuple[str, bytes]]:
+    last = files[-1]
+    more = [(f"{last.person}/Other_0001.jpg", last.data), (f"{last.person}/{last.person}.jpg", last.data)]
+    return [*((f"{file.person}/{file.name}", file.data) for file in files), *more]
+
+
+def as_pairs(files: list[Entry]) -> list[Entry]:
+    """Pairs of each person's first usable photo with the others, and with other people's; two images a pair."""
+    by_person: dict[str, list[Entry]] = {}
+    for file in sorted(files, key=lambda file: file.fate != USED):
+        if not is_nobody(file.person):
+            by_person.setdefault(normal(file.person), []).append(file)
+    pairs = [(own[0], other) for own in by_person.values() for other in own[1:] or own]
+    pairs += [(own[0], others[-1]) for own, others in itertools.pairwise(by_person.values())]
+    return [file for pair in pairs for file in pair]
+
+
+def write_pairs(files: list[Entry], place: Path) -> tuple[dict[str, Any], int]:
+    """insightface's .bin, by each protocol that has bytes, of bytes or of arrays."""
+    rng = np.random.default_rng(len(files[0].data))
+    arrays = rng.random() < 0.5
+    images = [np.frombuffer(file.data, np.uint8).copy() if arrays and file.data else file.data for file in files]
+    same = [normal(one.person) == normal(other.person) for one, other in zip(files[::2], files[1::2], strict=True)]
+    (place / "a.bin").write_bytes(pickle.dumps((images, same), protocol=int(rng.integers(3, 6))))
+    return {"kind": "insightface-bin", "root": str(place / "a.bin")}, 0
 
 
 def write_rows(files: list[Entry], place: Path) -> tuple[dict[str, Any], int]:
@@ -205,17 +317,21 @@ WRITERS: dict[str, tuple[Callable[[list[Entry], Path], tuple[dict[str, Any], int
     "folder": (write_folder, True),
     "zip": (write_archive, True),
     "metadata": (write_metadata, True),
+    "lfw": (write_lfw, True),
+    "lfw zip": (write_lfw_archive, True),
     "csv": (write_table, False),
+    "base64": (write_base64, False),
     "parquet": (write_parquet, False),
     "webdataset": (write_shards, False),
     "rec": (write_records, False),
+    "bin": (write_pairs, False),
     "manifest": (write_rows, False),
 }
 
 
 def source(config: dict[str, Any]) -> SourceConfig:
     validated: SourceConfig = SOURCES.get(config["kind"]).model_validate(
-        config if config["kind"] == "manifest" else {**config, "dataset": "d"}
+        config if config["kind"] in ("manifest", "lfw") else {**config, "dataset": "d"}
     )
     return validated
 
@@ -225,18 +341,24 @@ def source(config: dict[str, Any]) -> SourceConfig:
 def test_every_entry_is_used_refused_or_counted(tmp_path: Path, name: str, seed: int) -> None:
     write, films = WRITERS[name]
     files = [file for file in entries(seed, films) if name != "webdataset" or not file.name.endswith("heic")]
+    files = as_lfw(files) if name.startswith("lfw") else as_pairs(files) if name == "bin" else files
     config, more = write(files, tmp_path)
     faces = source(config)
     done: Imported = import_([faces], tmp_path / "out")
     assert done.images + len(done.bad) + done.left_out.total() == len(files) + more  # nothing is lost, nothing twice
     used = [file for file in files if file.fate == USED]
     assert done.images == len(used)
-    people = {f"d/{normal(file.person)}" for file in used}
-    assert len(done.people) == len(people) and (name == "rec" or done.people == people)
+    found = Counter(manifest.read(tmp_path / "out", ["identity"])["identity"].to_pylist())
+    people = Counter(f"{'lfw' if name.startswith('lfw') else 'd'}/{normal(file.person)}" for file in used)
+    if name in ("rec", "bin"):  # people by number
+        assert sorted(found.values()) == sorted(people.values())
+    else:
+        assert found == people
+    assert done.people == found.keys()
     assert done.left_out.total() >= sum(file.fate == LEFT for file in files)
     assert all(item["reason"] for item in done.bad)
     assert sum(faces.notes.left_out.values()) == done.left_out.total()
-    assert faces.notes.taken or name in ("rec", "manifest"), "it is said what was taken for what"
+    assert faces.notes.taken or name == "manifest", "it is said what was taken for what"
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -405,26 +527,55 @@ def test_metadata_that_is_not_understood_is_asked_about(tmp_path: Path) -> None:
     assert {row.identity for row in source({**config, "level": 1}).rows()} == {"d/a", "d/b"}
 
 
+def test_equal_bytes_that_are_no_photo_join_nobody(tmp_path: Path) -> None:
+    """Pairs of an own photo and an error page, or one colour: each is a person, until they share a photo."""
+    rng = np.random.default_rng(5)
+    own = [encoded(Image.fromarray(draw_face(n, int(rng.integers(99)))), "PNG") for n in range(6)]
+    grey = encoded(Image.new("RGB", (30, 30), (9, 9, 9)), "PNG")
+    nothing = (b"<html>404</html>", b"", grey)
+    for shared, people, crossed in (*((data, 6, False) for data in nothing), (own[0], 1, True)):
+        pairs = [*((photo, shared, True) for photo in own), (own[1], own[2], False)]
+        images, same = [image for pair in pairs for image in pair[:2]], [pair[2] for pair in pairs]
+        (tmp_path / "a.bin").write_bytes(pickle.dumps((images, same)))
+        faces = source({"kind": "insightface-bin", "root": str(tmp_path / "a.bin")})
+        assert len({row.identity for row in faces.rows()}) == people
+        assert ("but so show one: 1" in faces.notes.taken[0]) == crossed
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="as another user than the owner: needs root")
-def test_a_folder_that_may_not_be_read_is_counted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["folder", "lfw", "parquet", "webdataset", "insightface-rec"])
+def test_a_folder_that_may_not_be_read_is_counted(tmp_path: Path, kind: str) -> None:
     """And never is one advised to free space for it."""
+    png = encoded(Image.fromarray(draw_face(0, 0)), "PNG")
     for person in ("a", "b", "c"):
         (tmp_path / "f" / person).mkdir(parents=True)
-        (tmp_path / "f" / person / "1.png").write_bytes(b"x")
+        (tmp_path / "f" / person / f"{person}_0001.jpg").write_bytes(b"x")
+    if kind == "parquet":
+        pq.write_table(pa.table({"image": [png, png], "person": ["a", "c"]}), tmp_path / "f" / "a.parquet")
+    if kind == "webdataset":
+        with tarfile.open(tmp_path / "f" / "a.tar", "w") as tar:
+            formats.add(tar, "a/1.png", png)
+            formats.add(tar, "c/1.png", png)
+    if kind == "insightface-rec":
+        (tmp_path / "f" / "train.rec").write_bytes(formats.record(0, [1.0], png) + formats.record(0, [2.0], png))
     for folder in (tmp_path, *tmp_path.parents[:-2]):
         folder.chmod(folder.stat().st_mode | 0o055)
     (tmp_path / "f" / "b").chmod(0o700)
     script = (
-        "import os, sys; from facegan.data.sources import SOURCES; faces = SOURCES.get('folder')(root=sys.argv[1]); "
+        "import os, sys; from facegan.data.sources import SOURCES; faces = SOURCES.get(sys.argv[2])(root=sys.argv[1]); "
         "faces.model_json_schema(); from PIL import Image; Image.init(); os.seteuid(65534)\n"
-        "try:\n print(len(list(faces.rows())), faces.notes.lines()[1:])\n"
+        "try:\n print(len(list(faces.rows())), faces.notes.lines()[-1])\n"
         "except Exception as error:\n print(type(error).__name__, error)"
     )
 
     def said(root: Path) -> str:
-        return subprocess.run([sys.executable, "-c", script, root], capture_output=True, text=True, check=True).stdout
+        done = subprocess.run([sys.executable, "-c", script, root, kind], capture_output=True, text=True, check=True)
+        return done.stdout
 
-    assert said(tmp_path / "f") == "2 ['left out: 1 folder that may not be read (b/)']\n"
+    answer = said(tmp_path / "f")
+    assert answer.startswith("2 ") and "1 folder that may not be read (b/)" in answer
+    assert ("2 other files (a/a_0001.jpg, c/c_0001.jpg)" in answer) == (kind not in ("folder", "lfw"))
     (tmp_path / "f").chmod(0o700)
     answer = said(tmp_path / "f")
-    assert f"'{tmp_path / 'f'}' cannot be read: Permission denied" in answer and "space" not in answer
+    assert str(tmp_path / "f") in answer and "space" not in answer
+    assert "Permission denied" in answer, answer

@@ -172,7 +172,7 @@ def test_a_gan_option_leaves_the_real_arm_cached(finished: tuple[Path, dict[str,
     answer = run(workdir, "--set", "train_gan.gan.lr_g=0.0007")
     for stage in answer["stages"]:
         follows = stage["stage"] in ("train_gan", "synthesize", "audit", "report") or (
-            stage["arm"] in ("real+synthetic", "synthetic")
+            stage["arm"] in ("real+synthetic", "synthetic", "classical+synthetic")
         )
         assert (stage["state"] == "ran") == follows, stage
 

@@ -60,7 +60,7 @@ def watch(page: playwright.Page, address: str, run: str) -> None:
     assert grid.evaluate("img => img.naturalWidth") > 100
     assert seen.state(address, run)["type"] == "RUNNING", "all this is to be seen while it runs"
     seen.open_artifact(page, address, run, "orl-tiny-stages")
-    seen.until_seen(page, r"\d+ of 30 stages done.* stages/min, .* left")
+    seen.until_seen(page, r"\d+ of 34 stages done.* stages/min, .* left")
     seen.tab(page, address, run, "Task Runs")
     expect(page.get_by_text(re.compile("· real.* · seed [012]")).first).to_be_visible()
     page.get_by_role("tab", name="Artifacts").click()

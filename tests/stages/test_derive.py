@@ -149,7 +149,7 @@ def test_nodes_of_a_control(controlled: Recipe) -> None:
     by_name = {graph.input_name(node): node for node in nodes}
     for kind in KINDS:
         needs = by_name[f"derive:{kind}"].needs
-        assert set(needs) == {"manifest", "synthetic"} | ({"generator"} if kind == "pixel_mix" else set())
+        assert set(needs) == {"manifest", "synthetic"}
         assert by_name[f"merge:{kind}"].needs["synthetic"] is by_name[f"derive:{kind}"]
     assert by_name["merge:real+synthetic"].needs["synthetic"].stage == "synthesize"
     audit = next(node for node in nodes if node.stage == "audit")

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from PIL import Image
 
@@ -45,6 +45,10 @@ LINK_INSIDE = ("link to a folder of its own", "links to folders of its own")
 LOCKED = ("folder that may not be read", "folders that may not be read")
 SPECIAL = ("pipe, socket or device", "pipes, sockets and devices")
 OTHER = ("other file", "other files")
+REPLACED = (
+    "member of an archive that a later one of its name replaces",
+    "members of an archive that later ones of their names replace",
+)
 
 
 def is_picture(name: str) -> bool:
@@ -58,7 +62,9 @@ def _picture_suffixes() -> frozenset[str]:
 
 
 def passed_over(name: str) -> tuple[str, str] | None:
-    """What a file is that is no photo by its name, or None."""
+    """What a file is that is no photo by its name and those of its folders, or None."""
+    if any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts):
+        return HIDDEN
     suffix = PurePosixPath(name).suffix.lower()
     return FILM if suffix in FILMS else SIDE_FILE if suffix in SIDE_FILES else None
 
@@ -217,15 +223,3 @@ def label_fix(columns: Iterable[str]) -> str:
     """What to do where columns do not say who it is."""
     option = "--identity-column, in a recipe prepare.source.identity_column"
     return f"name the one that says who it is ({option}), one of: {', '.join(columns)}"[:500]
-
-
-def scanned_files(root: Path, used: Iterable[Path]) -> list[str]:
-    """The names of the files at or below a folder, hidden ones left out, that are not `used`."""
-    known = set(used)
-    return sorted(
-        path.relative_to(root).as_posix()
-        for path in root.rglob("[!.]*")
-        if path not in known
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(root).parts)
-    )

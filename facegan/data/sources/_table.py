@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from facegan.core.errors import UserError
 from facegan.data.sources import check_size
+from facegan.data.sources._disk import entries_of
 
 ROWS = 256
 FIX = "give Parquet files, or a folder that Hugging Face datasets wrote"
@@ -132,10 +133,13 @@ def _is_parquet(path: Path) -> bool:
 def table_files(root: Path) -> list[Path]:
     """The Parquet (or else Arrow) files at or below `root`, sorted; raises UserError when there are none.
 
-    Arrow files are those of a folder that `datasets` saved; its own cached steps are passed over.
+    Arrow files are those of a folder that `datasets` saved; its own cached steps are passed over. Raises UserError too
+    where the folder may not be read.
     """
     if root.is_file():
         return [root]
+    if root.is_dir():
+        entries_of(root)
     for pattern in ("*.parquet", "*.arrow"):
         paths = [p for p in root.rglob(pattern) if p.is_file() and _is_data(p.relative_to(root))]
         if paths:

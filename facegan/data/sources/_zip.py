@@ -5,27 +5,31 @@ from __future__ import annotations
 import errno
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 from facegan.core.errors import UserError
-from facegan.data.sources import check_size
+from facegan.data.sources import SourceNotes, check_size
+from facegan.data.sources._people import REPLACED
 
 Reader = Callable[[], bytes]
 
 
-def members(path: Path, fix: str) -> Iterator[tuple[str, Reader]]:
-    """(name, reader) of every file in the archive, sorted by name.
+def members(path: Path, fix: str, notes: SourceNotes) -> Iterator[tuple[str, Reader]]:
+    """(name, reader) of every file in the archive, sorted by name; earlier ones of the same name go to the notes.
 
     Raises UserError for a file that is no zip archive and for a member whose name leads out of it.
     """
     try:
         archive = zipfile.ZipFile(path)
-        names = sorted(set(archive.namelist()))
+        counts = Counter(archive.namelist())
     except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:  # ValueError: names, sizes
         raise UserError(f"'{path}' is no zip archive that can be read: {error}", fix=fix) from error
-    for name in names:
+    for name in sorted(counts):
+        for _ in range(counts[name] - 1 if not name.endswith("/") else 0):
+            notes.leave_out(REPLACED, name)
         _check_inside(path, name)
         if not name.endswith("/"):
             yield name, partial(_read, archive, name)

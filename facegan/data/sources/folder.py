@@ -15,9 +15,9 @@ from pydantic import Field
 from facegan.core.errors import UserError
 from facegan.core.files import user_path
 from facegan.core.options import unhashed_default
-from facegan.data.names import decoded_name
 from facegan.data.sources import SOURCES, OwnFaces, SourceImage, SourceNotes, printable
 from facegan.data.sources import _people as people
+from facegan.data.sources._disk import files_on_disk
 from facegan.data.sources._facts import (
     BACKSLASHES,
     FACTS,
@@ -75,7 +75,7 @@ class Folder(OwnFaces):
         if root.is_file():
             files, remarks = _zipped(root, notes)
         elif root.is_dir():
-            files = _on_disk(root, notes)
+            files = {name: (path, None) for name, path in files_on_disk(root, notes)}
         else:
             raise UserError(
                 f"the folder of faces '{root}' is not there",
@@ -151,68 +151,23 @@ def _folders(name: str) -> tuple[str, ...]:
     return tuple(name.split("/")[:-1])
 
 
-def _on_disk(root: Path, notes: SourceNotes) -> Files:
-    """{name below the root: (file, None)}, person by person; what is passed over goes to the notes."""
-    inside = root.resolve()
-    files: Files = {}
-
-    def walk(folder: Path, below: str) -> None:
-        try:
-            entries = sorted(os.scandir(folder), key=lambda entry: os.fsencode(entry.name))
-        except OSError as error:
-            if not below:
-                fix = "let this user read it (chmod u+rx)"
-                raise UserError(f"the folder '{folder}' cannot be read: {error.strerror}", fix=fix) from error
-            notes.leave_out(people.LOCKED, below)
-            return
-        for entry in entries:
-            path, name = folder / entry.name, f"{below}{decoded_name(entry.name)}"
-            if entry.name.startswith("."):
-                notes.leave_out(people.HIDDEN, name)
-            elif entry.is_symlink() and (kind := _link(path, inside)) is not None:
-                notes.leave_out(kind, name)
-            elif entry.is_dir(follow_symlinks=False):
-                walk(path, f"{name}/")
-            elif not path.is_file():
-                notes.leave_out(people.SPECIAL, name)
-            elif (kind := people.passed_over(name)) is not None:
-                notes.leave_out(kind, name)
-            else:
-                files[name] = path, None
-
-    walk(root, "")
-    return files
-
-
-def _link(path: Path, inside: Path) -> tuple[str, str] | None:
-    """What a link is that is passed over; None for one to a file of the folder."""
-    try:
-        target = path.resolve(strict=True)
-    except (OSError, RuntimeError):  # nothing there, may not be read, or a circle
-        return people.LINK_NOWHERE
-    if inside != target and inside not in target.parents:
-        return people.LINK_OUT
-    return people.LINK_INSIDE if target.is_dir() else None
-
-
 def _zipped(path: Path, notes: SourceNotes) -> tuple[Files, tuple[str, ...]]:
     """({name in the archive: (archive, reader)}, remarks), person by person.
 
     Names with backslashes are read as with slashes, unless metadata of the archive names its members so.
     """
-    found = dict(members(path, fix=FIX))
+    found = dict(members(path, FIX, notes))
     as_named = METADATA in found and bool(_metadata(METADATA, (path, found[METADATA]), path).keys() & found.keys())
     in_archive = found if as_named else turned(path, found)
     files: dict[tuple[str, ...], tuple[Path, Reader | None]] = {}
     for name, reader in in_archive.items():
         parts = PurePosixPath(name).parts
-        kind = people.passed_over(name)
-        if any(part.startswith(".") or part == "__MACOSX" for part in parts):
-            notes.leave_out(people.HIDDEN, name)
-        elif kind is not None:
+        if (kind := people.passed_over(name)) is not None:
             notes.leave_out(kind, name)
-        else:
-            files[parts] = path, reader
+            continue
+        if parts in files:  # a/b and a//b
+            notes.leave_out(people.REPLACED, name)
+        files[parts] = path, reader
     listed = {printable("/".join(parts)): files[parts] for parts in sorted(files)}
     return listed, (BACKSLASHES,) if in_archive is not found else ()
 

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from facegan.core.errors import UserError
 from facegan.core.files import user_path
+from facegan.data.images import BadImage, decode
 from facegan.data.sources import SOURCES, OwnFaces, SourceImage, read_slice
 from facegan.data.sources import _pickled as pickled
 
@@ -36,9 +37,15 @@ class InsightfaceBin(OwnFaces):
 
     def rows(self) -> Iterator[SourceImage]:
         """See SourceConfig; image n is named by its place, pair n // 2."""
-        path = user_path(self.root)
+        path, notes = user_path(self.root), self.new_notes()
         images, same = read_pairs(path)
-        for number, (piece, person) in enumerate(zip(images, _people(path, images, same), strict=True)):
+        people = _people(path, images, same)
+        crossed = sum(not genuine and people[2 * n] == people[2 * n + 1] for n, genuine in enumerate(same))
+        notes.taken.append(
+            f"people: {len(set(people)):,}, joined by {sum(same):,} genuine pairs and by equal images"
+            + (f"; pairs that should show two people, but so show one: {crossed:,}" if crossed else "")
+        )
+        for number, (piece, person) in enumerate(zip(images, people, strict=True)):
             relative, reader = f"{number:06d}", partial(read_slice, path, piece.offset, piece.size)
             yield SourceImage(f"{self.dataset}/{person:06d}", relative, path, self.license, reader=reader, stated=True)
 
@@ -64,7 +71,10 @@ def read_pairs(path: Path) -> tuple[list[pickled.Slice], list[bool]]:
 
 
 def _people(path: Path, images: list[pickled.Slice], same: list[bool]) -> list[int]:
-    """For each image the first one that shows its person: joined by genuine pairs and by equal bytes."""
+    """For each image the first one that shows its person: joined by genuine pairs and by equal photos.
+
+    Equal bytes that are no photo (an error page, one colour) join nobody.
+    """
     parent = list(range(len(images)))
 
     def first(number: int) -> int:
@@ -76,11 +86,24 @@ def _people(path: Path, images: list[pickled.Slice], same: list[bool]) -> list[i
         low, high = sorted((first(a), first(b)))
         parent[high] = low
 
-    seen: dict[bytes, int] = {}
+    by_bytes: dict[bytes, list[int]] = {}
     for number, piece in enumerate(images):
-        if piece.size:
-            join(number, seen.setdefault(hashlib.sha256(read_slice(path, piece.offset, piece.size)).digest(), number))
+        digest = hashlib.sha256(read_slice(path, piece.offset, piece.size)).digest()
+        by_bytes.setdefault(digest, []).append(number)
+    for numbers in by_bytes.values():
+        piece = images[numbers[0]]
+        if len(numbers) > 1 and _is_photo(read_slice(path, piece.offset, piece.size)):
+            for number in numbers[1:]:
+                join(numbers[0], number)
     for pair, genuine in enumerate(same):
         if genuine:
             join(2 * pair, 2 * pair + 1)
     return [first(number) for number in range(len(images))]
+
+
+def _is_photo(data: bytes) -> bool:
+    try:
+        decode(data)
+    except BadImage:
+        return False
+    return True

@@ -17,6 +17,7 @@ from pydantic import Field
 from facegan.core.errors import UserError
 from facegan.core.files import user_path
 from facegan.data.sources import SOURCES, OwnFaces, SourceImage, check_size
+from facegan.data.sources._disk import count_others
 from facegan.data.sources._facts import refused_image
 
 MAGIC = 0xCED7230A
@@ -47,6 +48,9 @@ class InsightfaceRec(OwnFaces):
         """See SourceConfig; an image is named by the number of its record, as in the .idx."""
         root, notes = user_path(self.root), self.new_notes()
         path = root / "train.rec" if root.is_dir() else root
+        if root.is_dir():
+            count_others(root, [path], notes)
+        notes.taken.append(f"{path.name}: person: the label of the record")
         empty = True
         for number, (record, head) in enumerate(_records(path)):
             relative, labels = f"{number:08d}", _labels(head, record.size)

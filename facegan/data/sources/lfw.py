@@ -13,8 +13,9 @@ from pydantic import Field
 from facegan.core.errors import UserError
 from facegan.core.files import user_path
 from facegan.data.sources import SOURCES, Side, SourceConfig, SourceImage, SourceNotes
+from facegan.data.sources._disk import files_on_disk
 from facegan.data.sources._facts import BACKSLASHES
-from facegan.data.sources._people import LINK_OUT, OTHER, scanned_files
+from facegan.data.sources._people import OTHER, passed_over
 from facegan.data.sources._zip import members, turned
 
 LICENSE = "Labeled Faces in the Wild (Huang et al. 2007), for research; the photos are their owners'"
@@ -53,6 +54,7 @@ class Lfw(SourceConfig):
         names = {row.identity for row in images}
         if develop is not None and not names & {f"lfw/{name}" for name in develop}:
             raise UserError(f"nobody of '{self.pairs}' is among the {len(names)} people in '{root}'", fix=VIEW1)
+        notes.taken.append(f"people: {len(names):,} names of files NAME/NAME_0001.jpg")
         for row in sorted(images, key=lambda row: (row.identity, row.relative)):
             side: Side | None = None
             if develop is not None:
@@ -61,33 +63,28 @@ class Lfw(SourceConfig):
 
 
 def _folder(root: Path, notes: SourceNotes) -> Iterator[SourceImage]:
-    """The images of a folder, or of one folder in it; links that lead out of it and other files are passed over."""
+    """The images of a folder, or of one folder in it; all else is passed over, and counted."""
     if not root.is_dir():
         raise UserError(f"the LFW faces are not there: '{root}'", fix=HERE)
-    inside, seen = root.resolve(), set[Path]()
-    for path in [*root.glob("*/*.jpg"), *root.glob("*/*/*.jpg")]:
-        name = path.relative_to(root).as_posix()
-        match = _IMAGE.fullmatch(name)
-        if match and path.is_file():
-            seen.add(path)
-            if inside in path.resolve().parents:
-                yield SourceImage(f"lfw/{match['name']}", match["file"], path, LICENSE)
-            else:
-                notes.leave_out(LINK_OUT, name)
-    for name in scanned_files(root, seen):
-        notes.leave_out(OTHER, name)
+    for name, path in files_on_disk(root, notes):
+        if match := _IMAGE.fullmatch(name):
+            yield SourceImage(f"lfw/{match['name']}", match["file"], path, LICENSE)
+        else:
+            notes.leave_out(OTHER, name)
 
 
 def _zipped(path: Path, notes: SourceNotes) -> Iterator[SourceImage]:
     """The images of an archive, of which nothing is unpacked."""
-    found = dict(members(path, HERE))
+    found = dict(members(path, HERE, notes))
     files = turned(path, found)
     remarks = (BACKSLASHES,) if files is not found else ()
     for member, reader in files.items():
-        if match := _IMAGE.fullmatch(member):
+        kind = passed_over(member)
+        match = _IMAGE.fullmatch(member) if kind is None else None
+        if match:
             yield SourceImage(f"lfw/{match['name']}", match["file"], path, LICENSE, reader=reader, remarks=remarks)
         else:
-            notes.leave_out(OTHER, member)
+            notes.leave_out(kind or OTHER, member)
 
 
 def read_people(path: Path) -> set[str]:

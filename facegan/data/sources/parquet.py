@@ -16,6 +16,7 @@ from facegan.core.errors import UserError
 from facegan.core.files import user_path
 from facegan.data.manifest import is_manifest
 from facegan.data.sources import SOURCES, OwnFaces, SourceImage, refuse
+from facegan.data.sources._disk import count_others
 from facegan.data.sources._facts import (
     FACTS,
     IDENTITY,
@@ -29,7 +30,7 @@ from facegan.data.sources._facts import (
     resolve_inside,
     source_image,
 )
-from facegan.data.sources._people import OTHER, Labels, label_fix, scanned_files
+from facegan.data.sources._people import Labels, label_fix
 from facegan.data.sources._table import Table, class_names, table_files
 
 SEEN_ROWS = 200
@@ -60,8 +61,8 @@ class Parquet(OwnFaces):
         """See SourceConfig; a path in a table that leads out of the folder of images goes to the quarantine."""
         root, notes = user_path(self.root), self.new_notes()
         tables = [Table(path) for path in table_files(root)]
-        for name in scanned_files(root, (table.path for table in tables)) if root.is_dir() else ():
-            notes.leave_out(OTHER, name)
+        if root.is_dir():
+            count_others(root, (table.path for table in tables), notes)
         image_columns = [
             find_column(self.image_column, table.schema.names, IMAGE, "image", table.path) for table in tables
         ]

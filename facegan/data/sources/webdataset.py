@@ -16,8 +16,9 @@ from facegan.core.errors import UserError
 from facegan.core.files import user_path
 from facegan.core.options import unhashed_default
 from facegan.data.sources import SOURCES, OwnFaces, SourceImage, read_slice
+from facegan.data.sources._disk import count_others
 from facegan.data.sources._facts import FACTS, IDENTITY, NO_LABELS, parse_json, refused_image, source_image
-from facegan.data.sources._people import OTHER, Labels, Layout, find_layout, label_fix, scanned_files
+from facegan.data.sources._people import Labels, Layout, find_layout, label_fix
 
 IMAGES = ("jpg", "jpeg", "png", "webp", "bmp", "ppm", "pgm", "pnm", "tif", "tiff", "gif")
 LABEL_KINDS = ("json", "cls", "txt")
@@ -49,8 +50,8 @@ class WebDataset(OwnFaces):
         """See SourceConfig. Nothing is unpacked; links and names that lead out are never followed."""
         root, notes = user_path(self.root), self.new_notes()
         shards = [root] if root.is_file() else sorted(root.glob("*.tar"))
-        for name in scanned_files(root, shards) if root.is_dir() else ():
-            notes.leave_out(OTHER, name)
+        if root.is_dir():
+            count_others(root, shards, notes)
         evidence = self._evidence(shards, root)
         empty = True
         for shard in shards:

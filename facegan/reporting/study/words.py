@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from functools import reduce
 from typing import Any
 
-from facegan.core.options import merge
+from facegan.core.options import merge, set_at
 from facegan.metrics.intervals import overlap_factor
 from facegan.reporting import sections, words
 from facegan.reporting.results import EXPLORATORY, NO_GAIN
@@ -91,10 +91,10 @@ def _with_trial(recipe: dict[str, Any], variant: VariantFindings, arm: str) -> s
 
 def variant_recipe(recipe: dict[str, Any], name: str) -> dict[str, Any]:
     """The recipe with what a variant sets."""
+    varied = copy.deepcopy(recipe)
     for path, value in recipe["study"]["variants"][name]["set"].items():
-        nested = reduce(lambda inner, name: {name: inner}, reversed(path.split(".")), value)
-        recipe = merge(recipe, nested)
-    return recipe
+        set_at(varied, path.split("."), value)
+    return varied
 
 
 def schedule(recipe: dict[str, Any], variant: VariantFindings, arm: str) -> str:

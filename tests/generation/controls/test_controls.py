@@ -116,21 +116,25 @@ def test_two_photos_of_two_by_two_pixels_mixed_by_hand() -> None:
 
 def test_shares_are_those_that_the_sampler_drew() -> None:
     rng = np.random.default_rng(0)
-    for codes in (rng.normal(2, 1, (9, 16)), np.eye(9)):  # a learned code, and the code of `morphable`
+    for people, code_dim in ((9, 16), (60, 16)):  # fewer and more people than a code has dimensions
+        codes = rng.normal(2, 1, (people, code_dim))
         sampler = Mixture(parents=4, concentration=3).proposals(codes, codes, np.random.default_rng(1))
         for _, proposal in zip(range(5), sampler, strict=False):
-            parents = list(proposal.parents)
-            shares = shares_of(proposal.code, codes[parents], codes.mean(axis=0))
-            np.testing.assert_allclose(shares, proposal.weights, atol=1e-5)
-            everybody = shares_of(proposal.code, codes, codes.mean(axis=0))  # whoever else is named has no share
-            np.testing.assert_allclose(everybody[parents], proposal.weights, atol=1e-5)
-            assert everybody.sum() == pytest.approx(1) and np.count_nonzero(everybody > 1e-5) == 4
+            parents, weights = list(proposal.parents), proposal.code_weights
+            assert weights is not None
+            np.testing.assert_allclose(codes.T @ weights, proposal.code, atol=1e-4)
+            shares = shares_of(weights.tolist(), everybody=True)
+            np.testing.assert_allclose(shares[parents], proposal.weights, atol=1e-6)
+            assert shares.sum() == pytest.approx(1) and np.count_nonzero(shares) == 4
+            alone = shares_of(weights[parents].tolist(), everybody=False)  # the others' weights were too small to name
+            np.testing.assert_allclose(alone, weights[parents] / weights[parents].sum(), atol=1e-6)
 
 
 def test_a_gaussian_draw_has_shares_that_are_not_negative() -> None:
     codes = np.random.default_rng(0).normal(2, 1, (9, 6))
     proposal = next(Gaussian().proposals(codes, codes, np.random.default_rng(1)))
-    shares, mean = shares_of(proposal.code, codes, codes.mean(axis=0)), codes.mean(axis=0)
+    assert proposal.code_weights is not None
+    shares, mean = shares_of(proposal.code_weights.tolist(), everybody=True), codes.mean(axis=0)
     assert shares.min() >= 0 and shares.sum() == pytest.approx(1)
     mixed, drawn = shares @ codes - mean, proposal.code - mean
     assert mixed @ drawn == pytest.approx(np.linalg.norm(mixed) * np.linalg.norm(drawn), rel=1e-4), "the same direction"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -14,10 +15,11 @@ from pydantic import ValidationError
 from drawn import RUNTIME, draw_face
 from facegan.core.errors import UserError
 from facegan.metrics.all_pairs import all_pairs
-from facegan.recognition.fitted import FITTED
+from facegan.recognition.fitted import FITTED, load_fitted
 from facegan.recognition.fitted.classical import Classical
 from facegan.recognition.fitted.methods.linear_maps import whole_people
 from facegan.runtime.context import Context
+from facegan.stages import fit_recognizer
 
 KINDS = sorted(FITTED.load())
 CONTEXT = Context(RUNTIME)
@@ -62,6 +64,18 @@ def test_it_tells_people_apart_whom_it_has_not_seen(kind: str) -> None:
     assert all_pairs(embedding, test.label).eer() < 0.3  # chance: 0.5
     json.dumps(fit.summary, allow_nan=False)
     assert all_pairs(embed(val.pixels), val.label).eer() == pytest.approx(fit.summary["val_eer"], abs=0.005)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_stored_embeds_as_what_was_fitted(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train, val, test = faces(range(6)), faces(range(6, 10)), faces(range(10, 13))
+    sides = {"train": train, "val": val}
+    monkeypatch.setattr(fit_recognizer, "ManifestImages", lambda folder, **rest: sides[folder.name])
+    monkeypatch.setattr(fit_recognizer.licences, "of", lambda folder: [])
+    config = FITTED.get(kind)()
+    fit_recognizer.run(config, {}, {name: Path(name) for name in sides}, tmp_path, CONTEXT)
+    expected = config.embedder(config.fit(train, val, CONTEXT).arrays)(test.pixels)
+    np.testing.assert_allclose(load_fitted(tmp_path)(test.pixels), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)
