@@ -51,13 +51,14 @@ class Copies:
         self.changes: Changes | None = None
         if redrawing is not None and redrawing.encodes:
             self.changes = Changes(self.photos, partial(redrawing.grey, count=DRAWINGS, seed=0))
+        self._comparison = Comparison(self.photos, self.changes)
         image, photo = photo_pairs(train.person)
         if len(image) == 0:
             raise UserError(
                 "near-copies cannot be told from new photos: no train person has two photos",
                 fix="raise prepare.min_images to 2 or more",
             )
-        real = Comparison(self.photos, self.photos, self.changes).between(image, photo)
+        real = self._comparison.between(self.photos, image, photo)
         self.bounds = joint_bounds(real, max_false_alarm)
         self.real = self.joined(real)
         leaks = self._planted()
@@ -77,7 +78,7 @@ class Copies:
     def nearest(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The highest joined similarity of each image (N, H, W, C) uint8 with a train photo, and which: (N,) each."""
         parts = [pixels[start : start + BLOCK] for start in range(0, len(pixels), BLOCK)]
-        found = [Comparison(leakage.grey(part), self.photos, self.changes).nearest() for part in parts]
+        found = [self._comparison.nearest(leakage.grey(part)) for part in parts]
         similarity, photo = (np.concatenate([part[n] for part in found]) for n in range(2))
         first = self.joined(np.column_stack([similarity[:, 0], np.full(len(similarity), -1)]))
         joined = self.joined(similarity)
@@ -89,7 +90,8 @@ class Copies:
         leaks = {kind: change(self.pixels[rows]) for kind, change in planted.KINDS.items()}
         if self.redrawing is not None:
             leaks[planted.REDRAWN] = self._redrawn(self.redrawing, rows)
-        return {kind: self.nearest(pixels)[0] for kind, pixels in leaks.items()}
+        similarity = self.nearest(np.concatenate(list(leaks.values())))[0]
+        return dict(zip(leaks, similarity.reshape(len(leaks), -1), strict=True))
 
     def _redrawn(self, redrawing: Redrawing, rows: np.ndarray) -> np.ndarray:
         """A drawing of each photo; of a generator that finds no photo's codes, the most similar of DRAWINGS."""
@@ -181,9 +183,10 @@ def membership(synthetic: JudgedFaces, train: JudgedFaces, val: JudgedFaces) -> 
     """
     photos = np.concatenate([leakage.grey(train.images.pixels), leakage.grey(val.images.pixels)])
     images, laid, in_place = synthetic.images.pixels, *(np.full(len(photos), -1.0) for _ in range(2))
+    comparison = Comparison(photos)
     for start in range(0, len(images), BLOCK):
         block = leakage.grey(images[start : start + BLOCK])
-        laid = np.maximum(laid, Comparison(block, photos).nearest(by_photo=True)[0][:, 0])
+        laid = np.maximum(laid, comparison.nearest(block, by_photo=True)[0][:, 0])
         in_place = np.maximum(in_place, leakage.closest(photos, block)[0])
     found = [
         {"attack": attack, **statistics.membership(best[: len(train)], train.person, best[len(train) :], val.person)}

@@ -117,6 +117,6 @@ def likeness(folder: Path, photos: TrainPhotos) -> dict[str, float]:
     count = manifest.read(folder, ["split"]).num_rows
     chosen, rows = evenly(count, COMPARED), evenly(len(photos.pixels), PHOTOS)
     pixels = np.stack([decode_pixels(row["image"]["bytes"]) for row in manifest.at(folder, chosen, ["image"])])
-    value = Comparison(leakage.grey(pixels), leakage.grey(photos.pixels[rows])).nearest()[0][:, 0]
+    value = Comparison(leakage.grey(photos.pixels[rows])).nearest(leakage.grey(pixels))[0][:, 0]
     low, median, high = (float(q) for q in np.quantile(value, [0.05, 0.5, 0.95]))
     return {"images": len(chosen), "q05": low, "median": median, "q95": high}
