@@ -37,7 +37,7 @@ CANDIDATES, FINALISTS = 24, 4  # of each image: pairs that are laid on each othe
 PLAIN, REDRAWN = (1.0, 2.0), (0.5, 1.0)  # sigmas of the two bands, px
 BLURS_PX = (0.0, 0.7, 1.2, 2.0)
 EDGE_PX = 4
-BLOCK, CHUNK, KEPT = 32, 512, 600  # photos of the bank, and pairs, at once; photos whose changes are kept (240 MB)
+BLOCK, CHUNK, KEPT = 32, 256, 600  # photos of the bank, and pairs, at once; photos whose changes are kept (240 MB)
 
 
 class Pairs(NamedTuple):
@@ -87,15 +87,15 @@ def _unit_rows(windows: torch.Tensor) -> torch.Tensor:
     return F.normalize(rows.flatten(-2), dim=-1)
 
 
-def _rows(img: torch.Tensor) -> torch.Tensor:
-    """Of images (N, 64, 64) as they are: (N, 144)."""
+def _rows(tone: torch.Tensor) -> torch.Tensor:
+    """Of images, `toned` (N, 64, 64), and of their mirror images: (2 N, 144)."""
     low, high = SMALL_SHIFT, SMALL_PX - SMALL_SHIFT
-    return _unit_rows(_small(blur(toned(img), SMALL_BLUR_PX), torch.eye(2))[:, low:high, low:high])
+    return _unit_rows(_both(_small(blur(tone, SMALL_BLUR_PX), torch.eye(2)))[:, low:high, low:high])
 
 
-def _bank(photos: torch.Tensor) -> torch.Tensor:
-    """Rows (n, T, 144) of photos (n, 64, 64), turned, scaled and shifted."""
-    smooth, side = blur(toned(photos), SMALL_BLUR_PX), SMALL_PX - 2 * SMALL_SHIFT
+def _bank(tone: torch.Tensor) -> torch.Tensor:
+    """Rows (n, T, 144) of photos, `toned` (n, 64, 64), turned, scaled and shifted."""
+    smooth, side = blur(tone, SMALL_BLUR_PX), SMALL_PX - 2 * SMALL_SHIFT
     small = torch.stack([_small(smooth, linear) for linear in _variants()[0]], 1)
     return _unit_rows(small.unfold(2, side, 1).unfold(3, side, 1)).flatten(1, 3)
 
@@ -128,23 +128,24 @@ class Comparison:
 
     def __init__(self, photos: Floats, changes: Changes | None = None) -> None:
         self.photos = torch.from_numpy(np.ascontiguousarray(photos))
-        self.changes = changes
+        self.changes, self._tone = changes, toned(self.photos)
 
     @cached_property
     def _targets(self) -> list[Target]:
-        return [Target(self.photos, level) for level in LEVELS]
+        return [Target(self._tone, level) for level in LEVELS]
 
     def nearest(self, images: Floats, by_photo: bool = False) -> tuple[Floats, NDArray[np.int64]]:
         """For each image the highest of both similarities with any photo (N, 2), and with which (N, 2).
 
         With `by_photo` the same for each photo with any image. -1 where there is nothing to compare with.
         """
-        both, owners = _both(images), len(self.photos) if by_photo else len(images)
-        pairs = self._laid(both, self._ranked(both, by_photo), slice(1))
-        pairs = self._laid(both, pairs.only(self._best(both, pairs, owners)), slice(1, None))
+        upright, owners = torch.from_numpy(np.ascontiguousarray(images)), len(self.photos) if by_photo else len(images)
+        tone = toned(upright)
+        pairs = self._laid(tone, self._ranked(tone, by_photo), slice(1))
+        pairs = self._laid(tone, pairs.only(self._best(tone, pairs, owners)), slice(1, None))
         image = pairs.image % max(len(images), 1)
         owner, other = (part.numpy() for part in ((pairs.photo, image) if by_photo else (image, pairs.photo)))
-        similarity = self._similarities(both, pairs)
+        similarity = self._similarities(upright, pairs)
         best, index = np.full((owners, 2), -1, np.float32), np.zeros((owners, 2), np.int64)
         for kind in range(2):
             order = np.argsort(similarity[:, kind], kind="stable")  # the highest is written last
@@ -153,17 +154,18 @@ class Comparison:
 
     def between(self, images: Floats, image: NDArray[np.int64], photo: NDArray[np.int64]) -> Floats:
         """Both similarities of images with photos, by row (n,) each: (n, 2)."""
-        both, photos = _both(images), torch.from_numpy(np.tile(photo, 2))
+        upright = torch.from_numpy(np.ascontiguousarray(images))
+        tone, photos = toned(upright), torch.from_numpy(np.tile(photo, 2))
         rows = torch.from_numpy(np.concatenate([image, np.asarray(image) + len(images)]))
-        pairs = self._laid(both, self._begun(both, rows, photos), slice(None))
-        return np.asarray(self._similarities(both, pairs).reshape(2, len(image), 2).max(axis=0))
+        pairs = self._laid(tone, self._begun(tone, rows, photos), slice(None))
+        return np.asarray(self._similarities(upright, pairs).reshape(2, len(image), 2).max(axis=0))
 
-    def _ranked(self, both: torch.Tensor, by_photo: bool) -> Pairs:
+    def _ranked(self, tone: torch.Tensor, by_photo: bool) -> Pairs:
         """The CANDIDATES best photos of each image (or images of each photo) among small pictures."""
-        rows, count = _rows(both), len(both) // 2
+        rows, count = _rows(tone), len(tone)
         kept: tuple[torch.Tensor, ...] = ()
         for first in range(0, len(self.photos), BLOCK):
-            templates = _bank(self.photos[first : first + BLOCK])
+            templates = _bank(self._tone[first : first + BLOCK])
             flat, shape = templates.flatten(0, 1), (-1, *templates.shape[:2])
             best = [(part @ flat.T).view(shape).max(2) for part in rows.split(256)]
             score, which = (torch.cat([item[n] for item in best]) for n in range(2))
@@ -179,27 +181,27 @@ class Comparison:
         _, image, photo, which = kept
         return Pairs(image.flatten(), photo.flatten(), _variants()[1][which.flatten()])
 
-    def _begun(self, both: torch.Tensor, image: torch.Tensor, photo: torch.Tensor) -> Pairs:
+    def _begun(self, tone: torch.Tensor, image: torch.Tensor, photo: torch.Tensor) -> Pairs:
         """Given pairs with the best of the bank's maps."""
-        rows, controls = _rows(both), torch.empty(len(image), 2, 2, 2)
+        rows, controls = _rows(tone), torch.empty(len(image), 2, 2, 2)
         for first in range(0, len(self.photos), BLOCK):
-            templates = _bank(self.photos[first : first + BLOCK])
+            templates = _bank(self._tone[first : first + BLOCK])
             inside = ((photo >= first) & (photo < first + BLOCK)).nonzero()[:, 0]
             for at in inside.split(256):
                 score = torch.bmm(templates[photo[at] - first], rows[image[at]][:, :, None])[:, :, 0]
                 controls[at] = _variants()[1][score.argmax(1)]
         return Pairs(image, photo, controls)
 
-    def _laid(self, both: torch.Tensor, pairs: Pairs, levels: slice) -> Pairs:
+    def _laid(self, tone: torch.Tensor, pairs: Pairs, levels: slice) -> Pairs:
         for target in self._targets[levels]:
-            moving = features(both, target.level)
+            moving = _both(features(tone, target.level))
             pairs = pairs._replace(controls=target.lay(moving, pairs.image, pairs.photo, pairs.controls))
         return pairs
 
-    def _best(self, both: torch.Tensor, pairs: Pairs, owners: int) -> torch.Tensor:
+    def _best(self, tone: torch.Tensor, pairs: Pairs, owners: int) -> torch.Tensor:
         """The rows of each image's (or photo's) FINALISTS best pairs, by how well they lie on each other so far."""
         target = self._targets[0]
-        moving, scores = features(both, target.level), []
+        moving, scores = _both(features(tone, target.level)), []
         for rows in torch.arange(len(pairs.image)).split(CHUNK):
             part = pairs.only(rows)
             at = positions(part.controls, target.side)
@@ -209,8 +211,9 @@ class Comparison:
         best = per_owner.topk(min(FINALISTS, per_owner.shape[1]), dim=1).indices
         return (best + torch.arange(owners)[:, None] * per_owner.shape[1]).flatten()
 
-    def _similarities(self, both: torch.Tensor, pairs: Pairs) -> Floats:
+    def _similarities(self, upright: torch.Tensor, pairs: Pairs) -> Floats:
         """Both similarities of pairs that are laid on each other: (n, 2); photo by photo, for the drawings' sake."""
+        both = _both(upright)
         similarity = np.full((len(pairs.image), 2), -1, np.float32)
         for rows in torch.argsort(pairs.photo, stable=True).split(CHUNK):
             part = pairs.only(rows)
@@ -223,9 +226,8 @@ class Comparison:
         return similarity
 
 
-def _both(images: Floats) -> torch.Tensor:
-    """Images and, after them, their mirror images."""
-    upright = torch.from_numpy(np.ascontiguousarray(images))
+def _both(upright: torch.Tensor) -> torch.Tensor:
+    """Pictures (N, H, W) and, after them, their mirror images."""
     return torch.cat([upright, upright.flip(2)])
 
 
@@ -236,19 +238,17 @@ def _read(images: torch.Tensor, controls: torch.Tensor) -> tuple[torch.Tensor, t
 
 
 def _plain(laid: torch.Tensor, window: torch.Tensor, photos: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
-    detail = fine(laid, PLAIN)
-    return torch.stack(
-        [correlation(detail, fine(photos, PLAIN, blur_px)[which], window) for blur_px in BLURS_PX]
-    ).amax(0)
+    detail, blurred = fine(laid, PLAIN), (fine(photos, PLAIN, blur_px) for blur_px in BLURS_PX)
+    return torch.stack([correlation(detail, other[which], window) for other in blurred]).amax(0)
 
 
 def _changes(photos: torch.Tensor, drawings: torch.Tensor) -> torch.Tensor:
     """Orthonormal rows (n, drawings, 64 x 64): what drawings (n, drawings, 64, 64) of photos (n, 64, 64) change."""
     count, flat = drawings.shape[1], drawings.flatten(0, 1)
     drawing, photo = torch.arange(len(flat)), torch.arange(len(photos)).repeat_interleave(count)
-    controls = torch.zeros(len(flat), 2, 2, 2)
+    controls, moving, fixed = torch.zeros(len(flat), 2, 2, 2), toned(flat), toned(photos)
     for level in LEVELS:
-        controls = Target(photos, level).lay(features(flat, level), drawing, photo, controls)
+        controls = Target(fixed, level).lay(features(moving, level), drawing, photo, controls)
     laid, _ = _read(flat, controls)
     window = oval(SIDE_PX).sqrt()
     change = ((fine(laid, REDRAWN) - fine(photos, REDRAWN)[photo]) * window).view(len(photos), count, -1)

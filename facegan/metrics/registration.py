@@ -100,9 +100,9 @@ def sample(img: torch.Tensor, at: torch.Tensor, mode: str = "bilinear") -> torch
     return F.grid_sample(img[:, None], grid, mode=mode, padding_mode="border", align_corners=False)[:, 0]
 
 
-def features(img: torch.Tensor, level: Level) -> torch.Tensor:
-    """What a level compares of (N, 64, 64): evened in tone, blurred, shrunk."""
-    return F.avg_pool2d(blur(toned(img), level.blur_px)[:, None], level.shrink)[:, 0]
+def features(tone: torch.Tensor, level: Level) -> torch.Tensor:
+    """What a level compares of `toned` (N, 64, 64): blurred, shrunk."""
+    return F.avg_pool2d(blur(tone, level.blur_px)[:, None], level.shrink)[:, 0]
 
 
 def _gradient(img: torch.Tensor) -> torch.Tensor:
@@ -113,10 +113,10 @@ def _gradient(img: torch.Tensor) -> torch.Tensor:
 
 
 class Target:
-    """Photos (n, 64, 64) on which images are laid at one level."""
+    """Photos on which images are laid at one level, `toned` (n, 64, 64)."""
 
-    def __init__(self, photos: torch.Tensor, level: Level) -> None:
-        self.level, self.pictures = level, features(photos, level)
+    def __init__(self, tone: torch.Tensor, level: Level) -> None:
+        self.level, self.pictures = level, features(tone, level)
         self.side = self.pictures.shape[-1]
         self.weight = oval(self.side)[::STRIDE, ::STRIDE] / oval(self.side)[::STRIDE, ::STRIDE].sum()
         self.slope = _gradient(self.pictures)[:, :, ::STRIDE, ::STRIDE].contiguous()
