@@ -1,127 +1,65 @@
 """Who is who among few people: likeness of people to people, by what was never fitted on the two that are compared.
 
 Pixels, HOG and LBP of grey photos, each by principal axes and within-class whitening (WCCN, Hatch et al. 2006), mirror
-images added. The people are dealt into folds; what compares people of two folds was fitted on the other
-folds alone, so train people are as new to it as anybody else. The likeness of two people is the mean over images of the
-NEAREST cosines with the other's, both ways, and then how far that lies from the likeness of either to the people whom
-the fit knows, in their standard deviations (s-norm, Kenny 2010).
+images added: what the baseline `classical` is made of. The people are dealt into folds; what compares people of two
+folds was fitted on the other folds alone, so train people are as new to it as anybody else. The likeness of two people
+is the mean over images of the NEAREST cosines with the other's, both ways, and then how far that lies from the likeness
+of either to the people whom the fit knows, in their standard deviations (s-norm, Kenny 2010).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import cached_property
 from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
 from facegan.core.types import Embed
-from facegan.metrics.leakage import SIDE_PX, Floats, grey
+from facegan.metrics.leakage import Floats
 from facegan.metrics.verification import unit_rows
+from facegan.recognition.fitted.methods.features import FEATURES, measure
+from facegan.recognition.fitted.methods.linear_maps import fused, measured
+from facegan.recognition.fitted.methods.whitening import whitened
 
 Doubles = NDArray[np.floating]
-FOLDS, AXES, SHRINKAGE, NEAREST = 5, 300, 0.3, 2
-CHANCE = 0.1  # likenesses have lighter tails than normal ones: about half of it comes true
+FOLDS, MANY, FOLDS_OF_MANY = 8, 100, 5  # of so many people each fit knows enough in fewer folds
+AXES, SHRINKAGE, NEAREST = 300, 0.3, 1
+CHANCE = 0.05
 BLOCK = 200  # people of a set at once
 MOST_FITTED, MOST_EACH = 1500, 10  # photos that are fitted on, and images of a person that are compared
-CELL_PX, ORIENTATIONS, CLIP = 8, 9, 0.2
-
-
-def pixels(photos: Floats) -> Floats:
-    """(N, 64, 64) -> rows (N, 4096), each less its mean and over its deviation."""
-    flat = photos.reshape(len(photos), -1)
-    flat = flat - flat.mean(axis=1, keepdims=True)
-    return np.asarray(flat / (flat.std(axis=1, keepdims=True) + 1e-3), np.float32)
-
-
-def _cells(values: Floats) -> Floats:
-    """Sums over cells of CELL_PX: (N, 64, 64) -> (N, 8, 8)."""
-    count = SIDE_PX // CELL_PX
-    return np.asarray(values.reshape(-1, count, CELL_PX, count, CELL_PX).sum(axis=(2, 4)))
-
-
-def hog(photos: Floats) -> Floats:
-    """Histograms of unsigned gradients, blocks of 2 x 2 cells normalised and cut (Dalal and Triggs 2005)."""
-    img = np.sqrt(np.maximum(photos, 0))
-    dy, dx = np.gradient(img, axis=1), np.gradient(img, axis=2)
-    size, angle = np.hypot(dx, dy), (np.arctan2(dy, dx) % np.pi) / np.pi * ORIENTATIONS
-    low = np.floor(angle)
-    share = angle - low
-    bins = [
-        _cells(size * ((1 - share) * (low % ORIENTATIONS == k) + share * ((low + 1) % ORIENTATIONS == k)))
-        for k in range(ORIENTATIONS)
-    ]
-    cells = np.stack(bins, axis=-1)
-    blocks = np.concatenate([cells[:, a : a + 7, b : b + 7] for a in (0, 1) for b in (0, 1)], axis=-1)
-    blocks = blocks / np.sqrt((blocks**2).sum(-1, keepdims=True) + 1e-2)
-    blocks = np.minimum(blocks, CLIP)
-    blocks = blocks / np.sqrt((blocks**2).sum(-1, keepdims=True) + 1e-6)
-    return np.asarray(blocks.reshape(len(photos), -1), np.float32)
-
-
-def _uniform_codes() -> NDArray[np.int64]:
-    """The class of each of 256 patterns: 58 with at most two changes around the circle, and one for all others."""
-    bits = (np.arange(256)[:, None] >> np.arange(8)) & 1
-    uniform = (bits != np.roll(bits, 1, axis=1)).sum(axis=1) <= 2
-    return np.where(uniform, np.cumsum(uniform) - 1, uniform.sum()).astype(np.int64)
-
-
-def lbp(photos: Floats) -> Floats:
-    """Uniform local binary patterns at radius 1 and 2, square roots of counts in cells (Ahonen et al. 2006)."""
-    classes, parts = _uniform_codes(), []
-    for radius in (1, 2):
-        padded = np.pad(photos, ((0, 0), (radius, radius), (radius, radius)), mode="edge")
-        code = np.zeros(photos.shape, np.int64)
-        for bit, (dy, dx) in enumerate(((0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1), (-1, 0), (-1, 1))):
-            y, x = radius * (1 + dy), radius * (1 + dx)
-            code |= (padded[:, y : y + SIDE_PX, x : x + SIDE_PX] >= photos).astype(np.int64) << bit
-        pattern = classes[code]
-        parts += [_cells((pattern == k).astype(np.float32)) for k in range(59)]
-    return np.sqrt(np.stack(parts, axis=-1)).reshape(len(photos), -1).astype(np.float32)
-
-
-FEATURES = (pixels, hog, lbp)
-
-
-def features(photos: Floats) -> list[tuple[Floats, Floats]]:
-    """Each feature's rows of the photos (N, 64, 64) and of their mirror images."""
-    mirrored = np.ascontiguousarray(photos[:, :, ::-1])
-    return [(feature(photos), feature(mirrored)) for feature in FEATURES]
 
 
 class Fitted:
-    """Axes of each feature, whitened within people: fitted on rows of people (N,)."""
+    """A map of each feature, white within people: fitted on rows of photos and of their mirror images (2, N, d)."""
 
-    def __init__(self, rows: list[tuple[Floats, Floats]], person: np.ndarray) -> None:
-        self.maps = [self._fit(np.concatenate(pair), np.concatenate([person, person])) for pair in rows]
+    def __init__(self, rows: list[Floats], person: np.ndarray) -> None:
+        label = np.tile(person, 2)
+        self.maps = [whitened(part.reshape(len(label), -1), label, AXES, SHRINKAGE) for part in rows]
 
-    @staticmethod
-    def _fit(rows: Floats, person: np.ndarray) -> tuple[Floats, Floats]:
-        mean = rows.mean(axis=0)
-        centred = rows - mean
-        values, vectors = np.linalg.eigh((centred @ centred.T).astype(np.float64))  # fewer rows than columns: quicker
-        best = np.argsort(-values)[: min(AXES, int((values > 1e-6 * values[-1]).sum()))]
-        axes = np.asarray(centred.T @ (vectors[:, best] / np.sqrt(values[best])).astype(np.float32))
-        codes = np.unique(person, return_inverse=True)[1]
-        z = (rows - mean) @ axes
-        centres = np.zeros((codes.max() + 1, z.shape[1]), np.float32)
-        np.add.at(centres, codes, z)
-        spread = z - (centres / np.bincount(codes)[:, None])[codes]
-        within = spread.T @ spread / max(len(z) - len(centres), 1)
-        within += SHRINKAGE * np.trace(within) / len(within) * np.eye(len(within), dtype=np.float32)
-        variances, directions = np.linalg.eigh(within)
-        return mean, np.asarray(axes @ (directions / np.sqrt(variances)) @ directions.T, np.float32)
-
-    def __call__(self, rows: list[tuple[Floats, Floats]]) -> Floats:
-        """Unit embeddings (M, d) of features of photos."""
-        parts = [
-            unit_rows(sum(unit_rows((side - mean) @ axes) for side in pair))
-            for pair, (mean, axes) in zip(rows, self.maps, strict=True)
-        ]
-        return unit_rows(np.concatenate(parts, axis=1))
+    def __call__(self, rows: list[Floats]) -> Floats:
+        """Unit embeddings (M, k) of rows of photos and of their mirror images (2, M, d)."""
+        parts = [fused([(side - mean) @ map_ for side in part]) for part, (mean, map_) in zip(rows, self.maps, strict=True)]
+        return np.asarray(unit_rows(np.concatenate(parts, axis=1)), np.float32)
 
 
+class FoldFit(NamedTuple):
+    """What compares people of two folds: whom it knows, its maps (None: rows are embeddings), and what it makes of photos."""
+
+    known: NDArray[np.int64]
+    fitted: Fitted | None
+    photos: Floats
+
+    def embed(self, rows: list[Floats]) -> Floats:
+        """Unit embeddings of rows as `CrossFitted` prepares them."""
+        return self.fitted(rows) if self.fitted is not None else rows[0]
+
+
+def evenly(count: int, most: int) -> NDArray[np.int64]:
+    """At most `most` of the rows 0 .. count - 1, evenly chosen."""
+    return np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(np.int64))
 def few_each(person: np.ndarray) -> NDArray[np.int64]:
     """The first MOST_EACH images of each person, by row."""
     order = np.argsort(person, kind="stable")
@@ -158,23 +96,35 @@ class CrossFitted:
 
     def __init__(self, pixels: np.ndarray, person: np.ndarray, train_people: int, embed: Embed | None = None) -> None:
         rows = few_each(person)
-        self._embed = embed
-        self._photos, self.person = self._prepared(pixels[rows]), person[rows]
+        self._embed, self.person = embed, person[rows]
         self.people, self.train_people = int(person.max()) + 1, train_people
-        self._fold = np.arange(self.people) % min(FOLDS, max(3, self.people // 2))
-        self._fits = [self._fit(pair) for pair in combinations(range(int(self._fold.max()) + 1), 2)]
+        self._fold = np.arange(self.people) % self._folds()
+        photos, fitted_on = self._measured(pixels[rows]), evenly(len(rows), MOST_FITTED)
+        # What is fitted is a sum of these photos' rows: in the space that they span nothing of it is lost.
+        self._spans = [np.linalg.qr(part[:, fitted_on].reshape(-1, part.shape[2]).T)[0] for part in photos]
+        self._photos = self._spanned(photos) if embed is None else [embed(pixels[rows])]
+        self._fits = [self._fit(pair, fitted_on) for pair in combinations(range(int(self._fold.max()) + 1), 2)]
 
-    def _prepared(self, pixels: np.ndarray) -> list[tuple[Floats, Floats]]:
-        return [(self._embed(pixels),) * 2] if self._embed is not None else features(grey(pixels))
+    def _folds(self) -> int:
+        return FOLDS_OF_MANY if self.people > MANY else min(FOLDS, max(3, self.people // 2))
 
-    def _fit(self, pair: tuple[int, int]) -> tuple[NDArray[np.int64], Callable[[list[tuple[Floats, Floats]]], Floats]]:
-        """Whom a fit without two folds knows, and what it makes of photos."""
+    def _measured(self, pixels: np.ndarray) -> list[Floats]:
+        """Each feature of images and of their mirror images (2, N, d); none where `embed` is asked."""
+        return [] if self._embed is not None else [measured(measure, pixels, name) for name in FEATURES]
+
+    def _spanned(self, rows: list[Floats]) -> list[Floats]:
+        return [part @ span for part, span in zip(rows, self._spans, strict=True)]
+
+    def _prepared(self, pixels: np.ndarray) -> list[Floats]:
+        return [self._embed(pixels)] if self._embed is not None else self._spanned(self._measured(pixels))
+
+    def _fit(self, pair: tuple[int, int], fitted_on: NDArray[np.int64]) -> FoldFit:
         known = np.flatnonzero(~np.isin(self._fold, pair))
         if self._embed is not None:
-            return known, lambda rows: rows[0][0]
-        rows = np.flatnonzero(np.isin(self.person, known))
-        rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(MOST_FITTED, len(rows))).round().astype(int))]
-        return known, Fitted([(a[rows], b[rows]) for a, b in self._photos], self.person[rows])
+            return FoldFit(known, None, self._photos[0])
+        rows = fitted_on[np.isin(self.person[fitted_on], known)]
+        fitted = Fitted([part[:, rows] for part in self._photos], self.person[rows])
+        return FoldFit(known, fitted, fitted(self._photos))
 
     def real(self) -> tuple[Doubles, Doubles]:
         """Known people with train people (known, train), of themselves -inf; and train people with themselves (train,).
@@ -188,9 +138,8 @@ class CrossFitted:
         side[order] = (np.arange(len(order)) - np.searchsorted(self.person[order], self.person[order])) % 2
         halves = side == 0, side == 1
         several = np.bincount(self.person) > 1
-        for known, fit in self._fits:
-            embedding = fit(self._photos)
-            cosine = embedding @ embedding.T
+        for known, _, photos in self._fits:
+            cosine = photos @ photos.T
             table = set_likeness(cosine - 2 * np.eye(len(cosine), dtype=cosine.dtype), self.person, self.person)
             out = ~np.isin(np.arange(self.people), known)
             both = out[:, None] & out[None]
@@ -205,6 +154,11 @@ class CrossFitted:
             0, :0
         ]
 
+    @cached_property
+    def _among(self) -> list[Doubles]:
+        """The known people with each other, by each fit."""
+        return [set_likeness(fit.photos @ fit.photos.T, self.person, self.person) for fit in self._fits]
+
     def likeness(self, pixels: np.ndarray, person: np.ndarray) -> Doubles:
         """People of images (M, H, W, C) uint8, coded 0 .. m - 1, with train people: (m, train)."""
         people = int(person.max()) + 1 if len(person) else 0
@@ -216,12 +170,10 @@ class CrossFitted:
         rows = inside[few_each(person[inside])]
         images, codes = self._prepared(pixels[rows]), person[rows] - start
         total, count = np.zeros((stop - start, self.people)), np.zeros(self.people)
-        for known, fit in self._fits:
-            embedding, photos = fit(images), fit(self._photos)
-            among = set_likeness(photos @ photos.T, self.person, self.person)
-            table = set_likeness(embedding @ photos.T, codes, self.person)
-            out = ~np.isin(np.arange(self.people), known)
-            total += np.where(out, normed(table, table[:, known], among[known]), 0)
+        for fit, among in zip(self._fits, self._among, strict=True):
+            table = set_likeness(fit.embed(images) @ fit.photos.T, codes, self.person)
+            out = ~np.isin(np.arange(self.people), fit.known)
+            total += np.where(out, normed(table, table[:, fit.known], among[fit.known]), 0)
             count += out
         return (total / count)[:, : self.train_people]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from facegan.recognition.fitted.methods import whitening as module
-from facegan.recognition.fitted.methods.whitening import principal, whitening, within_class
+from facegan.recognition.fitted.methods.whitening import principal, whitened, whitening, within_class
 
 
 def drawn(n: int, d: int, seed: int = 0) -> np.ndarray:
@@ -75,3 +75,14 @@ def test_shrinkage_whitens_a_mixture_with_a_multiple_of_one() -> None:
 def test_people_whose_photos_are_all_the_same_do_not_divide_by_zero() -> None:
     matrix = whitening(np.zeros((3, 3)), 0.1, least=1e-6)
     assert np.isfinite(matrix).all()
+
+
+def test_a_whole_map_is_white_within_people_but_for_its_shrinkage() -> None:
+    rng = np.random.default_rng(0)
+    person = np.repeat(np.arange(40), 10)
+    rows = (rng.normal(size=(40, 6))[person] * 3 + rng.normal(size=(400, 6)) * [1, 2, 3, 4, 5, 6]).astype(np.float32)
+    mean, mapped = whitened(rows, person, 300, 0.3)
+    np.testing.assert_allclose(mean, rows.mean(axis=0), atol=1e-5)
+    variances = np.linalg.eigvalsh(within_class(((rows - mean) @ mapped).astype(float), person))
+    before = np.linalg.eigvalsh(within_class(rows.astype(float), person))
+    np.testing.assert_allclose(variances, before / (before + 0.3 * before.mean()), rtol=1e-3)

@@ -93,7 +93,7 @@ def _choose(
     for components in sorted({min(number, rows.shape[1]) for number in options.components}):
         for shrinkage in options.shrinkage:
             matrix = whitening(covariance[:components, :components], shrinkage, LEAST_VARIANCE * variance)
-            embedding = _fused([side[:, :components] @ matrix.astype(np.float32) for side in of_val])
+            embedding = fused([side[:, :components] @ matrix.astype(np.float32) for side in of_val])
             val_eer = all_pairs(embedding, val_person).eer()
             if val_eer < best["val_eer"]:
                 best = {"components": components, "shrinkage": shrinkage, "val_eer": val_eer}
@@ -114,7 +114,7 @@ def embedder(measure: Measure, features: Sequence[str], arrays: dict[str, np.nda
             batch = images[start : start + BATCH]
             sides = [measure(side, names) for side in (batch, mirrored(batch))]
             of_features = [
-                _fused([(side[name] - arrays[f"{name}.mean"]) @ arrays[f"{name}.map"] for side in sides])
+                fused([(side[name] - arrays[f"{name}.mean"]) @ arrays[f"{name}.map"] for side in sides])
                 for name in names
             ]
             parts.append(unit_rows(np.concatenate(of_features, axis=1)))
@@ -128,7 +128,7 @@ def mirrored(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(images[:, :, ::-1])
 
 
-def _fused(sides: list[Floats]) -> Floats:
+def fused(sides: list[Floats]) -> Floats:
     """Embeddings of images and of their mirror images, added, of unit length."""
     return np.asarray(unit_rows(unit_rows(sides[0]) + unit_rows(sides[1])), np.float32)
 

@@ -36,8 +36,9 @@ def principal(rows: Floats, components: int) -> tuple[Floats, Doubles]:
     doubles = rows.astype(np.float64)
     product = doubles @ doubles.T if wide else doubles.T @ doubles
     side = len(product)
-    values, vectors = scipy.linalg.eigh(product, subset_by_index=[side - components, side - 1])
-    values, vectors = values[::-1], vectors[:, ::-1]
+    some = None if 2 * components > side else (side - components, side - 1)  # of most, all are found sooner
+    values, vectors = scipy.linalg.eigh(product, subset_by_index=some)
+    values, vectors = values[: -components - 1 : -1], vectors[:, : -components - 1 : -1]
     kept = values > RESOLVED * max(float(values[0]), 1e-30)
     values, vectors = values[kept], vectors[:, kept]
     directions = (vectors.T @ doubles) / np.sqrt(values)[:, None] if wide else vectors.T
@@ -66,3 +67,14 @@ def whitening(covariance: Doubles, shrinkage: float, least: float = 0.0) -> Doub
     values, vectors = scipy.linalg.eigh(covariance)
     values = np.maximum(values + shrinkage * values.sum() / len(values), least)
     return np.asarray(vectors / np.sqrt(values), np.float64)
+
+
+def whitened(rows: Floats, label: NDArray[np.int64], components: int, shrinkage: float) -> tuple[Floats, Floats]:
+    """Mean (d,) and map (d, k): rows (n, d) less the mean, times the map, are principal components, white within people.
+
+    label: (n,), who is who. k is `components` or what the rows allow. Raises ValueError where everybody has one row.
+    """
+    mean, directions = principal(rows.copy(), components)
+    projected = (rows - mean) @ directions.T.astype(np.float32)
+    matrix = whitening(within_class(projected.astype(np.float64), label), shrinkage)
+    return mean, np.asarray(directions.T @ matrix, np.float32)
