@@ -41,12 +41,13 @@ class Fitted:
 
     def __call__(self, rows: list[Floats]) -> Floats:
         """Unit embeddings (M, k) of rows of photos and of their mirror images (2, M, d)."""
-        parts = [fused([(side - mean) @ map_ for side in part]) for part, (mean, map_) in zip(rows, self.maps, strict=True)]
+        pairs = zip(rows, self.maps, strict=True)
+        parts = [fused([(side - mean) @ linear for side in part]) for part, (mean, linear) in pairs]
         return np.asarray(unit_rows(np.concatenate(parts, axis=1)), np.float32)
 
 
 class FoldFit(NamedTuple):
-    """What compares people of two folds: whom it knows, its maps (None: rows are embeddings), and what it makes of photos."""
+    """What compares people of two folds: whom it knows, its maps (None: rows are embeddings), the photos by them."""
 
     known: NDArray[np.int64]
     fitted: Fitted | None
@@ -60,6 +61,8 @@ class FoldFit(NamedTuple):
 def evenly(count: int, most: int) -> NDArray[np.int64]:
     """At most `most` of the rows 0 .. count - 1, evenly chosen."""
     return np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(np.int64))
+
+
 def few_each(person: np.ndarray) -> NDArray[np.int64]:
     """The first MOST_EACH images of each person, by row."""
     order = np.argsort(person, kind="stable")

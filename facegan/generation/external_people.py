@@ -87,6 +87,7 @@ class ExternalPeople:
                     generator=item.generator or planned,
                     latent=json.dumps({"file": item.relative}),
                     parents=list(item.parents),
+                    parent_weights=list(item.parent_weights) or None,
                 )
             self.context.progress(done, len(self.people), "external people")
         check_unchanged(self.options.source, self.images, self._digests, planned, out)

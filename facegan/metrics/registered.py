@@ -22,10 +22,22 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from scipy.fft import dct
 
 from facegan.metrics.leakage import SIDE_PX, Floats
 from facegan.metrics.registration import (
-    LEVELS, LOCAL_PX, Target, blur, correlation, features, outermost, oval, positions, sample, toned, unit_grid,
+    LEVELS,
+    LOCAL_PX,
+    Target,
+    blur,
+    correlation,
+    features,
+    outermost,
+    oval,
+    positions,
+    sample,
+    toned,
+    unit_grid,
 )  # fmt: skip
 
 Redraw = Callable[[NDArray[np.int64]], Floats]
@@ -33,6 +45,7 @@ Redraw = Callable[[NDArray[np.int64]], Floats]
 
 TURNS_DEG, LOG_SCALES = (-7.5, -2.5, 2.5, 7.5), (-0.14, -0.05, 0.05, 0.14)
 SMALL_PX, SMALL_BLUR_PX, SMALL_SHIFT = 16, 3.2, 2  # the last in pixels of the small picture, which loses so many a side
+WAVES = 8  # a side: what is left of a small picture's 12 x 12
 CANDIDATES, FINALISTS = 24, 4  # of each image: pairs that are laid on each other coarsely, and to the end
 PLAIN, REDRAWN = (1.0, 2.0), (0.5, 1.0)  # sigmas of the two bands, px
 BLURS_PX = (0.0, 0.7, 1.2, 2.0)
@@ -80,21 +93,27 @@ def _small(img: torch.Tensor, linear: torch.Tensor) -> torch.Tensor:
     return sample(img, at.expand(len(img), -1, -1, -1))
 
 
+@lru_cache(maxsize=1)
+def _waves() -> torch.Tensor:
+    """(WAVES, 12): the slow cosines of a line of a window (DCT-II), of unit length."""
+    return torch.from_numpy(dct(np.eye(SMALL_PX - 2 * SMALL_SHIFT), norm="ortho").T[:WAVES]).float()
+
+
 def _unit_rows(windows: torch.Tensor) -> torch.Tensor:
-    """Windows (..., 12, 12) of small pictures as unit, mean-free rows (..., 144)."""
+    """Windows (..., 12, 12) of small pictures as unit rows (..., 64): less their means, and what a blur leaves."""
     low, high = SMALL_SHIFT, SMALL_PX - SMALL_SHIFT
     rows = (windows - windows.mean((-2, -1), keepdim=True)) * oval(SMALL_PX)[low:high, low:high].sqrt()
-    return F.normalize(rows.flatten(-2), dim=-1)
+    return F.normalize((_waves() @ rows @ _waves().T).flatten(-2), dim=-1)
 
 
 def _rows(tone: torch.Tensor) -> torch.Tensor:
-    """Of images, `toned` (N, 64, 64), and of their mirror images: (2 N, 144)."""
+    """Of images, `toned` (N, 64, 64), and of their mirror images: (2 N, 64)."""
     low, high = SMALL_SHIFT, SMALL_PX - SMALL_SHIFT
     return _unit_rows(_both(_small(blur(tone, SMALL_BLUR_PX), torch.eye(2)))[:, low:high, low:high])
 
 
 def _bank(tone: torch.Tensor) -> torch.Tensor:
-    """Rows (n, T, 144) of photos, `toned` (n, 64, 64), turned, scaled and shifted."""
+    """Rows (n, T, 64) of photos, `toned` (n, 64, 64), turned, scaled and shifted."""
     smooth, side = blur(tone, SMALL_BLUR_PX), SMALL_PX - 2 * SMALL_SHIFT
     small = torch.stack([_small(smooth, linear) for linear in _variants()[0]], 1)
     return _unit_rows(small.unfold(2, side, 1).unfold(3, side, 1)).flatten(1, 3)

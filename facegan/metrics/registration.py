@@ -14,8 +14,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from facegan.metrics.leakage import SIDE_PX
-
 
 class Level(NamedTuple):
     """How far pictures of SIDE_PX are shrunk and blurred (px, before), and the steps that are taken."""

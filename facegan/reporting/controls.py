@@ -9,8 +9,8 @@ from facegan.data import manifest
 from facegan.data.contact_sheet import evenly_chosen, faces_of
 from facegan.generation.controls import CONTROLS
 from facegan.reporting import sections, words
+from facegan.reporting.comparisons import Measure
 from facegan.reporting.galleries import Person, Row
-from facegan.reporting.results import Measure
 
 CLASSES_SHOWN = 3  # of each control
 

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from facegan.reporting.results import Measure
+    from facegan.reporting.comparisons import Measure
 
 Lines = Sequence[Mapping[str, float]]
 Series = tuple[np.ndarray, np.ndarray]

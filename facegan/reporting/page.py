@@ -12,9 +12,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from facegan.reporting import controls, galleries, results, sections, words
 from facegan.reporting.audit import AuditMaterial
+from facegan.reporting.comparisons import EXPLORATORY, ArmDifference, Measure
 from facegan.reporting.figures import ARMS, RenderedFigure
 from facegan.reporting.galleries import Gallery
-from facegan.reporting.results import EXPLORATORY, ArmDifference, Findings, Measure
+from facegan.reporting.results import Findings
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 STRIP_PX = (640, 104)

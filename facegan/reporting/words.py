@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from facegan.reporting.results import NO_GAIN, Measure
+from facegan.reporting.comparisons import NO_GAIN, Measure
 
 TERMS = {
     "identity": "One person. An existing identity is a real person whose photos trained the generator; a new "

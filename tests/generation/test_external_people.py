@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from drawn import Lab, draw_face, pick, tiny
@@ -184,8 +185,8 @@ def test_another_runs_people_keep_their_parents(faces: Path, lab: Lab, tmp_path:
     recipe = tiny(faces, synthesize={"images_per_existing": 0, "new_identities": 0, "external": {"source": source}})
     taken = rows_of(made(lab, recipe))
     assert sorted(row["image_id"] for row in taken) == sorted(row["image_id"] for row in new)  # not decoded anew
-    parents = {row["image_id"]: row["parents"] for row in new}
-    assert all(row["parents"] == parents[row["image_id"]] for row in taken)
+    told = {row["image_id"]: (row["parents"], row["parent_weights"]) for row in new}
+    assert all((row["parents"], row["parent_weights"]) == told[row["image_id"]] for row in taken)
     assert all(row["identity"].startswith("synthetic/external/new-") for row in taken)
     # Whoever is erased takes along who descends from them.
     parent = taken[0]["parents"][0]
@@ -207,7 +208,8 @@ def test_what_is_exported_keeps_its_lineage(faces: Path, lab: Lab, tmp_path: Pat
     assert {row["image_id"] for row in taken} == new.keys()
     for row in taken:
         exported = new[row["image_id"]]
-        assert (row["parents"], row["generator"]) == (exported["parents"], exported["generator"])
+        assert all(row[key] == exported[key] for key in ("parents", "parent_weights", "generator"))
+        assert len(row["parent_weights"]) == len(row["parents"]) > 0
     # Images of train people, which it refuses, take nobody's place and are counted.
     assert report_of(artifact)["requested"]["external people"] == 3 == report_of(artifact)["made"]["external people"]
     assert removed(artifact)["external images that cannot be used"] == (12 + 9, 12)
@@ -295,3 +297,20 @@ def test_by_the_command_line(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -
     assert external is not None and getattr(external.source, "root", None) == str(elsewhere)  # from wherever it is run
     with pytest.raises(ConfigError, match="external"):
         load("orl-quick", ["synthesize.external.identities=3"])  # of which source?
+
+
+def test_weights_that_do_not_fit_the_parents_are_refused_and_an_older_manifest_has_none(
+    faces: Path, lab: Lab, tmp_path: Path
+) -> None:
+    new = next(row for row in rows_of(made(lab, tiny(faces))) if row["identity"].startswith(manifest.NEW))
+    bad = {**new, "parent_weights": [0.5] * (len(new["parents"]) + 1)}
+    manifest.write(tmp_path, [new, bad], "synthesize", {})
+    kept, refused = Manifest(root=str(tmp_path)).of_made_up().rows()
+    assert kept.parent_weights == pytest.approx(new["parent_weights"]) and kept.parents == tuple(new["parents"])
+    with pytest.raises(OSError, match="its parent_weights are not a number for each of its"):
+        refused.read()
+    part = next((tmp_path / "manifest").glob("part-*.parquet"))
+    table = pq.read_table(part)
+    older = {**table.schema.metadata, b"schema_version": b"1.0"}
+    pq.write_table(table.drop_columns(["parent_weights"]).replace_schema_metadata(older), part)
+    assert [row.parent_weights for row in Manifest(root=str(tmp_path)).of_made_up().rows()] == [(), ()]

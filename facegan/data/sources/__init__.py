@@ -41,10 +41,10 @@ class SourceImage:
     source leaves it to prepare.split who trains and who tests. `sha256_hex` is that of the bytes, where the source
     knows it; `source_sha256` that of the file that the bytes were made from, where it is another. `stated`: the
     fingerprint holds identity, license, group and landmarks, which neither config nor name give. `parents` are the
-    identities that a person who does not exist descends from, and `generator` what drew it (a fingerprint), where the
-    source says so. `remarks` say how it was read, where not in the usual way. `identity` and `group` are kept in one
-    normal form; `written` is the identity as the source has it, where that is another. A name that stands for nobody
-    becomes an entry that cannot be used.
+    identities that a person who does not exist descends from, `parent_weights` how much from each (signed), and
+    `generator` what drew it (a fingerprint), where the source says so. `remarks` say how it was read, where not in the
+    usual way. `identity` and `group` are kept in one normal form; `written` is the identity as the source has it, where
+    that is another. A name that stands for nobody becomes an entry that cannot be used.
     """
 
     identity: str
@@ -58,6 +58,7 @@ class SourceImage:
     sha256_hex: str | None = None
     stated: bool = False
     parents: tuple[str, ...] = ()
+    parent_weights: tuple[float, ...] = ()
     generator: str | None = None
     reader: Callable[[], bytes] | None = field(default=None, compare=False, repr=False)
     remarks: tuple[str, ...] = field(default=(), compare=False, repr=False)
@@ -244,7 +245,8 @@ def printable(name: str) -> str:
 def entry(row: SourceImage, sha256: str | None = None) -> tuple[str, ...]:
     """What a fingerprint holds of an image; its bytes are read where their `sha256` is not given."""
     origin = [list(row.parents), row.generator] if row.parents or row.generator else []
-    facts = [row.identity, row.license, row.group, row.landmarks, *origin]
+    weights = [list(row.parent_weights)] if row.parent_weights else []
+    facts = [row.identity, row.license, row.group, row.landmarks, *origin, *weights]
     stated = (json.dumps(facts),) if row.stated else ()
     return (row.relative, sha256 or _sha256(row), *([row.side] if row.side else []), *stated)
 

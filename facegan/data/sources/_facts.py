@@ -18,7 +18,10 @@ from facegan.data.names import decoded_name, encoded_name, forms
 from facegan.data.sources import NOBODY, SourceImage, printable, refuse
 
 IDENTITY = ("identity", "identity_name", "person", "person_id", "subject", "subject_id", "name", "label", "class", "id")
-FACTS = ("dataset", "source", "license", "group", "landmarks", "source_sha256", "parents", "generator")
+FACTS = (
+    *("dataset", "source", "license", "group", "landmarks", "source_sha256", "parents", "parent_weights"),
+    "generator",
+)
 NO_LABELS = (
     *("file_name", "width", "height", "split", "sha256", "md5", "url", "caption", "text", "key", "status", "exif"),
     *("error_message", "original_width", "original_height", "image_id", "quality"),
@@ -70,6 +73,7 @@ def source_image(
             "landmarks": parse_landmarks(facts.get("landmarks")),
             "source_sha256": _sha256(facts.get("source_sha256")),
             "parents": _parents(facts.get("parents")) if source.made_up else (),
+            "parent_weights": _weights(facts) if source.made_up else (),
             "generator": _optional_text(facts.get("generator"), "generator") if source.made_up else None,
         }
     except ValueError as error:
@@ -100,6 +104,18 @@ def _parents(value: Any) -> tuple[str, ...]:
     if isinstance(value, list | tuple) and all(isinstance(parent, str) for parent in value):
         return tuple(printable(parent) for parent in value)
     raise ValueError(f"its parents are no list of names: {value!r}"[:200])
+
+
+def _weights(facts: Mapping[str, Any]) -> tuple[float, ...]:
+    """How much of each parent, signed; none where the source does not say."""
+    value, parents = facts.get("parent_weights"), _parents(facts.get("parents"))
+    if value is None or value == "":
+        return ()
+    numbers = value if isinstance(value, list | tuple) else []
+    numbers = [w for w in numbers if isinstance(w, int | float) and not isinstance(w, bool) and math.isfinite(w)]
+    if isinstance(value, list | tuple) and len(numbers) == len(value) == len(parents):
+        return tuple(map(float, numbers))
+    raise ValueError(f"its parent_weights are not a number for each of its {len(parents)} parents: {value!r}"[:200])
 
 
 def _identity(dataset: str, facts: Mapping[str, Any], name: object) -> str:

@@ -19,7 +19,7 @@ from facegan.data.sources.parquet import all_named_once
 
 COLUMNS = [
     *("image.path", "identity", "dataset", "source", "split", "license", "group", "landmarks", "source_sha256"),
-    *("parents", "generator"),
+    *("parents", "parent_weights", "generator"),
 ]
 SIDES: dict[str, Side] = {"train": "develop", "val": "develop", "test": "test"}
 
@@ -54,7 +54,8 @@ class Manifest(SourceConfig):
         by_name = all_named_once(tables, ["image"] * len(tables))
         empty = True
         for table in tables:
-            for number, row in enumerate(table.rows([*COLUMNS, "image_id"])):
+            there = [name for name in COLUMNS if name not in manifest.ADDED or name in table.schema.names]
+            for number, row in enumerate(table.rows([*there, "image_id"])):
                 relative = row["image.path"] if by_name else f"{table.path.name}/{number:08d}"
                 reader = partial(_bytes, table.reader("image", number))
                 side = SIDES.get(row["split"])

@@ -13,8 +13,8 @@ import yaml
 
 from facegan.core.files import write_atomic
 from facegan.reporting import audit, controls, page, results, sections, words
+from facegan.reporting.comparisons import Measure
 from facegan.reporting.figures import ARMS, RenderedFigure
-from facegan.reporting.results import Measure
 from facegan.reporting.study import pooled
 from facegan.reporting.study import words as study_words
 from facegan.reporting.study.efficiency import Efficiency

@@ -20,9 +20,9 @@ import numpy as np
 from facegan.core.errors import UserError
 from facegan.evaluation.protocols import PROTOCOLS
 from facegan.metrics import intervals
-from facegan.reporting import results, sections
+from facegan.reporting import comparisons, results, sections
 from facegan.reporting import runs as benchmark_runs
-from facegan.reporting.results import NO_GAIN, ArmDifference, ArmValue, Measure
+from facegan.reporting.comparisons import NO_GAIN, ArmDifference, ArmValue, Measure
 from facegan.reporting.runs import Doubles, Run
 
 LEAST_UNITS = 3
@@ -169,7 +169,7 @@ def _measure(
         mean = float(table.mean()) if np.isfinite(table).all() else None
         ends: tuple[float | None, float | None] = (None, None)
         if stack := stacks.get((name, arm)):
-            ends = results.ends(intervals.single_interval(*stack, n_people, spec["confidence"], overlap=overlap))
+            ends = comparisons.ends(intervals.single_interval(*stack, n_people, spec["confidence"], overlap=overlap))
         values[arm] = ArmValue(tuple(float(v) if np.isfinite(v) else None for v in units), mean, *ends)
     arms = {arm: values[arm] for arm in recipe["arms"]}
     differences: dict[str, ArmDifference] = {}
@@ -177,12 +177,12 @@ def _measure(
         stack, baseline_stack = stacks.get((name, arm)), stacks.get((name, spec["baseline"]))
         if stack and baseline_stack:
             sides = stack, baseline_stack
-            difference = results.difference(*sides, metric["better"], n_people, spec["confidence"], overlap)
+            difference = comparisons.difference(*sides, metric["better"], n_people, spec["confidence"], overlap)
             differences[arm] = _verdict_if_enough(difference, points[name, arm].shape)
         else:
-            differences[arm] = results.without_interval(arms[arm].mean, arms[spec["baseline"]].mean, metric)
-        named = claimed and results.is_named(recipe, name, arm)
-        differences[arm] = results.if_named(differences[arm], named)
+            differences[arm] = comparisons.without_interval(arms[arm].mean, arms[spec["baseline"]].mean, metric)
+        named = claimed and comparisons.is_named(recipe, name, arm)
+        differences[arm] = comparisons.if_named(differences[arm], named)
     fields = ("better", "operating_point", "note", "n_genuine", "n_impostor")
     of_metric = {arm: stack for (metric_name, arm), stack in stacks.items() if metric_name == name}
     measured = Measure(
@@ -192,10 +192,10 @@ def _measure(
         n_identities=n_people,
         arms=arms,
         differences=differences,
-        controls=results.against_controls(recipe, arms, of_metric, metric, n_people, overlap),
+        controls=comparisons.against_controls(recipe, arms, of_metric, metric, n_people, overlap),
         baselines={baseline: values[baseline] for baseline in baselines},
     )
-    return results.with_baselines(measured, of_metric, metric, n_people, spec["confidence"], overlap)
+    return comparisons.with_baselines(measured, of_metric, metric, n_people, spec["confidence"], overlap)
 
 
 def _verdict_if_enough(difference: ArmDifference, shape: tuple[int, ...]) -> ArmDifference:
@@ -263,5 +263,5 @@ def from_first(recipe: dict[str, Any], first: VariantFindings, variant: VariantF
     of_variant, of_first = differences
     n_people = max(variant.n_identities, first.n_identities)
     overlap = max(variant.overlap, first.overlap)
-    change = results.difference(of_variant, of_first, better, n_people, spec["confidence"], overlap)
-    return results.if_named(change, named=False)
+    change = comparisons.difference(of_variant, of_first, better, n_people, spec["confidence"], overlap)
+    return comparisons.if_named(change, named=False)

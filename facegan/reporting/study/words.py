@@ -9,7 +9,7 @@ from typing import Any
 from facegan.core.options import merge, set_at
 from facegan.metrics.intervals import overlap_factor
 from facegan.reporting import sections, words
-from facegan.reporting.results import EXPLORATORY, NO_GAIN
+from facegan.reporting.comparisons import EXPLORATORY, NO_GAIN
 from facegan.reporting.study.efficiency import Efficiency, Worth
 from facegan.reporting.study.pooled import VariantFindings
 
