@@ -72,7 +72,8 @@ def whitening(covariance: Doubles, shrinkage: float, least: float = 0.0) -> Doub
 def whitened(rows: Floats, label: NDArray[np.int64], components: int, shrinkage: float) -> tuple[Floats, Floats]:
     """Mean (d,) and map (d, k) of rows (n, d): rows less the mean, times the map, are components white within people.
 
-    label: (n,), who is who. The components are principal ones, k is `components` or what the rows allow. Raises ValueError where everybody has one row.
+    label: (n,), who is who. The components are principal ones, k is `components` or what the rows allow. Raises
+    ValueError where everybody has one row.
     """
     mean, directions = principal(rows.copy(), components)
     projected = (rows - mean) @ directions.T.astype(np.float32)
