@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from facegan.core.errors import UserError
 from facegan.core.files import write_atomic
-from facegan.evaluation.protocols import PROTOCOLS, ProtocolConfig
+from facegan.evaluation.protocols import PROTOCOLS, ProtocolConfig, bounds
 from facegan.metrics import intervals
 from facegan.recognition.fitted import FITTED
 from facegan.reporting import runs as benchmark_runs
@@ -177,7 +177,7 @@ def _measure(
             values[arm] = ArmValue(tuple(points), mean)
             continue
         stacks[arm] = np.stack(seed_replicates), np.asarray(points, np.float64)
-        values[arm] = _arm(*stacks[arm], n_people, confidence)
+        values[arm] = _arm(*stacks[arm], n_people, confidence, bounds(name))
     arms = {arm: values[arm] for arm in recipe["arms"]}
     baseline = recipe["comparison"]["baseline"]
     differences: dict[str, ArmDifference] = {}
@@ -290,11 +290,12 @@ def beaten_by(recipe: dict[str, Any], primary: Measure) -> dict[str, Any] | None
     }
 
 
-def _arm(values: Doubles, points: Doubles, n_people: int, confidence: float) -> ArmValue:
+def _arm(values: Doubles, points: Doubles, n_people: int, confidence: float, limits: tuple[float, float]) -> ArmValue:
     """Intervals of one arm: of its mean over other people and seeds, and of each seed over other people."""
-    mean_interval = intervals.single_interval(values, points, n_people, confidence)
+    mean_interval = intervals.single_interval(values, points, n_people, confidence, limits)
     seed_ends = [
-        ends(intervals.single_interval(values[[s]], points[[s]], n_people, confidence)) for s in range(len(points))
+        ends(intervals.single_interval(values[[s]], points[[s]], n_people, confidence, limits))
+        for s in range(len(points))
     ]
     return ArmValue(
         tuple(points.tolist()),

@@ -72,7 +72,11 @@ def _samples(inputs: dict[str, Path]) -> bytes | None:
 def _figures(recipe: dict[str, Any], inputs: dict[str, Path], findings: Findings) -> dict[str, RenderedFigure]:
     """Every figure that there are numbers for, by name."""
     arms, seeds = recipe["arms"], recipe["seeds"]
-    rendered = [figures.arms(findings.measures, list(arms), recipe["comparison"]["confidence"])]
+    confidence = recipe["comparison"]["confidence"]
+    of_group = [m for m in findings.measures if ":" in m.name]
+    labels = list(dict.fromkeys(m.benchmark for m in of_group))
+    rendered = [figures.arms([m for m in findings.measures if m not in of_group], list(arms), confidence)]
+    rendered += [figures.groups(of_group, list(arms), label, confidence) for label in labels]
     baselines = list(findings.measures[0].baselines)
     if det := findings.curves.get("det"):
         pairs = next((m for m in findings.measures if m.n_impostor), findings.measures[0])
