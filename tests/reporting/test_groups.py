@@ -17,7 +17,7 @@ def test_a_report_shows_groups(tmp_path: Path) -> None:
     names = sorted(benchmark_runs.load(world.inputs, "real", 0).names)
     table = tmp_path / "sites.csv"
     table.write_text("identity,site\n" + "".join(f"{name},{'ab'[n % 2]}\n" for n, name in enumerate(names)))
-    spec = {"kind": "groups", "name": "site", "by": "site", "file": str(table), "threshold": 0.6}
+    spec = {"kind": "groups", "name": "site", "by": "site", "file": str(table), "threshold": 0.6, "least_people": 3}
     benchmark = PROTOCOLS.get("groups").model_validate(spec)
     world.recipe["benchmark"]["benchmarks"].append(benchmark.identifying())
     for name, folder in world.inputs.items():
