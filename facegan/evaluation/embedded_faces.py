@@ -20,7 +20,8 @@ class EmbeddedFaces:
     (N,) paths below the source, '' where unknown. group: (N,) str, '' where none. acquired: bool (N,). developed_on:
     identities that the recognizer was developed on. remarks: how the embeddings were made, where not in the usual way.
     measured: {name: float64 (N,)} of facegan.evaluation.image_measures, NaN where not acquired. thresholds: {FMR: the
-    cosine of that false-match rate on val people}. Both hold what a benchmark asked for.
+    cosine of that false-match rate on val people}. Both hold what a benchmark asked for. probed: {label: what a
+    benchmark found with the network}.
     """
 
     embedding: NDArray[np.float32]
@@ -32,6 +33,7 @@ class EmbeddedFaces:
     remarks: tuple[str, ...] = ()
     measured: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     thresholds: dict[float, float] = field(default_factory=dict)
+    probed: dict[str, dict[str, NDArray[Any]]] = field(default_factory=dict)
 
     @cached_property
     def person(self) -> NDArray[np.int64]:

@@ -61,9 +61,10 @@ def load(inputs: dict[str, Path], arm: str, seed: int | None = None) -> Run:
     measured = {name: np.asarray(rows[name], np.float64) for name in MEASURES if name in rows}
     thresholds = folder / "thresholds.json"
     at = {float(k): v for k, v in json.loads(thresholds.read_bytes()).items()} if thresholds.is_file() else {}
-    faces = EmbeddedFaces(
-        embedding, identity, file, group, np.asarray(rows["acquired"], bool), measured=measured, thresholds=at
-    )
+    probes = sorted(folder.glob("probe-*.safetensors"))
+    probed = {path.stem.removeprefix("probe-"): load_file(path) for path in probes}
+    acquired = np.asarray(rows["acquired"], bool)
+    faces = EmbeddedFaces(embedding, identity, file, group, acquired, measured=measured, thresholds=at, probed=probed)
     return Run(arm, seed, folder, results, faces, tuple(rows["image_id"]), tuple(sorted(set(rows["identity"]))))
 
 

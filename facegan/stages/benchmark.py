@@ -49,6 +49,7 @@ def run(options: Benchmark, extra: dict[str, Any], inputs: dict[str, Path], out:
     if thresholds := _val_thresholds(options, inputs["test"], embed_pixels):
         test_faces = replace(test_faces, thresholds=thresholds)
         write_atomic(out / "thresholds.json", json.dumps({str(k): v for k, v in thresholds.items()}).encode())
+    test_faces = _probed(options, chosen_recognizer(inputs), test, test_faces, out, device)
     results: dict[str, Any] = {}
     for done, benchmark in enumerate(options.benchmarks, start=1):
         results |= score([benchmark], test_faces)
@@ -100,6 +101,27 @@ def _embedded_faces(options: Benchmark, path: Path, test: ManifestImages, embed_
     }
     test_faces = replace(test_faces, measured=measured)
     return test_faces.pooled() if options.templates else test_faces
+
+
+def _probed(
+    options: Benchmark, recognizer: Path, test: ManifestImages, faces: EmbeddedFaces, out: Path, device: torch.device
+) -> EmbeddedFaces:
+    """The faces with what benchmarks find with the network, written to `probe-LABEL.safetensors` too."""
+    asking = [benchmark for benchmark in options.benchmarks if benchmark.asks_network()]
+    if not asking or is_fitted(recognizer):
+        return faces
+    if options.templates or options.flip:
+        raise UserError(
+            f"benchmark '{asking[0].label}' attacks single photos, and flip or templates is set",
+            fix="leave one of them out",
+        )
+    net, _ = load_embedder(recognizer, device)
+    probed = {}
+    for benchmark in asking:
+        found = probed[benchmark.label] = benchmark.probe(net, test.pixels, faces)
+        tensors = {name: torch.from_numpy(values) for name, values in found.items()}
+        save_tensors(out / f"probe-{benchmark.label}.safetensors", tensors)
+    return replace(faces, probed=probed)
 
 
 def _val_thresholds(options: Benchmark, path: Path, embed_pixels: Embed) -> dict[float, float]:

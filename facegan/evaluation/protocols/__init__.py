@@ -80,6 +80,18 @@ class ProtocolConfig(Options):
         """Which of facegan.evaluation.image_measures it reads of each image (`EmbeddedFaces.measured`)."""
         return ()
 
+    def asks_network(self) -> bool:
+        """Whether it needs the network itself, with its gradient, and not embeddings alone: `probe` is then called."""
+        return False
+
+    def probe(self, network: Any, pixels: Any, faces: EmbeddedFaces) -> dict[str, np.ndarray]:
+        """What it finds with the network, as arrays that are kept: `run` and `replicates` read `EmbeddedFaces.probed`.
+
+        network: a torch module in eval mode, (N, C, H, W) float32 in -1 .. 1 -> (N, d). pixels: (N, H, W, C) uint8 of
+        the acquired faces, which come first. Not called where a recognizer has no gradient.
+        """
+        raise TypeError(f"{type(self).__name__} must define probe()")
+
     def identifying(self) -> dict[str, Any]:
         """The options that decide its results: all but the paths of files."""
         return self.model_dump(mode="json", exclude=set(self.paths))
@@ -97,7 +109,9 @@ class ProtocolConfig(Options):
 
 
 def bounds(metric: str) -> tuple[float, float]:
-    """The range of a metric: of a rate [0, 1], of the worst rate over the mean of all (`-ratio`) from 1 on."""
+    """The range of a metric: of a rate [0, 1], the worst rate over the mean (`-ratio`) from 1, a `-median` from 0."""
+    if metric.endswith("-median"):
+        return 0.0, math.inf
     return (1.0, math.inf) if metric.endswith("-ratio") else (0.0, 1.0)
 
 
