@@ -173,6 +173,35 @@ def groups(measures: Sequence[Measure], names: Sequence[str], label: str, confid
     return render(label, alt, (9.6, 3.2), draw)
 
 
+def attack(measures: Sequence[Measure], names: Sequence[str], label: str, confidence: float) -> RenderedFigure:
+    """Share of pairs judged wrongly over the size of the perturbation, for each arm (mean over seeds, with interval).
+
+    measures: those called `label/dodging@eps=X` and `label/impersonation@eps=X`.
+    """
+    sides = ("dodging", "impersonation")
+
+    def draw(figure: Figure) -> None:
+        for axis, side in zip(figure.subplots(1, 2, sharey=True), sides, strict=True):
+            panel = [m for m in measures if m.name.startswith(f"{label}/{side}@eps=")]
+            for index, name in enumerate(names):
+                points = [(place, m.arms[name]) for place, m in enumerate(panel) if m.arms[name].mean is not None]
+                axis.plot([x for x, _ in points], [arm.mean for _, arm in points], marker="o", ms=4, color=color(index),
+                          lw=2, label=name)  # fmt: skip
+                for x, arm in points:
+                    if arm.low is not None and arm.high is not None:
+                        axis.plot([x + 0.04 * index] * 2, [arm.low, arm.high], color=color(index), lw=1)
+            axis.set_xticks(range(len(panel)), [m.name.rpartition("=")[2] for m in panel])
+            axis.set(ylim=(0, 1.02), xlabel="largest perturbation, in 1/255 of the range")
+            axis.set_title(f"{side.capitalize()}: pairs judged wrongly ({label})")
+        figure.axes[0].legend(loc="lower right", fontsize=8)
+
+    alt = (
+        f"{label}: share of pairs judged wrongly over the size of the perturbation, for each arm, with its "
+        f"{confidence:.0%} interval; 0 is without an attack; lower is better"
+    )
+    return render(label, alt, (9.6, 3.4), draw)
+
+
 def wrap(text: str, width: int = 26) -> str:
     """Lines of at most `width` characters."""
     import textwrap

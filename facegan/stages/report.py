@@ -73,10 +73,13 @@ def _figures(recipe: dict[str, Any], inputs: dict[str, Path], findings: Findings
     """Every figure that there are numbers for, by name."""
     arms, seeds = recipe["arms"], recipe["seeds"]
     confidence = recipe["comparison"]["confidence"]
-    of_group = [m for m in findings.measures if ":" in m.name]
-    labels = list(dict.fromkeys(m.benchmark for m in of_group))
-    rendered = [figures.arms([m for m in findings.measures if m not in of_group], list(arms), confidence)]
-    rendered += [figures.groups(of_group, list(arms), label, confidence) for label in labels]
+    drawn_apart = {":": figures.groups, "@eps=": figures.attack}
+    apart = {mark: [m for m in findings.measures if mark in m.name] for mark in drawn_apart}
+    together = [m for m in findings.measures if not any(mark in m.name for mark in drawn_apart)]
+    rendered = [figures.arms(together, list(arms), confidence)]
+    for mark, draw in drawn_apart.items():
+        labels = dict.fromkeys(m.benchmark for m in apart[mark])
+        rendered += [draw(apart[mark], list(arms), label, confidence) for label in labels]
     baselines = list(findings.measures[0].baselines)
     if det := findings.curves.get("det"):
         pairs = next((m for m in findings.measures if m.n_impostor), findings.measures[0])
