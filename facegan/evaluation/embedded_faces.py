@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
@@ -19,6 +19,9 @@ class EmbeddedFaces:
     embedding: float32 (N, d), any values where not acquired. identity: (N,) names (`dataset/name`) or codes. file:
     (N,) paths below the source, '' where unknown. group: (N,) str, '' where none. acquired: bool (N,). developed_on:
     identities that the recognizer was developed on. remarks: how the embeddings were made, where not in the usual way.
+    measured: {name: float64 (N,)} of facegan.evaluation.image_measures, NaN where not acquired. thresholds: {FMR: the
+    cosine of that false-match rate on val people}. Both hold what a benchmark asked for. probed: {label: what a
+    benchmark found with the network}.
     """
 
     embedding: NDArray[np.float32]
@@ -28,6 +31,9 @@ class EmbeddedFaces:
     acquired: NDArray[np.bool_]
     developed_on: frozenset[str] = frozenset()
     remarks: tuple[str, ...] = ()
+    measured: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    thresholds: dict[float, float] = field(default_factory=dict)
+    probed: dict[str, dict[str, NDArray[Any]]] = field(default_factory=dict)
 
     @cached_property
     def person(self) -> NDArray[np.int64]:
@@ -47,7 +53,8 @@ class EmbeddedFaces:
     def only(self, rows: NDArray[Any]) -> EmbeddedFaces:
         """Some of the images: by row numbers, or by a bool mask (N,)."""
         columns = ("embedding", "identity", "file", "group", "acquired")
-        return replace(self, **{name: getattr(self, name)[rows] for name in columns})
+        measured = {name: values[rows] for name, values in self.measured.items()}
+        return replace(self, measured=measured, **{name: getattr(self, name)[rows] for name in columns})
 
     def pooled(self) -> EmbeddedFaces:
         """One row for each (identity, group): its template, the mean of its embeddings of unit length.
@@ -69,6 +76,8 @@ class EmbeddedFaces:
             f"{PurePosixPath(str(identity)).name}/{group}" if group else file
             for identity, group, file in zip(self.identity[first], self.group[first], self.file[first], strict=True)
         ]
+        seen = np.maximum(np.bincount(template, weights=self.acquired), 1)
+        known = {name: np.where(self.acquired, values, 0) for name, values in self.measured.items()}
         return EmbeddedFaces(
             unit_rows(sums),
             self.identity[first],
@@ -77,6 +86,8 @@ class EmbeddedFaces:
             np.bincount(template, weights=self.acquired) > 0,
             self.developed_on,
             (*self.remarks, f"{len(first)} templates of {len(keys)} images, pooled by group"),
+            {name: np.bincount(template, weights=values) / seen for name, values in known.items()},
+            self.thresholds,
         )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facegan.evaluation.embedded_faces import EmbeddedFaces
-from facegan.evaluation.protocols import ProtocolConfig, score
+from facegan.evaluation.protocols import ProtocolConfig, bounds, score
 from facegan.metrics import intervals
 from facegan.recipe.comparison import Promotion
 
@@ -160,7 +160,8 @@ class _ModelFigures:
         if metric["value"] is None or metric["name"] not in self.replicates:
             return Figure(**fields)
         replicates, point = self.replicates[metric["name"]][None], [metric["value"]]
-        interval = intervals.single_interval(replicates, point, self.n_people, self.scale.confidence)
+        limits = bounds(metric["name"])
+        interval = intervals.single_interval(replicates, point, self.n_people, self.scale.confidence, limits)
         return replace(Figure(**fields), **_bounds(interval))
 
     def minus(self, other: _ModelFigures, name: str) -> Figure:

@@ -71,11 +71,14 @@ class Measure:
         return any(arm.mean is not None for arm in self.arms.values())
 
 
-def arm_value(values: Doubles, points: Doubles, n_people: int, confidence: float) -> ArmValue:
+def arm_value(
+    values: Doubles, points: Doubles, n_people: int, confidence: float, limits: tuple[float, float]
+) -> ArmValue:
     """Intervals of one arm: of its mean over other people and seeds, and of each seed over other people."""
-    mean_interval = intervals.single_interval(values, points, n_people, confidence)
+    mean_interval = intervals.single_interval(values, points, n_people, confidence, limits)
     seed_ends = [
-        ends(intervals.single_interval(values[[s]], points[[s]], n_people, confidence)) for s in range(len(points))
+        ends(intervals.single_interval(values[[s]], points[[s]], n_people, confidence, limits))
+        for s in range(len(points))
     ]
     return ArmValue(
         tuple(points.tolist()),

@@ -139,6 +139,69 @@ def _whiskers(axis: Axes, measure: Measure, names: Sequence[str], labels: bool) 
     axis.locator_params(axis="x", nbins=4)
 
 
+def groups(measures: Sequence[Measure], names: Sequence[str], label: str, confidence: float) -> RenderedFigure:
+    """Bars: FMR and FNMR of each group for each arm (mean over seeds), with the interval of each.
+
+    measures: those called `label/fmr:GROUP` and `label/fnmr:GROUP`. A group that is too few to tell has a word.
+    """
+    panels = [[m for m in measures if m.name.startswith(f"{label}/{rate}:")] for rate in ("fmr", "fnmr")]
+    width = 0.8 / len(names)
+
+    def draw(figure: Figure) -> None:
+        for axis, panel, title in zip(figure.subplots(1, 2), panels, ("FMR", "FNMR"), strict=True):
+            for place, measure in enumerate(panel):
+                if not measure.resolved:
+                    axis.text(place, 0, "too few", ha="center", va="bottom", fontsize=8, color=MUTED)
+                for index, name in enumerate(names):
+                    arm, x = measure.arms[name], place + (index + 0.5) * width - 0.4
+                    if arm.mean is None:
+                        continue
+                    axis.bar(x, arm.mean, width * 0.9, color=color(index), label=name if place == 0 else None)
+                    if arm.low is not None and arm.high is not None:
+                        axis.plot([x, x], [arm.low, arm.high], color=INK, lw=1)
+            axis.set_xticks(range(len(panel)), [wrap(m.name.partition(":")[2], 12) for m in panel])
+            axis.set_xlim(-0.6, len(panel) - 0.4)
+            axis.set_title(f"{title} of each group ({label})")
+            axis.set_ylim(bottom=0)
+            axis.grid(False, axis="x")
+        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
+
+    alt = (
+        f"{label}: FMR and FNMR of each group at one threshold, for each arm; bar = mean over seeds, line = "
+        f"{confidence:.0%} interval; lower is better, and equal bars are fair"
+    )
+    return render(label, alt, (9.6, 3.2), draw)
+
+
+def attack(measures: Sequence[Measure], names: Sequence[str], label: str, confidence: float) -> RenderedFigure:
+    """Share of pairs judged wrongly over the size of the perturbation, for each arm (mean over seeds, with interval).
+
+    measures: those called `label/dodging@eps=X` and `label/impersonation@eps=X`.
+    """
+    sides = ("dodging", "impersonation")
+
+    def draw(figure: Figure) -> None:
+        for axis, side in zip(figure.subplots(1, 2, sharey=True), sides, strict=True):
+            panel = [m for m in measures if m.name.startswith(f"{label}/{side}@eps=")]
+            for index, name in enumerate(names):
+                points = [(place, m.arms[name]) for place, m in enumerate(panel) if m.arms[name].mean is not None]
+                axis.plot([x for x, _ in points], [arm.mean for _, arm in points], marker="o", ms=4, color=color(index),
+                          lw=2, label=name)  # fmt: skip
+                for x, arm in points:
+                    if arm.low is not None and arm.high is not None:
+                        axis.plot([x + 0.04 * index] * 2, [arm.low, arm.high], color=color(index), lw=1)
+            axis.set_xticks(range(len(panel)), [m.name.rpartition("=")[2] for m in panel])
+            axis.set(ylim=(0, 1.02), xlabel="largest perturbation, in 1/255 of the range")
+            axis.set_title(f"{side.capitalize()}: pairs judged wrongly ({label})")
+        figure.axes[0].legend(loc="lower right", fontsize=8)
+
+    alt = (
+        f"{label}: share of pairs judged wrongly over the size of the perturbation, for each arm, with its "
+        f"{confidence:.0%} interval; 0 is without an attack; lower is better"
+    )
+    return render(label, alt, (9.6, 3.4), draw)
+
+
 def wrap(text: str, width: int = 26) -> str:
     """Lines of at most `width` characters."""
     import textwrap

@@ -65,6 +65,7 @@ def context(
         "invented": material.gallery.n_new if material.gallery else 0,
         "rows": [metric_row(measure, recipe) for measure in findings.measures],
         "drawn": material.figures,
+        "risks": list(dict.fromkeys(m.benchmark for m in findings.measures if ":" in m.name or "@eps=" in m.name)),
         "gallery": material.gallery,
         "controls": material.controls,
         "samples": material.samples,

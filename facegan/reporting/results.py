@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from facegan.core.errors import UserError
 from facegan.core.files import write_atomic
-from facegan.evaluation.protocols import PROTOCOLS, ProtocolConfig
+from facegan.evaluation.protocols import PROTOCOLS, ProtocolConfig, bounds
 from facegan.metrics import intervals
 from facegan.recognition.fitted import FITTED
 from facegan.reporting import runs as benchmark_runs
@@ -133,7 +133,7 @@ def _measure(
             values[arm] = ArmValue(tuple(points), mean)
             continue
         stacks[arm] = np.stack(seed_replicates), np.asarray(points, np.float64)
-        values[arm] = arm_value(*stacks[arm], n_people, confidence)
+        values[arm] = arm_value(*stacks[arm], n_people, confidence, bounds(name))
     arms = {arm: values[arm] for arm in recipe["arms"]}
     baseline = recipe["comparison"]["baseline"]
     differences: dict[str, ArmDifference] = {}

@@ -16,6 +16,7 @@ from facegan.core.digests import digest
 from facegan.core.errors import UserError
 from facegan.data import manifest
 from facegan.evaluation.embedded_faces import EmbeddedFaces
+from facegan.evaluation.image_measures import MEASURES
 
 Doubles = NDArray[np.float64]
 Series = tuple[Doubles, Doubles]
@@ -57,7 +58,13 @@ def load(inputs: dict[str, Path], arm: str, seed: int | None = None) -> Run:
             fix=f"delete {folder}: the next run makes it again",
         )
     identity, file, group = (np.asarray(rows[name], dtype=object) for name in ("identity", "file", "group"))
-    faces = EmbeddedFaces(embedding, identity, file, group, np.asarray(rows["acquired"], dtype=bool))
+    measured = {name: np.asarray(rows[name], np.float64) for name in MEASURES if name in rows}
+    thresholds = folder / "thresholds.json"
+    at = {float(k): v for k, v in json.loads(thresholds.read_bytes()).items()} if thresholds.is_file() else {}
+    probes = sorted(folder.glob("probe-*.safetensors"))
+    probed = {path.stem.removeprefix("probe-"): load_file(path) for path in probes}
+    acquired = np.asarray(rows["acquired"], bool)
+    faces = EmbeddedFaces(embedding, identity, file, group, acquired, measured=measured, thresholds=at, probed=probed)
     return Run(arm, seed, folder, results, faces, tuple(rows["image_id"]), tuple(sorted(set(rows["identity"]))))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from facegan.data import manifest
 from facegan.data.dataset import ManifestImages
 from facegan.data.preparation.splits import held_back
 from facegan.evaluation.embedded_faces import EmbeddedFaces, embed_faces
+from facegan.evaluation.image_measures import measure
 from facegan.evaluation.options import Benchmark
 from facegan.evaluation.protocols import score
+from facegan.metrics.verification import pair_scores, resolvable, threshold_at_far
 from facegan.recognition import trial_choice
 from facegan.recognition.embedder import MIRRORED, embed, load_embedder, with_mirror
 from facegan.recognition.fitted import is_fitted, load_fitted
@@ -33,9 +36,9 @@ def run(options: Benchmark, extra: dict[str, Any], inputs: dict[str, Path], out:
     """Write `results.json` ({label: {metrics, curves}}), `embeddings.safetensors` and `rows.parquet`.
 
     A test person's image in the quarantine of `prepare` is in rows and embeddings too, not acquired: it counts as an
-    error. Files that a benchmark reads beside the images are kept with its results. Where the arm had several trials,
-    `select` says which recognizer is judged. Raises UserError when a person or an image is on both sides of train and
-    test.
+    error. Files that a benchmark reads beside the images are kept with its results; thresholds of val people that it
+    asks for are in `thresholds.json`. Where the arm had several trials, `select` says which recognizer is judged.
+    Raises UserError when a person or an image is on both sides of train and test.
     """
     torch.set_num_threads(threads_of(context.runtime))
     check_disjoint(inputs["train"], inputs["test"])
@@ -43,6 +46,10 @@ def run(options: Benchmark, extra: dict[str, Any], inputs: dict[str, Path], out:
     device = device_of(context.runtime)
     embed_pixels = _embedder(chosen_recognizer(inputs), options.batch_size, device)
     test_faces = _embedded_faces(options, inputs["test"], test, embed_pixels)
+    if thresholds := _val_thresholds(options, inputs["test"], embed_pixels):
+        test_faces = replace(test_faces, thresholds=thresholds)
+        write_atomic(out / "thresholds.json", json.dumps({str(k): v for k, v in thresholds.items()}).encode())
+    test_faces = _probed(options, chosen_recognizer(inputs), test, test_faces, out, device)
     results: dict[str, Any] = {}
     for done, benchmark in enumerate(options.benchmarks, start=1):
         results |= score([benchmark], test_faces)
@@ -87,7 +94,47 @@ def _embedded_faces(options: Benchmark, path: Path, test: ManifestImages, embed_
     test_faces = embed_faces(
         embedding, test.identity, test.file.tolist(), test.group.tolist(), failed, developed_on, remarks
     )
+    unseen = np.full(len(failed), np.nan)
+    measured = {
+        name: np.append(measure(name, test.pixels), unseen)
+        for name in sorted({name for benchmark in options.benchmarks for name in benchmark.measures()})
+    }
+    test_faces = replace(test_faces, measured=measured)
     return test_faces.pooled() if options.templates else test_faces
+
+
+def _probed(
+    options: Benchmark, recognizer: Path, test: ManifestImages, faces: EmbeddedFaces, out: Path, device: torch.device
+) -> EmbeddedFaces:
+    """The faces with what benchmarks find with the network, written to `probe-LABEL.safetensors` too."""
+    asking = [benchmark for benchmark in options.benchmarks if benchmark.asks_network()]
+    if not asking or is_fitted(recognizer):
+        return faces
+    if options.templates or options.flip:
+        raise UserError(
+            f"benchmark '{asking[0].label}' attacks single photos, and flip or templates is set",
+            fix="leave one of them out",
+        )
+    net, _ = load_embedder(recognizer, device)
+    probed = {}
+    for benchmark in asking:
+        found = probed[benchmark.label] = benchmark.probe(net, test.pixels, faces)
+        tensors = {name: torch.from_numpy(values) for name, values in found.items()}
+        save_tensors(out / f"probe-{benchmark.label}.safetensors", tensors)
+    return replace(faces, probed=probed)
+
+
+def _val_thresholds(options: Benchmark, path: Path, embed_pixels: Embed) -> dict[float, float]:
+    """{FMR: the threshold of that rate on val people} of the rates that benchmarks ask for and val people resolve."""
+    rates = sorted({rate for benchmark in options.benchmarks for rate in benchmark.val_fmr()})
+    if not rates or not len(val := ManifestImages(path, split="val")):
+        return {}
+    embedding = (with_mirror(embed_pixels) if options.flip else embed_pixels)(val.pixels)
+    faces = embed_faces(embedding, val.identity, val.file.tolist(), val.group.tolist())
+    faces = faces.pooled() if options.templates else faces
+    pairs = pair_scores(faces.embedding, faces.person)
+    impostors = pairs.score[~pairs.genuine]
+    return {rate: threshold_at_far(impostors, rate) for rate in rates if resolvable(rate, len(impostors)).ok}
 
 
 def _write_rows(out: Path, faces: EmbeddedFaces, image_id: list[str]) -> None:
@@ -96,7 +143,7 @@ def _write_rows(out: Path, faces: EmbeddedFaces, image_id: list[str]) -> None:
     save_tensors(out / "embeddings.safetensors", {"embedding": torch.from_numpy(np.ascontiguousarray(faces.embedding))})
     ids = [*image_id, *[None] * (len(faces.identity) - len(image_id))]
     columns = {name: getattr(faces, name).tolist() for name in ("identity", "file", "group")}
-    rows = {"image_id": pa.array(ids, pa.string()), **columns, "acquired": faces.acquired}
+    rows = {"image_id": pa.array(ids, pa.string()), **columns, "acquired": faces.acquired, **faces.measured}
     pq.write_table(pa.table(rows), out / "rows.parquet")
 
 

@@ -72,7 +72,14 @@ def _samples(inputs: dict[str, Path]) -> bytes | None:
 def _figures(recipe: dict[str, Any], inputs: dict[str, Path], findings: Findings) -> dict[str, RenderedFigure]:
     """Every figure that there are numbers for, by name."""
     arms, seeds = recipe["arms"], recipe["seeds"]
-    rendered = [figures.arms(findings.measures, list(arms), recipe["comparison"]["confidence"])]
+    confidence = recipe["comparison"]["confidence"]
+    drawn_apart = {":": figures.groups, "@eps=": figures.attack}
+    apart = {mark: [m for m in findings.measures if mark in m.name] for mark in drawn_apart}
+    together = [m for m in findings.measures if not any(mark in m.name for mark in drawn_apart)]
+    rendered = [figures.arms(together, list(arms), confidence)]
+    for mark, draw in drawn_apart.items():
+        labels = dict.fromkeys(m.benchmark for m in apart[mark])
+        rendered += [draw(apart[mark], list(arms), label, confidence) for label in labels]
     baselines = list(findings.measures[0].baselines)
     if det := findings.curves.get("det"):
         pairs = next((m for m in findings.measures if m.n_impostor), findings.measures[0])

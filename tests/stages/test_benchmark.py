@@ -222,3 +222,22 @@ def test_photos_in_the_quarantine_are_failures(faces: Path, lab: Lab, tmp_path: 
 
 def test_no_flip_is_the_config_of_before() -> None:
     assert set(Benchmark().model_dump()) == {"benchmarks", "batch_size"}
+
+
+def test_thresholds_measures_and_attacks_are_kept_for_the_report(faces: Path, lab: Lab) -> None:
+    specs: list[dict[str, Any]] = [
+        {"kind": "verification"},
+        {"kind": "groups", "parts": 2, "fmr": 0.4, "least_people": 2},
+        {"kind": "attack", "fmr": 0.4, "pairs": 8, "steps": 2, "restarts": 1, "bisections": 1},
+    ]
+    recipe = tiny(faces, train_recognizer={"steps": 1}, benchmark={"benchmarks": specs})
+    artifact = lab.make(pick(graph.build(recipe), "benchmark", "real", 0))
+    assert {"thresholds.json", "probe-attack.safetensors"} <= set(artifact.record["outputs"])
+    run = runs.load({"benchmark:real:0": artifact.path}, "real", 0)
+    assert run.faces.thresholds.keys() == {0.4} and 0 < run.faces.measured["light"].min() < 1
+    assert run.faces.probed["attack"]["first"].shape == (8,)
+    for spec in specs[1:]:
+        benchmark_used = PROTOCOLS.get(spec["kind"]).model_validate(spec)
+        again = {m.name: m.value for m in benchmark_used.run(run.faces).metrics}
+        kept = {m["name"]: m["value"] for m in run.results[spec["kind"]]["metrics"]}
+        assert again == kept and any(value is not None for value in kept.values())

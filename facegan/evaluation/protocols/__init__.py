@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -71,6 +72,26 @@ class ProtocolConfig(Options):
         """
         raise TypeError(f"{type(self).__name__} must define replicates()")
 
+    def val_fmr(self) -> tuple[float, ...]:
+        """The false-match rates whose thresholds on val people it reads (`EmbeddedFaces.thresholds`)."""
+        return ()
+
+    def measures(self) -> tuple[str, ...]:
+        """Which of facegan.evaluation.image_measures it reads of each image (`EmbeddedFaces.measured`)."""
+        return ()
+
+    def asks_network(self) -> bool:
+        """Whether it needs the network itself, with its gradient, and not embeddings alone: `probe` is then called."""
+        return False
+
+    def probe(self, network: Any, pixels: Any, faces: EmbeddedFaces) -> dict[str, np.ndarray]:
+        """What it finds with the network, as arrays that are kept: `run` and `replicates` read `EmbeddedFaces.probed`.
+
+        network: a torch module in eval mode, (N, C, H, W) float32 in -1 .. 1 -> (N, d). pixels: (N, H, W, C) uint8 of
+        the acquired faces, which come first. Not called where a recognizer has no gradient.
+        """
+        raise TypeError(f"{type(self).__name__} must define probe()")
+
     def identifying(self) -> dict[str, Any]:
         """The options that decide its results: all but the paths of files."""
         return self.model_dump(mode="json", exclude=set(self.paths))
@@ -85,6 +106,13 @@ class ProtocolConfig(Options):
     def reading_from(self, folder: Path) -> ProtocolConfig:
         """The same benchmark, reading what `save_files` wrote."""
         return self
+
+
+def bounds(metric: str) -> tuple[float, float]:
+    """The range of a metric: of a rate [0, 1], the worst rate over the mean (`-ratio`) from 1, a `-median` from 0."""
+    if metric.endswith("-median"):
+        return 0.0, math.inf
+    return (1.0, math.inf) if metric.endswith("-ratio") else (0.0, 1.0)
 
 
 def score(benchmarks: Iterable[ProtocolConfig], faces: EmbeddedFaces) -> dict[str, dict[str, Any]]:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from facegan.core.errors import UserError
-from facegan.evaluation.protocols import PROTOCOLS
+from facegan.evaluation.protocols import PROTOCOLS, bounds
 from facegan.metrics import intervals
 from facegan.reporting import comparisons, results, sections
 from facegan.reporting import runs as benchmark_runs
@@ -169,7 +169,8 @@ def _measure(
         mean = float(table.mean()) if np.isfinite(table).all() else None
         ends: tuple[float | None, float | None] = (None, None)
         if stack := stacks.get((name, arm)):
-            ends = comparisons.ends(intervals.single_interval(*stack, n_people, spec["confidence"], overlap=overlap))
+            interval = intervals.single_interval(*stack, n_people, spec["confidence"], bounds(name), overlap)
+            ends = comparisons.ends(interval)
         values[arm] = ArmValue(tuple(float(v) if np.isfinite(v) else None for v in units), mean, *ends)
     arms = {arm: values[arm] for arm in recipe["arms"]}
     differences: dict[str, ArmDifference] = {}

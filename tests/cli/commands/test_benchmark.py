@@ -115,7 +115,10 @@ def test_what_cannot_work_is_said(here: Path) -> None:
     for words, message in (
         (("--embedder", "theirs_x:rows", "--data", "nowhere"), "there is nothing at"),
         ((*base, "--split", "test"), "is no manifest"),
-        ((*base, "--benchmark", "none"), "the benchmarks are: identification, open_set, pairs, verification"),
+        (
+            (*base, "--benchmark", "none"),
+            "the benchmarks are: attack, groups, identification, open_set, pairs, verification",
+        ),
         ((*base, "--benchmark", "{kind: pairs, file: gone.txt}"), "is not there"),
         ((*base, "--pairs", "gone.txt"), "is not there"),
         ((*base, "--benchmark", "open_set", "--benchmark", "{kind: verification, folds: 1}"), "folds"),

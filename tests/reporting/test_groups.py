@@ -1,0 +1,39 @@
+"""Groups in a report: bars and intervals of each arm, and the change between arms."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from facegan.evaluation.protocols import PROTOCOLS
+from facegan.reporting import runs as benchmark_runs
+from report_inputs import ReportInputs, read
+
+
+def test_a_report_shows_groups(tmp_path: Path) -> None:
+    world = ReportInputs(tmp_path)
+    names = sorted(benchmark_runs.load(world.inputs, "real", 0).names)
+    table = tmp_path / "sites.csv"
+    table.write_text("identity,site\n" + "".join(f"{name},{'ab'[n % 2]}\n" for n, name in enumerate(names)))
+    spec = {"kind": "groups", "name": "site", "by": "site", "file": str(table), "threshold": 0.6, "least_people": 3}
+    benchmark = PROTOCOLS.get("groups").model_validate(spec)
+    world.recipe["benchmark"]["benchmarks"].append(benchmark.identifying())
+    for name, folder in world.inputs.items():
+        if name.startswith("benchmark:"):
+            benchmark.save_files(folder)
+            _, arm, *seed = name.split(":")
+            run = benchmark_runs.load(world.inputs, arm, *map(int, seed))
+            metrics = [vars(m) for m in benchmark.run(run.faces).metrics]
+            results = {**run.results, "site": {"metrics": metrics, "curves": {}}}
+            (folder / "results.json").write_text(json.dumps(results))
+    table.unlink()
+    out = world.report()
+    assert (out / "figures" / "site.png").is_file() and "figures/site.png" in (out / "report.md").read_text()
+    found = read(out)["arms"]["real"]["site/fnmr:a"]
+    assert found["ci_low"] < found["mean"] < found["ci_high"]
+    ratio = read(out)["arms"]["real"]["site/fnmr-ratio"]
+    assert ratio["mean"] >= ratio["ci_low"] >= 1 and ratio["ci_high"] > ratio["mean"]
+    rows = pq.read_table(out / "results.parquet").to_pylist()
+    assert any(row["metric"] == "site/garbe" and row["benchmark"] == "site" for row in rows)
