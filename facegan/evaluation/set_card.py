@@ -2,7 +2,8 @@
 
 `existing` (synthetic images of train people) stands beside `real train` (half of their photos), both held
 against the other half of the photos; `new` (people who do not exist) beside `real val`, both against all train
-photos. So each synthetic figure has its real counterpart.
+photos. So each synthetic figure has its real counterpart. `KID unseen`, `AUC` and `spread` hold every set against the
+val photos, of people whom no generator has seen; val people themselves are halved by person for that.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from facegan.data.dataset import ManifestImages
 from facegan.data.duplicates.thumbnails import thumbnails
 from facegan.metrics import set_statistics
+from facegan.metrics.two_sample import halves_auc, spread, two_sample_auc
 from facegan.metrics.verification import pair_scores
 
 LARGEST = 4000  # images of one set: distances between all of them must fit in memory
@@ -61,7 +63,9 @@ def describe(
     even, odd = (train.only(rows) for rows in set_statistics.halves(train.person))
     compared = {"existing": (existing, even), "real train": (odd, even), "new": (new, train), "real val": (val, train)}
     sets = {name: figures(faces.thinned(), reference, thresholds, k) for name, (faces, reference) in compared.items()}
+    unseen = val.thinned()
     for name, (faces, reference) in compared.items():
+        sets[name] |= unseen_figures(faces.thinned(), unseen, is_unseen=name == "real val")
         sets[name]["diversity"] = _diversity(faces.thinned(), reference) if name in ("existing", "real train") else None
     return {"sets": sets, "people": {name: ranked(compared[name][0], thresholds) for name in ("existing", "new")}}
 
@@ -87,6 +91,23 @@ def figures(faces: JudgedFaces, reference: JudgedFaces, thresholds: dict[str, An
     values["nearest person"] = float(np.median(nearest_centre))
     values["kid"] = set_statistics.kid(reference.embedding, faces.embedding)
     return values | set_statistics.manifolds(reference.embedding, faces.embedding, k)
+
+
+def unseen_figures(faces: JudgedFaces, unseen: JudgedFaces, is_unseen: bool) -> dict[str, float | None]:
+    """A set against photos of people whom the generator has not seen; `is_unseen`: it is these, by halves of people."""
+    if len(faces) < 2:
+        return {}
+    real = spread(unseen.embedding, unseen.person)
+    ratio = spread(faces.embedding, faces.person) / real if real > 0 else float("nan")
+    if is_unseen:
+        half = unseen.person % 2 == 1
+        sides = unseen.embedding[half], unseen.embedding[~half]
+        told = halves_auc(unseen.embedding, unseen.person)
+    else:
+        sides = unseen.embedding, faces.embedding
+        told = two_sample_auc(faces.embedding, faces.person, unseen.embedding, unseen.person)
+    distance = set_statistics.kid(*sides) if min(map(len, sides)) > 1 else float("nan")
+    return {"kid unseen": distance, "auc": told, "spread": ratio}
 
 
 def _diversity(faces: JudgedFaces, reference: JudgedFaces) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,7 @@ from facegan.generation.gans.networks.objective import (
     gradient_penalty,
     r1_penalty,
 )
+from facegan.generation.identities.mixture import Mixture
 from facegan.generation.options import Synthesize, TrainGan
 from facegan.recognition.loader import Loader
 from facegan.runtime.context import Context
@@ -36,7 +38,8 @@ from facegan.training.loop import Curve, Sampler, check_finite, cut_curve, resee
 from facegan.training.sync_batchnorm import with_sync_batchnorm
 from facegan.training.tensors import tensor_to_pixels, to_input
 
-GRID_PEOPLE, GRID_VARIATIONS = 8, 6
+GRID_PEOPLE, GRID_NEW, GRID_VARIATIONS = 8, 8, 6
+BLANK = 127  # where a new person has no photo
 
 
 def begin(G: Generator, images: ManifestImages, codes: np.ndarray, device: torch.device) -> int:
@@ -123,7 +126,9 @@ def draw(out: Path, nimg: int, G: Generator, images: ManifestImages, codes: np.n
     path = out / "snapshots" / f"kimg-{nimg / 1000:09.3f}.png"
     draw_grid(path, G, images, codes)
     context.image(
-        path, f"samples at {nimg / 1000:.1f} kimg: a real photo, then the same person with borrowed variation"
+        path,
+        f"samples at {nimg / 1000:.1f} kimg: a real photo, then the same person with borrowed variation; "
+        "below, new people",
     )
 
 
@@ -223,25 +228,39 @@ def crossed(nimg: int, batch_size: int, every_kimg: float) -> bool:
 def draw_grid(path: Path, G: Generator, images: ManifestImages, codes: np.ndarray) -> None:
     """A fixed-latent grid: one person a row, led by a real photo; each column borrows one variation code.
 
-    Where G has an encoder, the code is that of the person's own photo, turned towards the column's photo.
+    Below train people stand new ones, led by a blank: the first that the default mixture proposes, none chosen. Where
+    G has an encoder, the code is that of the person's own photo (of a new one's first parent), turned towards the
+    column's photo.
     """
     device = G.codes().device
     people = min(GRID_PEOPLE, G.num_identities)
-    first_rows = np.asarray([np.flatnonzero(codes == person)[0] for person in range(people)])
+    w, parents = _new_codes(G)
+    first_rows = np.asarray([np.flatnonzero(codes == person)[0] for person in [*range(people), *parents]])
     rows = np.concatenate([first_rows, np.linspace(0, len(images) - 1, GRID_VARIATIONS).astype(int)])
-    w = G.codes()
-    z = G.encode(to_input(images.pixels[rows]).contiguous().to(device), w[torch.from_numpy(codes[rows]).to(device)])
+    w_rows = G.codes()[torch.from_numpy(codes[rows]).to(device)]
+    z = G.encode(to_input(images.pixels[rows]).contiguous().to(device), w_rows)
+    w = torch.cat([G.codes()[:people], w])
     rng = np.random.default_rng(0)
     if z is None:
-        varied = np.tile(rng.standard_normal((GRID_VARIATIONS, G.z_dim)), (people, 1))
+        varied = np.tile(rng.standard_normal((GRID_VARIATIONS, G.z_dim)), (len(w), 1))
     else:  # as synthesize borrows by default
-        own_codes, other_codes = z[:people].cpu().numpy(), z[people:].cpu().numpy()
-        own_codes, other_codes = np.repeat(own_codes, GRID_VARIATIONS, axis=0), np.tile(other_codes, (people, 1))
+        own_codes, other_codes = z[: len(w)].cpu().numpy(), z[len(w) :].cpu().numpy()
+        own_codes, other_codes = np.repeat(own_codes, GRID_VARIATIONS, axis=0), np.tile(other_codes, (len(w), 1))
         varied = G.vary(own_codes, other_codes, Synthesize().borrowed, 0.0, rng)
-    img = G(w[:people].repeat_interleave(GRID_VARIATIONS, 0), torch.from_numpy(varied).float().to(device))
-    fakes = tensor_to_pixels(img).reshape(people, GRID_VARIATIONS, *images.pixels.shape[1:])
-    grid_rows = [
-        np.concatenate([real, *row], axis=1) for real, row in zip(images.pixels[first_rows], fakes, strict=True)
-    ]
+    img = G(w.repeat_interleave(GRID_VARIATIONS, 0), torch.from_numpy(varied).float().to(device))
+    fakes = tensor_to_pixels(img).reshape(len(w), GRID_VARIATIONS, *images.pixels.shape[1:])
+    leading = images.pixels[first_rows]
+    leading[people:] = BLANK
+    grid_rows = [np.concatenate([lead, *row], axis=1) for lead, row in zip(leading, fakes, strict=True)]
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.concatenate(grid_rows).squeeze()).save(path)
+
+
+def _new_codes(G: Generator) -> tuple[torch.Tensor, list[int]]:
+    """Codes of the first GRID_NEW mixtures (people, code_dim), and the first parent of each; none of one person."""
+    if G.num_identities < 2:
+        return G.codes()[:0], []
+    codes = G.codes().detach().cpu().float().numpy()
+    proposals = Mixture().proposals(codes, codes, np.random.default_rng(0))  # of the guide's centres it asks nothing
+    chosen = list(itertools.islice(proposals, GRID_NEW))
+    return torch.from_numpy(np.stack([p.code for p in chosen])).to(G.codes()), [p.parents[0] for p in chosen]

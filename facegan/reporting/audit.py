@@ -36,7 +36,18 @@ FIGURES = {
     "recall": ("recall", "share of the train photos that lie among the images"),
     "density": ("density", "how densely train photos surround the images; 1: as they surround each other"),
     "coverage": ("coverage", "share of the train photos with an image next to them"),
+    "kid unseen": ("KID to other people", "distance from photos of the validation people, whom the generator has not "
+                   "seen; the last column: half of them against the others"),
+    "auc": ("AUC", "how well a classifier tells the images from photos of the validation people, on people that it has "
+            "not learned from; 0.5: not at all, 1: always; the last column: half of them against the others"),
+    "spread": ("spread within a person", "variance within a person over that of the validation people; 1: they vary as "
+               "much as real people do"),
 }  # fmt: skip
+PROBED = {
+    "real": "photos of train people",
+    "real and new": "photos of train people and images of new ones",
+    "new": "images of new people alone",
+}
 PAIRS = 12
 
 
@@ -136,7 +147,7 @@ def by_id(path: Path, image_ids: set[str]) -> dict[str, bytes]:
 
 
 def table(card: dict[str, Any]) -> dict[str, Any]:
-    """The card: {columns, lines: [{name, gloss, cells}], judge, thresholds}."""
+    """The card: {columns, lines: [{name, gloss, cells}], judge, thresholds, probe}."""
 
     def text(value: float | None) -> str:
         return "–" if value is None else str(value) if isinstance(value, int) else number(value)
@@ -145,10 +156,28 @@ def table(card: dict[str, Any]) -> dict[str, Any]:
         {"name": name, "gloss": gloss, "cells": [text(card["sets"][kind].get(key)) for kind in SETS]}
         for key, (name, gloss) in FIGURES.items()
     ]
+    probe = [
+        {"name": PROBED[name], **fit, "eer": number(fit["eer"])}
+        for name, fit in card["probe"].items()
+        if fit is not None
+    ]
     thresholds = ", ".join(
         f"{what} {entry['value']:.3f} ({entry['n']} comparisons)" for what, entry in card["thresholds"].items()
     )
-    return {"columns": list(SETS.values()), "lines": lines, "judge": card["judge"], "thresholds": thresholds}
+    columns = list(SETS.values())
+    return {"columns": columns, "lines": lines, "judge": card["judge"], "thresholds": thresholds, "probe": probe}
+
+
+def in_short(card: dict[str, Any]) -> str:
+    """The card in a line: new people (else synthetic train people) and the real-real values beside them."""
+    kind = "new" if card["sets"]["new"]["images"] else "existing"
+    ours, real = card["sets"][kind], card["sets"]["real val"]
+    figures = [f"{name} {number(ours.get(key))} ({number(real.get(key))})"
+               for key, name in (("kid", "KID"), ("auc", "AUC"), ("spread", "spread"))]  # fmt: skip
+    probe = [f"{name} {number(fit['eer'])}" for name, fit in card["probe"].items() if fit is not None]
+    return (
+        f"{SETS[kind]} (real people beside): {', '.join(figures)}; EER of classical on val people: {', '.join(probe)}"
+    )
 
 
 def verdict(gate: dict[str, Any]) -> str:

@@ -12,12 +12,13 @@ import numpy as np
 from PIL import Image
 
 from facegan.data import manifest
-from facegan.data.contact_sheet import evenly_chosen, faces_of
+from facegan.data.contact_sheet import evenly_chosen, faces_of, natural_key
 from facegan.data.images import decode_pixels, encode_png, open_image
 
 LARGEST_PX = 128
 GAP_PX = 6
 MOST_PARENTS = 4
+FIRST, FIRST_A_ROW = 100, 10  # new people in the grid of the first of them
 
 
 @dataclass(frozen=True)
@@ -40,22 +41,26 @@ class Person:
 
 @dataclass(frozen=True)
 class Gallery:
-    """The people that are shown, and how many there are in all."""
+    """The people that are shown, how many there are in all, and an image of each of the FIRST new people."""
 
     existing: tuple[Person, ...]
     new: tuple[Person, ...]
     n_existing: int
     n_new: int
+    first: tuple[bytes, ...] = ()
 
 
 def collect(real: Path, synthetic: Path, people: int, faces: int) -> Gallery:
-    """Existing people, their real row above the synthetic one, and new people below their parents."""
+    """Existing people, their real row above the synthetic one, and new people below their parents.
+
+    New people are the first by their number: nobody chooses them.
+    """
     table = manifest.read(synthetic, ["identity", "parents"])
     parents = dict(zip(table["identity"].to_pylist(), table["parents"].to_pylist(), strict=True))
     trained = set(manifest.read(real, ["identity"], split="train")["identity"].to_pylist())
     existing = [name for name in parents if name in trained]
     new = [name for name in parents if name not in trained]
-    shown_old, shown_new = evenly_chosen(existing, people), evenly_chosen(new, people)
+    shown_old, shown_new = evenly_chosen(existing, people), by_number(new)[:people]
     with_photos = {*shown_old, *(parent for name in shown_new for parent in parents[name] or [])}
     photos = faces_of(real, with_photos, faces, "train")
     synthetic_faces = faces_of(synthetic, {*shown_old, *shown_new}, faces)
@@ -67,7 +72,26 @@ def collect(real: Path, synthetic: Path, people: int, faces: int) -> Gallery:
         for name in shown_old
     )
     new_people = tuple(_new_person(name, parents[name] or [], photos, synthetic_faces) for name in shown_new)
-    return Gallery(existing_people, new_people, len(existing), len(new))
+    first = first_faces(synthetic, new) if people else ()
+    return Gallery(existing_people, new_people, len(existing), len(new), first)
+
+
+def by_number(names: list[str]) -> list[str]:
+    """The order in which new people were made."""
+    return sorted(names, key=natural_key)
+
+
+def first_faces(synthetic: Path, new: list[str]) -> tuple[bytes, ...]:
+    """The first image of each of the FIRST new people, by their number."""
+    shown = by_number(new)[:FIRST]
+    faces = faces_of(synthetic, set(shown), 1)
+    return tuple(faces[name][0] for name in shown if faces[name])
+
+
+def first_grid(faces: tuple[bytes, ...]) -> bytes:
+    """Faces as one PNG, FIRST_A_ROW a row."""
+    rows = [faces[start : start + FIRST_A_ROW] for start in range(0, len(faces), FIRST_A_ROW)]
+    return sheet((Person("", tuple(Row("synthetic", "", row) for row in rows)),))
 
 
 def _new_person(

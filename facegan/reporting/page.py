@@ -225,7 +225,8 @@ def environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    env.filters |= {"uri": galleries.data_uri, "face": galleries.face_uri, "md": markdown_safe, "fenced": fenced}
+    env.filters |= {"uri": galleries.data_uri, "face": galleries.face_uri, "first_grid": galleries.first_grid}
+    env.filters |= {"md": markdown_safe, "fenced": fenced}
     return env
 
 

@@ -18,7 +18,7 @@ from facegan.recognition.search import in_words
 from facegan.recognition.search import trials as trials_of
 from facegan.recognition.trial_choice import read as read_choice
 from facegan.reporting.runs import baselines as names_of_baselines
-from facegan.reporting.words import number
+from facegan.reporting.words import number, percent
 
 LISTED = 20
 
@@ -104,6 +104,7 @@ def quarantine(folder: Path) -> dict[str, Any]:
 def filters(folder: Path) -> dict[str, Any]:
     """The filters of synthesize: thresholds, counts, and what was requested beside what was made."""
     report = read_json(folder / "filters.json")
+    counts = {entry["filter"]: entry for entry in report.get("counts", [])}
     requested, made = report.get("requested", {}), report.get("made", {})
     return {
         "thresholds": [
@@ -115,7 +116,21 @@ def filters(folder: Path) -> dict[str, Any]:
             {"what": as_words(name), "wanted": _count_text(requested.get(name)), "made": _count_text(made.get(name))}
             for name in dict.fromkeys([*requested, *made])
         ],
+        "kept": _kept(counts, made),
     }
+
+
+def _kept(counts: dict[str, dict[str, Any]], made: dict[str, Any]) -> str:
+    """The share of proposed new people, and of the images drawn of those, that passed the filters; "" without any."""
+    people, images = (
+        counts.get(name) for name in ("new people too close to a train person", "images that left their new person")
+    )
+    if not (people and images and people["seen"] and images["seen"]):
+        return ""
+    shares = made.get("new people", 0) / people["seen"], 1 - images["removed"] / images["seen"]
+    return (
+        f"{percent(round(shares[0], 3))} of the proposed new people and {percent(round(shares[1], 3))} of their images"
+    )
 
 
 def as_words(name: str) -> str:

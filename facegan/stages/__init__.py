@@ -11,8 +11,8 @@ from __future__ import annotations
 # Raise a version when the same config would give other outputs: every cached result of it is then made again.
 VERSIONS = {
     "prepare": 3,
-    "train_gan": 3,
-    "synthesize": 5,
+    "train_gan": 4,
+    "synthesize": 6,
     "audit": 4,
     "derive": 2,
     "merge": 3,
@@ -20,7 +20,7 @@ VERSIONS = {
     "fit_recognizer": 2,
     "select": 1,
     "benchmark": 2,
-    "report": 6,
-    "study": 6,
+    "report": 7,
+    "study": 7,
 }
 STAGES = tuple(VERSIONS)

@@ -17,6 +17,7 @@ from facegan.evaluation.judges import judges_half
 from facegan.evaluation.leakage_gate import Copies, faults, membership, near_copies, new_people
 from facegan.evaluation.options import Audit
 from facegan.evaluation.set_card import JudgedFaces, describe
+from facegan.evaluation.whitening_probe import whitening_probe
 from facegan.generation.options import Synthesize
 from facegan.generation.redraw import Redrawing
 from facegan.metrics import set_statistics
@@ -71,7 +72,10 @@ def run(options: Audit, extra: dict[str, Any], inputs: dict[str, Path], out: Pat
     write(out / "gate.json", gate)
     pictures(gate, inputs, out)
     card = describe(existing, new, train, val, thresholds, options.neighbours)
-    write(out / "card.json", {"judge": options.judge.note(), "thresholds": thresholds, **card})
+    probe = whitening_probe(train.images, new.images, val.images)
+    described = {"judge": options.judge.note(), "thresholds": thresholds, **card, "probe": probe}
+    write(out / "card.json", described)
+    context.say(audit.in_short(described))
     stop(gate, out, context)
 
 

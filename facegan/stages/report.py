@@ -42,6 +42,8 @@ def run(options: Report, extra: dict[str, Any], inputs: dict[str, Path], out: Pa
     if gallery is not None:
         sheets = {"faces-existing": gallery.existing, "faces-new": gallery.new}
         pngs |= {name: galleries.sheet(people) for name, people in sheets.items() if people}
+        if gallery.first:
+            pngs["faces-first"] = galleries.first_grid(gallery.first)
     shown_controls = (
         controls.galleries(recipe, inputs, options.identities_shown, options.faces_per_identity)
         if options.show_faces

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from facegan.generation.options import Synthesize
 from facegan.generation.people import SyntheticPeople
 from facegan.generation.shard_worker import digest, is_whole, make_people, write_job
 from facegan.generation.thresholds import prepare_synthesizer
+from facegan.reporting.galleries import first_faces, first_grid
 from facegan.runtime.context import Context
 from facegan.runtime.devices import device_of, threads_of
 from facegan.runtime.shards import ShardQueue
@@ -27,13 +29,15 @@ from facegan.store.local import WORK
 
 
 def run(options: Synthesize, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
-    """Write `manifest/` (synthetic train rows) and `filters.json` (thresholds, counts, requested, made).
+    """Write `manifest/` (synthetic train rows), `filters.json` (thresholds, counts, requested, made) and `first.png`.
+
+    `first.png` shows an image of each of the first new people, by their number; there is none without new people.
 
     `inputs` are `manifest` (real rows), `generator` and `guide`. What cannot be filled within the bounded
     number of attempts is reported. `runtime.engine` works on the shards; finished ones are kept in `work/`.
     Raises UserError when no image is left.
     """
-    threads = threads_of(context.runtime)
+    started, threads = time.monotonic(), threads_of(context.runtime)
     torch.set_num_threads(threads)
     device = device_of(context.runtime)
     G, spec = load_generator(inputs["generator"], device)
@@ -70,6 +74,22 @@ def run(options: Synthesize, extra: dict[str, Any], inputs: dict[str, Path], out
     report = {"thresholds": thresholds, "counts": counts, "requested": requested, "made": made}
     write_atomic(out / "filters.json", json.dumps(report, indent=1).encode())
     context.table(counts, "what the filters removed")
+    show_first(out, context)
+    context.say(f"{images_of(made)} images kept, {images_of(made) / (time.monotonic() - started):.1f} a second")
     for name, count in requested.items():
         if made[name] < count:
             context.say(f"made {made[name]} of {count} {name}: the filters removed the rest")
+
+
+def images_of(made: dict[str, int]) -> int:
+    """How many images were made, of all kinds of people."""
+    return sum(count for name, count in made.items() if name.startswith("images"))
+
+
+def show_first(out: Path, context: Context) -> None:
+    """Write and report the grid of the first new people."""
+    names = set(manifest.read(out, ["identity"])["identity"].to_pylist())
+    faces = first_faces(out, [name for name in names if name.startswith(manifest.NEW)])
+    if faces:
+        write_atomic(out / "first.png", first_grid(faces))
+        context.image(out / "first.png", f"the first {len(faces)} new people by their number, an image of each")

@@ -40,7 +40,9 @@ def test_what_is_handed_over(faces: Path, shared: Lab) -> None:
     assert [line["nimg"] for line in lines] == [8, 16, 24, 32, 40, 48]
     assert {"d", "g", "reconstruction", "kl", "real_logits", "gen_logits"} <= set(lines[0])
     grid = np.asarray(Image.open(artifact.path / "snapshots" / "kimg-00000.024.png"))
-    assert grid.shape == (4 * 32, 7 * 32)  # a real photo and six variations of each of four people
+    assert grid.shape == ((4 + 8) * 32, 7 * 32)  # a real photo and six variations of each of four people, then new ones
+    assert (grid[4 * 32 :, :32] == 127).all()  # who have no photo
+    assert len({row.tobytes() for row in grid.reshape(12, 32, -1)}) == 12
     images = ManifestImages(prepare.path, split="train")
     assert np.array_equal(grid[:32, :32], images.pixels[np.flatnonzero(images.codes()[1] == 0)[0]].squeeze())
 
@@ -122,7 +124,7 @@ def test_a_family_that_is_solved_has_no_curve(faces: Path, shared: Lab, lab: Lab
     assert set(artifact.record["outputs"]) == {"generator.safetensors", "generator.json", grid}
     spec = json.loads((artifact.path / "generator.json").read_text())
     assert spec["nimg"] == len(images) == 20 and spec["identities"] == images.codes()[0]
-    assert Image.open(artifact.path / grid).size == (7 * 32, 4 * 32)
+    assert Image.open(artifact.path / grid).size == (7 * 32, (4 + 8) * 32)
     assert lab.make(node).record["outputs"] == artifact.record["outputs"]  # solved again: the same bytes
     few, _ = load_generator(lab.make(gan_node(faces, "morphable", gan={"max_photos": 7})).path)
     assert few.z_dim == 3 * 7 and few.num_identities == 4
@@ -187,7 +189,7 @@ def test_more_people_than_a_grid_shows(tmp_path: Path, lab: Lab) -> None:
     root = draw_folder(tmp_path / "root", people=20, shots=2)
     artifact = lab.make(gan_node(root, kimg=0.008))
     grid = Image.open(artifact.path / "snapshots" / "kimg-00000.008.png")
-    assert grid.size == (7 * 32, 8 * 32)
+    assert grid.size == (7 * 32, (8 + 8) * 32)
 
 
 def test_schedules() -> None:

@@ -143,9 +143,13 @@ class ReportInputs:
         manifest.write(out, old + new, "synthesize", {})
         filters = {
             "thresholds": {"too_close": {"value": 0.4123, "how": "similarity at a false-match rate of 0.01 on val"}},
-            "counts": [{"filter": "left_identity", "seen": 120, "removed": 37, "why": "far from the robust centre"}],
+            "counts": [
+                {"filter": "left_identity", "seen": 120, "removed": 37, "why": "far from the robust centre"},
+                {"filter": "new people too close to a train person", "seen": 16, "removed": 4, "why": "cosine"},
+                {"filter": "images that left their new person", "seen": 40, "removed": 2, "why": "cosine"},
+            ],
             "requested": {"new_identities": 14, "images": 60},
-            "made": {"new_identities": 12, "images": 54},
+            "made": {"new_identities": 12, "new people": 12, "images": 54},
         }
         (out / "filters.json").write_text(json.dumps(filters))
 
@@ -188,7 +192,15 @@ class ReportInputs:
             "enforced": False,
         }  # fmt: skip
         (out / "gate.json").write_text(json.dumps(gate))
-        figures = {"people": 6, "images": 18, "eer": 0.12345, "kid": -0.01, "diversity": None}
+        figures = {
+            "people": 6,
+            "images": 18,
+            "eer": 0.12345,
+            "kid": -0.01,
+            "diversity": None,
+            "auc": 0.987,
+            "spread": 0.456,
+        }
         card = {
             "judge": "a judge of its own",
             "thresholds": {"image": {"value": 0.61234, "n": 1500}},
@@ -199,6 +211,7 @@ class ReportInputs:
                 "real val": figures,
             },
             "people": {"existing": [{"identity": EVIL, "cosine": 0.9}], "new": []},
+            "probe": {"real": {"eer": 0.1672, "people": 9, "images": 27}, "real and new": None, "new": None},
         }
         (out / "card.json").write_text(json.dumps(card))
 

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from facegan.reporting import page
 from report_inputs import EVIL, ReportInputs
@@ -25,8 +26,24 @@ def test_the_audit_is_shown(gained: tuple[ReportInputs, Path]) -> None:
         assert "Leakage gate: failed, and not enforced" in text
         assert "none at a similarity of 0.960 or more" in text and "mirrored 96" in text
         assert "1 of 12" in text and "similarity 0.912" in text
+        assert "0.987" in text and "0.456" in text and "0.167" in text  # AUC, spread, the probe
+        assert "75\u00a0% of the proposed new people and 95\u00a0% of their images" in text  # 12 of 16, 38 of 40
     for name in ("closest", "people", "consistency"):
         assert (gained[1] / "figures" / f"audit-{name}.png").is_file() and f"audit-{name}.png" in markdown
+
+
+def test_new_people_are_shown_by_their_number(gained: tuple[ReportInputs, Path]) -> None:
+    """On the first screen, in a grid of one image of each, and below their parents: the first, none chosen."""
+    html, markdown = ((gained[1] / name).read_text() for name in ("index.html", "report.md"))
+    glance = html[html.index("A glance at the faces") : html.index('aria-label="Contents"')]
+    assert "the first by their number" in glance and glance.count("a new person") == 8
+    first = [html.index(f"synthetic/new-{number:05d}") for number in range(3)]
+    assert (
+        first == sorted(first)
+        and "synthetic/new-00011" not in html[html.index('id="faces"') : html.index('id="synthetic-set"')]
+    )
+    assert Image.open(gained[1] / "figures" / "faces-first.png").height < 3 * 80  # twelve people, ten a row
+    assert "The first 12 people who do not exist" in markdown
 
 
 def test_little_picture_keeps_its_marks_inside(gained: tuple[ReportInputs, Path]) -> None:

@@ -22,6 +22,7 @@ from facegan.data.images import encode_png
 from facegan.evaluation.judges import JudgeConfig, judges_half
 from facegan.evaluation.options import Audit
 from facegan.evaluation.set_card import SETS
+from facegan.evaluation.whitening_probe import SETS as SETS_PROBED
 from facegan.generation.options import TrainGan
 from facegan.metrics.planted import KINDS, REDRAWN
 from facegan.metrics.verification import unit_rows
@@ -120,8 +121,12 @@ def test_a_clean_set_passes_and_is_described(ground: tuple[Recipe, Lab, dict[str
     assert list(card["sets"]) == list(SETS)
     assert card["sets"]["existing"]["people"] == PEOPLE // 2 and card["sets"]["new"]["images"] == 40
     for figures in card["sets"].values():
+        assert figures["spread"] > 0 and 0 <= figures["auc"] <= 1 and figures["kid unseen"] is not None
         assert 0 <= figures["eer"] <= 0.5 and 0 <= figures["coverage"] <= 1 and figures["distinguishable"] >= 1
     assert card["sets"]["new"]["diversity"] is None and 0 <= card["sets"]["existing"]["diversity"] <= 1
+    assert card["sets"]["real val"]["spread"] == 1 and all(0 <= fit["eer"] < 0.5 for fit in card["probe"].values())
+    counts = {name: (fit["people"], fit["images"]) for name, fit in card["probe"].items()}
+    assert counts == {"real": (10, 50), "real and new": (20, 90), "new": (10, 40)}
     near = card["sets"]["existing"]["nearest person"], card["sets"]["new"]["nearest person"]
     assert near[0] > near[1]  # the one set is of the train people, the other is not
     first = (tmp_path / "gate.json").read_bytes(), (tmp_path / "card.json").read_bytes()
@@ -201,6 +206,9 @@ def test_only_new_or_only_existing_people(ground: tuple[Recipe, Lab, dict[str, P
         chosen = [r for r in rows if r["identity"].startswith("synthetic/") == new_only]
         gate = run_audit(inputs, chosen, tmp_path / str(number), max_match_rate=1)
         assert gate["people"]["new"]["people"] == (10 if new_only else 0)
+        card = json.loads((tmp_path / str(number) / "card.json").read_text())
+        assert [card["probe"][name] is None for name in SETS_PROBED] == [False, not new_only, not new_only]
+        assert ("auc" in card["sets"]["new"]) == new_only and ("auc" in card["sets"]["existing"]) != new_only
 
 
 def test_the_report_waits_for_the_audit_and_no_arm_does(ground: tuple[Recipe, Lab, dict[str, Path]]) -> None:
