@@ -34,7 +34,7 @@ def test_without_faces_the_pages_hold_figures_alone(gained: tuple[ReportInputs, 
     bare = world.report("bare", show_faces=False)
     names = {path.name for path in (out / "figures").iterdir()}
     assert {path.name for path in (bare / "figures").iterdir()} == names - {
-        "faces-existing.png", "faces-new.png", "samples.png",
+        "faces-existing.png", "faces-first.png", "faces-new.png", "samples.png",
         "audit-closest.png", "audit-people.png", "audit-consistency.png",
     }  # fmt: skip
     pages = [(bare / name).read_text() for name in ("index.html", "report.md")]

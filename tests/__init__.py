@@ -1,0 +1,1 @@
+"""A package, so that no other package of this name (torch-fidelity brings one) is taken for it in child processes."""
