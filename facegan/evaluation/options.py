@@ -54,3 +54,11 @@ class Benchmark(Options):
         if self.held_back and any(getattr(benchmark, "people", "test") == "all" for benchmark in self.benchmarks):
             raise ValueError("held_back leaves out people whom a list of pairs names: set people of that one to test")
         return self
+
+    @model_validator(mode="after")
+    def _networks_see_single_photos(self) -> Benchmark:
+        asking = [benchmark.label for benchmark in self.benchmarks if benchmark.asks_network()]
+        if asking and (self.flip or self.templates):
+            other = "flip" if self.flip else "templates"
+            raise ValueError(f"benchmark '{asking[0]}' works on single photos, and {other} is set: leave one out")
+        return self

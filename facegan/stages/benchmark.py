@@ -110,11 +110,6 @@ def _probed(
     asking = [benchmark for benchmark in options.benchmarks if benchmark.asks_network()]
     if not asking or is_fitted(recognizer):
         return faces
-    if options.templates or options.flip:
-        raise UserError(
-            f"benchmark '{asking[0].label}' attacks single photos, and flip or templates is set",
-            fix="leave one of them out",
-        )
     net, _ = load_embedder(recognizer, device)
     probed = {}
     for benchmark in asking:

@@ -13,6 +13,7 @@ from torch import nn
 from facegan.evaluation import attacks
 from facegan.evaluation.attacks import Attack
 from facegan.evaluation.embedded_faces import EmbeddedFaces, embed_faces
+from facegan.evaluation.options import Benchmark
 from facegan.evaluation.protocols.attack import AttackProtocol
 from facegan.recognition.embedder import embed
 from facegan.recognition.options import TrainRecognizer
@@ -149,3 +150,10 @@ def test_a_recognizers_network_is_in_eval_mode() -> None:
     together = attacks.perturb(net, pixels, enrolled, sign, epsilon, attack, torch.Generator())
     alone = attacks.perturb(net, pixels[:1], enrolled[:1], sign[:1], epsilon[:1], attack, torch.Generator())
     assert (together[:1] - alone).abs().mean() < 0.05
+
+
+@pytest.mark.parametrize("option", ["flip", "templates"])
+def test_what_attacks_single_photos_is_refused_before_anything_is_trained(option: str) -> None:
+    with pytest.raises(ValueError, match=f"benchmark 'attack' works on single photos, and {option} is set"):
+        Benchmark.model_validate({"benchmarks": [{"kind": "attack"}], option: True})
+    Benchmark.model_validate({"benchmarks": [{"kind": "verification"}], option: True})
