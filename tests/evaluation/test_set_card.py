@@ -88,8 +88,9 @@ def test_one_warped_photo_a_person_has_a_low_spread() -> None:
     assert figures(np.repeat(photos, SHOTS, axis=0))["spread"] == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.integration
 def test_kid_precision_and_recall_are_those_of_torch_fidelity() -> None:
-    fidelity = pytest.importorskip("torch_fidelity")
+    import torch_fidelity as fidelity
 
     class Judge(fidelity.FeatureExtractorBase):  # type: ignore[misc, name-defined]
         """The judge, its rows of length sqrt(d): the kernel (x.y / d + 1)^3 is then that of unit rows."""
