@@ -103,9 +103,9 @@ def falls(
     """Whether each pair is judged wrongly within `epsilon` (N,): bool (N,), and the images that were tried last.
 
     Each restart is for those that still stand. quantised: images are rounded to whole pixel values before they are
-    judged. Sign as in `perturb`.
+    judged: within a whole epsilon still in linf, up to 0.09 beyond it in l2. Sign as in `perturb`.
     """
-    fallen, tried = torch.zeros(len(pixels), dtype=torch.bool), pixels.clone()
+    fallen, tried = torch.zeros(len(pixels), dtype=torch.bool, device=pixels.device), pixels.clone()
     for _ in range(attack.restarts if attack.method == "pgd" else 1):
         left = torch.nonzero(~fallen)[:, 0]
         if not len(left):

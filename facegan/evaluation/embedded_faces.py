@@ -76,17 +76,18 @@ class EmbeddedFaces:
             f"{PurePosixPath(str(identity)).name}/{group}" if group else file
             for identity, group, file in zip(self.identity[first], self.group[first], self.file[first], strict=True)
         ]
-        seen = np.maximum(np.bincount(template, weights=self.acquired), 1)
+        seen = np.bincount(template, weights=self.acquired)
+        of_each = np.where(seen, seen, np.nan)
         known = {name: np.where(self.acquired, values, 0) for name, values in self.measured.items()}
         return EmbeddedFaces(
             unit_rows(sums),
             self.identity[first],
             np.asarray(files, dtype=object),
             self.group[first],
-            np.bincount(template, weights=self.acquired) > 0,
+            seen > 0,
             self.developed_on,
             (*self.remarks, f"{len(first)} templates of {len(keys)} images, pooled by group"),
-            {name: np.bincount(template, weights=values) / seen for name, values in known.items()},
+            {name: np.bincount(template, weights=values) / of_each for name, values in known.items()},
             self.thresholds,
         )
 

@@ -39,6 +39,11 @@ class GroupErrors:
         return int(np.count_nonzero(self.images))
 
     @property
+    def n_paired(self) -> int:
+        """How many people have a genuine pair."""
+        return int(np.count_nonzero(self.images > 1))
+
+    @property
     def n_genuine(self) -> int:
         """Genuine pairs."""
         return int((self.images * (self.images - 1)).sum()) // 2

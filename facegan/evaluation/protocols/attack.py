@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from facegan.evaluation.protocols import PROTOCOLS, Metric, ProtocolConfig, ProtocolResult
 
@@ -40,6 +40,15 @@ class AttackProtocol(ProtocolConfig):
     bisections: int = Field(5, ge=1, le=20, description="halvings that find the smallest perturbation of a pair")
     fmr: float = Field(0.01, gt=0, lt=0.5, description="false-match rate on val people that sets the threshold")
     seed: int = Field(0, ge=0, description="draws the pairs and the starts")
+
+    @model_validator(mode="after")
+    def _sizes_can_be_tried(self) -> AttackProtocol:
+        names = [f"{epsilon:g}" for epsilon in self.epsilon]
+        if not all(0 < epsilon <= 255 for epsilon in self.epsilon) or len(set(names)) != len(names):
+            raise ValueError(f"epsilon: wanted different sizes above 0 and at most 255, got {list(self.epsilon)}")
+        if self.norm == "linf" and any(epsilon >= 1 and epsilon % 1 for epsilon in self.epsilon):
+            raise ValueError(f"epsilon: from 1 on whole numbers, as images have 8 bits; got {list(self.epsilon)}")
+        return self
 
     @property
     def label(self) -> str:
@@ -90,7 +99,9 @@ class AttackProtocol(ProtocolConfig):
         for name in self.names():
             value = float(values[name][0])
             note = f"{counts[0] if f'/{SIDES[0]}' in name else counts[1]} pairs of {people} people"
-            if not np.isfinite(value):
+            if np.isnan(value):
+                note = f"no pair to attack; {note}"
+            elif not np.isfinite(value):
                 note = f"half of the pairs withstand {max(self.epsilon):g}/255; {note}"
             metrics.append(
                 Metric(name, value if np.isfinite(value) else None, _better(name), self.fmr, note, *counts, people)
@@ -121,10 +132,12 @@ class AttackProtocol(ProtocolConfig):
                 for epsilon in (0, *sorted(self.epsilon)):
                     share = weight @ (found["fallen_at"][rows] <= epsilon) / weight.sum(axis=1)
                     values[f"{self.name}/{side}@eps={epsilon:g}"] = share
-            order = np.argsort(found["smallest"][rows], kind="stable")
-            reached = np.cumsum(weight[:, order], axis=1)
-            middle = np.argmax(reached >= reached[:, -1:] / 2, axis=1)
-            values[f"{self.name}/{side}-median"] = found["smallest"][rows][order][middle]
+            median = values[f"{self.name}/{side}-median"] = np.full(len(weights), np.nan)
+            drawn = weight.sum(axis=1) > 0  # a draw of people may leave no pair
+            if len(rows) and drawn.any():
+                order = np.argsort(found["smallest"][rows], kind="stable")
+                reached = np.cumsum(weight[drawn][:, order], axis=1)
+                median[drawn] = found["smallest"][rows][order][np.argmax(reached >= reached[:, -1:] / 2, axis=1)]
         return values
 
 

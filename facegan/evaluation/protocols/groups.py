@@ -148,24 +148,20 @@ class Groups(ProtocolConfig):
 
     def _enough(self, groups: dict[str, GroupErrors]) -> list[str]:
         """The groups that are compared with each other."""
-        return [
-            name
-            for name, errors in groups.items()
-            if errors.n_people >= self.least_people and errors.n_genuine and errors.n_impostor
-        ]
+        return [name for name, errors in groups.items() if errors.n_paired >= self.least_people and errors.n_impostor]
 
     def _rate(self, errors: GroupErrors, rate: str) -> tuple[float | None, str]:
         """A group's FMR or FNMR, and what is to be said of it."""
         from facegan.metrics.groups import rule_of_three
 
         pairs = errors.n_impostor if rate == "fmr" else errors.n_genuine
-        if errors.n_people < self.least_people or not pairs:
-            wanted = f"at least {self.least_people} are needed" if pairs else f"no {rate.upper()} pair"
-            return None, f"{TOO_FEW}: {errors.n_people} people, {wanted}"
+        people, who = (errors.n_people, "people") if rate == "fmr" else (errors.n_paired, "people with two images")
+        if people < self.least_people or not pairs:
+            return None, f"{TOO_FEW}: {people} {who}, at least {self.least_people} are needed"
         value = float(errors.rates()[0 if rate == "fmr" else 1][0])
         if value:
             return value, ""
-        units = errors.n_people // 2 if rate == "fmr" else int((errors.images > 1).sum())
+        units = errors.n_people // 2 if rate == "fmr" else errors.n_paired
         what = "couples" if rate == "fmr" else "people"
         return (
             0.0,
@@ -258,6 +254,8 @@ class Groups(ProtocolConfig):
             )
         measured = faces.measured[self.by]
         known = np.isfinite(measured)
+        if not known.any():
+            return np.full(len(measured), "", dtype=object)
         edges = np.quantile(measured[known], np.arange(1, self.parts) / self.parts)
         named = np.asarray(self._names(), dtype=object)[
             np.searchsorted(edges, measured, side="right").clip(0, self.parts - 1)

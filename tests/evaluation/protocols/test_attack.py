@@ -157,3 +157,37 @@ def test_what_attacks_single_photos_is_refused_before_anything_is_trained(option
     with pytest.raises(ValueError, match=f"benchmark 'attack' works on single photos, and {option} is set"):
         Benchmark.model_validate({"benchmarks": [{"kind": "attack"}], option: True})
     Benchmark.model_validate({"benchmarks": [{"kind": "verification"}], option: True})
+
+
+@pytest.mark.parametrize(("norm", "epsilon", "beyond"), [("linf", 2.0, 0), ("l2", 1.0, 0.1), ("l2", 2.0, 0.1)])
+def test_whole_pixel_values_are_as_near_as_is_said(norm: str, epsilon: float, beyond: float) -> None:
+    """An attack that cannot win returns its last images: whole values, no farther away than was asked for."""
+    net, pixels = Line(), torch.from_numpy(photos(6)).permute(0, 3, 1, 2).float()
+    enrolled, sign, limits = torch.tensor([[0.0, -1.0]] * 6), torch.ones(6), torch.full((6,), epsilon)
+    fallen, tried = attacks.falls(
+        net, pixels, enrolled, sign, limits, 0.9, Attack("pgd", norm, 20, 2), torch.Generator().manual_seed(0), True
+    )
+    change = tried - pixels
+    size = change.abs().amax((1, 2, 3)) if norm == "linf" else change.square().mean((1, 2, 3)).sqrt()
+    assert not fallen.any() and torch.equal(tried, tried.round())
+    assert (size <= epsilon + beyond + 1e-4).all() and (size > 0).all()
+
+
+@pytest.mark.parametrize("epsilon", [(-1,), (0, 1), (float("nan"),), (1, 1.0), (1.5,), (300,), (1e-9, 1e-9)])
+def test_sizes_that_cannot_be_tried_are_refused(epsilon: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="epsilon: "):
+        AttackProtocol(epsilon=epsilon)
+    assert AttackProtocol(norm="l2", epsilon=(1.5,)).epsilon == (1.5,)
+
+
+def test_where_there_is_no_pair_there_is_no_value() -> None:
+    """With one photo a person nothing can be dodged; and of people who were not drawn no median is told."""
+    net, config = Line(), AttackProtocol(epsilon=(2, 64))
+    faces = replace(embed_faces(embed(net, photos(12), 64), np.arange(12)), thresholds={0.01: 0.99})
+    faces = replace(faces, probed={"attack": config.probe(net, photos(12), faces)})
+    for metric in config.run(faces).metrics:
+        assert (metric.value is None) == ("dodging" in metric.name)
+        assert metric.note.startswith("no pair to attack") == (metric.value is None)
+    weights = np.stack([np.ones(12), np.eye(12)[0]])
+    replicates = config.replicates(faces, weights)["attack/impersonation-median"]
+    assert np.isfinite(replicates[0]) and np.isnan(replicates[1])

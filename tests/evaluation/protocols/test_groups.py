@@ -157,3 +157,32 @@ def test_the_report_reads_the_table_that_was_used(tmp_path: Path) -> None:
     Path(config.file).unlink()
     kept = config.reading_from(tmp_path)
     assert value(kept.run(faces()), "groups/fmr:a") is not None
+
+
+def test_people_with_one_image_do_not_count_for_fnmr(tmp_path: Path) -> None:
+    """Twelve people in a group, of whom one has two photos: their one genuine pair is too few to tell."""
+    judged = faces()
+    rows = np.flatnonzero((judged.person % 2 == 0) | (np.arange(200) % 5 == 0) | (judged.person == 1))
+    judged = judged.only(rows)
+    metrics = {m.name: m for m in Groups(by="site", file=table(tmp_path, ["a", "b"] * 20)).run(judged).metrics}
+    few = metrics["groups/fnmr:b"]
+    assert few.value is None and few.note == "too few to tell: 1 people with two images, at least 10 are needed"
+    assert metrics["groups/fmr:b"].value is not None and metrics["groups/fdr"].value is None
+
+
+def test_photos_of_which_none_was_measured_make_no_parts() -> None:
+    judged = replace(faces(), measured={"light": np.full(200, np.nan)})
+    for figure in Groups(by="light").run(judged).metrics:
+        assert figure.value is None
+        assert figure.note.startswith("'light' has no value among the test photos")
+
+
+def test_a_template_without_an_image_is_not_measured() -> None:
+    """Its measure is no number and not zero, which would be the darkest."""
+    judged = faces(4)
+    acquired = judged.person != 0
+    light = np.where(acquired, 100.0 + np.arange(20), np.nan)
+    judged = replace(judged, acquired=acquired, group=np.asarray(["t"] * 20, object), measured={"light": light})
+    pooled = judged.pooled()
+    assert np.isnan(pooled.measured["light"][0])
+    assert pooled.measured["light"][1:].tolist() == [107, 112, 117]
