@@ -159,7 +159,8 @@ def main() -> None:
 
     train, val = (ManifestImages(newest("prepare"), split=split) for split in ("train", "val"))
     G, _ = load_generator(newest("train_gan"))
-    assert isinstance(G, MorphableGenerator), "give a run whose train_gan.gan is morphable"
+    if not isinstance(G, MorphableGenerator):
+        raise SystemExit(f"the generator in {args.workdir} is no `morphable`: give a run whose train_gan.gan is")
     known, unknown = (JudgedFaces(part, np.zeros((len(part), 1), np.float32), *part.codes()) for part in (train, val))
     copies = Copies(known, Redrawing(newest("train_gan"), train, Synthesize(), CPU), 0.01)
     pixels = np.concatenate([train.pixels, val.pixels])

@@ -15,6 +15,7 @@ from facegan.evaluation.embedded_faces import EmbeddedFaces
 from facegan.metrics.verification import unit_rows
 
 _BATCH = 64
+_MOST = 2000  # images among whose pairs it is drawn: 2 million pairs
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,17 @@ class Search:
 
 
 def drawn_pairs(faces: EmbeddedFaces, count: int, seed: int) -> NDArray[np.int64]:
-    """Rows (2, n) of acquired images: count // 2 genuine, then as many impostor pairs, or all where there are fewer."""
+    """Rows (2, n) of acquired images: count // 2 genuine, then as many impostor pairs, or all where there are fewer.
+
+    Of many images those of whole people, drawn too, until there are about _MOST.
+    """
     rng = np.random.default_rng(seed)
     rows = np.flatnonzero(faces.acquired)
+    if len(rows) > _MOST:
+        people = rng.permutation(np.unique(faces.person[rows]))
+        images = np.cumsum(np.bincount(faces.person[rows], minlength=people.max() + 1)[people])
+        kept_people = people[: max(2, int(np.searchsorted(images, _MOST, side="right")))]
+        rows = rows[np.isin(faces.person[rows], kept_people)]
     i, j = np.triu_indices(len(rows), k=1)
     same = faces.person[rows[i]] == faces.person[rows[j]]
     chosen = [rng.permutation(np.flatnonzero(side))[: count // 2] for side in (same, ~same)]

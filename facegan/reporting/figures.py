@@ -202,6 +202,21 @@ def attack(measures: Sequence[Measure], names: Sequence[str], label: str, confid
     return render(label, alt, (9.6, 3.4), draw)
 
 
+Draw = Callable[[Sequence["Measure"], Sequence[str], str, float], RenderedFigure]
+OWN: dict[str, Draw] = {":": groups, "@eps=": attack}
+"""What is in the name of metrics that are many, and have a figure of their own instead of a bar for each."""
+
+
+def own_figures(measures: Sequence[Measure]) -> dict[tuple[Draw, str], list[Measure]]:
+    """The metrics of each figure of OWN, {(what draws it, the benchmark's label): metrics}."""
+    own: dict[tuple[Draw, str], list[Measure]] = {}
+    for mark, draw in OWN.items():
+        for measure in measures:
+            if mark in measure.name:
+                own.setdefault((draw, measure.benchmark), []).append(measure)
+    return own
+
+
 def wrap(text: str, width: int = 26) -> str:
     """Lines of at most `width` characters."""
     import textwrap

@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from facegan.reporting import controls, galleries, results, sections, words
 from facegan.reporting.audit import AuditMaterial
 from facegan.reporting.comparisons import EXPLORATORY, ArmDifference, Measure
-from facegan.reporting.figures import ARMS, RenderedFigure
+from facegan.reporting.figures import ARMS, RenderedFigure, own_figures
 from facegan.reporting.galleries import Gallery
 from facegan.reporting.results import Findings
 
@@ -65,7 +65,7 @@ def context(
         "invented": material.gallery.n_new if material.gallery else 0,
         "rows": [metric_row(measure, recipe) for measure in findings.measures],
         "drawn": material.figures,
-        "risks": list(dict.fromkeys(m.benchmark for m in findings.measures if ":" in m.name or "@eps=" in m.name)),
+        "of_benchmarks": [label for _, label in own_figures(findings.measures)],
         "gallery": material.gallery,
         "controls": material.controls,
         "samples": material.samples,

@@ -75,13 +75,11 @@ def _figures(recipe: dict[str, Any], inputs: dict[str, Path], findings: Findings
     """Every figure that there are numbers for, by name."""
     arms, seeds = recipe["arms"], recipe["seeds"]
     confidence = recipe["comparison"]["confidence"]
-    drawn_apart = {":": figures.groups, "@eps=": figures.attack}
-    apart = {mark: [m for m in findings.measures if mark in m.name] for mark in drawn_apart}
-    together = [m for m in findings.measures if not any(mark in m.name for mark in drawn_apart)]
+    own = figures.own_figures(findings.measures)
+    apart = {measure.name for measures in own.values() for measure in measures}
+    together = [measure for measure in findings.measures if measure.name not in apart]
     rendered = [figures.arms(together, list(arms), confidence)]
-    for mark, draw in drawn_apart.items():
-        labels = dict.fromkeys(m.benchmark for m in apart[mark])
-        rendered += [draw(apart[mark], list(arms), label, confidence) for label in labels]
+    rendered += [draw(measures, list(arms), label, confidence) for (draw, label), measures in own.items()]
     baselines = list(findings.measures[0].baselines)
     if det := findings.curves.get("det"):
         pairs = next((m for m in findings.measures if m.n_impostor), findings.measures[0])

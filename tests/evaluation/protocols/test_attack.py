@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from facegan.evaluation import attacks
+from facegan.evaluation import attacks, smallest_perturbation
 from facegan.evaluation.attacks import Attack
 from facegan.evaluation.embedded_faces import EmbeddedFaces, embed_faces
 from facegan.evaluation.options import Benchmark
@@ -191,3 +191,13 @@ def test_where_there_is_no_pair_there_is_no_value() -> None:
     weights = np.stack([np.ones(12), np.eye(12)[0]])
     replicates = config.replicates(faces, weights)["attack/impersonation-median"]
     assert np.isfinite(replicates[0]) and np.isnan(replicates[1])
+
+
+def test_pairs_of_many_images_are_of_some_whole_people(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The list of all pairs grows with the square of the images: it is bounded, and each person has all of theirs."""
+    monkeypatch.setattr(smallest_perturbation, "_MOST", 20)
+    faces = faces_of(Line(), 0.99)
+    first, second = smallest_perturbation.drawn_pairs(faces, 2 * 5 * 6, 0)
+    same = faces.person[first] == faces.person[second]
+    assert len({*faces.person[first], *faces.person[second]}) == 5  # of 4 images each, out of 12 people
+    assert same.sum() == 5 * 6 and (~same).sum() == 30  # every genuine pair of theirs is there
