@@ -16,7 +16,7 @@ from facegan.core.errors import UserError
 from facegan.data import manifest
 from facegan.data.dataset import ManifestImages
 from facegan.generation.gans.networks.saved import load_generator
-from facegan.generation.training import crossed
+from facegan.generation.training import STANDING_BATCHES, crossed
 from facegan.runtime.context import Context
 from facegan.stages import train_gan
 from facegan.store.local import WORK, Artifact
@@ -79,7 +79,7 @@ def test_it_learns_to_rebuild_faces(faces: Path, shared: Lab, lab: Lab) -> None:
 
 @pytest.mark.parametrize("kind", ADVERSARIAL)
 def test_a_stopped_run_ends_with_the_same_bytes(faces: Path, shared: Lab, lab: Lab, kind: str) -> None:
-    node = gan_node(faces, kind, gan={"r1_gamma": 0.5, "r1_interval": 2})
+    node = gan_node(faces, kind, gan={"r1_gamma": 0.5, "r2_gamma": 0.5, "r1_interval": 2})
     undisturbed = shared.make(node)
     for nimg in (24, 40):  # checkpoints are written at 16 and 32
         with pytest.raises(Stop):
@@ -88,6 +88,38 @@ def test_a_stopped_run_ends_with_the_same_bytes(faces: Path, shared: Lab, lab: L
     messages = [event.text for event in lab.events if event.kind == "message"]
     assert resumed.state == "resumed" and "goes on from 0.032 of 0.048 kimg" in messages
     assert resumed.record["outputs"] == undisturbed.record["outputs"]
+
+
+@pytest.mark.parametrize("kind", ["cvae_gan", "dcgan"])
+def test_stopped_between_two_steps_of_g(faces: Path, shared: Lab, lab: Lab, kind: str) -> None:
+    """G steps with batches 3 and 6 of six; the checkpoint that is gone on from was written after the fourth."""
+    node = gan_node(faces, kind, gan={"loss": "wasserstein", "critic_steps": 3})
+    undisturbed = shared.make(node)
+    lines = [json.loads(line) for line in (undisturbed.path / "curve.jsonl").read_text().splitlines()]
+    assert ["g" in line for line in lines] == [False, False, True] * 2
+    with pytest.raises(Stop):
+        lab.make(node, stop_at(40))
+    resumed = lab.make(node)
+    assert resumed.state == "resumed" and resumed.record["outputs"] == undisturbed.record["outputs"]
+
+
+def test_batch_norms_of_the_averaged_g_are_of_its_own_outputs(faces: Path, shared: Lab) -> None:
+    """With them, drawing a batch as in training and drawing it from the stored moments nearly agree."""
+    artifact = shared.make(gan_node(faces, "dcgan"))
+    G, _ = load_generator(artifact.path)
+    images = ManifestImages(shared.done[gan_node(faces, "dcgan").needs["manifest"].key].path, split="train")
+    norms = [layer for layer in G.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+    assert norms and all(norm.num_batches_tracked == STANDING_BATCHES for norm in norms)
+    w = G.codes()[torch.from_numpy(np.resize(images.codes()[1], 4000))]
+    z = torch.randn(4000, G.z_dim, generator=torch.Generator().manual_seed(5))
+    stored = [(norm.running_mean.clone(), norm.running_var.clone()) for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0  # the moments of one large batch
+        norm.train()
+    G(w, z)
+    for norm, (mean, var) in zip(norms, stored, strict=True):
+        assert (norm.running_mean - mean).abs().max() < 0.2 * norm.running_var.sqrt().mean()
+        torch.testing.assert_close(var.mean(), norm.running_var.mean(), rtol=0.15, atol=0)
 
 
 @pytest.mark.parametrize(("kind", "loss"), [("cvae_gan", "hinge"), ("style", "nonsaturating")])
