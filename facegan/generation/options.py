@@ -26,8 +26,8 @@ class TrainGan(Options):
     """The identity-conditional generator, trained on the train identities only."""
 
     gan: AnyGan = Field(default_factory=lambda: GANS.get("cvae_gan")(), description="generator family")
-    kimg: float | None = Field(
-        None, gt=0, description="thousands of real images that the training sees; null: as many as the family needs"
+    kimg: float | None = unhashed_default(
+        None, gt=0, description="thousands of real images that the training sees; null: the family's own length"
     )
     batch_size: int = Field(32, ge=4, le=4096, description="real images of each step")
     precision: Literal["float32", "bfloat16"] = unhashed_default("float32", description="of the arithmetic in training")

@@ -100,7 +100,7 @@ class AdversarialConfig(GanConfig):
         "relativistic",
         description="relativistic and wasserstein are of pairs of a photo and a fake; wasserstein brings gp with it",
     )
-    critic_steps: int | None = Field(
+    critic_steps: int | None = unhashed_default(
         None, ge=1, le=100, description="steps of D, each with other photos, for one of G; null: wasserstein 5, else 1"
     )
     r1_gamma: float = Field(0.5, ge=0, description="weight of the penalty on D's slope at photos; 0 leaves it out")
