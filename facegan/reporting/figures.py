@@ -313,7 +313,7 @@ def gan(lines: Lines) -> RenderedFigure:
         ("Other terms of G", rest, "log"),
         ("D's mean logits", logits, "linear"),
         ("D's accuracy", accuracy, "share"),
-        ("Adaptive augmentation", adaptive, "linear"),
+        ("Augmentation (ADA)", adaptive, "linear"),
     ]
     groups = [group for group in groups if group[1]]
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,8 @@ from drawn import RUNTIME, Lab, draw_folder
 from facegan.core.errors import UserError
 from facegan.data import manifest
 from facegan.data.dataset import ManifestImages
+from facegan.generation import training
+from facegan.generation.gans import GANS
 from facegan.generation.gans.networks.saved import load_generator
 from facegan.generation.training import STANDING_BATCHES, crossed
 from facegan.runtime.context import Context
@@ -23,6 +27,7 @@ from facegan.store.local import WORK, Artifact
 from facegan.training.checkpoints import Checkpoints
 from facegan.training.tensors import to_input
 from gan_runs import ADVERSARIAL, Stop, gan_node, stop_at
+from ranked_gan import leaves
 
 
 def test_what_is_handed_over(faces: Path, shared: Lab) -> None:
@@ -204,6 +209,36 @@ def test_what_is_not_finite_stops_the_run(faces: Path, lab: Lab) -> None:
     with pytest.raises(UserError, match="training diverged after") as error:
         lab.make(gan_node(faces, gan={"lr_g": 1e30}))
     assert "learning rate" in error.value.fix
+
+
+def test_what_was_saved_before_it_diverged_is_kept(faces: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = training.train_step
+
+    def diverges(*arguments: Any, **rest: Any) -> dict[str, float]:
+        values = step(*arguments, **rest)
+        return {**values, "g": math.nan} if arguments[7] == 3 else values
+
+    monkeypatch.setattr(training, "train_step", diverges)
+    node = gan_node(faces)
+    with pytest.raises(UserError, match="training diverged after 32 images: g = nan") as error:
+        lab.make(node)
+    assert "checkpoints before this are kept" in error.value.fix
+    latest = Checkpoints(lab.store.folder(node.stage, node.key).with_suffix(".incomplete") / WORK).load_latest()
+    assert latest is not None and latest[0] == 16
+    assert all(value.isfinite().all() for _, value in leaves("", latest[1]))
+
+
+def test_more_images_in_a_batch_than_there_are_photos(faces: Path, lab: Lab) -> None:
+    lab.make(gan_node(faces, batch_size=24, kimg=0.024))
+    said = [event.text for event in lab.events if event.kind == "message"]
+    assert "a batch is 24 images, but there are 20 photos: each has some more than once" in said
+
+
+@pytest.mark.parametrize("kind", GANS.load())
+def test_a_length_that_is_null_is_the_familys_own(faces: Path, kind: str) -> None:
+    node, own = gan_node(faces, kind, kimg=None), GANS.get(kind).default_kimg
+    assert node.options.kimg == node.hashed["kimg"] == own and node.key == gan_node(faces, kind, kimg=own).key
+    assert node.key != gan_node(faces, kind, kimg=own + 1).key
 
 
 def test_seeds_and_options_make_others(faces: Path, shared: Lab, lab: Lab) -> None:
