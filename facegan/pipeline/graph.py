@@ -314,7 +314,9 @@ def _recipe_on_page(recipe: Recipe) -> dict[str, Any]:
     """The recipe as a page shows it: without paths of files, without where it runs and what no stage reads."""
     shown = recipe.model_dump(mode="json", exclude={"runtime", "promotion"})
     changed = {path for variant in (recipe.study.variants if recipe.study else {}).values() for path in variant.set}
-    if not any(path.startswith("train_gan.gan") for path in changed):  # else each variant's family has its own length
+    if changed.isdisjoint(
+        ("train_gan", "train_gan.gan", "train_gan.gan.kind")
+    ):  # else families have lengths of their own
         shown["train_gan"] = recipe.train_gan.settled().model_dump(mode="json")
     shown["prepare"]["source"] = recipe.prepare.source.identifying()
     if recipe.prepare.align is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -21,6 +21,7 @@ class Dcgan(AdversarialConfig):
     not where the loss is of pairs (relativistic, wasserstein), and not under spectral_norm, which takes its place."""
 
     kind: Literal["dcgan"] = "dcgan"
+    default_kimg: ClassVar[float] = 400.0  # about an hour on two cores at 64 px, by benchmarks/speed/training_rate.py
     lr_g: float = Field(2e-4, gt=0, description="learning rate of G")
     lr_d: float = Field(2e-4, gt=0, description="learning rate of D")
     beta2: float = Field(0.999, gt=0, lt=1, description="Adam's, of G and D")

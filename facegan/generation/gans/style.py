@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -21,6 +21,7 @@ class Style(AdversarialConfig):
     the output, and with DiffAugment."""
 
     kind: Literal["style"] = "style"
+    default_kimg: ClassVar[float] = 150.0  # about an hour on two cores at 64 px, by benchmarks/speed/training_rate.py
     lr_g: float = Field(2e-3, gt=0, description="learning rate of G")
     lr_d: float = Field(2e-3, gt=0, description="learning rate of D")
     channels: int = Field(16, ge=8, le=512, description="at full resolution; doubles below")

@@ -289,6 +289,12 @@ def test_a_lazy_penalty_counts_for_the_steps_that_leave_it_out() -> None:
     assert told[0]["r1"] == pytest.approx(4 * told[2]["r1"], rel=1e-3)
 
 
+def test_without_batch_norm_d_of_dcgan_begins_with_a_slope() -> None:
+    """Logits of images as different as photos are apart; from N(0, 0.02^2) they were a hundredth of it."""
+    logits = adversary("dcgan").build_discriminator(3, 1, 64)(torch.rand(64, 1, 64, 64) * 2 - 1, torch.zeros(64).long())
+    assert 0.1 < logits.std() < 10
+
+
 # Adaptive augmentation.
 
 
