@@ -103,8 +103,8 @@ class AdversarialConfig(GanConfig):
     critic_steps: int | None = unhashed_default(
         None, ge=1, le=100, description="steps of D, each with other photos, for one of G; null: wasserstein 5, else 1"
     )
-    r1_gamma: float = Field(0.5, ge=0, description="weight of the penalty on D's slope at photos; 0 leaves it out")
-    r2_gamma: float = Field(0.5, ge=0, description="weight of the same penalty at fakes; 0 leaves it out")
+    r1_gamma: float = Field(0.05, ge=0, description="weight of the penalty on D's slope at photos; 0 leaves it out")
+    r2_gamma: float = Field(0.05, ge=0, description="weight of the same penalty at fakes; 0 leaves it out")
     penalty: Literal["exact", "finite"] = Field(
         "finite", description="of r1 and r2: D differentiated twice, or its difference between two images that are near"
     )
