@@ -278,6 +278,24 @@ def test_penalties_are_of_what_d_sees(spectral_norm: bool) -> None:
     assert found["exact", True]["r1"] != pytest.approx(found["exact", False]["r1"], rel=0.02)
 
 
+def test_wasserstein_penalises_between_what_d_saw() -> None:
+    """D's third look is at points on the lines from the augmented photos of the pairs to their augmented fakes."""
+    config = adversary("cvae_gan", loss="wasserstein", spectral_norm=False, diffaugment=["cutout"])
+    G, D = networks(config, 3, 1, 16)
+    looks: list[torch.Tensor] = []
+    D.register_forward_pre_hook(lambda _, inputs: looks.append(inputs[0].detach().double()))
+    opt_g, opt_d = adam(G, config, config.lr_g), adam(D, config, config.lr_d)
+    real_img = torch.rand(7, 1, 16, 16) + 0.1  # nowhere 0, so that a hole is a change
+    train_step(config, G, D, opt_g, opt_d, real_img, torch.arange(7) % 3, 0)
+    real, fake, between = looks
+    assert len(real) == len(fake) == len(between) == 4  # cvae_gan makes fakes of the first half of the rows
+    assert (real != real_img[:4]).any() and ((real == real_img[:4]) | (real == 0)).all()
+    along, line = between - real, fake - real
+    t = (along * line).sum(dim=(1, 2, 3), keepdim=True) / line.square().sum(dim=(1, 2, 3), keepdim=True)
+    assert ((t > 0) & (t < 1)).all()
+    torch.testing.assert_close(along, t * line, rtol=0, atol=1e-6)
+
+
 def test_a_lazy_penalty_counts_for_the_steps_that_leave_it_out() -> None:
     config = adversary("dcgan", r1_interval=4, penalty="exact", lr_d=1e-9, lr_g=1e-9, diffaugment=[])
     G, D = networks(config, 3, 1, 16)
