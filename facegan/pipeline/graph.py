@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
-from pathlib import Path
 from typing import Any
 
-from facegan.core.digests import file_sha256
-from facegan.core.errors import ConfigError, UserError
+from facegan.core.errors import ConfigError
 from facegan.core.options import Options
 from facegan.data.detectors import DETECTORS
 from facegan.data.sources import SOURCES
@@ -22,6 +20,7 @@ from facegan.recipe.arms import RecipeArm
 from facegan.recipe.load import study_cells
 from facegan.recipe.recipe import Recipe
 from facegan.recognition.options import Arm, Searched, TrainRecognizer, Trials
+from facegan.recognition.starts import STARTS
 from facegan.stages import STAGES, VERSIONS
 from facegan.store.local import Store, fingerprint
 
@@ -101,7 +100,7 @@ def _study(recipe: Recipe, suppressed: SuppressionList) -> list[Node]:
     """The nodes of all cells, those that several share once, and the study that compares them."""
     unique: dict[str, Node] = {}
     needs: dict[str, Node] = {}
-    hashes: dict[str, str] = {}
+    hashes: dict[str, Any] = {}
     for cell in study_cells(recipe):
         for cell_node in _nodes(cell.recipe, hashes, suppressed):
             if cell_node.key not in unique:
@@ -112,7 +111,7 @@ def _study(recipe: Recipe, suppressed: SuppressionList) -> list[Node]:
     return [*unique.values(), node("study", recipe.report, extra=_recipe_on_page(recipe), needs=needs)]
 
 
-def _nodes(recipe: Recipe, hashes: dict[str, str], suppressed: SuppressionList) -> list[Node]:
+def _nodes(recipe: Recipe, hashes: dict[str, Any], suppressed: SuppressionList) -> list[Node]:
     """The nodes of an ordinary recipe up to its benchmarks; `hashes` caches the fingerprints of sources and files."""
     source = suppressed.without(recipe.prepare.source)
     options = (
@@ -166,7 +165,7 @@ def _nodes(recipe: Recipe, hashes: dict[str, str], suppressed: SuppressionList) 
     return nodes
 
 
-def _synthesize(recipe: Recipe, needs: dict[str, Node], hashes: dict[str, str], suppressed: SuppressionList) -> Node:
+def _synthesize(recipe: Recipe, needs: dict[str, Node], hashes: dict[str, Any], suppressed: SuppressionList) -> Node:
     """The stage that makes synthetic people, with the fingerprint of those that were made elsewhere."""
     options, external = recipe.synthesize, recipe.synthesize.external
     if external is None:
@@ -192,7 +191,7 @@ def _synthesize_hashed(recipe: Recipe) -> dict[str, Any]:
 
 
 def _arm(
-    recipe: Recipe, name: str, train: Node, prepare: Node, hashes: dict[str, str]
+    recipe: Recipe, name: str, train: Node, prepare: Node, hashes: dict[str, Any]
 ) -> tuple[list[Node], dict[int, dict[str, Node]]]:
     """An arm's recognizers and the stage that selects between its trials; and the benchmark's inputs for each seed."""
     if (searched := recipe.searched(name)) is not None:
@@ -227,7 +226,7 @@ def _arm(
 
 
 def _searched_arm(
-    recipe: Recipe, name: str, searched: Searched, train: Node, prepare: Node, hashes: dict[str, str]
+    recipe: Recipe, name: str, searched: Searched, train: Node, prepare: Node, hashes: dict[str, Any]
 ) -> tuple[list[Node], dict[int, dict[str, Node]]]:
     """The search for an arm's options by the first seed, and a recognizer of every seed with what it chose."""
     alike = {t: _recognizer(o, name, recipe.seeds[0], train, prepare, hashes) for t, o in searched.trials.items()}
@@ -245,7 +244,7 @@ def _searched_arm(
     return [select, *chosen.values()], {seed: {"recognizer": item} for seed, item in chosen.items()}
 
 
-def _audit(recipe: Recipe, prepare: Node, synthesize: Node, hashes: dict[str, str]) -> list[Node]:
+def _audit(recipe: Recipe, prepare: Node, synthesize: Node, hashes: dict[str, Any]) -> list[Node]:
     """The audit and, before it, the nodes that train its judge, where that is a recognizer trained here."""
     judge, options = recipe.audit.judge, recipe.audit
     hashed = {**options.model_dump(mode="json"), "judge": judge.identifying()}
@@ -284,18 +283,13 @@ def _recognizer(
     seed: int,
     train: Node,
     prepare: Node,
-    hashes: dict[str, str],
+    hashes: dict[str, Any],
     trial: str | None = None,
 ) -> Node:
-    raw = {}
-    if options.weights:
-        path = Path(options.weights).expanduser()
-        if not path.is_file():
-            raise UserError(f"the weights file '{path}' is not there", fix="set train_recognizer.weights")
-        if options.weights not in hashes:
-            hashes[options.weights] = file_sha256(path)
-        raw["weights"] = hashes[options.weights]
-    hashed = options.model_dump(mode="json", exclude={"weights"})
+    start = options.begins
+    if (key := start.model_dump_json()) not in hashes:
+        hashes[key] = start.fingerprint()
+    hashed, raw = options.identifying(), hashes[key]
     needs = {"train": train, "val": prepare}
     return Node("train_recognizer", options, hashed, {"seed": seed}, needs, raw, name, seed, trial)
 
@@ -317,7 +311,9 @@ def _recipe_on_page(recipe: Recipe) -> dict[str, Any]:
     if recipe.prepare.align is not None:
         shown["prepare"]["align"]["detector"] = recipe.prepare.align.detector.identifying()
     shown["synthesize"] = _synthesize_hashed(recipe)
-    shown["train_recognizer"].pop("weights")
+    shown["train_recognizer"] = recipe.train_recognizer.identifying()
+    if "start" in (guide := shown.get("guide", {})):
+        guide["start"] = _without_paths(guide["start"])
     for variant in (shown.get("study") or {}).get("variants", {}).values():
         variant["set"] = _without_paths(variant["set"])
     shown["benchmark"], _ = _benchmark_hashed(recipe)
@@ -338,7 +334,9 @@ def _without_paths(value: Any) -> Any:
 @cache
 def _path_options() -> set[str]:
     """The names of options that are paths of files."""
-    members = [member for family in (SOURCES, DETECTORS, JUDGES, PROTOCOLS) for member in family.load().values()]
+    members = [
+        member for family in (SOURCES, DETECTORS, JUDGES, PROTOCOLS, STARTS) for member in family.load().values()
+    ]
     return {"weights", *(name for member in members for name in getattr(member, "paths", ()))}
 
 

@@ -211,6 +211,8 @@ class Recipe(Options):
     def _check_overlay(self, where: str, options: dict[str, Any]) -> None:
         if "weights" in options:
             raise ValueError(f"{where}: weights must be the same for all recognizers")
+        if "start" in options and where != "guide":
+            raise ValueError(f"{where}: the start must be the same for all arms; steps: 0 is the start as it is")
         try:
             self.recognizer(options)
         except ValidationError as error:

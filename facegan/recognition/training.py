@@ -24,6 +24,7 @@ from facegan.recognition.embedder import Embedder, embed
 from facegan.recognition.heads.networks.sharded import ShardedHead
 from facegan.recognition.loader import Loader
 from facegan.recognition.options import TrainRecognizer
+from facegan.recognition.starts import Begun
 from facegan.runtime.context import Context
 from facegan.runtime.devices import device_of, threads_of
 from facegan.runtime.options import Runtime
@@ -34,7 +35,6 @@ from facegan.training.launch import launch, runtimes_of
 from facegan.training.loop import Curve, check_finite, cosine_lr, cut_curve, ema_beta, reseed, update_ema
 from facegan.training.sync_batchnorm import with_sync_batchnorm
 from facegan.training.tensors import to_input
-from facegan.training.weights import load_weights
 
 EMA_UPDATES = 16  # in a half-life: each step would cost 3 to 6 % of it, and gives the same average
 
@@ -56,9 +56,9 @@ def try_out(options: TrainRecognizer, channels: int, size_px: int, runtime: Runt
     _check_share(options, runtime.nproc_per_node)
     if runtime.nproc_per_node > 1:
         runtimes_of(runtime)
-    net = Embedder(options.model_copy(update={"pretrained": False}), channels, size_px)  # no download here
-    if options.weights:
-        start_from(net, Path(options.weights).expanduser())
+    net = Embedder(options, channels, size_px)
+    if not options.begins.downloads:
+        begin(net, options, channels, size_px)
     if options.sharded:
         ShardedHead(options.head, 2, options.embedding_dim, options.sharded.sample_rate)
 
@@ -95,8 +95,9 @@ def train(
     # Network, head and optimizer.
     torch.manual_seed(subseed("recognizer", seed))
     net = Embedder(options, channels, size_px)
-    if options.weights:
-        context.say(start_from(net, Path(options.weights).expanduser()))
+    begun = begin(net, options, channels, size_px)
+    if begun.text:
+        context.say(begun.text)
     net = with_sync_batchnorm(net, device).to(device).to(memory_format=torch.channels_last)
     head = Heads(options, train.label, row_group).to(device)
     optimizer = torch.optim.AdamW(decay_groups(net, head, options), lr=options.lr, foreach=True)
@@ -118,7 +119,14 @@ def train(
         best, best_net = state["best"], state["best_net"]
         context.say(f"goes on from step {step} of {options.steps}")
     if first:
-        cut_curve(curve.path, step * batch_size)
+        cut_curve(curve.path, -1 if latest is None else step * batch_size)
+    if latest is None and options.start and begun.whole:  # val people choose from what it begins with, too
+        best["val_eer"] = as_is = val_eer(kept, val, device)
+        if math.isnan(as_is):
+            raise UserError("what this starts from gives embeddings that are no numbers", fix="give other weights")
+        context.say(f"as it is: an EER of {as_is:.3f} on val people")
+        if first:
+            curve.add(0, {"val_eer": as_is})
 
     # Train.
     if options.sharded:  # no rank's centres are a copy of another's
@@ -165,9 +173,15 @@ def train(
     if not first:
         return
     save_tensors(out / "embedder.safetensors", best_net)
-    spec = {"options": options.model_dump(mode="json", exclude={"weights"}), "channels": channels, "size_px": size_px}
-    of_start = [f"{licences.UNKNOWN} (weights it started from)"] if options.weights or options.pretrained else []
-    spec["licenses"] = licences.of(inputs["train"]) + of_start
+    of_start = options.begins.licenses
+    if of_start is None:
+        of_start = (f"{licences.UNKNOWN} (weights it started from)",)
+    spec = {
+        "options": options.identifying(),
+        "channels": channels,
+        "size_px": size_px,
+        "licenses": [*licences.of(inputs["train"]), *of_start],
+    }
     write_atomic(out / "embedder.json", json.dumps(spec).encode())
     summary = {"steps": step, "best_step": best["step"], "val_eer": best["val_eer"], "images_seen": step * batch_size}
     write_atomic(out / "summary.json", json.dumps(summary).encode())
@@ -193,14 +207,15 @@ def decay_groups(net: nn.Module, head: nn.Module, options: TrainRecognizer) -> l
     ]
 
 
-def start_from(net: Embedder, path: Path) -> str:
-    """Load a user's own weights, of a whole recognizer or of its backbone; a line that says so.
+def begin(net: Embedder, options: TrainRecognizer, channels: int, size_px: int) -> Begun:
+    """Put the weights of `options.begins` into `net`.
 
-    Raises UserError where neither is there wholly.
+    Raises UserError where they do not fit, or are not whole while nothing is to be trained.
     """
-    fit = load_weights(
-        path,
-        {"recognizer": net, "backbone": net.backbone},
-        fix="choose what they were trained with: train_recognizer.backbone, backbone_args, and prepare.color",
-    )
-    return fit.text + ("; the embedding layer begins at random" if fit.part == "backbone" else "")
+    begun = options.begins.load(net, net.backbone, options.asked(channels, size_px))
+    if options.steps == 0 and not begun.whole:
+        raise UserError(
+            f"train_recognizer.steps is 0, but there is no recognizer to hand over: {begun.text}",
+            fix="give a file with the embedding layer too, or train",
+        )
+    return begun

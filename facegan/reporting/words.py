@@ -240,7 +240,7 @@ def learning(recognizers: list[dict[str, Any]], comparison: dict[str, Any], eval
         return ""
     late_arms = []
     for arm in (comparison["baseline"], comparison["arm"]):
-        rows = [row for row in recognizers if row["arm"] == arm and row["best_step"] and row["steps"]]
+        rows = [row for row in recognizers if row["arm"] == arm and row["best_step"] is not None and row["steps"]]
         late = sum(row["best_step"] > 0.9 * row["steps"] for row in rows)
         if rows and 2 * late >= len(rows):
             late_arms.append(f"“{arm}” ({late} of {len(rows)} seed{'s' * (len(rows) > 1)})")
