@@ -29,7 +29,7 @@ class Merge(Options):
 
 
 BUDGET = "budget"  # in a search's space, beside options: the share of the ceiling on training images
-SEARCHABLE = ("batch_size", "lr", "weight_decay", "warmup", "ema", "head", "augment", "use")
+SEARCHABLE = ("batch_size", "lr", "layer_decay", "tune", "weight_decay", "warmup", "ema", "head", "augment", "use")
 
 
 def _default_space() -> dict[str, list[Any] | dict[str, Any]]:
@@ -160,6 +160,16 @@ class TrainRecognizer(Options):
     start: AnyStart | None = unhashed_default(
         None, description="the network that every arm begins with, and its weights; null: random"
     )
+    tune: Literal["all", "last-stage", "frozen"] = unhashed_default(
+        "all", description="what of a start is trained: all, its last stage, or nothing but the embedding layer"
+    )
+    layer_decay: float | None = unhashed_default(
+        None,
+        gt=0,
+        lt=1,
+        description="learning rate of each stage, in that of the stage behind it; the embedding layer has lr itself; "
+        "null: lr for all",
+    )
     pretrained: bool = Field(False, description="as start={kind: timm, own_input: false}")
     weights: str | None = Field(
         None, description="as start={kind: file, path: FILE}, but the weights that one begins with are not scored"
@@ -209,6 +219,15 @@ class TrainRecognizer(Options):
     def _one_start(self) -> TrainRecognizer:
         if sum(map(bool, (self.pretrained, self.weights, self.start))) > 1:
             raise ValueError("start, pretrained and weights exclude each other")
+        return self
+
+    @model_validator(mode="after")
+    def _tunes(self) -> TrainRecognizer:
+        start = self.begins
+        if self.tune != "all" and start.kind == "random":
+            raise ValueError(f"tune is {self.tune}, but nothing was learned that could be kept: give a start")
+        if start.frozen_only and self.tune != "frozen":
+            raise ValueError(f"the start '{start.kind}' cannot be trained: set tune: frozen")
         return self
 
     @model_validator(mode="after")

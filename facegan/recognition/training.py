@@ -18,6 +18,7 @@ from facegan.core.seeds import subseed
 from facegan.data import licences
 from facegan.data.dataset import KEEP_BYTES, ManifestImages
 from facegan.metrics.verification import eer, pair_scores
+from facegan.recognition import tuning
 from facegan.recognition.batches import Batches, groups_of
 from facegan.recognition.classifier import Classifier, Heads
 from facegan.recognition.embedder import Embedder, embed
@@ -99,8 +100,9 @@ def train(
     if begun.text:
         context.say(begun.text)
     net = with_sync_batchnorm(net, device).to(device).to(memory_format=torch.channels_last)
+    tuning.freeze(net, options)
     head = Heads(options, train.label, row_group).to(device)
-    optimizer = torch.optim.AdamW(decay_groups(net, head, options), lr=options.lr, foreach=True)
+    optimizer = torch.optim.AdamW(tuning.decay_groups(net, head, options), lr=options.lr, foreach=True)
     trained: dict[str, Any] = {"net": net, "head": head, "optimizer": optimizer}
     kept = net  # what val people score and what is handed over
     ema_every = max(1, int((options.ema or 0) * options.steps / EMA_UPDATES))
@@ -134,13 +136,13 @@ def train(
     else:
         loss_of = ranks.parallel(Classifier(options, net, head), device)
     every = max(1, options.steps // options.evaluations)
-    net.train()
+    tuning.train_mode(net)
 
     for batch in loader.batches(step, options.steps):
         reseed(seed, batch.nimg + mine.start, device)
         lr = options.lr * cosine_lr(step, options.steps, options.warmup)
         for group in optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("lr_scale", 1)  # an older checkpoint has none
         loss = loss_of(to_input(batch.img, device), batch.rows, mine, subseed("sample", seed, batch.nimg))
         optimizer.zero_grad(set_to_none=True)
         (loss * ranks.world_size()).backward()  # ranks take the mean of their gradients, but their losses add up
@@ -155,7 +157,7 @@ def train(
         values = {"loss": ranks.total(loss).item()}
         if step % every == 0 or step == options.steps:
             values["val_eer"] = val_eer(kept, val, device)
-            net.train()
+            tuning.train_mode(net)
             if values["val_eer"] < best["val_eer"]:
                 best = {"step": step, "val_eer": values["val_eer"]}
                 best_net = copy.deepcopy(kept.state_dict())
@@ -196,15 +198,6 @@ def val_eer(net: nn.Module, val: ManifestImages, device: torch.device, batch_siz
         return math.nan
     pairs = pair_scores(embedding, val.codes()[1])
     return eer(pairs.score, pairs.genuine)
-
-
-def decay_groups(net: nn.Module, head: nn.Module, options: TrainRecognizer) -> list[dict[str, Any]]:
-    """Weight decay for matrices and kernels, none for biases and norms."""
-    parameters = [p for p in [*net.parameters(), *head.parameters()] if p.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": options.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
 
 
 def begin(net: Embedder, options: TrainRecognizer, channels: int, size_px: int) -> Begun:
