@@ -10,12 +10,14 @@ recognition/arcface_torch/backbones/iresnet.py of insightface; models/iresnet/mo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import nn
+
+from facegan.recognition.starts.networks.stage_matcher import matcher
 
 SIDE_PX = 112  # of the input
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 14, 3), 100: (3, 13, 30, 3), 200: (6, 26, 60, 6)}
@@ -129,15 +131,9 @@ class Ir(nn.Module):
         embedding: torch.Tensor = self.output_layer(self.body(self.input_layer(x)))
         return embedding
 
-    def group_matcher(self, coarse: bool = False) -> Any:
+    def group_matcher(self, coarse: bool = False) -> Callable[[str], tuple[float]]:
         """See IResNet."""
-
-        def stage_of(name: str) -> tuple[float]:
-            part, _, rest = name.partition(".")
-            stages = {"input_layer": 0, "body": self.stage_of_block[int(rest.split(".")[0])] if part == "body" else 0}
-            return (stages.get(part, float("inf")),)
-
-        return stage_of
+        return matcher({"input_layer": 0}, "body", self.stage_of_block)
 
 
 def _convolved(inputs: int, channels: int, stride: int) -> nn.Sequential:
