@@ -107,6 +107,13 @@ class Recipe(Options):
         if seed in (self.guide_seed, *self.seeds):
             raise ValueError(f"audit.judge.seed {seed} is also guide_seed or one of seeds: the judge must be another")
         self._check_overlay("guide", self.guide)
+        guide = self.recognizer(self.guide).begins
+        learns = getattr(self.train_gan.gan, "identity", None) is not None
+        if guide.frozen_only and learns and any(arm.synthetic for arm in self.arms.values()):
+            raise ValueError(
+                f"the generator learns from the guide, but no gradient passes through the start '{guide.kind}': give "
+                "the guide another, guide: {start: random, tune: all}"
+            )
         self._check_search()
         for name, arm in self.arms.items():
             self._check_trials(name, arm)

@@ -38,6 +38,7 @@ class Embedder(nn.Module):
         super().__init__()
         self.backbone = options.begins.network(options.asked(channels, size_px))
         self.has_layer = not options.begins.embeds
+        self.has_gradient = not options.begins.frozen_only
         if self.has_layer:
             self.project = nn.Linear(num_features(self.backbone), options.embedding_dim, bias=False)
             self.norm = nn.BatchNorm1d(options.embedding_dim)
