@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,12 +16,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from drawn import BACKBONE_ARGS, Lab, pick, tiny
+from drawn import BACKBONE_ARGS, ROOT, Lab, pick, tiny
 from facegan.core.errors import UserError
 from facegan.data.dataset import ManifestImages
 from facegan.metrics.verification import eer, pair_scores
 from facegan.pipeline import graph
 from facegan.pipeline.graph import Node
+from facegan.recipe.load import load
 from facegan.recipe.recipe import Recipe
 from facegan.recognition import training
 from facegan.recognition.embedder import Embedder, embed, load_embedder
@@ -282,3 +284,28 @@ def test_a_network_from_imagenet_is_tuned_and_loads_again(recipe: Recipe, lab: L
     measured = imagenet.measure_by(given, 1, 32)(images, ["stage6"])["stage6"]  # as the baseline of that name
     _, maps = network.forward_intermediates(to_input(images).expand(-1, 3, -1, -1), indices=[-1])
     assert np.allclose(maps[0].mean(dim=(2, 3)).numpy(), measured, atol=1e-4)
+
+
+# The arm that is not trained.
+
+
+def test_the_recipe_of_the_docs_asks_three_questions(tmp_path: Path, faces: Path) -> None:
+    """As it is, tuned, tuned with new people: with one network, of which the guide is none."""
+    page = (ROOT / "docs/use/starts.md").read_text()
+    block = re.search(r"`mine.yaml`[^\n]*\n\n((?:    .*\n)+)", page)
+    assert block is not None
+    text = re.sub(r"^    ", "", block[1], flags=re.M).replace("root: faces", f"root: {faces}")
+    (tmp_path / "r50.safetensors").write_bytes(b"stands for it")
+    (tmp_path / "mine.yaml").write_text(text.replace("r50.safetensors", str(tmp_path / "r50.safetensors")))
+    nodes = graph.build(load(str(tmp_path / "mine.yaml"), ["prepare.align=null"]))
+    trained = {node.arm: node.options for node in nodes if node.stage == "train_recognizer"}
+    assert {arm: options.steps for arm, options in trained.items() if arm in ("as-is",)} == {"as-is": 0}  # type: ignore[attr-defined]
+    assert {"as-is", "real", "real+synthetic", "guide"} <= trained.keys()
+    kinds = {arm: options.begins.kind for arm, options in trained.items()}  # type: ignore[attr-defined]
+    assert kinds["guide"] == "random" and {kinds["as-is"], kinds["real"], kinds["real+synthetic"]} == {"iresnet"}
+
+
+def test_arms_begin_alike(faces: Path) -> None:
+    trials = {"trials": {"own": {"start": "random"}}}
+    with pytest.raises(ValueError, match=r"the start must be the same for all arms; steps: 0"):
+        tiny(faces, arms={"real": trials, "real+synthetic": {"new": True}})
