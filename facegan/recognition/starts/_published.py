@@ -32,7 +32,8 @@ class Published(FromFile):
         from facegan.recognition.starts.networks.iresnet import SIDE_PX
         from facegan.recognition.starts.networks.own_input import OwnInput
 
-        return OwnInput(self.architecture()(self.depth, asked.embedding_dim, self.width), SIDE_PX, bgr=self.bgr)
+        network = self.architecture()(self.depth, asked.embedding_dim, self.width)
+        return OwnInput(network, asked.size_px, SIDE_PX, bgr=self.bgr)
 
     def load(self, net: nn.Module, backbone: nn.Module, asked: Asked) -> Begun:
         """See StartConfig; refuses a file of another depth or embedding, or with more in its blocks."""

@@ -52,7 +52,8 @@ class Dlib(StartConfig):
                 f"{asked.embedding_dim}",
                 fix=f"set train_recognizer.embedding_dim={EMBEDDING_DIM}: its embedding layer is kept",
             )
-        return OwnInput(DlibResNet(), SIDE_PX, mean=0, scale=1, place=Chips(self.zoom, self.aligned, (-1, 1)))
+        chips = Chips(self.zoom, self.aligned, (-1, 1), asked.size_px)
+        return OwnInput(DlibResNet(), asked.size_px, SIDE_PX, mean=0, scale=1, place=chips)
 
     def load(self, net: nn.Module, backbone: nn.Module, asked: Asked) -> Begun:
         """See StartConfig."""

@@ -43,7 +43,7 @@ class Imagenet(StartConfig):
         from facegan.recognition.starts.networks.backbone import timm_backbone
         from facegan.recognition.starts.networks.own_input import OwnInput
 
-        return OwnInput(timm_backbone(BACKBONE, {}, 3, None), self.size_px)
+        return OwnInput(timm_backbone(BACKBONE, {}, 3, None), asked.size_px, self.size_px)
 
     def load(self, net: nn.Module, backbone: nn.Module, asked: Asked) -> Begun:
         """See StartConfig; raises UserError where the package's weights are not those that they should be."""

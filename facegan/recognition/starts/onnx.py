@@ -50,7 +50,8 @@ class Onnx(FromFile):
         from facegan.recognition.starts.networks.frozen_onnx import FrozenOnnx
         from facegan.recognition.starts.networks.own_input import OwnInput
 
-        return OwnInput(FrozenOnnx(asked.embedding_dim, self.n_bytes), self.size_px, self.mean, self.scale, self.bgr)
+        network = FrozenOnnx(asked.embedding_dim, self.n_bytes)
+        return OwnInput(network, asked.size_px, self.size_px, self.mean, self.scale, self.bgr)
 
     def load(self, net: nn.Module, backbone: nn.Module, asked: Asked) -> Begun:
         """See StartConfig; raises UserError where it gives another embedding than is asked for."""

@@ -58,4 +58,4 @@ class Timm(StartConfig):
         network = timm_backbone(asked.backbone, asked.backbone_args, 3, self.size_px, pretrained)
         known = timm.data.resolve_model_data_config(network)
         mean, scale = ([255 * value for value in known[name]] for name in ("mean", "std"))
-        return OwnInput(network, self.size_px or int(known["input_size"][-1]), mean, scale)
+        return OwnInput(network, asked.size_px, self.size_px or int(known["input_size"][-1]), mean, scale)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from drawn import Lab, pick, tiny
 from facegan.core.errors import UserError
 from facegan.pipeline import graph
+from facegan.promotion import onnx_export
 from facegan.recipe.recipe import Recipe
 from facegan.recognition import training, tuning
 from facegan.recognition.embedder import Embedder, load_embedder
@@ -205,6 +207,15 @@ def test_stages(kind: str) -> None:
         blocks = [sorted({int(name[own:].split(".")[1]) for name in stage}) for stage in found[1:-1]]
         assert blocks == [[0, 1, 2], [3, 4, 5, 6], [7, 8, 9, 10, 11, 12], [13, 14, 15]]
         assert {name[own:].split(".")[0] for name in found[-1]} == {"output_layer"}
+
+
+def test_it_is_written_as_onnx_from_faces_of_any_side(tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    save_file(iresnet_state(18), tmp_path / "w.safetensors")
+    net, _ = begun(options_of("iresnet", 18, tmp_path / "w.safetensors"), 1, 48)
+    photos = np.random.default_rng(0).integers(0, 256, (3, 48, 48, 1), np.uint8)
+    assert onnx_export.write(tmp_path / "m.onnx", net.requires_grad_(False), True, photos)["largest_difference"] < 1e-4
 
 
 # Files that are others.

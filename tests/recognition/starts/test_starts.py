@@ -29,6 +29,7 @@ from facegan.recognition.embedder import Embedder, embed, load_embedder
 from facegan.recognition.options import TrainRecognizer
 from facegan.recognition.starts import STARTS
 from facegan.recognition.starts.networks.own_input import OwnInput
+from facegan.recognition.starts.networks.resized import Resized
 from facegan.store.local import Artifact
 from facegan.training.tensors import to_input
 
@@ -206,13 +207,20 @@ def test_images_are_given_as_the_network_knows_them() -> None:
     images = pixels(2, 8)
     mean, scale = np.array([123.0, 117, 104]), np.array([58.0, 57, 60])
     img = to_input(images)
-    own = OwnInput(nn.Identity(), 8, mean.tolist(), scale.tolist(), bgr=True)
+    own = OwnInput(nn.Identity(), 8, 8, mean.tolist(), scale.tolist(), bgr=True)
     expected = (images[..., ::-1].astype(float) - mean) / scale
     assert np.allclose(own(img).permute(0, 2, 3, 1).numpy(), expected, atol=1e-5)
-    assert torch.equal(OwnInput(nn.Identity(), 8)(img), img)  # (x - 127.5) / 127.5 to the bit
-    grey = OwnInput(nn.Identity(), 4)(img[:, :1])
+    assert torch.equal(OwnInput(nn.Identity(), 8, 8)(img), img)  # (x - 127.5) / 127.5 to the bit
+    grey = OwnInput(nn.Identity(), 8, 4)(img[:, :1])
     assert grey.shape == (2, 3, 4, 4) and torch.equal(grey[:, 0], grey[:, 2]) and grey.abs().max() <= 1
     assert not own.state_dict()  # nothing of it is a weight
+
+
+@pytest.mark.parametrize(("from_px", "to_px"), [(64, 112), (112, 64), (33, 150), (96, 96)])
+def test_faces_are_resized_as_torch_resizes_them(from_px: int, to_px: int) -> None:
+    img = to_input(pixels(2, from_px))
+    expected = nn.functional.interpolate(img, (to_px, to_px), mode="bicubic", antialias=True)
+    assert torch.allclose(Resized(from_px, to_px)(img), expected.clamp(-1, 1), atol=1e-5)
 
 
 @pytest.fixture
@@ -227,8 +235,8 @@ def timm_file(tmp_path: Path) -> Iterator[dict[str, Any]]:
 
 def test_a_backbone_of_timm_has_its_own_weights_and_input(timm_file: dict[str, Any], tmp_path: Path) -> None:
     options = TrainRecognizer(backbone_args=timm_file, embedding_dim=16, start={"kind": "timm"})  # type: ignore[arg-type]
-    net = Embedder(options, 1, 32).eval()
-    assert training.begin(net, options, 1, 32).text.startswith("resnet10t with timm's weights")
+    net = Embedder(options, 1, 40).eval()
+    assert training.begin(net, options, 1, 40).text.startswith("resnet10t with timm's weights")
     given = load_file(tmp_path / "timm.safetensors")
     plain = timm.create_model("resnet10t", num_classes=0, **BACKBONE_ARGS).eval()
     plain.load_state_dict({name: value for name, value in given.items() if not name.startswith("fc.")})
@@ -237,7 +245,7 @@ def test_a_backbone_of_timm_has_its_own_weights_and_input(timm_file: dict[str, A
         [0.5, 0.6, 0.7]
     ).view(3, 1, 1)
     assert torch.allclose(net.backbone(img), plain(known), atol=1e-5)
-    assert net(torch.zeros(2, 1, 32, 32)).shape == (2, 16)
+    assert Embedder(options, 1, 32).eval()(torch.zeros(2, 1, 32, 32)).shape == (2, 16)
 
 
 def test_pretrained_is_what_it_was(timm_file: dict[str, Any], recipe: Recipe, lab: Lab) -> None:

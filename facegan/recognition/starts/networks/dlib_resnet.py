@@ -12,6 +12,7 @@ from torch import nn
 
 from facegan.core.errors import UserError
 from facegan.recognition.starts.networks.dlib_file import DlibFileReader
+from facegan.recognition.starts.networks.resized import Resized
 from facegan.recognition.starts.networks.stage_matcher import matcher
 
 SIDE_PX = 150
@@ -102,14 +103,16 @@ class Chips(nn.Module):
     """Squares with a face (N, C, S, S) -> the network's chips (N, C, 150, 150), in the same `bounds` of values.
 
     A face that fills its square is shrunk by `zoom` and the edge repeated around it; `aligned` ones, which lie as in
-    the ArcFace template, are moved to where dlib's own template has the eyes.
+    the ArcFace template, are moved to where dlib's own template has the eyes. With `from_px` S is known, and the face
+    is `Resized`: the same but for rounding.
     """
 
     grid: torch.Tensor
 
-    def __init__(self, zoom: float, aligned: bool, bounds: tuple[float, float]) -> None:
+    def __init__(self, zoom: float, aligned: bool, bounds: tuple[float, float], from_px: int | None = None) -> None:
         super().__init__()
         self.aligned, self.bounds, self.side = aligned, bounds, round(SIDE_PX * zoom)
+        self.resize = None if from_px is None or aligned else Resized(from_px, self.side, bounds)
         larger = ARCFACE_EYES[2] / DLIB_EYES[2]
         x, y = ((2 * a - 1) - larger * (2 * b - 1) for a, b in zip(ARCFACE_EYES[:2], DLIB_EYES[:2], strict=True))
         move = torch.tensor([[larger, 0, x], [0, larger, y]])
@@ -120,7 +123,10 @@ class Chips(nn.Module):
         if self.aligned:
             grid = self.grid.expand(img.shape[0], -1, -1, -1)
             return F.grid_sample(img, grid, padding_mode="border", align_corners=False)
-        img = F.interpolate(img, (self.side, self.side), mode="bicubic", antialias=True).clamp(*self.bounds)
+        if self.resize is not None:
+            img = self.resize(img)
+        else:
+            img = F.interpolate(img, (self.side, self.side), mode="bicubic", antialias=True).clamp(*self.bounds)
         before = (SIDE_PX - self.side) // 2
         after = SIDE_PX - self.side - before
         return F.pad(img, (before, after, before, after), mode="replicate")

@@ -18,9 +18,10 @@ class Resized(nn.Module):
     def __init__(self, from_px: int, to_px: int, bounds: tuple[float, float] = (-1, 1)) -> None:
         super().__init__()
         self.bounds = bounds
-        unit = torch.eye(from_px, dtype=torch.float64)[None, None]
+        unit = torch.eye(from_px)[None, None]
         along = F.interpolate(unit, (to_px, from_px), mode="bicubic", antialias=True)[0, 0]
-        self.register_buffer("along", along.float(), persistent=False)  # (to_px, from_px): no weight
+        self.register_buffer("along", along, persistent=False)  # (to_px, from_px): no weight
 
     def forward(self, img: torch.Tensor) -> torch.Tensor:
-        return (self.along @ img @ self.along.T).clamp(*self.bounds)
+        with torch.autocast(img.device.type, enabled=False):
+            return (self.along @ img @ self.along.T).clamp(*self.bounds)
