@@ -78,7 +78,7 @@ def context(
         "trials": sections.trials(recipe, inputs),
         "searched": sections.searches(recipe, inputs),
         "recognizers": recognizers,
-        "limits": words.limits(comparison, findings.n_images, synthetic),
+        "limits": [*words.began(recipe), *words.limits(comparison, findings.n_images, synthetic)],
         "terms": words.TERMS,
         "config": yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, width=100),
         "lineage": sections.lineage(inputs),

@@ -49,9 +49,10 @@ class StartConfig(Options):
 
     `embeds`: its network ends in an embedding layer of its own, and no other is put behind it. `as_is`: it may be whole
     (see Begun). `frozen_only`: no gradient passes through it. `downloads`: `load` does. `licenses` are those of its
-    weights, None where they are not known. Options in `paths` say only where files lie.
+    weights, None where they are not known. `words` name it in a sentence. Options in `paths` say only where files lie.
     """
 
+    words: ClassVar[str]
     paths: ClassVar[tuple[str, ...]] = ()
     embeds: ClassVar[bool] = False
     as_is: ClassVar[bool] = False

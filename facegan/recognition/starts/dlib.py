@@ -28,6 +28,7 @@ class Dlib(StartConfig):
     It has learned from some three million photos of other people. Faces are laid into its chip as for the judge dlib.
     """
 
+    words: ClassVar[str] = "dlib's face recognition network"
     embeds: ClassVar[bool] = True
     as_is: ClassVar[bool] = True
     licenses: ClassVar[tuple[str, ...] | None] = ("CC0-1.0 (dlib's weights, whose photos have terms of their own)",)

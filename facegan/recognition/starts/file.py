@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from facegan.recognition.starts import STARTS, Asked, Begun, FromFile
 
@@ -17,6 +17,7 @@ class File(FromFile):
     Of a backbone alone the embedding layer begins at random, and the run says so.
     """
 
+    words: ClassVar[str] = "weights from a file of one's own"
     kind: Literal["file"] = "file"
 
     def network(self, asked: Asked) -> nn.Module:

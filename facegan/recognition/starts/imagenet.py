@@ -25,6 +25,7 @@ class Imagenet(StartConfig):
     Its weights have learned from photos of things, and of people among them, but from no identities.
     """
 
+    words: ClassVar[str] = "a network that has learned from ImageNet"
     licenses: ClassVar[tuple[str, ...] | None] = FittedImagenet.licenses
     kind: Literal["imagenet"] = "imagenet"
     size_px: int = Field(112, ge=32, le=448, description="side to which images are resized; ImageNet's was 224")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -21,6 +21,7 @@ class Ir(Published):
     `iresnet`.
     """
 
+    words: ClassVar[str] = "a network of CVLFace's and AdaFace's form, from a file of one's own"
     kind: Literal["ir"] = "ir"
     depth: Literal[18, 34, 50, 100] = Field(50, description="ir50; 100 is ir101")
 

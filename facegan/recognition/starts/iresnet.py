@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -20,6 +20,7 @@ class Iresnet(Published):
     It expects faces aligned to the ArcFace template (`prepare.align`); others than 112 px are resized.
     """
 
+    words: ClassVar[str] = "a network of insightface's form, from a file of one's own"
     kind: Literal["iresnet"] = "iresnet"
     depth: Literal[18, 34, 50, 100, 200] = Field(50, description="the number in its name: r50")
 

@@ -23,6 +23,7 @@ class Onnx(FromFile):
     Its file is stored with the recognizer (`pip install facegan[onnx]`).
     """
 
+    words: ClassVar[str] = "an ONNX network of one's own, frozen"
     frozen_only: ClassVar[bool] = True
     kind: Literal["onnx"] = "onnx"
     path: str | None = Field(None, description="the .onnx file (hashed by content)")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 class Random(StartConfig):
     """`train_recognizer.backbone` and an embedding layer with random weights: the default."""
 
+    words: ClassVar[str] = "random weights"
     licenses: ClassVar[tuple[str, ...] | None] = ()
     kind: Literal["random"] = "random"
 

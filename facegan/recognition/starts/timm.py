@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 class Timm(StartConfig):
     """timm's weights of `train_recognizer.backbone` (downloads them); the embedding layer begins at random."""
 
+    words: ClassVar[str] = "a backbone that comes trained from timm"
     downloads: ClassVar[bool] = True
     kind: Literal["timm"] = "timm"
     own_input: bool = Field(
