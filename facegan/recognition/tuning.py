@@ -21,8 +21,8 @@ def stages(net: Embedder) -> list[list[str]]:
     layer of a network that has one of its own, and of others the end of their last stage.
     """
     layer = [name for name, _ in net.named_parameters() if name.startswith(EMBEDDING_LAYER)]
-    network: Any = net.backbone.network if isinstance(net.backbone, OwnInput) else net.backbone
-    prefix = "backbone.network." if isinstance(net.backbone, OwnInput) else "backbone."
+    network: Any = net.backbone.net if isinstance(net.backbone, OwnInput) else net.backbone
+    prefix = "backbone.net." if isinstance(net.backbone, OwnInput) else "backbone."
     names = [name for name, _ in network.named_parameters()]
     if not names:
         return [layer]

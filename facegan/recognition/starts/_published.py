@@ -61,7 +61,7 @@ class Published(FromFile):
                 fix=f"set train_recognizer.embedding_dim={min(dims)}: its embedding layer is kept",
             )
         fix = "see `facegan list starts` for the architecture that it is, and give its width"
-        fit = load_weights(self.file, {name: backbone.network}, fix)
+        fit = load_weights(self.file, {name: backbone.net}, fix)
         if more := [name for name in fit.surplus if architecture.block_name.search(name)]:
             raise UserError(
                 f"{self.file.name} is another network than an {name}: {len(more)} more tensors are in its blocks "

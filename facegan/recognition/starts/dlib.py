@@ -60,7 +60,7 @@ class Dlib(StartConfig):
         """See StartConfig."""
         from facegan.recognition.starts.networks.dlib_resnet import fill
 
-        fill(cast("DlibResNet", backbone.get_submodule("network")), weights_file("start"))
+        fill(cast("DlibResNet", backbone.get_submodule("net")), weights_file("start"))
         return Begun("dlib's face recognition network with dlib's weights, whole", whole=True)
 
 

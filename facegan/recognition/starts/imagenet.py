@@ -50,5 +50,5 @@ class Imagenet(StartConfig):
         """See StartConfig; raises UserError where the package's weights are not those that they should be."""
         from facegan.recognition.fitted.methods.imagenet import weights
 
-        cast("OwnInput", backbone).network.load_state_dict(weights(PACKAGE))
+        cast("OwnInput", backbone).net.load_state_dict(weights(PACKAGE))
         return Begun("EfficientNet-Lite0 with weights from ImageNet; the embedding layer begins at random")

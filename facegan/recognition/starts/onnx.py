@@ -58,7 +58,7 @@ class Onnx(FromFile):
         """See StartConfig; raises UserError where it gives another embedding than is asked for."""
         import torch
 
-        network = cast("FrozenOnnx", backbone.get_submodule("network"))
+        network = cast("FrozenOnnx", backbone.get_submodule("net"))
         network.fill(self.file.read_bytes())
         dim = backbone(torch.zeros(2, asked.channels, asked.size_px, asked.size_px)).shape[1]
         if dim != asked.embedding_dim:

@@ -74,7 +74,7 @@ def test_all_of_it_is_trained(weights: Path) -> None:
     net(torch.rand(1, 1, 64, 64)).square().sum().backward()
     assert all(parameter.grad is not None for parameter in net.parameters())
     found = tuning.stages(net)
-    assert found[-1] == ["backbone.network.fc.weight"]
+    assert found[-1] == ["backbone.net.fc.weight"]
     assert sorted(name for stage in found for name in stage) == sorted(name for name, _ in net.named_parameters())
     assert [len(stage) // 8 for stage in found[1:-1]] == [3, 4, 3, 3, 1]  # blocks of two convolutions and affines
 

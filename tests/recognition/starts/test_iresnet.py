@@ -20,6 +20,7 @@ from facegan.recipe.recipe import Recipe
 from facegan.recognition import training, tuning
 from facegan.recognition.embedder import Embedder, load_embedder
 from facegan.recognition.options import TrainRecognizer
+from facegan.training.checkpoints import save_tensors
 from facegan.training.tensors import to_input
 
 State = dict[str, torch.Tensor]
@@ -168,7 +169,7 @@ def test_a_file_gives_what_its_network_is_written_to_give(kind: str, depth: int,
 def test_the_names_are_the_published_ones(kind: str, depth: int) -> None:
     start = {"kind": kind, "depth": depth, "width": WIDTH}
     net: Any = Embedder(TrainRecognizer.model_validate({"start": start, "embedding_dim": DIM}), 3, 112)
-    own = {name: value.shape for name, value in net.backbone.network.state_dict().items()}
+    own = {name: value.shape for name, value in net.backbone.net.state_dict().items()}
     assert own == {name: value.shape for name, value in KINDS[kind][0](depth).items()}
 
 
@@ -198,7 +199,7 @@ def test_stages(kind: str) -> None:
     net = Embedder(TrainRecognizer.model_validate({"start": start, "embedding_dim": DIM}), 3, 112)
     found = tuning.stages(net)
     assert sorted(name for stage in found for name in stage) == sorted(name for name, _ in net.named_parameters())
-    own = len("backbone.network.")
+    own = len("backbone.net.")
     if kind == "iresnet":
         tops = [{name[own:].split(".")[0] for name in stage} for stage in found]
         assert tops[0] == {"conv1", "bn1", "prelu"} and tops[-1] == {"bn2", "fc", "features"}
@@ -274,8 +275,19 @@ def test_a_run_tunes_it_and_loads_again_without_the_file(recipe: Recipe, lab: La
     assert spec["options"]["start"] == {"kind": "iresnet", "depth": 18, "width": WIDTH, "bgr": False}
     lines = [json.loads(line) for line in (artifact.path / "curve.jsonl").read_text().splitlines()]
     assert [line["nimg"] for line in lines if "val_eer" in line] == [0, 4, 8]
-    kept = {name.removeprefix("backbone.network."): value for name, value in net.state_dict().items()}
+    kept = {name.removeprefix("backbone.net."): value for name, value in net.state_dict().items()}
     frozen = [name for name in state if name.split(".")[0] not in ("bn2", "fc", "features")]
     assert kept.keys() == state.keys() and all(torch.equal(kept[name], state[name]) for name in frozen)
     stored = load_file(artifact.path / "embedder.safetensors")
-    assert torch.equal(stored["backbone.network.fc.weight"], kept["fc.weight"])
+    assert torch.equal(stored["backbone.net.fc.weight"], kept["fc.weight"])
+
+
+def test_a_run_that_tuned_one_is_a_start_again(tmp_path: Path) -> None:
+    state = ir_state(18)
+    save_file(state, tmp_path / "w.safetensors")
+    first, _ = begun(options_of("ir", 18, tmp_path / "w.safetensors"))
+    save_tensors(tmp_path / "embedder.safetensors", first.state_dict())
+    again, line = begun(options_of("ir", 18, tmp_path / "embedder.safetensors"))
+    assert "'backbone.net.'" in line
+    own = again.state_dict()
+    assert all(torch.equal(value, own[name]) for name, value in first.state_dict().items())

@@ -89,7 +89,7 @@ def test_the_layer_is_trained_and_the_file_stays(
     monkeypatch.setattr(training, "val_eer", lambda *_: next(script))
     artifact = lab.make(recognizer(recipe, flat, steps=3, evaluations=1, ema=0.3))
     stored = load_file(artifact.path / "embedder.safetensors")
-    assert stored["backbone.network.file"].numpy().tobytes() == flat.read_bytes()
+    assert stored["backbone.net.file"].numpy().tobytes() == flat.read_bytes()
     assert not torch.equal(stored["project.weight"], torch.eye(DIM))
     assert stored["project.weight"] == pytest.approx(torch.eye(DIM), abs=0.05)
 

