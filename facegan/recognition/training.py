@@ -53,13 +53,15 @@ def train_in_ranks(
 
 
 def try_out(options: TrainRecognizer, channels: int, size_px: int, runtime: Runtime) -> None:
-    """Raise UserError where the network for such images, its weights or `runtime`'s ranks cannot be had."""
+    """Raise UserError where the network for such images, its weights, stages or `runtime`'s ranks cannot be had."""
     _check_share(options, runtime.nproc_per_node)
     if runtime.nproc_per_node > 1:
         runtimes_of(runtime)
     net = Embedder(options, channels, size_px)
     if not options.begins.downloads:
         begin(net, options, channels, size_px)
+    tuning.freeze(net, options)
+    tuning.decay_groups(net, nn.Identity(), options)
     if options.sharded:
         ShardedHead(options.head, 2, options.embedding_dim, options.sharded.sample_rate)
 

@@ -7,6 +7,7 @@ from typing import Any
 from timm.models._manipulate import group_with_matcher
 from torch import nn
 
+from facegan.core.errors import UserError
 from facegan.recognition.embedder import Embedder
 from facegan.recognition.options import TrainRecognizer
 from facegan.recognition.starts.networks.own_input import OwnInput
@@ -18,7 +19,8 @@ def stages(net: Embedder) -> list[list[str]]:
     """The names of a network's parameters by stage, from the input on; the last is the embedding layer.
 
     A network's `group_matcher(coarse=True)` says which belong together, as in timm. What it leaves out is the embedding
-    layer of a network that has one of its own, and of others the end of their last stage.
+    layer of a network that has one of its own, and of others the end of their last stage. Raises UserError where a
+    network has no such thing.
     """
     layer = [name for name, _ in net.named_parameters() if name.startswith(EMBEDDING_LAYER)]
     network: Any = net.backbone.net if isinstance(net.backbone, OwnInput) else net.backbone
@@ -26,6 +28,11 @@ def stages(net: Embedder) -> list[list[str]]:
     names = [name for name, _ in network.named_parameters()]
     if not names:
         return [layer]
+    if not hasattr(network, "group_matcher"):
+        raise UserError(
+            f"the network {type(network).__name__} does not tell its stages apart",
+            fix="tune all of it, without train_recognizer.layer_decay, or choose another backbone",
+        )
     nowhere = ""  # what no matcher matches
     groups = group_with_matcher(iter((name, name) for name in [*names, nowhere]), network.group_matcher(coarse=True))
     found = [groups[place] for place in sorted(groups)]

@@ -10,11 +10,12 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from drawn import BACKBONE_ARGS, Lab, pick, tiny
+from drawn import BACKBONE_ARGS, RUNTIME, Lab, pick, tiny
+from facegan.core.errors import UserError
 from facegan.pipeline import graph
 from facegan.pipeline.graph import Node
 from facegan.recipe.recipe import Recipe
-from facegan.recognition import tuning
+from facegan.recognition import training, tuning
 from facegan.recognition.embedder import Embedder
 from facegan.recognition.options import Search, TrainRecognizer
 
@@ -116,3 +117,10 @@ def test_a_network_that_has_learned_nothing_is_not_frozen(tmp_path: Path) -> Non
         TrainRecognizer(tune="frozen")
     TrainRecognizer(tune="frozen", weights="w")
     Search(space={"tune": ["all", "frozen"], "layer_decay": [0.5, 0.8]})
+
+
+def test_a_network_without_stages_is_refused_before_the_run() -> None:
+    options = TrainRecognizer(backbone="poolformerv2_s12", layer_decay=0.5)
+    with pytest.raises(UserError, match="MetaFormer does not tell its stages apart"):
+        training.try_out(options, 1, 32, RUNTIME)
+    training.try_out(options.model_copy(update={"layer_decay": None}), 1, 32, RUNTIME)
