@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from typing import Any
 
-from facegan.core.errors import ConfigError
+from facegan.core.errors import ConfigError, UserError
 from facegan.core.options import Options
 from facegan.data.detectors import DETECTORS
 from facegan.data.sources import SOURCES
@@ -245,8 +245,18 @@ def _searched_arm(
 
 
 def _audit(recipe: Recipe, prepare: Node, synthesize: Node, hashes: dict[str, Any]) -> list[Node]:
-    """The audit and, before it, the nodes that train its judge, where that is a recognizer trained here."""
+    """The audit and, before it, the nodes that train its judge, where that is a recognizer trained here.
+
+    Raises UserError where the judge is the very network that the guide or the arms begin with.
+    """
     judge, options = recipe.audit.judge, recipe.audit
+    files = judge.fingerprint()
+    for who, trained_options in (("guide", recipe.recognizer(recipe.guide)), ("arms", recipe.train_recognizer)):
+        if set(_start_files(trained_options, hashes).values()) & set(files.values()):
+            raise UserError(
+                f"the judge is the network that the {who} begin{'s' * (who == 'guide')} with: it would judge itself",
+                fix="choose another audit.judge.kind, or another start",
+            )
     hashed = {**options.model_dump(mode="json"), "judge": judge.identifying()}
     needs = {"manifest": prepare, "synthetic": synthesize}
     if recipe.synthesize.new_identities or recipe.synthesize.images_per_existing:  # else all are made elsewhere
@@ -257,7 +267,7 @@ def _audit(recipe: Recipe, prepare: Node, synthesize: Node, hashes: dict[str, An
         real = _merge(recipe, JUDGE, Arm(), prepare, None, judge.people)
         trained = [real, _recognizer(recipe.recognizer(recipe.guide), JUDGE, judge.seed, real, prepare, hashes)]
         needs["judge"] = trained[1]
-    return [*trained, Node("audit", options, hashed, extra, needs=needs, raw=judge.fingerprint())]
+    return [*trained, Node("audit", options, hashed, extra, needs=needs, raw=files)]
 
 
 def _derive(name: str, arm: RecipeArm, prepare: Node, synthesize: Node | None) -> Node:
@@ -286,12 +296,17 @@ def _recognizer(
     hashes: dict[str, Any],
     trial: str | None = None,
 ) -> Node:
+    raw, needs = _start_files(options, hashes), {"train": train, "val": prepare}
+    return Node("train_recognizer", options, options.identifying(), {"seed": seed}, needs, raw, name, seed, trial)
+
+
+def _start_files(options: TrainRecognizer, hashes: dict[str, Any]) -> dict[str, str]:
+    """The fingerprints of the files that a recognizer begins with."""
     start = options.begins
     if (key := start.model_dump_json()) not in hashes:
         hashes[key] = start.fingerprint()
-    hashed, raw = options.identifying(), hashes[key]
-    needs = {"train": train, "val": prepare}
-    return Node("train_recognizer", options, hashed, {"seed": seed}, needs, raw, name, seed, trial)
+    found: dict[str, str] = hashes[key]
+    return found
 
 
 def _benchmark_hashed(recipe: Recipe) -> tuple[dict[str, Any], dict[str, str]]:

@@ -107,9 +107,15 @@ class Recipe(Options):
         if seed in (self.guide_seed, *self.seeds):
             raise ValueError(f"audit.judge.seed {seed} is also guide_seed or one of seeds: the judge must be another")
         self._check_overlay("guide", self.guide)
-        guide = self.recognizer(self.guide).begins
+        guide_options = self.recognizer(self.guide)
+        guide, synthetic = guide_options.begins, any(arm.synthetic for arm in self.arms.values())
+        if synthetic and guide_options.steps == 0 and self.audit.judge.kind == "recognizer":
+            raise ValueError(
+                "guide and judge are one network, since nothing of their start is trained: give them a training, "
+                "guide: {steps: 300}, or the audit another judge"
+            )
         learns = getattr(self.train_gan.gan, "identity", None) is not None
-        if guide.frozen_only and learns and any(arm.synthetic for arm in self.arms.values()):
+        if guide.frozen_only and learns and synthetic:
             raise ValueError(
                 f"the generator learns from the guide, but no gradient passes through the start '{guide.kind}': give "
                 "the guide another, guide: {start: random, tune: all}"

@@ -54,7 +54,7 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def recognizer(recipe: Recipe, **changes: Any) -> Node:
     options = {"start": "dlib", "embedding_dim": 128, "batch_size": 4, "steps": 1, "evaluations": 1, **changes}
-    changed = tiny(recipe.prepare.source.root, train_recognizer=options)  # type: ignore[attr-defined]
+    changed = tiny(recipe.prepare.source.root, train_recognizer=options, guide={"steps": 6})  # type: ignore[attr-defined]
     return pick(graph.build(changed), "train_recognizer", "real", 0)
 
 

@@ -56,7 +56,7 @@ def exported(path: Path, net: nn.Module, batch: int | None = None, half: bool = 
 def recognizer(recipe: Recipe, path: Path, **changes: Any) -> Node:
     start = {"kind": "onnx", "path": str(path), "size_px": SIDE}
     options = {"start": start, "tune": "frozen", "embedding_dim": DIM, "batch_size": 8, **changes}
-    changed = tiny(recipe.prepare.source.root, train_recognizer=options)  # type: ignore[attr-defined]
+    changed = tiny(recipe.prepare.source.root, train_recognizer=options, guide={"steps": 6})  # type: ignore[attr-defined]
     return pick(graph.build(changed), "train_recognizer", "real", 0)
 
 
@@ -142,3 +142,14 @@ def test_a_fixed_batch_half_precision_and_several_outputs_are_run(tmp_path: Path
 def test_channels_last_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="takes its channels last"):
         OnnxSession(exported(tmp_path / "d.onnx", Small(last=True), last=True), "d", "")
+
+
+def test_the_judge_is_not_what_it_judges(flat: Path, faces: Path) -> None:
+    start = {"start": {"kind": "onnx", "path": str(flat), "size_px": SIDE}, "tune": "frozen", "embedding_dim": DIM}
+    judge = {"judge": {"kind": "onnx", "path": str(flat), "size_px": SIDE}}
+    with pytest.raises(UserError, match="the judge is the network that the guide begins with"):
+        graph.build(tiny(faces, train_recognizer=start, audit=judge))
+    with pytest.raises(UserError, match="the judge is the network that the arms begin with"):
+        graph.build(tiny(faces, train_recognizer=start, guide={"start": "random", "tune": "all"}, audit=judge))
+    with pytest.raises(ValueError, match="guide and judge are one network"):
+        tiny(faces, train_recognizer={**start, "steps": 0})

@@ -35,7 +35,7 @@ from facegan.training.tensors import to_input
 
 
 def recognizer(recipe: Recipe, **changes: Any) -> Node:
-    changed = tiny(recipe.prepare.source.root, train_recognizer=changes)  # type: ignore[attr-defined]
+    changed = tiny(recipe.prepare.source.root, train_recognizer=changes, guide={"steps": 6})  # type: ignore[attr-defined]
     return pick(graph.build(changed), "train_recognizer", "real", 0)
 
 
