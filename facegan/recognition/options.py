@@ -29,7 +29,19 @@ class Merge(Options):
 
 
 BUDGET = "budget"  # in a search's space, beside options: the share of the ceiling on training images
-SEARCHABLE = ("batch_size", "lr", "layer_decay", "tune", "weight_decay", "warmup", "ema", "head", "augment", "use")
+SEARCHABLE = (
+    "batch_size",
+    "lr",
+    "layer_decay",
+    "tune",
+    "l2_sp",
+    "weight_decay",
+    "warmup",
+    "ema",
+    "head",
+    "augment",
+    "use",
+)
 
 
 def _default_space() -> dict[str, list[Any] | dict[str, Any]]:
@@ -170,6 +182,9 @@ class TrainRecognizer(Options):
         description="learning rate of each stage, in that of the stage behind it; the embedding layer has lr itself; "
         "null: lr for all",
     )
+    l2_sp: float | None = unhashed_default(
+        None, gt=0, description="pulls weights to those that they began with, as weight_decay to 0; null: no"
+    )
     pretrained: bool = Field(False, description="as start={kind: timm, own_input: false}")
     weights: str | None = Field(
         None, description="as start={kind: file, path: FILE}, but the weights that one begins with are not scored"
@@ -226,6 +241,8 @@ class TrainRecognizer(Options):
         start = self.begins
         if self.tune != "all" and start.kind == "random":
             raise ValueError(f"tune is {self.tune}, but nothing was learned that could be kept: give a start")
+        if self.l2_sp is not None and start.kind == "random":
+            raise ValueError("l2_sp pulls to what one begins with, but that is random: give a start")
         if start.frozen_only and self.tune != "frozen":
             raise ValueError(f"the start '{start.kind}' cannot be trained: set tune: frozen")
         return self

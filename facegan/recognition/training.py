@@ -105,6 +105,7 @@ def train(
     tuning.freeze(net, options)
     head = Heads(options, train.label, row_group).to(device)
     optimizer = torch.optim.AdamW(tuning.decay_groups(net, head, options), lr=options.lr, foreach=True)
+    origin = tuning.Origin(net, optimizer, begun.whole) if options.l2_sp else None
     trained: dict[str, Any] = {"net": net, "head": head, "optimizer": optimizer}
     kept = net  # what val people score and what is handed over
     ema_every = max(1, int((options.ema or 0) * options.steps / EMA_UPDATES))
@@ -149,6 +150,8 @@ def train(
         optimizer.zero_grad(set_to_none=True)
         (loss * ranks.world_size()).backward()  # ranks take the mean of their gradients, but their losses add up
         optimizer.step()
+        if origin is not None and options.l2_sp:
+            origin.pull(optimizer, options.l2_sp)
         head.update(lr, options.weight_decay)
         if options.ema and step % ema_every == 0:  # ranks have the same weights and statistics, and so the same average
             beta = ema_beta(options.ema * options.steps / ema_every, step // ema_every)

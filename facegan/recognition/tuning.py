@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from timm.models._manipulate import group_with_matcher
 from torch import nn
 
@@ -88,3 +89,24 @@ def decay_groups(net: nn.Module, head: nn.Module, options: TrainRecognizer) -> l
             {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0, "lr_scale": scale},
         ]
     return groups
+
+
+class Origin:
+    """The weights of a network as they are now, to which `pull` draws those that an optimizer has.
+
+    `whole`: the embedding layer too; else what was drawn at random may go where it likes.
+    """
+
+    def __init__(self, net: nn.Module, optimizer: torch.optim.Optimizer, whole: bool) -> None:
+        kept = {id(p) for name, p in net.named_parameters() if whole or not name.startswith(EMBEDDING_LAYER)}
+        grouped = [[p for p in group["params"] if id(p) in kept] for group in optimizer.param_groups]
+        self.weights = [(members, [p.detach().clone() for p in members]) for members in grouped]
+
+    @torch.no_grad()
+    def pull(self, optimizer: torch.optim.Optimizer, strength: float) -> None:
+        """Take w to w - rate x strength x (w - origin), at the rate of its group: the penalty of L2-SP (Li et al. 2018,
+        equation 3), decoupled from the gradient as AdamW's weight decay is.
+        """
+        for group, (members, origin) in zip(optimizer.param_groups, self.weights, strict=True):
+            if members:
+                torch._foreach_lerp_(members, origin, min(1.0, group["lr"] * strength))

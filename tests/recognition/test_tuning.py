@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from drawn import BACKBONE_ARGS, RUNTIME, Lab, pick, tiny
@@ -112,10 +112,49 @@ def test_a_rate_by_stage_moves_the_weights_by_it(recipe: Recipe, lab: Lab) -> No
     assert moved == pytest.approx({".project": 1e-3, ".layer4": 1e-4, ".layer2": 1e-6}, rel=0.02)
 
 
+def test_weights_are_pulled_to_where_they_began(recipe: Recipe, lab: Lab) -> None:
+    """Half the way back after one step at rate x strength of a half; the layer that began at random is left alone."""
+    given = lab.make(recognizer(recipe)).path / "embedder.safetensors"
+    began = {name: value for name, value in load_file(given).items() if name.startswith("backbone.")}
+    bare = lab.store.root / "bare.safetensors"
+    save_file({name.removeprefix("backbone."): value for name, value in began.items()}, bare)
+    once: dict[str, Any] = {"steps": 1, "evaluations": 1, "warmup": 0.0, "lr": 1e-2, "weight_decay": 0.0}
+    moved = {}
+    for strength in (None, 50.0, 1e9):
+        ended = load_file(lab.make(recognizer(recipe, weights=str(bare), l2_sp=strength, **once)).path / given.name)
+        moved[strength] = {
+            name: ended[name] - began.get(name, 0) for name in ended if name.endswith(("weight", "bias"))
+        }
+    free, half, none = moved.values()
+    for name, way in free.items():
+        if name.startswith("backbone."):
+            assert torch.allclose(half[name], way / 2, atol=1e-6) and not none[name].abs().max() > 1e-7
+        else:
+            assert torch.equal(half[name], way)
+    assert max(way.abs().max().item() for way in free.values()) > 5e-3
+
+
+def test_a_stopped_pull_ends_with_the_same_bytes(recipe: Recipe, shared: Lab, lab: Lab) -> None:
+    given = shared.make(recognizer(recipe)).path / "embedder.safetensors"
+    node = recognizer(recipe, start={"kind": "file", "path": str(given)}, l2_sp=3.0, layer_decay=0.5)
+    undisturbed = shared.make(node)
+
+    def stop(event: Any) -> None:
+        if event.kind == "progress" and event.done == 5:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        lab.make(node, stop)
+    resumed = lab.make(node)
+    assert resumed.state == "resumed" and resumed.record["outputs"] == undisturbed.record["outputs"]
+
+
 def test_a_network_that_has_learned_nothing_is_not_frozen(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="nothing was learned that could be kept"):
         TrainRecognizer(tune="frozen")
-    TrainRecognizer(tune="frozen", weights="w")
+    with pytest.raises(ValueError, match="l2_sp pulls to what one begins with"):
+        TrainRecognizer(l2_sp=0.1)
+    TrainRecognizer(tune="frozen", weights="w", l2_sp=0.1)
     Search(space={"tune": ["all", "frozen"], "layer_decay": [0.5, 0.8]})
 
 
