@@ -16,6 +16,7 @@ FAMILIES = {
     "facegan.generation.controls": "CONTROLS",
     "facegan.generation.identities": "IDENTITIES",
     "facegan.recognition.heads": "HEADS",
+    "facegan.recognition.starts": "STARTS",
     "facegan.recognition.fitted": "FITTED",
     "facegan.evaluation.judges": "JUDGES",
     "facegan.evaluation.protocols": "PROTOCOLS",

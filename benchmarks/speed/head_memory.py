@@ -34,7 +34,7 @@ from torch import nn
 
 from facegan.recognition.classifier import Heads
 from facegan.recognition.options import Sharded, TrainRecognizer
-from facegan.recognition.training import decay_groups
+from facegan.recognition.tuning import decay_groups
 from facegan.training import ranks
 
 CPU = torch.device("cpu")

@@ -46,7 +46,7 @@ from facegan.generation.options import TrainGan
 from facegan.generation.training import train_step
 from facegan.recipe.load import load
 from facegan.recipe.recipe import Recipe
-from facegan.recognition import training
+from facegan.recognition import tuning
 from facegan.recognition.augment import Augmenter
 from facegan.recognition.embedder import Embedder
 from facegan.recognition.loader import BATCHES_AT_ONCE
@@ -190,7 +190,7 @@ def bare_recognizer(
     net = Embedder(options, images.pixels.shape[3], images.pixels.shape[1]).to(lab.device)
     net.to(memory_format=layout).train()  # type: ignore[call-overload]
     head = options.head.build(int(images.label.max()) + 1, options.embedding_dim).to(lab.device)
-    optimizer = torch.optim.AdamW(training.decay_groups(net, head, options), lr=options.lr, foreach=True)
+    optimizer = torch.optim.AdamW(tuning.decay_groups(net, head, options), lr=options.lr, foreach=True)
     forward = torch.compile(net) if compiled else net
     rows = np.arange(options.batch_size) % len(images)
     img = to_input(images.pixels[rows], lab.device).contiguous(memory_format=layout)

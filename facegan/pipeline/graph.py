@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
-from pathlib import Path
 from typing import Any
 
-from facegan.core.digests import file_sha256
 from facegan.core.errors import ConfigError, UserError
 from facegan.core.options import Options
 from facegan.data.detectors import DETECTORS
@@ -22,6 +20,7 @@ from facegan.recipe.arms import RecipeArm
 from facegan.recipe.load import study_cells
 from facegan.recipe.recipe import Recipe
 from facegan.recognition.options import Arm, Searched, TrainRecognizer, Trials
+from facegan.recognition.starts import STARTS
 from facegan.stages import STAGES, VERSIONS
 from facegan.store.local import Store, fingerprint
 
@@ -101,7 +100,7 @@ def _study(recipe: Recipe, suppressed: SuppressionList) -> list[Node]:
     """The nodes of all cells, those that several share once, and the study that compares them."""
     unique: dict[str, Node] = {}
     needs: dict[str, Node] = {}
-    hashes: dict[str, str] = {}
+    hashes: dict[str, Any] = {}
     for cell in study_cells(recipe):
         for cell_node in _nodes(cell.recipe, hashes, suppressed):
             if cell_node.key not in unique:
@@ -112,7 +111,7 @@ def _study(recipe: Recipe, suppressed: SuppressionList) -> list[Node]:
     return [*unique.values(), node("study", recipe.report, extra=_recipe_on_page(recipe), needs=needs)]
 
 
-def _nodes(recipe: Recipe, hashes: dict[str, str], suppressed: SuppressionList) -> list[Node]:
+def _nodes(recipe: Recipe, hashes: dict[str, Any], suppressed: SuppressionList) -> list[Node]:
     """The nodes of an ordinary recipe up to its benchmarks; `hashes` caches the fingerprints of sources and files."""
     source = suppressed.without(recipe.prepare.source)
     options = (
@@ -166,7 +165,7 @@ def _nodes(recipe: Recipe, hashes: dict[str, str], suppressed: SuppressionList) 
     return nodes
 
 
-def _synthesize(recipe: Recipe, needs: dict[str, Node], hashes: dict[str, str], suppressed: SuppressionList) -> Node:
+def _synthesize(recipe: Recipe, needs: dict[str, Node], hashes: dict[str, Any], suppressed: SuppressionList) -> Node:
     """The stage that makes synthetic people, with the fingerprint of those that were made elsewhere."""
     options, external = recipe.synthesize, recipe.synthesize.external
     if external is None:
@@ -192,7 +191,7 @@ def _synthesize_hashed(recipe: Recipe) -> dict[str, Any]:
 
 
 def _arm(
-    recipe: Recipe, name: str, train: Node, prepare: Node, hashes: dict[str, str]
+    recipe: Recipe, name: str, train: Node, prepare: Node, hashes: dict[str, Any]
 ) -> tuple[list[Node], dict[int, dict[str, Node]]]:
     """An arm's recognizers and the stage that selects between its trials; and the benchmark's inputs for each seed."""
     if (searched := recipe.searched(name)) is not None:
@@ -227,7 +226,7 @@ def _arm(
 
 
 def _searched_arm(
-    recipe: Recipe, name: str, searched: Searched, train: Node, prepare: Node, hashes: dict[str, str]
+    recipe: Recipe, name: str, searched: Searched, train: Node, prepare: Node, hashes: dict[str, Any]
 ) -> tuple[list[Node], dict[int, dict[str, Node]]]:
     """The search for an arm's options by the first seed, and a recognizer of every seed with what it chose."""
     alike = {t: _recognizer(o, name, recipe.seeds[0], train, prepare, hashes) for t, o in searched.trials.items()}
@@ -245,9 +244,19 @@ def _searched_arm(
     return [select, *chosen.values()], {seed: {"recognizer": item} for seed, item in chosen.items()}
 
 
-def _audit(recipe: Recipe, prepare: Node, synthesize: Node, hashes: dict[str, str]) -> list[Node]:
-    """The audit and, before it, the nodes that train its judge, where that is a recognizer trained here."""
+def _audit(recipe: Recipe, prepare: Node, synthesize: Node, hashes: dict[str, Any]) -> list[Node]:
+    """The audit and, before it, the nodes that train its judge, where that is a recognizer trained here.
+
+    Raises UserError where the judge is the very network that the guide or the arms begin with.
+    """
     judge, options = recipe.audit.judge, recipe.audit
+    files = judge.fingerprint()
+    for who, trained_options in (("guide", recipe.recognizer(recipe.guide)), ("arms", recipe.train_recognizer)):
+        if set(_start_files(trained_options, hashes).values()) & set(files.values()):
+            raise UserError(
+                f"the judge is the network that the {who} begin{'s' * (who == 'guide')} with: it would judge itself",
+                fix="choose another audit.judge.kind, or another start",
+            )
     hashed = {**options.model_dump(mode="json"), "judge": judge.identifying()}
     needs = {"manifest": prepare, "synthetic": synthesize}
     if recipe.synthesize.new_identities or recipe.synthesize.images_per_existing:  # else all are made elsewhere
@@ -258,7 +267,7 @@ def _audit(recipe: Recipe, prepare: Node, synthesize: Node, hashes: dict[str, st
         real = _merge(recipe, JUDGE, Arm(), prepare, None, judge.people)
         trained = [real, _recognizer(recipe.recognizer(recipe.guide), JUDGE, judge.seed, real, prepare, hashes)]
         needs["judge"] = trained[1]
-    return [*trained, Node("audit", options, hashed, extra, needs=needs, raw=judge.fingerprint())]
+    return [*trained, Node("audit", options, hashed, extra, needs=needs, raw=files)]
 
 
 def _derive(name: str, arm: RecipeArm, prepare: Node, synthesize: Node | None) -> Node:
@@ -284,20 +293,20 @@ def _recognizer(
     seed: int,
     train: Node,
     prepare: Node,
-    hashes: dict[str, str],
+    hashes: dict[str, Any],
     trial: str | None = None,
 ) -> Node:
-    raw = {}
-    if options.weights:
-        path = Path(options.weights).expanduser()
-        if not path.is_file():
-            raise UserError(f"the weights file '{path}' is not there", fix="set train_recognizer.weights")
-        if options.weights not in hashes:
-            hashes[options.weights] = file_sha256(path)
-        raw["weights"] = hashes[options.weights]
-    hashed = options.model_dump(mode="json", exclude={"weights"})
-    needs = {"train": train, "val": prepare}
-    return Node("train_recognizer", options, hashed, {"seed": seed}, needs, raw, name, seed, trial)
+    raw, needs = _start_files(options, hashes), {"train": train, "val": prepare}
+    return Node("train_recognizer", options, options.identifying(), {"seed": seed}, needs, raw, name, seed, trial)
+
+
+def _start_files(options: TrainRecognizer, hashes: dict[str, Any]) -> dict[str, str]:
+    """The fingerprints of the files that a recognizer begins with."""
+    start = options.begins
+    if (key := start.model_dump_json()) not in hashes:
+        hashes[key] = start.fingerprint()
+    found: dict[str, str] = hashes[key]
+    return found
 
 
 def _benchmark_hashed(recipe: Recipe) -> tuple[dict[str, Any], dict[str, str]]:
@@ -322,7 +331,9 @@ def _recipe_on_page(recipe: Recipe) -> dict[str, Any]:
     if recipe.prepare.align is not None:
         shown["prepare"]["align"]["detector"] = recipe.prepare.align.detector.identifying()
     shown["synthesize"] = _synthesize_hashed(recipe)
-    shown["train_recognizer"].pop("weights")
+    shown["train_recognizer"] = recipe.train_recognizer.identifying()
+    if "start" in (guide := shown.get("guide", {})):
+        guide["start"] = _without_paths(guide["start"])
     for variant in (shown.get("study") or {}).get("variants", {}).values():
         variant["set"] = _without_paths(variant["set"])
     shown["benchmark"], _ = _benchmark_hashed(recipe)
@@ -343,7 +354,9 @@ def _without_paths(value: Any) -> Any:
 @cache
 def _path_options() -> set[str]:
     """The names of options that are paths of files."""
-    members = [member for family in (SOURCES, DETECTORS, JUDGES, PROTOCOLS) for member in family.load().values()]
+    members = [
+        member for family in (SOURCES, DETECTORS, JUDGES, PROTOCOLS, STARTS) for member in family.load().values()
+    ]
     return {"weights", *(name for member in members for name in getattr(member, "paths", ()))}
 
 

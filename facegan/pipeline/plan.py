@@ -75,7 +75,7 @@ def _planned(
 
 def _search_seconds(item: Node, images: int, trainings: list[dict[str, Any]]) -> float | None:
     """Seconds of a search with so many images, at the speed of the most similar training; None where there is none."""
-    alone = [record for record in trainings if "steps" in record["config"]]
+    alone = [record for record in trainings if record["config"].get("steps")]
     trial, hashed = next(iter(item.hashed["trials"].items()))
     like = replace(item, stage="train_recognizer", options=item.options.trials[trial], hashed=hashed)  # type: ignore[attr-defined]
     record, _ = nearest(like, alone)

@@ -32,9 +32,10 @@ from facegan.evaluation.protocols import ProtocolConfig
 from facegan.generation.options import ExternalFaces
 from facegan.recipe.errors import defaults, explain
 from facegan.recipe.recipe import Recipe
+from facegan.recognition.starts import StartConfig
 
 DEFAULT = "orl-quick"
-WithPaths = TypeVar("WithPaths", SourceConfig, DetectorConfig, ProtocolConfig)
+WithPaths = TypeVar("WithPaths", SourceConfig, DetectorConfig, ProtocolConfig, StartConfig)
 FacesOptions = TypeVar("FacesOptions", Prepare, ExternalFaces)
 RESERVED = ("published", "latest")  # folders of reports/ that are no recipe's
 
@@ -299,6 +300,8 @@ def _absolute(recipe: Recipe) -> Recipe:
     if recognizer.weights:
         weights = str(user_path(recognizer.weights).absolute())
         recognizer = recognizer.model_copy(update={"weights": weights})
+    if recognizer.start is not None:
+        recognizer = recognizer.model_copy(update={"start": _absolute_member(recognizer.start)})
     benchmarks = tuple(map(_absolute_member, recipe.benchmark.benchmarks))
     benchmark = recipe.benchmark.model_copy(update={"benchmarks": benchmarks})
     update = {"prepare": prepare, "synthesize": synthesize, "train_recognizer": recognizer, "benchmark": benchmark}

@@ -107,6 +107,19 @@ class Recipe(Options):
         if seed in (self.guide_seed, *self.seeds):
             raise ValueError(f"audit.judge.seed {seed} is also guide_seed or one of seeds: the judge must be another")
         self._check_overlay("guide", self.guide)
+        guide_options = self.recognizer(self.guide)
+        guide, synthetic = guide_options.begins, any(arm.synthetic for arm in self.arms.values())
+        if synthetic and guide_options.steps == 0 and self.audit.judge.kind == "recognizer":
+            raise ValueError(
+                "guide and judge are one network, since nothing of their start is trained: give them a training, "
+                "guide: {steps: 300}, or the audit another judge"
+            )
+        learns = getattr(self.train_gan.gan, "identity", None) is not None
+        if guide.frozen_only and learns and synthetic:
+            raise ValueError(
+                f"the generator learns from the guide, but no gradient passes through the start '{guide.kind}': give "
+                "the guide another, guide: {start: random, tune: all}"
+            )
         self._check_search()
         for name, arm in self.arms.items():
             self._check_trials(name, arm)
@@ -211,6 +224,8 @@ class Recipe(Options):
     def _check_overlay(self, where: str, options: dict[str, Any]) -> None:
         if "weights" in options:
             raise ValueError(f"{where}: weights must be the same for all recognizers")
+        if "start" in options and where != "guide":
+            raise ValueError(f"{where}: the start must be the same for all arms; steps: 0 is the start as it is")
         try:
             self.recognizer(options)
         except ValidationError as error:

@@ -1,4 +1,4 @@
-"""The recognizer's network: a timm backbone and an embedding layer, and how images pass through it."""
+"""The recognizer's network: a backbone and an embedding layer, and how images pass through it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import timm
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -24,46 +23,30 @@ from torch import nn
 from facegan.core.errors import UserError
 from facegan.metrics.verification import unit_rows
 from facegan.recognition.options import TrainRecognizer
+from facegan.recognition.starts.networks.backbone import num_features
 from facegan.training.weights import load_weights
 
 
 class Embedder(nn.Module):
     """NCHW float32 in -1..1 -> embedding (N, embedding_dim), not normalised.
 
-    The embedding layer is a linear map followed by batch norm, as in ArcFace's output setting E
-    (Deng et al. 2019, section 3.1).
+    The embedding layer is that of the network that `options.begins` gives or, where it has none, a linear map followed
+    by batch norm, as in ArcFace's output setting E (Deng et al. 2019, section 3.1).
     """
 
     def __init__(self, options: TrainRecognizer, channels: int, size_px: int) -> None:
         super().__init__()
-        self.backbone = _backbone(options, channels, size_px)
-        # Some backbones (MobileNetV3) widen their features before the classifier that is left out here.
-        width = getattr(self.backbone, "head_hidden_size", None) or self.backbone.num_features
-        self.project = nn.Linear(width, options.embedding_dim, bias=False)
-        self.norm = nn.BatchNorm1d(options.embedding_dim)
+        self.backbone = options.begins.network(options.asked(channels, size_px))
+        self.has_layer = not options.begins.embeds
+        self.has_gradient = not options.begins.frozen_only
+        if self.has_layer:
+            self.project = nn.Linear(num_features(self.backbone), options.embedding_dim, bias=False)
+            self.norm = nn.BatchNorm1d(options.embedding_dim)
 
     def forward(self, img: torch.Tensor) -> torch.Tensor:
-        embedding: torch.Tensor = self.norm(self.project(self.backbone(img)).float())
+        output: torch.Tensor = self.backbone(img)
+        embedding: torch.Tensor = self.norm(self.project(output).float()) if self.has_layer else output.float()
         return embedding
-
-
-def _backbone(options: TrainRecognizer, channels: int, size_px: int) -> Any:
-    arguments = {"pretrained": options.pretrained, "num_classes": 0, "in_chans": channels}
-    create: Callable[..., Any] = timm.create_model
-    try:
-        try:  # transformers need to know the side; convolutional networks refuse to hear of it
-            return create(options.backbone, img_size=size_px, **arguments, **options.backbone_args)
-        except TypeError:
-            return create(options.backbone, **arguments, **options.backbone_args)
-    except RuntimeError as error:
-        similar = timm.list_models(f"*{options.backbone[:6]}*")[:8]
-        hint = f"for example: {', '.join(similar)}" if similar else "see `facegan list backbones`"
-        raise UserError(f"timm has no backbone '{options.backbone}' ({error})", fix=hint) from error
-    except TypeError as error:
-        raise UserError(
-            f"backbone '{options.backbone}' does not take {options.backbone_args}: {error}",
-            fix="change train_recognizer.backbone_args",
-        ) from error
 
 
 @torch.no_grad()

@@ -8,11 +8,14 @@ from pydantic import Field, model_validator
 
 from facegan.core.options import Name, Options, unhashed_default
 from facegan.recognition.heads import HEADS, HeadConfig
+from facegan.recognition.starts import STARTS, Asked, StartConfig
 
 if TYPE_CHECKING:
     AnyHead = HeadConfig
+    AnyStart = StartConfig
 else:
     AnyHead = HEADS.union()
+    AnyStart = STARTS.union()
 
 
 class Merge(Options):
@@ -26,7 +29,19 @@ class Merge(Options):
 
 
 BUDGET = "budget"  # in a search's space, beside options: the share of the ceiling on training images
-SEARCHABLE = ("batch_size", "lr", "weight_decay", "warmup", "ema", "head", "augment", "use")
+SEARCHABLE = (
+    "batch_size",
+    "lr",
+    "layer_decay",
+    "tune",
+    "l2_sp",
+    "weight_decay",
+    "warmup",
+    "ema",
+    "head",
+    "augment",
+    "use",
+)
 
 
 def _default_space() -> dict[str, list[Any] | dict[str, Any]]:
@@ -148,20 +163,38 @@ class Sharded(Options):
 
 
 class TrainRecognizer(Options):
-    """A timm backbone, an embedding layer and a head, the same for every arm."""
+    """A network, an embedding layer and a head, the same for every arm."""
 
-    backbone: str = Field("resnet10t", min_length=1, description="any timm model name")
+    backbone: str = Field(
+        "resnet10t", min_length=1, description="any timm model name; a start with a network of its own does not ask it"
+    )
     backbone_args: dict[str, Any] = Field(default_factory=dict, description="passed to timm.create_model")
-    pretrained: bool = Field(False, description="start from timm's weights (downloads them)")
+    start: AnyStart | None = unhashed_default(
+        None, description="the network that every arm begins with, and its weights; null: random"
+    )
+    tune: Literal["all", "last-stage", "frozen"] = unhashed_default(
+        "all", description="what of a start is trained: all, its last stage, or nothing but the embedding layer"
+    )
+    layer_decay: float | None = unhashed_default(
+        None,
+        gt=0,
+        lt=1,
+        description="learning rate of each stage, in that of the stage behind it; the embedding layer has lr itself; "
+        "null: lr for all",
+    )
+    l2_sp: float | None = unhashed_default(
+        None, gt=0, description="pulls weights to those that they began with, as weight_decay to 0; null: no"
+    )
+    pretrained: bool = Field(False, description="as start={kind: timm, own_input: false}")
     weights: str | None = Field(
-        None, description="a safetensors file of your own to start every arm from (hashed by content)"
+        None, description="as start={kind: file, path: FILE}, but the weights that one begins with are not scored"
     )
     embedding_dim: int = Field(128, ge=8, le=4096, description="numbers in an embedding")
     head: AnyHead = Field(default_factory=lambda: HEADS.get("cosface")(), description="classification head")
     sharded: Sharded | None = unhashed_default(
         None, description="share the head's class centres out over the ranks; null: no"
     )
-    steps: int = Field(360, ge=1, description="optimizer steps, the same for every arm")
+    steps: int = Field(360, ge=0, description="optimizer steps, the same for every arm; 0: the start as it is")
     batch_size: int = Field(32, ge=2, le=65536, description="images of each step")
     lr: float = Field(2e-3, gt=0, description="largest learning rate (AdamW)")
     weight_decay: float = Field(5e-2, ge=0, description="of AdamW")
@@ -179,10 +212,47 @@ class TrainRecognizer(Options):
     precision: Literal["float32", "bfloat16"] = Field("float32", description="of the arithmetic in training")
     compile: bool = Field(False, description="torch.compile: pays off in long runs on a GPU")
 
+    @property
+    def begins(self) -> StartConfig:
+        """The start, however it was given."""
+        if self.pretrained:
+            return STARTS.get("timm")(own_input=False)  # type: ignore[no-any-return]
+        if self.weights:
+            return STARTS.get("file")(path=self.weights)  # type: ignore[no-any-return]
+        return self.start or STARTS.get("random")()
+
+    def asked(self, channels: int, size_px: int) -> Asked:
+        """What is asked of the network for such images."""
+        return Asked(self.backbone, self.backbone_args, channels, size_px, self.embedding_dim)
+
+    def identifying(self) -> dict[str, Any]:
+        """The options that decide the results, without where files lie."""
+        start = {"start": self.start.identifying()} if self.start else {}
+        return {**self.model_dump(mode="json", exclude={"weights"}), **start}
+
     @model_validator(mode="after")
     def _one_start(self) -> TrainRecognizer:
-        if self.pretrained and self.weights:
-            raise ValueError("pretrained and weights exclude each other")
+        if sum(map(bool, (self.pretrained, self.weights, self.start))) > 1:
+            raise ValueError("start, pretrained and weights exclude each other")
+        return self
+
+    @model_validator(mode="after")
+    def _tunes(self) -> TrainRecognizer:
+        start = self.begins
+        if self.tune != "all" and start.kind == "random":
+            raise ValueError(f"tune is {self.tune}, but nothing was learned that could be kept: give a start")
+        if self.l2_sp is not None and start.kind == "random":
+            raise ValueError("l2_sp pulls to what one begins with, but that is random: give a start")
+        if start.frozen_only and self.tune != "frozen":
+            raise ValueError(f"the start '{start.kind}' cannot be trained: set tune: frozen")
+        return self
+
+    @model_validator(mode="after")
+    def _trains(self) -> TrainRecognizer:
+        if self.steps == 0 and not (self.start and self.start.as_is):
+            raise ValueError(
+                "steps is 0, but nothing was a recognizer before training: give a start with an embedding of its own"
+            )
         return self
 
 

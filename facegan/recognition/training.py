@@ -18,12 +18,14 @@ from facegan.core.seeds import subseed
 from facegan.data import licences
 from facegan.data.dataset import KEEP_BYTES, ManifestImages
 from facegan.metrics.verification import eer, pair_scores
+from facegan.recognition import tuning
 from facegan.recognition.batches import Batches, groups_of
 from facegan.recognition.classifier import Classifier, Heads
 from facegan.recognition.embedder import Embedder, embed
 from facegan.recognition.heads.networks.sharded import ShardedHead
 from facegan.recognition.loader import Loader
 from facegan.recognition.options import TrainRecognizer
+from facegan.recognition.starts import Begun
 from facegan.runtime.context import Context
 from facegan.runtime.devices import device_of, threads_of
 from facegan.runtime.options import Runtime
@@ -34,7 +36,6 @@ from facegan.training.launch import launch, runtimes_of
 from facegan.training.loop import Curve, check_finite, cosine_lr, cut_curve, ema_beta, reseed, update_ema
 from facegan.training.sync_batchnorm import with_sync_batchnorm
 from facegan.training.tensors import to_input
-from facegan.training.weights import load_weights
 
 EMA_UPDATES = 16  # in a half-life: each step would cost 3 to 6 % of it, and gives the same average
 
@@ -52,13 +53,15 @@ def train_in_ranks(
 
 
 def try_out(options: TrainRecognizer, channels: int, size_px: int, runtime: Runtime) -> None:
-    """Raise UserError where the network for such images, its weights or `runtime`'s ranks cannot be had."""
+    """Raise UserError where the network for such images, its weights, stages or `runtime`'s ranks cannot be had."""
     _check_share(options, runtime.nproc_per_node)
     if runtime.nproc_per_node > 1:
         runtimes_of(runtime)
-    net = Embedder(options.model_copy(update={"pretrained": False}), channels, size_px)  # no download here
-    if options.weights:
-        start_from(net, Path(options.weights).expanduser())
+    net = Embedder(options, channels, size_px)
+    if not options.begins.downloads:
+        begin(net, options, channels, size_px)
+    tuning.freeze(net, options)
+    tuning.decay_groups(net, nn.Identity(), options)
     if options.sharded:
         ShardedHead(options.head, 2, options.embedding_dim, options.sharded.sample_rate)
 
@@ -95,11 +98,14 @@ def train(
     # Network, head and optimizer.
     torch.manual_seed(subseed("recognizer", seed))
     net = Embedder(options, channels, size_px)
-    if options.weights:
-        context.say(start_from(net, Path(options.weights).expanduser()))
+    begun = begin(net, options, channels, size_px)
+    if begun.text:
+        context.say(begun.text)
     net = with_sync_batchnorm(net, device).to(device).to(memory_format=torch.channels_last)
+    tuning.freeze(net, options)
     head = Heads(options, train.label, row_group).to(device)
-    optimizer = torch.optim.AdamW(decay_groups(net, head, options), lr=options.lr, foreach=True)
+    optimizer = torch.optim.AdamW(tuning.decay_groups(net, head, options), lr=options.lr, foreach=True)
+    origin = tuning.Origin(net, optimizer, begun.whole) if options.l2_sp else None
     trained: dict[str, Any] = {"net": net, "head": head, "optimizer": optimizer}
     kept = net  # what val people score and what is handed over
     ema_every = max(1, int((options.ema or 0) * options.steps / EMA_UPDATES))
@@ -118,7 +124,14 @@ def train(
         best, best_net = state["best"], state["best_net"]
         context.say(f"goes on from step {step} of {options.steps}")
     if first:
-        cut_curve(curve.path, step * batch_size)
+        cut_curve(curve.path, -1 if latest is None else step * batch_size)
+    if latest is None and options.start and begun.whole:  # val people choose from what it begins with, too
+        best["val_eer"] = as_is = val_eer(kept, val, device)
+        if math.isnan(as_is):
+            raise UserError("what this starts from gives embeddings that are no numbers", fix="give other weights")
+        context.say(f"as it is: an EER of {as_is:.3f} on val people")
+        if first:
+            curve.add(0, {"val_eer": as_is})
 
     # Train.
     if options.sharded:  # no rank's centres are a copy of another's
@@ -126,17 +139,19 @@ def train(
     else:
         loss_of = ranks.parallel(Classifier(options, net, head), device)
     every = max(1, options.steps // options.evaluations)
-    net.train()
+    tuning.train_mode(net)
 
     for batch in loader.batches(step, options.steps):
         reseed(seed, batch.nimg + mine.start, device)
         lr = options.lr * cosine_lr(step, options.steps, options.warmup)
         for group in optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("lr_scale", 1)  # an older checkpoint has none
         loss = loss_of(to_input(batch.img, device), batch.rows, mine, subseed("sample", seed, batch.nimg))
         optimizer.zero_grad(set_to_none=True)
         (loss * ranks.world_size()).backward()  # ranks take the mean of their gradients, but their losses add up
         optimizer.step()
+        if origin is not None and options.l2_sp:
+            origin.pull(optimizer, options.l2_sp)
         head.update(lr, options.weight_decay)
         if options.ema and step % ema_every == 0:  # ranks have the same weights and statistics, and so the same average
             beta = ema_beta(options.ema * options.steps / ema_every, step // ema_every)
@@ -147,7 +162,7 @@ def train(
         values = {"loss": ranks.total(loss).item()}
         if step % every == 0 or step == options.steps:
             values["val_eer"] = val_eer(kept, val, device)
-            net.train()
+            tuning.train_mode(net)
             if values["val_eer"] < best["val_eer"]:
                 best = {"step": step, "val_eer": values["val_eer"]}
                 best_net = copy.deepcopy(kept.state_dict())
@@ -165,9 +180,15 @@ def train(
     if not first:
         return
     save_tensors(out / "embedder.safetensors", best_net)
-    spec = {"options": options.model_dump(mode="json", exclude={"weights"}), "channels": channels, "size_px": size_px}
-    of_start = [f"{licences.UNKNOWN} (weights it started from)"] if options.weights or options.pretrained else []
-    spec["licenses"] = licences.of(inputs["train"]) + of_start
+    of_start = options.begins.licenses
+    if of_start is None:
+        of_start = (f"{licences.UNKNOWN} (weights it started from)",)
+    spec = {
+        "options": options.identifying(),
+        "channels": channels,
+        "size_px": size_px,
+        "licenses": [*licences.of(inputs["train"]), *of_start],
+    }
     write_atomic(out / "embedder.json", json.dumps(spec).encode())
     summary = {"steps": step, "best_step": best["step"], "val_eer": best["val_eer"], "images_seen": step * batch_size}
     write_atomic(out / "summary.json", json.dumps(summary).encode())
@@ -184,23 +205,15 @@ def val_eer(net: nn.Module, val: ManifestImages, device: torch.device, batch_siz
     return eer(pairs.score, pairs.genuine)
 
 
-def decay_groups(net: nn.Module, head: nn.Module, options: TrainRecognizer) -> list[dict[str, Any]]:
-    """Weight decay for matrices and kernels, none for biases and norms."""
-    parameters = [p for p in [*net.parameters(), *head.parameters()] if p.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": options.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+def begin(net: Embedder, options: TrainRecognizer, channels: int, size_px: int) -> Begun:
+    """Put the weights of `options.begins` into `net`.
 
-
-def start_from(net: Embedder, path: Path) -> str:
-    """Load a user's own weights, of a whole recognizer or of its backbone; a line that says so.
-
-    Raises UserError where neither is there wholly.
+    Raises UserError where they do not fit, or are not whole while nothing is to be trained.
     """
-    fit = load_weights(
-        path,
-        {"recognizer": net, "backbone": net.backbone},
-        fix="choose what they were trained with: train_recognizer.backbone, backbone_args, and prepare.color",
-    )
-    return fit.text + ("; the embedding layer begins at random" if fit.part == "backbone" else "")
+    begun = options.begins.load(net, net.backbone, options.asked(channels, size_px))
+    if options.steps == 0 and not begun.whole:
+        raise UserError(
+            f"train_recognizer.steps is 0, but there is no recognizer to hand over: {begun.text}",
+            fix="give a file with the embedding layer too, or train",
+        )
+    return begun

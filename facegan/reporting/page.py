@@ -79,7 +79,7 @@ def context(
         "searched": sections.searches(recipe, inputs),
         "d_won": sections.d_won(inputs),
         "recognizers": recognizers,
-        "limits": words.limits(comparison, findings.n_images, synthetic),
+        "limits": [*words.began(recipe), *words.limits(comparison, findings.n_images, synthetic)],
         "terms": words.TERMS,
         "config": yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, width=100),
         "lineage": sections.lineage(inputs),

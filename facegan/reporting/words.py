@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from facegan.recognition.starts import STARTS
 from facegan.reporting.comparisons import NO_GAIN, Measure
 
 TERMS = {
@@ -240,7 +241,7 @@ def learning(recognizers: list[dict[str, Any]], comparison: dict[str, Any], eval
         return ""
     late_arms = []
     for arm in (comparison["baseline"], comparison["arm"]):
-        rows = [row for row in recognizers if row["arm"] == arm and row["best_step"] and row["steps"]]
+        rows = [row for row in recognizers if row["arm"] == arm and row["best_step"] is not None and row["steps"]]
         late = sum(row["best_step"] > 0.9 * row["steps"] for row in rows)
         if rows and 2 * late >= len(rows):
             late_arms.append(f"“{arm}” ({late} of {len(rows)} seed{'s' * (len(rows) > 1)})")
@@ -250,6 +251,18 @@ def learning(recognizers: list[dict[str, Any]], comparison: dict[str, Any], eval
         f"Perhaps not learned out: {' and '.join(late_arms)} did best on validation people at the end of the training. "
         "More steps for all arms (train_recognizer.steps) may give another answer."
     )
+
+
+def began(recipe: dict[str, Any]) -> list[tuple[str, str]]:
+    """What all arms began with, as an entry of `limits`; nothing where that was random weights."""
+    kind = (recipe["train_recognizer"].get("start") or {"kind": "random"})["kind"]
+    if kind == "random":
+        return []
+    text = (
+        f"All arms begin with {STARTS.get(kind).words}. Whether it has learned from photos of the test people is not "
+        "known here: the difference between arms is what this can tell, their own values are not."
+    )
+    return [("Where the arms begin", text)]
 
 
 def limits(comparison: dict[str, Any], n_images: int, synthetic: bool) -> list[tuple[str, str]]:

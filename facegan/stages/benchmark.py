@@ -111,6 +111,8 @@ def _probed(
     if not asking or is_fitted(recognizer):
         return faces
     net, _ = load_embedder(recognizer, device)
+    if not net.has_gradient:
+        return faces
     probed = {}
     for benchmark in asking:
         found = probed[benchmark.label] = benchmark.probe(net, test.pixels, faces)

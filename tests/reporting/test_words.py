@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
+from facegan.recognition.starts import STARTS
 from facegan.reporting import words
 from report_inputs import ReportInputs
 
@@ -29,3 +32,13 @@ def test_arms_that_have_not_learned_out_are_named(tmp_path: Path) -> None:
     assert learning(other=[60, 60], real=[10]) == "" and learning(evaluations=1, real=[60]) == ""
     both = learning(real=[60], real_synthetic=[60, 10])
     assert "“real” (1 of 1 seed) and “real+synthetic” (1 of 2 seeds)" in both
+
+
+@pytest.mark.parametrize("kind", sorted(STARTS.load()))
+def test_what_arms_begin_with_is_said(kind: str) -> None:
+    found = words.began({"train_recognizer": {"start": {"kind": kind}}})
+    if kind == "random":
+        assert found == words.began({"train_recognizer": {}}) == []
+    else:
+        [(_, text)] = found
+        assert text.startswith(f"All arms begin with {STARTS.get(kind).words}.") and "photos of the test people" in text

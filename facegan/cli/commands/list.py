@@ -18,6 +18,7 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "identities": ("synthesize.identities.kind", "facegan.generation.identities:IDENTITIES"),
     "controls": ("arms.NAME.set.kind", "facegan.generation.controls:CONTROLS"),
     "judges": ("audit.judge.kind", "facegan.evaluation.judges:JUDGES"),
+    "starts": ("train_recognizer.start.kind", "facegan.recognition.starts:STARTS"),
     "heads": ("train_recognizer.head.kind", "facegan.recognition.heads:HEADS"),
     "backbones": ("train_recognizer.backbone", ""),
     "baselines": ("baselines.NAME.kind", "facegan.recognition.fitted:FITTED"),

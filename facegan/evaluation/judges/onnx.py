@@ -63,41 +63,19 @@ class Onnx(JudgeConfig):
 
     def load(self, recognizer: Path | None, device: str) -> Embed:
         """See JudgeConfig; raises UserError for a file that onnxruntime cannot run on such input."""
-        import numpy as np
-        import onnxruntime
         import torch
         import torch.nn.functional as F
 
         from facegan.metrics.verification import unit_rows
+        from facegan.recognition.starts.networks.onnx_session import OnnxSession
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        try:
-            session = onnxruntime.InferenceSession(
-                str(user_path(self.path)), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # onnxruntime's errors have no common base
-            fix = "give a whole .onnx file, such as torch.onnx.export writes"
-            raise UserError(f"'{self.path}' is no network that onnxruntime can run: {error}", fix=fix) from error
-        name, size = session.get_inputs()[0].name, (self.size_px, self.size_px)
+        fix = "set the side of its input: --size-px, in a recipe audit.judge.size_px"
+        session = OnnxSession(str(user_path(self.path)), self.path, fix)
 
         def embed(pixels: np.ndarray) -> np.ndarray:
             img = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().expand(-1, 3, -1, -1)
-            img = F.interpolate(img, size, mode="bicubic", antialias=True).clamp(0, 255)
+            img = F.interpolate(img, (self.size_px, self.size_px), mode="bicubic", antialias=True).clamp(0, 255)
             img = ((img.flip(1) if self.bgr else img) - self.mean) / self.scale
-            try:
-                output = session.run(None, {name: np.ascontiguousarray(img.numpy())})[0]
-            except Exception as error:
-                raise UserError(
-                    f"'{self.path}' does not take {tuple(img.shape)} float32: {error}",
-                    fix="set the side of its input: --size-px, in a recipe audit.judge.size_px",
-                ) from error
-            rows = np.asarray(output)
-            if rows.dtype.kind not in "fiu" or rows.ndim == 0 or len(rows) != len(pixels) or rows.size == 0:
-                raise UserError(
-                    f"'{self.path}' gave {rows.dtype} {rows.shape} for {tuple(img.shape)} float32",
-                    fix="give a network that gives (N, d) numbers for N images",
-                )
-            return unit_rows(rows.reshape(len(pixels), -1))
+            return unit_rows(session(img.numpy()))
 
         return embed

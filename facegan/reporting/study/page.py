@@ -214,7 +214,7 @@ def context(
         "audited": _audited(recipe, inputs),
         "licences": [{"arm": arm, "licenses": names} for arm, names in answer["licenses"].items()],
         "drawn": figures,
-        "limits": study_words.limits(recipe, comparison, findings.n_people),
+        "limits": [*words.began(recipe), *study_words.limits(recipe, comparison, findings.n_people)],
         "terms": words.TERMS,
         "config": yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, width=100),
         "made_from": Counter(name.split(":")[2] for name in inputs),

