@@ -130,7 +130,7 @@ def _nodes(recipe: Recipe, hashes: dict[str, str], suppressed: SuppressionList) 
     prepare = Node("prepare", options, hashed, raw={"source": hashes[raw], **detector_files})
     nodes = [prepare]
     synthesize = None
-    if any(arm.synthetic for arm in recipe.arms.values()):
+    if any(arm.generated for arm in recipe.arms.values()):
         real = _merge(recipe, GUIDE, Arm(), prepare, None)
         guide = _recognizer(recipe.recognizer(recipe.guide), GUIDE, recipe.guide_seed, real, prepare, hashes)
         guide_input = {"guide": guide} if recipe.train_gan.gan.needs_guide else {}
@@ -262,10 +262,13 @@ def _audit(recipe: Recipe, prepare: Node, synthesize: Node, hashes: dict[str, st
 
 
 def _derive(name: str, arm: RecipeArm, prepare: Node, synthesize: Node | None) -> Node:
-    """The stage that makes the set of an arm, as many rows as there are new people."""
-    if arm.set is None or synthesize is None:
+    """The stage that makes the set of an arm: of a control as many rows as there are new people."""
+    if arm.set is None or (synthesize is None and not arm.augmented):
         raise ValueError(f"arm '{name}' has no set, or there are no new people to equal")
-    return node("derive", Derive(set=arm.set), needs={"manifest": prepare, "synthetic": synthesize}, arm=name)
+    needs = {"manifest": prepare}
+    if synthesize is not None and not arm.augmented:
+        needs["synthetic"] = synthesize
+    return node("derive", Derive(set=arm.set), needs=needs, arm=name)
 
 
 def _merge(recipe: Recipe, name: str, arm: Arm, prepare: Node, synthesize: Node | None, people: str = "train") -> Node:
