@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from facegan.core.errors import UserError
 from facegan.data import manifest
@@ -14,8 +15,9 @@ from facegan.data.dataset import KEEP_BYTES, ManifestImages
 from facegan.data.images import COMPOSITE_CAPTURE, encode_png
 from facegan.data.latents import derived_json
 from facegan.generation.augmenters import AugmenterConfig
+from facegan.generation.options import Derive
 from facegan.generation.train_photos import TrainPhotos
-from facegan.store.local import Store
+from facegan.store.local import Artifact, Store
 
 
 class AugmentedRows:
@@ -75,20 +77,20 @@ def made_again(latent: dict[str, Any], derived: str, store: Store) -> bytes:
 
     Raises UserError where `store` has not the stage or its photos whole.
     """
-    import torch
+    record = _found("derive", derived, store).record
+    prepare = _found("prepare", record["inputs"]["manifest"]["fingerprint"], store)
+    augmenter = Derive.model_validate(record["config"]).set
+    if not isinstance(augmenter, AugmenterConfig):
+        raise ValueError(f"the stage derive {derived} made a control")
+    torch.set_num_threads(int(record["threads"]))
+    return AugmentedRows(augmenter, store.fetch(prepare)).again(latent)
 
-    from facegan.generation.options import Derive
 
-    folders = {}
-    for stage, key in (("derive", derived), ("prepare", None)):
-        key = key or folders["derive"].record["inputs"]["manifest"]["fingerprint"]
-        hit, reason = store.lookup(stage, key, {})
-        if hit is None:
-            raise UserError(
-                f"the stage {stage} {key[:12]} behind it is not whole in {store.place} ({reason})",
-                fix="give the --workdir of the run that made it, or run that recipe again",
-            )
-        folders[stage] = hit
-    torch.set_num_threads(int(folders["derive"].record["threads"]))
-    augmenter = Derive.model_validate(folders["derive"].record["config"]).set
-    return AugmentedRows(augmenter, store.fetch(folders["prepare"])).again(latent)
+def _found(stage: str, key: str, store: Store) -> Artifact:
+    hit, reason = store.lookup(stage, key, {})
+    if hit is None:
+        raise UserError(
+            f"the stage {stage} {key[:12]} behind it is not whole in {store.place} ({reason})",
+            fix="give the --workdir of the run that made it, or run that recipe again",
+        )
+    return hit

@@ -53,8 +53,9 @@ def sentence(found: dict[str, Any] | None) -> str:
     ends = words.interval(found["ci_low"], found["ci_high"], digits, sign=True)
     span = f"{words.percent(found['confidence'])} interval {ends}" if ends else "no interval"
     others = f" of {len(found['of'])}" if len(found["of"]) > 1 else ""
+    rows = sections.words_of_set(found["kind"])
     return (
-        f"The best cheap alternative{others}, the control “{found['arm']}” ({sections.words_of_set(found['kind'])}), has "
+        f"The best cheap alternative{others}, the control “{found['arm']}” ({rows}), has "
         f"{words.number(found['mean'], digits)}. “{found['compared']}” minus it: "
         f"{words.signed(found['delta'], digits)} ({span}). For orientation: another comparison was named "
         "before the run."
@@ -71,20 +72,16 @@ def galleries(recipe: dict[str, Any], inputs: dict[str, Path], classes: int, fac
         summary = sections.read_json(folder / "summary.json")
         like = summary["likeness"]
         caption = (
-            f"{sections.words_of_set(kind).capitalize()}: {summary['identities']} classes, {summary['images']} images "
-            f"({summary['different_images']} different). Largest similarity of an image to a train photo: median "
+            f"{sections.words_of_set(kind).capitalize()}: {summary['identities']} identities, "
+            f"{summary['images']} images ({summary['different_images']} different). Largest similarity of an image to a train photo: median "
             f"{words.number(like['median'], 2)}, 5 to 95 % {words.number(like['q05'], 2)} to "
             f"{words.number(like['q95'], 2)}. It claims no new person, and no gate judges it."
         )
+        if left_out := summary.get("photos_left_out"):
+            caption += f" {left_out} train photos were left out: no face where the others have theirs."
         title = f"{'Control' if is_control(recipe, arm) else 'Arm'} “{arm}”"
-        found.append(
-            {
-                "arm": arm,
-                "title": title,
-                "caption": caption,
-                "people": _shown(inputs["prepare"], folder, kind, classes, faces),
-            }
-        )
+        people = _shown(inputs["prepare"], folder, kind, classes, faces)
+        found.append({"arm": arm, "title": title, "caption": caption, "people": people})
     return found
 
 

@@ -111,16 +111,14 @@ class Round:
         from facegan.generation.train_photos import to_uint8
 
         side, channels = pixels.shape[1:]
-        values = pixels.astype(np.float32)
+        soft = pixels.astype(np.float32)
         if self.blur_px > 0:
-            values = blurred(values, self.blur_px)
-        if self.small_px < side:
-            values = cv2.resize(values, (self.small_px, self.small_px), interpolation=cv2.INTER_AREA)
-        values = values.reshape(self.small_px, self.small_px, channels)
-        values = values + rng.normal(0, self.noise, values.shape)
-        buffer = io.BytesIO()
-        Image.fromarray(to_uint8(values).squeeze(2) if channels == 1 else to_uint8(values)).save(
-            buffer, "JPEG", quality=self.quality
-        )
-        small = decode_pixels(buffer.getvalue())
-        return cv2.resize(small, (side, side), interpolation=cv2.INTER_LINEAR).reshape(pixels.shape)
+            soft = blurred(soft, self.blur_px)
+        small = cv2.resize(soft, (self.small_px, self.small_px), interpolation=cv2.INTER_AREA)
+        small = small.reshape(self.small_px, self.small_px, channels)
+        noisy = to_uint8(small + rng.normal(0, self.noise, small.shape))
+        jpeg = io.BytesIO()
+        Image.fromarray(noisy[:, :, 0] if channels == 1 else noisy).save(jpeg, "JPEG", quality=self.quality)
+        decoded = decode_pixels(jpeg.getvalue())
+        large = cv2.resize(decoded, (side, side), interpolation=cv2.INTER_LINEAR)
+        return np.asarray(large).reshape(pixels.shape)
