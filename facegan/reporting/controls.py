@@ -73,9 +73,10 @@ def galleries(recipe: dict[str, Any], inputs: dict[str, Path], classes: int, fac
         like = summary["likeness"]
         caption = (
             f"{sections.words_of_set(kind).capitalize()}: {summary['identities']} identities, "
-            f"{summary['images']} images ({summary['different_images']} different). Largest similarity of an image to a train photo: median "
-            f"{words.number(like['median'], 2)}, 5 to 95 % {words.number(like['q05'], 2)} to "
-            f"{words.number(like['q95'], 2)}. It claims no new person, and no gate judges it."
+            f"{summary['images']} images ({summary['different_images']} different). "
+            f"Largest similarity of an image to a train photo: median {words.number(like['median'], 2)}, "
+            f"5 to 95 % {words.number(like['q05'], 2)} to {words.number(like['q95'], 2)}. "
+            "It claims no new person, and no gate judges it."
         )
         if left_out := summary.get("photos_left_out"):
             caption += f" {left_out} train photos were left out: no face where the others have theirs."

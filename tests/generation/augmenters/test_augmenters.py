@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -109,7 +110,7 @@ def test_bands_are_differences_of_gaussians_that_add_up(side: int) -> None:
     bands = bands_of(content, 3)
     np.testing.assert_allclose(sum(bands), content, atol=1e-3)
     lows = [content, *(gaussian_filter(content, (s, s, 0), mode="nearest") for s in np.asarray([1, 2, 4]) * side / 64)]
-    wanted = [*(fine - coarse for fine, coarse in zip(lows[:-1], lows[1:], strict=True)), lows[-1]]
+    wanted = [*(fine - coarse for fine, coarse in pairwise(lows)), lows[-1]]
     for band, other in zip(bands, wanted, strict=True):
         np.testing.assert_allclose(band, other, atol=0.3)
 

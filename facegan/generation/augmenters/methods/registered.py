@@ -60,7 +60,7 @@ class RegisteredPhotos:
 
 @torch.no_grad()
 def likeness(grey: torch.Tensor, controls: torch.Tensor) -> Floats:
-    """Correlation of each registered face (N, 1, side, side) with the mean of the others, in an ellipse: (N,) float32."""
+    """Correlation of each registered face (N, 1, side, side) with the mean of the others, in an ellipse: (N,)."""
     side = grey.shape[-1]
     faces = blur(warp(grey, dense(controls, side)), side / REFERENCE_PX)[:, 0]
     x, y = unit_grid(side)[0].unbind(-1)
