@@ -30,7 +30,7 @@ from facegan.recognition.fitted.methods.linear_maps import measured
 from facegan.runtime.context import Context
 from facegan.runtime.options import Runtime
 
-SHOWN, TILE_PX, FOLDS = 10, 96, 4
+SHOWN, FOLDS = 10, 4
 KINDS = ("degrade", "adain", "swap", "rim")
 
 
@@ -103,9 +103,7 @@ def sheet(photos: TrainPhotos) -> np.ndarray:
         lines.append([np.zeros_like(lines[0][0]) if change is None else change.pixels for change in changes])
         if kind == "swap":
             lines.append([np.zeros_like(lines[0][0]) if c is None else photos.pixels[c.lender] for c in changes])
-    side = (TILE_PX, TILE_PX)
-    tiles = [[cv2.resize(tile, side, interpolation=cv2.INTER_CUBIC) for tile in line] for line in lines]
-    return np.vstack([np.hstack(line) for line in tiles])
+    return np.vstack([np.hstack(line) for line in lines])
 
 
 def main() -> None:
