@@ -6,7 +6,8 @@
 The picture shows the first DIR: photos of train people, then a row for each augmenter, and below `swap` the photos that
 lent the frame. Printed for each augmenter, as means over the splits: EER of `classical` on val people, fitted with the
 photos and these rows, and on val people whose photos are degraded; the share of rows whose most similar photo, by
-features fitted on neither person and without the photos that are in it, shows the labelled person, and who lent.
+features fitted on neither person and without the photos that are in it, shows the labelled person, and who lent: of
+the whole picture, and of the inner face alone.
 """
 
 from __future__ import annotations
@@ -23,14 +24,15 @@ from facegan.data.dataset import ManifestImages
 from facegan.evaluation.cross_fitted import Fitted
 from facegan.evaluation.whitening_probe import joined
 from facegan.generation.augmenters import AUGMENTERS, AugmentedImage
-from facegan.generation.train_photos import TrainPhotos
+from facegan.generation.gans.networks.registration import unit_grid
+from facegan.generation.train_photos import TrainPhotos, to_uint8
 from facegan.recognition.fitted.classical import Classical
 from facegan.recognition.fitted.methods.features import FEATURES, measure
 from facegan.recognition.fitted.methods.linear_maps import measured
 from facegan.runtime.context import Context
 from facegan.runtime.options import Runtime
 
-SHOWN, FOLDS = 10, 4
+SHOWN, FOLDS, GREY = 10, 4, 128
 KINDS = ("degrade", "adain", "swap", "rim")
 
 
@@ -66,13 +68,19 @@ def fitted_eer(parts: list[ManifestImages], val: ManifestImages) -> float:
 
 
 class Whose:
-    """Tells whose photos an image is most like, by features fitted on people of other folds."""
+    """Tells whose photos an image is most like, by features fitted on people of other folds.
 
-    def __init__(self, photos: TrainPhotos) -> None:
-        self.person, self.fold = photos.person, photos.person % FOLDS
+    With `inner`, by the inner face alone: grey covers the rest of every picture.
+    """
+
+    def __init__(self, photos: TrainPhotos, inner: bool) -> None:
+        self.person, self.fold, self.inner = photos.person, photos.person % FOLDS, inner
         self.rows = self._rows(photos.pixels)
 
     def _rows(self, pixels: np.ndarray) -> list[np.ndarray]:
+        if self.inner:
+            seen = AUGMENTERS.get("swap")().mask(unit_grid(pixels.shape[1])[0].numpy())
+            pixels = to_uint8(GREY + seen * (pixels.astype(np.float32) - GREY))
         return [measured(measure, pixels, name) for name in FEATURES]
 
     def shares(self, images: list[AugmentedImage]) -> tuple[float, float]:
@@ -123,14 +131,15 @@ def main() -> None:
         if number == 0:
             picture = sheet(photos)
             cv2.imwrite(str(args.out / "augmenters.png"), picture[..., ::-1] if picture.ndim == 3 else picture)
-        whose, vals = Whose(photos), (val, degraded(val))
-        figures.setdefault("photos alone", []).append([*(fitted_eer([train], part) for part in vals), np.nan, np.nan])
+        judges, vals = (Whose(photos, inner=False), Whose(photos, inner=True)), (val, degraded(val))
+        figures.setdefault("photos alone", []).append([*(fitted_eer([train], part) for part in vals), *[np.nan] * 4])
         for kind in KINDS:
             images = augmented(kind, photos, args.per_photo)
             errors = [fitted_eer([train, as_rows(train, images)], part) for part in vals]
-            figures.setdefault(kind, []).append([*errors, *whose.shares(images)])
+            shares = [share for judge in judges for share in judge.shares(images)]
+            figures.setdefault(kind, []).append([*errors, *shares])
             print(workdir, kind, len(images), "rows", flush=True)
-    print("set: EER, EER on degraded, labelled, lent (means); then EER/EER on degraded of each split")
+    print("set: EER, EER on degraded, labelled, lent, labelled and lent by the inner face; then EERs of each split")
     for name, rows in figures.items():
         means = " ".join(f"{value:.3f}" for value in np.mean(rows, axis=0))
         print(f"{name:12} {means}   {' '.join(f'{eer:.3f}/{poor:.3f}' for eer, poor, *_ in rows)}")

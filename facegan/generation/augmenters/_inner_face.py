@@ -25,9 +25,9 @@ class InnerFaceConfig(AugmenterConfig):
 
     lends: ClassVar[bool] = True
     composite: ClassVar[bool] = True
-    center: float = Field(0.61, gt=0, lt=1, description="height of the inner face's middle, from the upper edge")
-    width: float = Field(0.58, gt=0, le=1, description="of the inner face, to the middle of the seam")
-    height: float = Field(0.62, gt=0, le=1, description="of the inner face, to the middle of the seam")
+    center: float = Field(0.59, gt=0, lt=1, description="height of the inner face's middle, from the upper edge")
+    width: float = Field(0.66, gt=0, le=1, description="of the inner face, to the middle of the seam")
+    height: float = Field(0.76, gt=0, le=1, description="of the inner face, to the middle of the seam")
     candidates: int = Field(8, ge=1, description="random photos of other people, the nearest in shape of which lends")
     seam: float = Field(0.35, gt=0, le=1, description="width of the seam, as a share of the radius")
 
