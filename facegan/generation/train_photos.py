@@ -17,6 +17,10 @@ class TrainPhotos:
     person: np.ndarray
     names: list[str]
 
+    def picture(self, row: int) -> np.ndarray:
+        """One photo, (H, W, C) uint8."""
+        return np.asarray(self.pixels[row : row + 1])[0]
+
 
 def to_uint8(values: np.ndarray) -> NDArray[np.uint8]:
     """Grey values to uint8: rounded to the nearest, halves to the even one, cut at 0 and 255."""

@@ -36,7 +36,7 @@ class Adain(AugmenterConfig):
 
         def restyled(photo: int, rng: np.random.Generator) -> Changed:
             lender = stranger(photos, photo, rng)
-            content, style = photos.pixels[photo], photos.pixels[lender]
+            content, style = photos.picture(photo), photos.picture(lender)
             return Changed(to_uint8(restyle(content, style, self.bands, self.strength)), lender)
 
         return restyled

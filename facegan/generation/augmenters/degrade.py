@@ -80,7 +80,7 @@ class Degrade(AugmenterConfig):
         """See AugmenterConfig."""
 
         def degraded(photo: int, rng: np.random.Generator) -> Changed:
-            pixels = photos.pixels[photo]
+            pixels = photos.picture(photo)
             for part in self.rounds(len(pixels), rng):
                 pixels = part.applied(pixels, rng)
             return Changed(pixels)

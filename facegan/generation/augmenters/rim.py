@@ -28,5 +28,5 @@ class Rim(InnerFaceConfig):
         from facegan.generation.train_photos import to_uint8
 
         mask = self.mask(faces.position(faces.place(photo)))
-        face, around = (faces.pixels[row].astype(np.float32) for row in (photo, lender))
+        face, around = (faces.photos.picture(row).astype(np.float32) for row in (photo, lender))
         return Changed(to_uint8(around + mask * (face - around)), lender, float(mask.mean()))

@@ -33,7 +33,7 @@ class Swap(InnerFaceConfig):
         from facegan.generation.train_photos import to_uint8
 
         place = faces.place(lender)
-        mask, frame = self.mask(faces.position(place)), faces.pixels[lender].astype(np.float32)
+        mask, frame = self.mask(faces.position(place)), faces.photos.picture(lender).astype(np.float32)
         own, around = (bands_of(picture, self.bands) for picture in (faces.carried(photo, place), frame))
         face = sum(adain(band, other, mask) for band, other in zip(own, around, strict=True))
         return Changed(to_uint8(frame + mask * (face - frame)), lender, float(mask.mean()))

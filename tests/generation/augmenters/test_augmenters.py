@@ -88,6 +88,25 @@ def test_an_image_depends_on_seed_photo_and_copy_alone(kind: str) -> None:
     assert not all(np.array_equal(one, other) for one, other in zip(some, other_seed, strict=True))
 
 
+class OnAccess:
+    """Photos that are too many to keep decoded: they are read by slices and arrays of indices alone."""
+
+    def __init__(self, pixels: np.ndarray) -> None:
+        self.kept = pixels
+
+    def __getitem__(self, indices: slice | np.ndarray) -> np.ndarray:
+        assert isinstance(indices, slice | np.ndarray)
+        return self.kept[indices]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_photos_may_be_decoded_on_access(kind: str) -> None:
+    given = photos(channels=3)
+    lazy = TrainPhotos(OnAccess(given.pixels), given.person, given.names)  # type: ignore[arg-type]
+    for one, other in zip(*(pixels_of(list(augmenter(kind).images(p, range(12)))) for p in (given, lazy)), strict=True):
+        assert np.array_equal(one, other)
+
+
 @pytest.mark.parametrize("kind", LENDING)
 def test_one_person_alone_is_refused_in_words(kind: str) -> None:
     with pytest.raises(UserError, match="one train person: d/p0"):

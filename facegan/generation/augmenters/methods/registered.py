@@ -24,10 +24,11 @@ class RegisteredPhotos:
     """
 
     def __init__(self, photos: TrainPhotos, seed: int) -> None:
-        self.pixels = photos.pixels
+        self.photos = photos
         self.side = photos.pixels[:1].shape[1]
         side = min(self.side, REFERENCE_PX)
-        small = [cv2.resize(photo.mean(axis=2), (side, side), interpolation=cv2.INTER_AREA) for photo in photos.pixels]
+        greys = (photos.picture(row).mean(axis=2) for row in range(len(photos.person)))
+        small = [cv2.resize(grey, (side, side), interpolation=cv2.INTER_AREA) for grey in greys]
         grey = torch.from_numpy(np.stack(small).astype(np.float32)[:, None] / 127.5 - 1)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(subseed("registered photos", seed))
@@ -50,7 +51,7 @@ class RegisteredPhotos:
         """A photo where `place` (1, side, side, 2) puts the common frame: (side, side, C) float32, 0..255."""
         field = dense(self.controls[photo, None], self.side).permute(0, 3, 1, 2)
         there = place + warp(field, place).permute(0, 2, 3, 1)  # both displacements, so that pixels are read once
-        values = torch.from_numpy(self.pixels[photo].astype(np.float32)).permute(2, 0, 1)[None]
+        values = torch.from_numpy(self.photos.picture(photo).astype(np.float32)).permute(2, 0, 1)[None]
         return warp(values, there)[0].permute(1, 2, 0).numpy()
 
     def position(self, place: torch.Tensor) -> Floats:
