@@ -55,9 +55,9 @@ class Registry:
         for its defaults. Raises TypeError for a family without members, ValueError for a kind that two families have.
         """
         families = {registry.family: registry.load() for registry in (self, *others)}
-        for family, loaded in families.items():
-            if not loaded:
-                raise TypeError(f"the {family} family in {self.package} has no members")
+        for registry in (self, *others):
+            if not families[registry.family]:
+                raise TypeError(f"the {registry.family} family in {registry.package} has no members")
         members = tuple(member for loaded in families.values() for member in loaded.values())
         if len({kind for loaded in families.values() for kind in loaded}) < len(members):
             raise ValueError(f"a kind stands in two of the families: {', '.join(families)}")

@@ -70,9 +70,9 @@ def galleries(recipe: dict[str, Any], inputs: dict[str, Path], classes: int, fac
         if folder is None:
             continue
         summary = sections.read_json(folder / "summary.json")
-        like = summary["likeness"]
+        like, what = summary["likeness"], sections.words_of_set(kind)
         caption = (
-            f"{sections.words_of_set(kind).capitalize()}: {summary['identities']} identities, "
+            f"{what[:1].upper()}{what[1:]}: {summary['identities']} identities, "
             f"{summary['images']} images ({summary['different_images']} different). "
             f"Largest similarity of an image to a train photo: median {words.number(like['median'], 2)}, "
             f"5 to 95 % {words.number(like['q05'], 2)} to {words.number(like['q95'], 2)}. "

@@ -26,6 +26,7 @@ from facegan.generation.draw import regenerate
 from facegan.generation.options import Derive
 from facegan.pipeline import graph
 from facegan.pipeline.disk import check_room
+from facegan.promotion.challenger import select_challenger
 from facegan.recipe.recipe import Recipe
 from facegan.recognition.batches import GROUPS, groups_of
 from facegan.runtime.context import Context
@@ -160,3 +161,5 @@ def test_from_photos_to_the_page(faces: Path, shared: Lab) -> None:
     for name in ("swapped", "ringed"):
         picture = Image.open(io.BytesIO((out / "figures" / f"faces-control-{name}.png").read_bytes()))
         assert picture.height > 3 * SIZE_PX
+    challenger = select_challenger(recipe, None, graph.build(recipe), shared.store)
+    assert challenger.arm == "swapped" and challenger.leakage is None, "it may be promoted: no generator took part"
