@@ -75,8 +75,8 @@ def _expected_bytes(
     if node.stage == "merge":
         arm = node.extra["arm"]
         real = bytes_of(node.needs["real"]) if arm["real"] else 0
-        synthetic = bytes_of(node.needs["synthetic"]) if "synthetic" in node.needs else 0
-        return None if real is None or synthetic is None else real + synthetic
+        made = [bytes_of(needed) for name, needed in node.needs.items() if name != "real"]
+        return None if real is None or None in made else real + sum(size or 0 for size in made)
     if node.stage == "derive" and "synthetic" in node.needs:
         return bytes_of(node.needs["synthetic"])  # as many images of the same side
     if node.stage == "derive":

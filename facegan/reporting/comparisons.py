@@ -129,8 +129,10 @@ def if_named(difference: ArmDifference, named: bool) -> ArmDifference:
 
 
 def is_control(recipe: dict[str, Any], arm: str) -> bool:
-    """Whether an arm has a cheap set and is not the arm that is asked about."""
-    return bool(recipe["arms"][arm].get("set")) and arm != recipe["comparison"]["arm"]
+    """Whether an arm has a cheap set alone and is not the arm that is asked about."""
+    spec = recipe["arms"][arm]
+    alone = bool(spec.get("set")) and not (spec["existing"] or spec["new"])
+    return alone and arm != recipe["comparison"]["arm"]
 
 
 def against_controls(

@@ -27,8 +27,10 @@ from facegan.generation.options import Derive
 from facegan.pipeline import graph
 from facegan.pipeline.disk import check_room
 from facegan.promotion.challenger import select_challenger
+from facegan.recipe.comparison import Comparison
 from facegan.recipe.recipe import Recipe
 from facegan.recognition.batches import GROUPS, groups_of
+from facegan.reporting.comparisons import is_control
 from facegan.runtime.context import Context
 from facegan.stages import derive
 
@@ -119,8 +121,33 @@ def test_no_generator_is_asked_for(augmented: Recipe, shared: Lab) -> None:
     by_name = {graph.input_name(node): node for node in nodes}
     for kind in KINDS:
         assert set(by_name[f"derive:{kind}"].needs) == {"manifest"}
-        assert by_name[f"merge:{kind}"].needs["synthetic"] is by_name[f"derive:{kind}"]
+        assert by_name[f"merge:{kind}"].needs == {"real": by_name["prepare"], "augmented": by_name[f"derive:{kind}"]}
     assert check_room(nodes, shared.store, RUNTIME) is not None
+
+
+def test_new_people_and_augmented_photos_in_one_arm(faces: Path, shared: Lab) -> None:
+    """Of what the generator made the arm's share alone, and all augmented rows."""
+    both = {"new": True, "set": {"kind": "degrade"}}
+    recipe = tiny(
+        faces,
+        arms={"real": {}, "new": {"new": True}, "both": both, "made": {**both, "real": False}},
+        comparison={"arm": "both"},
+    )
+    nodes = {graph.input_name(node): node for node in graph.build(recipe)}
+    assert set(nodes["merge:both"].needs) == {"real", "synthetic", "augmented"}
+    assert nodes["merge:new"].needs.keys() == {"real", "synthetic"} and "audit" in nodes
+    assert check_room(list(nodes.values()), shared.store, RUNTIME) is not None
+
+    def groups(arm: str) -> dict[str, int]:
+        return Counter(GROUPS[group] for group in groups_of(ManifestImages(shared.stage(recipe, "merge", arm).path)))
+
+    augmented = json.loads((shared.stage(recipe, "derive", "both").path / "summary.json").read_text())["images"]
+    assert groups("both") == {**groups("new"), "existing": augmented} and groups("new")["new"] > 0
+    assert groups("made") == {"existing": augmented, "new": groups("new")["new"]}
+    shown = recipe.model_copy(update={"comparison": Comparison(arm="new")}).model_dump(mode="json")
+    assert not is_control(shown, "both") and is_control(
+        {**shown, "arms": {"a": {**shown["arms"]["both"], "new": False}}}, "a"
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
