@@ -122,6 +122,7 @@ def test_no_generator_is_asked_for(augmented: Recipe, shared: Lab) -> None:
     for kind in KINDS:
         assert set(by_name[f"derive:{kind}"].needs) == {"manifest"}
         assert by_name[f"merge:{kind}"].needs == {"real": by_name["prepare"], "augmented": by_name[f"derive:{kind}"]}
+    shared.stage(augmented, "prepare")
     assert check_room(nodes, shared.store, RUNTIME) is not None
 
 
@@ -136,13 +137,13 @@ def test_new_people_and_augmented_photos_in_one_arm(faces: Path, shared: Lab) ->
     nodes = {graph.input_name(node): node for node in graph.build(recipe)}
     assert set(nodes["merge:both"].needs) == {"real", "synthetic", "augmented"}
     assert nodes["merge:new"].needs.keys() == {"real", "synthetic"} and "audit" in nodes
-    assert check_room(list(nodes.values()), shared.store, RUNTIME) is not None
 
     def groups(arm: str) -> dict[str, int]:
         return Counter(GROUPS[group] for group in groups_of(ManifestImages(shared.stage(recipe, "merge", arm).path)))
 
     augmented = json.loads((shared.stage(recipe, "derive", "both").path / "summary.json").read_text())["images"]
     assert groups("both") == {**groups("new"), "existing": augmented} and groups("new")["new"] > 0
+    assert check_room(list(nodes.values()), shared.store, RUNTIME) is not None
     assert groups("made") == {"existing": augmented, "new": groups("new")["new"]}
     shown = recipe.model_copy(update={"comparison": Comparison(arm="new")}).model_dump(mode="json")
     assert not is_control(shown, "both"), "it needs a generator: no cheap alternative"
