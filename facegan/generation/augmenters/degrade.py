@@ -23,8 +23,9 @@ SECOND = 0.5  # of the first round's blur, down-scaling and noise, in the second
 class Degrade(AugmenterConfig):
     """Each photo blurred, scaled down, with noise and as JPEG, and often a second time, half as strongly.
 
-    The order and the two rounds of Real-ESRGAN (Wang et al. 2021, options/train_realesrgan_x4plus.yml), the ranges of
-    GFPGAN (Wang et al. 2021) from its 512 px scaled to the side of the photos. All are drawn evenly.
+    Order, rounds and qualities are those of Real-ESRGAN (Wang et al. 2021, options/train_realesrgan_x4plus.yml), blur
+    (up to 10 px at 512, here with the side) and noise those of GFPGAN (Wang et al. 2021), which scales down to an
+    eighth of its 512 px: here to a quarter. All are drawn evenly.
     """
 
     words: ClassVar[str] = "their photos blurred, scaled down, with noise and as JPEG"
