@@ -70,7 +70,7 @@ STAGE_TASKS = {
         "train_gan": "An identity-conditional generator from the train people alone.",
         "synthesize": "New images of the training people and new people, filtered by the guide.",
         "audit": "The synthetic set under a judge: its card, and the leakage gate.",
-        "derive": "Cheap substitutes of new people, as many, for arms that are controls.",
+        "derive": "Sets made from train photos: controls in the place of new people, and augmented photos.",
         "merge": "One manifest for each arm.",
         "train_recognizer": "One recognizer for each arm, trial and seed.",
         "fit_recognizer": "The baselines of the report: fitted, not trained.",

@@ -13,6 +13,7 @@ FAMILIES = {
     "facegan.data.sources": "SOURCES",
     "facegan.data.detectors": "DETECTORS",
     "facegan.generation.gans": "GANS",
+    "facegan.generation.augmenters": "AUGMENTERS",
     "facegan.generation.controls": "CONTROLS",
     "facegan.generation.identities": "IDENTITIES",
     "facegan.recognition.heads": "HEADS",

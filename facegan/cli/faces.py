@@ -72,7 +72,7 @@ def export(
     format_: Annotated[str, typer.Option("--format", help="folder, webdataset or parquet")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="where the files go")],
     derived: Annotated[
-        bool, typer.Option("--derived", help="also rows of a control, which are made from photos of train people")
+        bool, typer.Option("--derived", help="also controls and augmented photos, made from photos of train people")
     ] = False,
     workdir: KnownOpt = Path("."),
 ) -> None:

@@ -50,11 +50,17 @@ class Registry:
             raise UserError(f"unknown {self.family} '{kind}'", fix=f"choose one of: {', '.join(members)}")
         return members[kind]
 
-    def union(self) -> Any:
-        """A pydantic type: any member of the family, told apart by its `kind`; a kind alone stands for its defaults."""
-        members = tuple(self.load().values())
-        if not members:
-            raise TypeError(f"the {self.family} family in {self.package} has no members")
+    def union(self, *others: Registry) -> Any:
+        """A pydantic type: any member of the family (and of `others`), told apart by its `kind`; a kind alone stands
+        for its defaults. Raises TypeError for a family without members, ValueError for a kind that two families have.
+        """
+        families = {registry.family: registry.load() for registry in (self, *others)}
+        for registry in (self, *others):
+            if not families[registry.family]:
+                raise TypeError(f"the {registry.family} family in {registry.package} has no members")
+        members = tuple(member for loaded in families.values() for member in loaded.values())
+        if len({kind for loaded in families.values() for kind in loaded}) < len(members):
+            raise ValueError(f"a kind stands in two of the families: {', '.join(families)}")
         if len(members) == 1:
             return Annotated[members[0], NAMED]
         return Annotated[Union[members], Field(discriminator="kind"), NAMED]  # noqa: UP007 - built at run time

@@ -37,14 +37,11 @@ def export(
     """
     if kind not in FORMATS:
         raise ConfigError(f"unknown format '{kind}'", fix=f"choose one of: {', '.join(FORMATS)}")
-    columns = manifest.read(source, ["dataset", "identity"])
-    datasets = set(columns["dataset"].unique().to_pylist())
-    classes = [name for name in columns["identity"].unique().to_pylist() if name.startswith(manifest.DERIVED)]
-    del columns
-    if classes and not derived:
+    datasets = set(manifest.read(source, ["dataset"])["dataset"].unique().to_pylist())
+    if not derived and (names := list(manifest.derived(source))):
         raise UserError(
-            f"'{source}' has {len(classes)} classes of a derived set, such as {classes[0]}: they are made from photos "
-            "of train people on purpose and claim no new person",
+            f"'{source}' has {len(names)} images of derived sets, such as one of {names[0]}: they are made from photos "
+            "of train people on purpose, and are neither photos nor new people",
             fix="export another stage's manifest, or ask for them with --derived",
         )
     count = 0

@@ -13,12 +13,19 @@ from functools import cache
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # `decode` has a bound of its own
 TURNING = {"exif", "xmp", "XML:com.adobe.xmp"}  # where a JPEG's info says which way up it is
 ORIENTATION = 0x0112
 FEWEST_PX = 8  # a smaller side shows no face
 HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}  # ISO/IEC 23008-12, B.4
+COMPOSITE_CAPTURE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeCapture"  # parts of several photos
+XMP = (
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    '<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
+    'Iptc4xmpExt:DigitalSourceType="{source_type}"/></rdf:RDF></x:xmpmeta>'
+)
 MODES = {"grey": "L", "rgb": "RGB"}
 
 
@@ -228,12 +235,18 @@ def _eight_bits_of_deep(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.rint(np.clip(values / white, 0, 1) * 255).astype(np.uint8))
 
 
-def encode_png(pixels: np.ndarray) -> bytes:
-    """PNG bytes of (H, W) or (H, W, 1 or 3) uint8; the same pixels give the same bytes."""
+def encode_png(pixels: np.ndarray, source_type: str | None = None) -> bytes:
+    """PNG bytes of (H, W) or (H, W, 1 or 3) uint8; the same pixels give the same bytes.
+
+    `source_type` is what IPTC calls the digital source type, a URI of its vocabulary, written as XMP into the metadata.
+    """
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
+    buffer, metadata = io.BytesIO(), None
+    if source_type is not None:
+        metadata = PngInfo()
+        metadata.add_itxt("XML:com.adobe.xmp", XMP.format(source_type=source_type))
+    Image.fromarray(pixels).save(buffer, "PNG", pnginfo=metadata)
     return buffer.getvalue()
 
 

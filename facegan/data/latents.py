@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 LENT = "lent"
+DERIVED = "derived"
+DERIVED_START = f'{{"{DERIVED}": '  # how the column begins of a row that was made from photos of train people
 Packed = list[float] | dict[str, Any]
 """A code as the `latent` column has it: see `packed`."""
 
@@ -19,6 +21,11 @@ def latent_json(w: Packed, z: Packed, index: int, batch_size: int, lent: bool = 
     """
     position = {"index": int(index) % batch_size, "batch_size": batch_size}
     return json.dumps({"w": w, "z": z, **position, **({LENT: True} if lent else {})})
+
+
+def derived_json(kind: str, **facts: Any) -> str:
+    """The `latent` column of a row that was made from photos of train people by a member `kind`."""
+    return json.dumps({DERIVED: kind, **facts})
 
 
 def pack(code: np.ndarray) -> Packed:

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from facegan.core.errors import UserError
+from facegan.data.latents import DERIVED_START
 from facegan.store.manifest_parts import FOLDER, POINTER, RemotePart, remote_parts
 
 SCHEMA_VERSION = "1.1"
@@ -178,6 +179,12 @@ def read(path: Path, columns: Sequence[str] | None = None, split: str | None = N
     Raises UserError for a file that is no Parquet, lacks columns, or has a major version unknown here.
     """
     return pa.concat_tables([_read_part(part, columns, split) for part in parts(path)])
+
+
+def derived(path: Path) -> Iterator[str]:
+    """The identity of each row that was made from photos of train people (stage `derive`), whatever its label."""
+    for batch in batches(path, ["identity", "latent"]):
+        yield from batch.filter(pc.starts_with(batch["latent"], DERIVED_START))["identity"].to_pylist()
 
 
 def iterate(path: Path, split: str | None = None, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:

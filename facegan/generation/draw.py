@@ -16,7 +16,9 @@ from facegan.core.errors import UserError
 from facegan.core.files import write_atomic
 from facegan.data import manifest
 from facegan.data.images import encode_png
-from facegan.data.latents import unpack
+from facegan.data.latents import DERIVED, unpack
+from facegan.generation.augmented_rows import made_again
+from facegan.generation.augmenters import AUGMENTERS
 from facegan.generation.gans.networks.base import Generator
 from facegan.generation.gans.networks.saved import load_generator
 from facegan.store.local import Store
@@ -63,11 +65,14 @@ def regenerate(source: Path, image_id: str, out: Path, store: Store) -> bool:
     row = next(iter(matches.values()))
     if row["source"] != "synthetic":
         raise UserError(f"{row['image_id'][:12]} is a real photo: it was not generated", fix="give a synthetic row")
-    if file := json.loads(row["latent"]).get("file"):
+    latent = json.loads(row["latent"])
+    if file := latent.get("file"):
         raise UserError(
             f"{row['image_id'][:12]} was made elsewhere", fix=f"it is '{file}' of the source of synthesize.external"
         )
-    if kind := json.loads(row["latent"]).get("derived"):
+    if (kind := latent.get(DERIVED)) in AUGMENTERS.load():
+        return _written(made_again(latent, row["generator"], store), row["image_id"], out)
+    if kind:
         raise UserError(
             f"{row['image_id'][:12]} is of a set made by the stage derive ({kind}), not drawn by a generator",
             fix="the stage makes the whole set again: delete its folder and run the recipe again",
@@ -79,6 +84,10 @@ def regenerate(source: Path, image_id: str, out: Path, store: Store) -> bool:
             fix="give the --workdir of the run that made it, or run that recipe again",
         )
     torch.set_num_threads(int(hit.record["threads"]))
-    data = redraw(load_generator(store.fetch(hit))[0], row["latent"])
+    return _written(redraw(load_generator(store.fetch(hit))[0], row["latent"]), row["image_id"], out)
+
+
+def _written(data: bytes, image_id: str, out: Path) -> bool:
+    """Write an image to `out`; whether it is the one with that `image_id`."""
     write_atomic(out, data)
-    return manifest.row(data)["image_id"] == row["image_id"]
+    return bool(manifest.row(data)["image_id"] == image_id)

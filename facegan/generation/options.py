@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from facegan.core.options import Options, unhashed_default
 from facegan.data.options import Align, AnySource
+from facegan.generation.augmenters import AUGMENTERS, AugmenterConfig
 from facegan.generation.controls import CONTROLS, ControlConfig
 from facegan.generation.gans import GANS, AdversarialConfig, GanConfig
 from facegan.generation.identities import IDENTITIES, IdentitiesConfig
@@ -15,11 +16,11 @@ from facegan.generation.identities import IDENTITIES, IdentitiesConfig
 if TYPE_CHECKING:
     AnyGan = GanConfig
     AnyIdentities = IdentitiesConfig
-    AnySet = ControlConfig
+    AnySet = ControlConfig | AugmenterConfig
 else:
     AnyGan = GANS.union()
     AnyIdentities = IDENTITIES.union()
-    AnySet = CONTROLS.union()
+    AnySet = CONTROLS.union(AUGMENTERS)
 
 
 class TrainGan(Options):
@@ -92,6 +93,6 @@ class Synthesize(Options):
 
 
 class Derive(Options):
-    """The set of rows that an arm takes in the place of new people."""
+    """The set of rows that an arm takes: a control in the place of new people, or train photos, augmented."""
 
     set: AnySet = Field(description="what it is made of")

@@ -75,10 +75,13 @@ def _expected_bytes(
     if node.stage == "merge":
         arm = node.extra["arm"]
         real = bytes_of(node.needs["real"]) if arm["real"] else 0
-        synthetic = bytes_of(node.needs["synthetic"]) if "synthetic" in node.needs else 0
-        return None if real is None or synthetic is None else real + synthetic
-    if node.stage == "derive":
+        made = [bytes_of(needed) for name, needed in node.needs.items() if name != "real"]
+        return None if real is None or None in made else real + sum(size or 0 for size in made)
+    if node.stage == "derive" and "synthetic" in node.needs:
         return bytes_of(node.needs["synthetic"])  # as many images of the same side
+    if node.stage == "derive":
+        real = bytes_of(node.needs["manifest"])  # of all splits, of which train photos are made again
+        return None if real is None else real * int(node.hashed["set"]["per_photo"])
     record, _ = nearest(node, records)
     if node.stage == "synthesize" and (synthetic := _synthetic_bytes(node, store)) is not None:
         return synthetic

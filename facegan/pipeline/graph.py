@@ -129,8 +129,8 @@ def _nodes(recipe: Recipe, hashes: dict[str, Any], suppressed: SuppressionList) 
     prepare = Node("prepare", options, hashed, raw={"source": hashes[raw], **detector_files})
     nodes = [prepare]
     synthesize = None
-    if any(arm.synthetic for arm in recipe.arms.values()):
-        real = _merge(recipe, GUIDE, Arm(), prepare, None)
+    if any(arm.generated for arm in recipe.arms.values()):
+        real = _merge(recipe, GUIDE, Arm(), {"real": prepare})
         guide = _recognizer(recipe.recognizer(recipe.guide), GUIDE, recipe.guide_seed, real, prepare, hashes)
         guide_input = {"guide": guide} if recipe.train_gan.gan.needs_guide else {}
         gan = node("train_gan", recipe.train_gan.settled(), needs={"manifest": prepare, **guide_input})
@@ -141,7 +141,7 @@ def _nodes(recipe: Recipe, hashes: dict[str, Any], suppressed: SuppressionList) 
         name: _derive(name, arm, prepare, synthesize) for name, arm in recipe.arms.items() if arm.set is not None
     }
     merges = {
-        name: _merge(recipe, name, arm.merged, prepare, derived.get(name, synthesize))
+        name: _merge(recipe, name, arm.merged, _rows_of(arm, prepare, synthesize, derived.get(name)))
         for name, arm in recipe.arms.items()
     }
     nodes += [*derived.values(), *merges.values()]
@@ -264,23 +264,33 @@ def _audit(recipe: Recipe, prepare: Node, synthesize: Node, hashes: dict[str, An
     extra = {"redraw": recipe.synthesize.model_dump(mode="json", include=REDRAW)}
     trained: list[Node] = []
     if isinstance(judge, Recognizer):
-        real = _merge(recipe, JUDGE, Arm(), prepare, None, judge.people)
+        real = _merge(recipe, JUDGE, Arm(), {"real": prepare}, judge.people)
         trained = [real, _recognizer(recipe.recognizer(recipe.guide), JUDGE, judge.seed, real, prepare, hashes)]
         needs["judge"] = trained[1]
     return [*trained, Node("audit", options, hashed, extra, needs=needs, raw=files)]
 
 
 def _derive(name: str, arm: RecipeArm, prepare: Node, synthesize: Node | None) -> Node:
-    """The stage that makes the set of an arm, as many rows as there are new people."""
-    if arm.set is None or synthesize is None:
+    """The stage that makes the set of an arm: of a control as many rows as there are new people."""
+    if arm.set is None or (synthesize is None and not arm.augmented):
         raise ValueError(f"arm '{name}' has no set, or there are no new people to equal")
-    return node("derive", Derive(set=arm.set), needs={"manifest": prepare, "synthetic": synthesize}, arm=name)
-
-
-def _merge(recipe: Recipe, name: str, arm: Arm, prepare: Node, synthesize: Node | None, people: str = "train") -> Node:
-    needs = {"real": prepare}
-    if arm.synthetic and synthesize is not None:
+    needs = {"manifest": prepare}
+    if synthesize is not None and not arm.augmented:
         needs["synthetic"] = synthesize
+    return node("derive", Derive(set=arm.set), needs=needs, arm=name)
+
+
+def _rows_of(arm: RecipeArm, prepare: Node, synthesize: Node | None, derived: Node | None) -> dict[str, Node]:
+    """The inputs of an arm's merge, by name: photos, what a generator made or what equals it, augmented photos."""
+    needs = {"real": prepare}
+    if (synthetic := derived if derived and not arm.augmented else synthesize) and arm.generated:
+        needs["synthetic"] = synthetic
+    if derived and arm.augmented:
+        needs["augmented"] = derived
+    return needs
+
+
+def _merge(recipe: Recipe, name: str, arm: Arm, needs: dict[str, Node], people: str = "train") -> Node:
     extra: dict[str, Any] = {"arm": arm.model_dump(mode="json", exclude={"trials", "search"})}
     if people != "train":
         extra["people"] = people

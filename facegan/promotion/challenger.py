@@ -19,6 +19,7 @@ from facegan.core.errors import ConfigError, UserError
 from facegan.data import manifest
 from facegan.data.preparation.splits import held_back
 from facegan.evaluation.embedders import ImageEntry, entries
+from facegan.generation.controls import ControlConfig
 from facegan.pipeline import execute, graph
 from facegan.pipeline.graph import Node
 from facegan.promotion.registry import Models
@@ -76,7 +77,7 @@ class Challenger:
 
     @cached_property
     def leakage(self) -> dict[str, Any] | None:
-        """`gate.json` of the audit, None for an arm without synthetic rows."""
+        """`gate.json` of the audit, None for an arm without rows of a generator."""
         return None if self.audit is None else dict(json.loads((self.audit / "gate.json").read_bytes()))
 
 
@@ -90,14 +91,15 @@ def select_challenger(recipe: Recipe, arm: str | None, nodes: list[Node], store:
     arm = arm or recipe.comparison.arm
     if arm not in recipe.arms:
         raise ConfigError(f"there is no arm '{arm}'", fix=f"the arms are: {', '.join(recipe.arms)}")
-    if recipe.arms[arm].set is not None:
+    if isinstance(recipe.arms[arm].set, ControlConfig):
+        others = (name for name, other in recipe.arms.items() if not isinstance(other.set, ControlConfig))
         raise ConfigError(
             f"arm '{arm}' is a control, whose images come from train people on purpose: it is not promoted",
-            fix=f"promote another: {', '.join(name for name, other in recipe.arms.items() if other.set is None)}",
+            fix=f"promote another: {', '.join(others)}",
         )
-    synthetic = recipe.arms[arm].synthetic
+    generated = recipe.arms[arm].generated
     candidates = [node for node in nodes if node.arm == arm and node.stage in ("train_recognizer", "select")]
-    audits = [node for node in nodes if node.stage == "audit" and synthetic]
+    audits = [node for node in nodes if node.stage == "audit" and generated]
     artifacts = _finished([*candidates, *audits], nodes, store, recipe)
     trial = _trial(candidates, artifacts)
     recognizers = [n for n in candidates if n.stage == "train_recognizer" and n.trial in (None, trial)]

@@ -80,7 +80,7 @@ def _thresholds(spec: dict[str, Any]) -> list[str]:
 def _leakage(spec: dict[str, Any]) -> list[str]:
     leakage = spec["leakage"]
     if leakage is None:
-        return ["## Leakage", "", "No synthetic image took part: there was nothing to audit."]
+        return ["## Leakage", "", "No image of a generator took part: there was nothing to audit."]
     result = (
         "; ".join(leakage["faults"]) or "passed: no near-copy of a training photo, no new person who is a train person"
     )

@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from facegan.core.options import Name, Options, merge, unhashed_default
 from facegan.data.options import Prepare
 from facegan.evaluation.options import Audit, Benchmark
+from facegan.generation.controls import ControlConfig
 from facegan.generation.options import Synthesize, TrainGan
 from facegan.recipe.arms import RecipeArm
 from facegan.recipe.comparison import Comparison, Promotion, Report, Study
@@ -134,7 +135,7 @@ class Recipe(Options):
         return self
 
     def _check_set(self, name: str, arm: RecipeArm) -> None:
-        if arm.set is None:
+        if not isinstance(arm.set, ControlConfig):
             return
         external = self.synthesize.external is not None
         if not self.synthesize.new_identities and not external:

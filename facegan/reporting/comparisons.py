@@ -128,6 +128,13 @@ def if_named(difference: ArmDifference, named: bool) -> ArmDifference:
     return difference if named else replace(difference, verdict=EXPLORATORY, reason="it was not named beforehand")
 
 
+def is_control(recipe: dict[str, Any], arm: str) -> bool:
+    """Whether an arm has a cheap set alone and is not the arm that is asked about."""
+    spec = recipe["arms"][arm]
+    alone = bool(spec.get("set")) and not (spec["existing"] or spec["new"])
+    return alone and arm != recipe["comparison"]["arm"]
+
+
 def against_controls(
     recipe: dict[str, Any],
     arms: dict[str, ArmValue],
@@ -136,12 +143,12 @@ def against_controls(
     n_people: int,
     overlap: float = 0.0,
 ) -> dict[str, ArmDifference]:
-    """The compared arm minus each control (an arm with a `set`), paired as with the baseline.
+    """The compared arm minus each control, paired as with the baseline.
 
     `stacks` are replicates and values by arm, `overlap` is as in `difference`.
     """
     spec, found = recipe["comparison"], {}
-    for control in (name for name, options in recipe["arms"].items() if options.get("set") and name != spec["arm"]):
+    for control in (name for name in recipe["arms"] if is_control(recipe, name)):
         if spec["arm"] in stacks and control in stacks:
             sides = stacks[spec["arm"]], stacks[control]
             found[control] = difference(*sides, metric["better"], n_people, spec["confidence"], overlap)

@@ -1,4 +1,4 @@
-"""Control arms on the pages: which they are, what they learn from, and how far the best of them comes."""
+"""Arms with a set on the pages: what they learn from, and how far the best of them that are controls comes."""
 
 from __future__ import annotations
 
@@ -7,23 +7,16 @@ from typing import Any
 
 from facegan.data import manifest
 from facegan.data.contact_sheet import evenly_chosen, faces_of
-from facegan.generation.controls import CONTROLS
 from facegan.reporting import sections, words
-from facegan.reporting.comparisons import Measure
+from facegan.reporting.comparisons import Measure, is_control
 from facegan.reporting.galleries import Person, Row
 
 CLASSES_SHOWN = 3  # of each control
 
 
 def kinds(recipe: dict[str, Any]) -> dict[str, str]:
-    """{arm: kind} of the control arms."""
+    """{arm: kind} of the arms with a set."""
     return {name: spec["set"]["kind"] for name, spec in recipe["arms"].items() if spec.get("set")}
-
-
-def in_words(kind: str) -> str:
-    """What the classes of a control are."""
-    text: str = CONTROLS.get(kind).words
-    return text
 
 
 def best(recipe: dict[str, Any], primary: Measure) -> dict[str, Any] | None:
@@ -60,8 +53,9 @@ def sentence(found: dict[str, Any] | None) -> str:
     ends = words.interval(found["ci_low"], found["ci_high"], digits, sign=True)
     span = f"{words.percent(found['confidence'])} interval {ends}" if ends else "no interval"
     others = f" of {len(found['of'])}" if len(found["of"]) > 1 else ""
+    rows = sections.words_of_set(found["kind"])
     return (
-        f"The best cheap alternative{others}, the control “{found['arm']}” ({in_words(found['kind'])}), has "
+        f"The best cheap alternative{others}, the control “{found['arm']}” ({rows}), has "
         f"{words.number(found['mean'], digits)}. “{found['compared']}” minus it: "
         f"{words.signed(found['delta'], digits)} ({span}). For orientation: another comparison was named "
         "before the run."
@@ -69,25 +63,30 @@ def sentence(found: dict[str, Any] | None) -> str:
 
 
 def galleries(recipe: dict[str, Any], inputs: dict[str, Path], classes: int, faces: int) -> list[dict[str, Any]]:
-    """For each control: name, caption with its likeness to the train photos, and a few classes with their parents."""
+    """For each set: arm, title, caption with its likeness to the train photos, a few people with their parents."""
     found = []
     for arm, kind in kinds(recipe).items():
         folder = inputs.get(f"derive:{arm}")
         if folder is None:
             continue
         summary = sections.read_json(folder / "summary.json")
-        like = summary["likeness"]
+        like, what = summary["likeness"], sections.words_of_set(kind)
         caption = (
-            f"{in_words(kind).capitalize()}: {summary['identities']} classes, {summary['images']} images "
-            f"({summary['different_images']} different). Largest similarity of an image to a train photo: median "
-            f"{words.number(like['median'], 2)}, 5 to 95 % {words.number(like['q05'], 2)} to "
-            f"{words.number(like['q95'], 2)}. It claims no new person, and no gate judges it."
+            f"{what[:1].upper()}{what[1:]}: {summary['identities']} identities, "
+            f"{summary['images']} images ({summary['different_images']} different). "
+            f"Largest similarity of an image to a train photo: median {words.number(like['median'], 2)}, "
+            f"5 to 95 % {words.number(like['q05'], 2)} to {words.number(like['q95'], 2)}. "
+            "It claims no new person, and no gate judges it."
         )
-        found.append({"arm": arm, "caption": caption, "people": _shown(inputs["prepare"], folder, classes, faces)})
+        if left_out := summary.get("photos_left_out"):
+            caption += f" {left_out} train photos were left out: no face where the others have theirs."
+        title = f"{'Control' if is_control(recipe, arm) else 'Arm'} “{arm}”"
+        people = _shown(inputs["prepare"], folder, kind, classes, faces)
+        found.append({"arm": arm, "title": title, "caption": caption, "people": people})
     return found
 
 
-def _shown(real: Path, derived: Path, classes: int, faces: int) -> tuple[Person, ...]:
+def _shown(real: Path, derived: Path, kind: str, classes: int, faces: int) -> tuple[Person, ...]:
     """A few classes, the real photos of the people in them above their images."""
     table = manifest.read(derived, ["identity", "parents"])
     parents = dict(zip(table["identity"].to_pylist(), table["parents"].to_pylist(), strict=True))
@@ -97,7 +96,8 @@ def _shown(real: Path, derived: Path, classes: int, faces: int) -> tuple[Person,
     people = []
     for name in shown:
         who = list(parents[name] or ())
-        photos = lent.get(who[0], ()) if len(who) == 1 else tuple(lent[parent][0] for parent in who if lent.get(parent))
+        of_one = who[:1] == [name] or len(who) == 1
+        photos = lent.get(who[0], ()) if of_one else tuple(lent[parent][0] for parent in who if lent.get(parent))
         above = (Row("parent", "real photos", photos[:faces]),) if photos else ()
-        people.append(Person(name, (*above, Row("synthetic", "control", images[name]))))
+        people.append(Person(name, (*above, Row("synthetic", kind, images[name]))))
     return tuple(people)

@@ -32,6 +32,7 @@ from facegan.reporting.comparisons import (
     arm_value,
     difference,
     if_named,
+    is_control,
     is_named,
     with_baselines,
     without_interval,
@@ -166,7 +167,7 @@ def beaten_by(recipe: dict[str, Any], primary: Measure) -> dict[str, Any] | None
     arms whose interval does not exclude zero, or who have none.
     """
     sign = 1 if primary.better == "lower" else -1
-    candidates = [arm for arm in primary.arms if not recipe["arms"][arm].get("set")]
+    candidates = [arm for arm in primary.arms if not is_control(recipe, arm)]
     beating = {}
     for name in recipe.get("baselines", {}):
         differences = {arm: d for arm, d in primary.from_baselines.get(name, {}).items() if arm in candidates}

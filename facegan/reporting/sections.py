@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from facegan.core.units import format_bytes
 from facegan.data.contact_sheet import natural_key
+from facegan.generation.augmenters import AUGMENTERS
 from facegan.generation.controls import CONTROLS
 from facegan.generation.training_curve import d_has_won
 from facegan.recognition.fitted import FITTED
@@ -18,6 +19,7 @@ from facegan.recognition.options import Arm, Search, TrainRecognizer
 from facegan.recognition.search import in_words
 from facegan.recognition.search import trials as trials_of
 from facegan.recognition.trial_choice import read as read_choice
+from facegan.reporting.comparisons import is_control
 from facegan.reporting.runs import baselines as names_of_baselines
 from facegan.reporting.words import number, percent
 
@@ -53,11 +55,18 @@ def arms(recipe: dict[str, Any], inputs: dict[str, Path]) -> list[dict[str, Any]
             )
             if spec[key]
         ]
-        if control := (spec.get("set") or {}).get("kind"):
-            words.append(f"a control in the place of new people: {CONTROLS.get(control).words}")
+        if kind := (spec.get("set") or {}).get("kind"):
+            instead = "" if kind in AUGMENTERS.load() else "a control in the place of new people: "
+            words.append(f"{instead}{words_of_set(kind)}")
         rows.append({"name": name, "place": index, "words": ", ".join(words), **summary, "arm": name})
-        rows[-1]["control"] = bool(control)
+        rows[-1]["control"] = is_control(recipe, name)
     return rows
+
+
+def words_of_set(kind: str) -> str:
+    """What the rows of an arm's set are."""
+    text: str = (AUGMENTERS if kind in AUGMENTERS.load() else CONTROLS).get(kind).words
+    return text
 
 
 def baselines(recipe: dict[str, Any], inputs: dict[str, Path]) -> list[dict[str, Any]]:

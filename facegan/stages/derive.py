@@ -1,8 +1,10 @@
-"""derive: the set of rows that an arm takes in the place of new people, as many classes and images as they are."""
+"""derive: the set of rows that an arm takes: a control, as many classes and images as there are new people, or train
+photos, augmented."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,13 @@ from facegan.core.files import write_atomic
 from facegan.data import licences, manifest
 from facegan.data.dataset import KEEP_BYTES, ManifestImages, names_of
 from facegan.data.images import decode_pixels
-from facegan.generation.controls import ControlConfig, NewPeople, TrainPhotos
+from facegan.data.latents import derived_json
+from facegan.generation.augmented_rows import AugmentedRows
+from facegan.generation.augmenters import AugmenterConfig
+from facegan.generation.controls import ControlConfig, NewPeople
 from facegan.generation.controls._mixtures import Mixtures
 from facegan.generation.options import Derive
+from facegan.generation.train_photos import TrainPhotos
 from facegan.metrics import leakage
 from facegan.metrics.registered import Comparison
 from facegan.runtime.context import Context
@@ -27,65 +33,84 @@ COMPARED, PHOTOS = 500, 5000  # images whose likeness is measured, and train pho
 
 
 def run(options: Derive, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
-    """Write `manifest/` (train rows of identities `synthetic/derived/KIND-NNNNNN`) and `summary.json`.
+    """Write `manifest/` (train rows) and `summary.json`.
 
-    `inputs` are `manifest` (real rows) and `synthetic` (the new people).
-    summary.json has kind, identities, images, different images, and the likeness to the train photos: quantiles of
-    the largest similarity (`facegan.metrics.registered`), which stops nothing. Raises UserError where synthesize made
-    no new people.
+    `inputs` are `manifest` (real rows) and, of a control, `synthetic` (the new people): its rows are of identities
+    `synthetic/derived/KIND-NNNNNN`, those of an augmenter of the train people.
+    summary.json has kind, identities, images, different images, train photos left out, and the likeness to the train
+    photos: quantiles of the largest similarity (`facegan.metrics.registered`), which stops nothing. Raises UserError
+    where synthesize made no new people, and where the photos give no image.
     """
     torch.set_num_threads(threads_of(context.runtime))
-    control: ControlConfig = options.set
-    train = ManifestImages(inputs["manifest"], split="train", keep_bytes=KEEP_BYTES)
-    names, person = train.codes()
-    photos = TrainPhotos(train.pixels, person, names)
-    people = new_people(inputs, names)
+    if isinstance(options.set, AugmenterConfig):
+        augmented = AugmentedRows(options.set, inputs["manifest"])
+        photos, total = augmented.photos, len(augmented.photos.person) * options.set.per_photo
+        made = augmented.rows()
+    else:
+        train = ManifestImages(inputs["manifest"], split="train", keep_bytes=KEEP_BYTES)
+        names, person = train.codes()
+        photos, people = TrainPhotos(train.pixels, person, names), new_people(inputs, names)
+        total, made = int(people.sizes.sum()), control_rows(options.set, photos, people)
     license_ = licences.inherited(
-        licences.names([*licences.of(inputs["manifest"], "train"), *licences.of(inputs["synthetic"], "train")])
+        licences.names([name for folder in inputs.values() for name in licences.of(folder, "train")])
     )
     origin = {"generator": out.name.removesuffix(".incomplete"), "license": license_}
+    identities: Counter[str] = Counter()
     different: set[str] = set()
+    skipped = 0
 
     def rows() -> Iterator[dict[str, Any]]:
-        total = int(people.sizes.sum())
-        side, width = photos.pixels[:1].shape[1:3]
-        made = np.zeros_like(people.sizes)
-        for done, image in enumerate(control.images(photos, people), start=1):
-            index = int(made[image.number])
-            made[image.number] += 1
-            row = manifest.row(
-                image.png,
-                identity=f"{manifest.DERIVED}{control.kind}-{image.number:06d}",
-                source="synthetic",
-                dataset=manifest.NEW.rstrip("/"),
-                split="train",
-                height=side,
-                width=width,
-                seed=control.seed,
-                latent=json.dumps({"derived": control.kind, "class": image.number, "index": index}),
-                parents=list(image.parents),
-                **origin,
-            )
-            different.add(row["image_id"])
-            yield row
+        nonlocal skipped
+        for done, row in enumerate(made, start=1):
             context.progress(done, total, "images")
-        if not np.array_equal(made, people.sizes):
-            raise ValueError(f"{control.kind} made {made.sum()} images where there are {total}, or of other classes")
+            if row is None:
+                skipped += 1
+                continue
+            identities[row["identity"]] += 1
+            different.add(row["image_id"])
+            yield {**row, **origin}
 
     manifest.write(out, rows(), "derive", {name: path.name for name, path in inputs.items()})
+    left_out = skipped // getattr(options.set, "per_photo", 1)
     like = likeness(out, photos)
     summary = {
-        "kind": control.kind,
-        "identities": len(people.sizes),
-        "images": int(people.sizes.sum()),
+        "kind": options.set.kind,
+        "identities": len(identities),
+        "images": identities.total(),
         "different_images": len(different),
+        **({"photos_left_out": left_out} if left_out else {}),
         "likeness": like,
     }
     write_atomic(out / "summary.json", json.dumps(summary, indent=1).encode())
+    if left_out:
+        context.say(f"{left_out} of {len(photos.person)} train photos left out: no face where the others have theirs")
     context.say(
-        f"{summary['identities']} classes, {summary['images']} images ({len(different)} different) of kind "
-        f"{control.kind}; largest similarity to a train photo: median {like['median']:.2f}"
+        f"{summary['identities']} identities, {summary['images']} images ({len(different)} different) of kind "
+        f"{options.set.kind}; largest similarity to a train photo: median {like['median']:.2f}"
     )
+
+
+def control_rows(control: ControlConfig, photos: TrainPhotos, people: NewPeople) -> Iterator[dict[str, Any]]:
+    """The rows of a control; raises ValueError where they are not as many of each class as the new people have."""
+    made = np.zeros_like(people.sizes)
+    side, width = photos.pixels[:1].shape[1:3]
+    for image in control.images(photos, people):
+        index = int(made[image.number])
+        made[image.number] += 1
+        yield manifest.row(
+            image.png,
+            identity=f"{manifest.DERIVED}{control.kind}-{image.number:06d}",
+            source="synthetic",
+            dataset=manifest.NEW.rstrip("/"),
+            split="train",
+            height=side,
+            width=width,
+            seed=control.seed,
+            latent=derived_json(control.kind, **{"class": image.number, "index": index}),
+            parents=list(image.parents),
+        )
+    if not np.array_equal(made, people.sizes):
+        raise ValueError(f"{control.kind} made {made.sum()} images where there are {people.sizes.sum()}, or of others")
 
 
 def new_people(inputs: dict[str, Path], names: list[str]) -> NewPeople:

@@ -25,6 +25,7 @@ from facegan.evaluation.judges import judges_half
 from facegan.recognition.options import Arm, Merge
 from facegan.runtime.context import Context
 
+INPUTS = ("real", "synthetic", "augmented")
 DUPLICATES = pa.schema(
     [
         ("image_id", pa.string()),
@@ -40,16 +41,21 @@ DUPLICATES = pa.schema(
 def run(options: Merge, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
     """Write `manifest/` (train rows, labels dense), `duplicates.parquet` and `summary.json`.
 
+    `inputs` are `real`, `synthetic` rows of which the arm's are taken, and `augmented` ones, all of which are.
     An image that stands twice is kept once, the real row before the synthetic one; of a derived set, which repeats
     photos on purpose, all rows are kept. Raises UserError when fewer than two people are left.
     """
     arm = Arm.model_validate(extra["arm"])
-    names = (["real"] if arm.real else []) + (["synthetic"] if "synthetic" in inputs else [])
+    names = [name for name in INPUTS if name in inputs and (name != "real" or arm.real)]
     faces = ManifestRows([inputs[name] for name in names])
     rows = _real_rows(faces, extra.get("people", "train")) if arm.real else np.empty(0, np.int64)
-    if "synthetic" in inputs:
-        synthetic = [i for i in faces.rows_of(len(names) - 1) if _belongs_to_arm(faces.identity[i], arm)]
-        rows = np.concatenate([rows, _apply_ratio(faces, synthetic, len(rows), arm, options.seed)])
+    made: list[int] = []
+    if "synthetic" in names:
+        made += [i for i in faces.rows_of(names.index("synthetic")) if _belongs_to_arm(faces.identity[i], arm)]
+    if "augmented" in names:
+        made += faces.rows_of(names.index("augmented")).tolist()
+    if made:
+        rows = np.concatenate([rows, _apply_ratio(faces, made, len(rows), arm, options.seed)])
     before = len(rows)
     rows = _apply_cap(faces, rows, options)
     capped = before - len(rows)

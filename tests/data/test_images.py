@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import struct
 import zlib
 from collections import Counter
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from PIL import Image, features
 
-from facegan.data.images import BadImage, decode, decode_pixels, open_image, to_eight_bits, to_square
+from facegan.data.images import (
+    COMPOSITE_CAPTURE,
+    BadImage,
+    decode,
+    decode_pixels,
+    encode_png,
+    open_image,
+    to_eight_bits,
+    to_square,
+)
 from image_formats import COLOR, FACE, FORMATS, LAB, encoded, palette_with_transparency
 
 
@@ -164,3 +175,13 @@ def boxes(brand: bytes) -> bytes:
 def test_what_is_no_picture_is_called_what_it_is(data: bytes, said: str) -> None:
     with pytest.raises(BadImage, match=said):
         decode(data)
+
+
+def test_a_png_may_say_what_it_was_made_of() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3)).astype(np.uint8)
+    marked = encode_png(pixels, COMPOSITE_CAPTURE)
+    assert np.array_equal(decode_pixels(marked), pixels) and marked != encode_png(pixels)
+    description = ElementTree.fromstring(Image.open(io.BytesIO(marked)).info["XML:com.adobe.xmp"])[0][0]
+    said = description.attrib["{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType"]
+    assert said == "http://cv.iptc.org/newscodes/digitalsourcetype/compositeCapture"
+    assert np.array_equal(np.asarray(decode(marked)), pixels), "and is read as a photo is"

@@ -19,6 +19,7 @@ import pytest
 from facegan import stages
 from facegan.data.options import Prepare
 from facegan.generation import shard_worker
+from facegan.generation.augmenters import AUGMENTERS
 from facegan.generation.controls import CONTROLS
 from facegan.generation.options import Synthesize
 from facegan.pipeline.graph import build
@@ -52,14 +53,15 @@ def fixed_versions() -> Iterator[None]:
 
 
 def keys() -> dict[str, str]:
-    """{recipe · node: fingerprint} of every shipped recipe and control, and the keys of the photo cache and a shard."""
+    """{recipe · node: fingerprint} of every shipped recipe and set, and the keys of the photo cache and a shard."""
     pinned = {}
     for name in shipped():
         for node in build(load(name)):
             pinned[f"{name} · {node.title}"] = node.key
-    for kind in CONTROLS.load():
-        nodes = build(load("orl-tiny", [f"arms.{kind}.set={kind}"]))
-        pinned |= {f"control · {node.title}": node.key for node in nodes if node.arm == kind and node.seed is None}
+    for family, registry in (("control", CONTROLS), ("augmenter", AUGMENTERS)):
+        for kind in registry.load():
+            nodes = build(load("orl-tiny", [f"arms.{kind}.set={kind}"]))
+            pinned |= {f"{family} · {n.title}": n.key for n in nodes if n.arm == kind and n.seed is None}
     with fixed_versions():
         aligned = {"kind": "landmarks"}
         for name, changes in {"plain": {}, "aligned": {"align": {"detector": aligned}}}.items():

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from drawn import RUNTIME, Lab, tiny
 from facegan.cli.main import main
-from facegan.core.errors import UserError
+from facegan.core.errors import ConfigError, UserError
 from facegan.data import manifest
 from facegan.data.dataset import ManifestImages
 from facegan.data.images import decode_pixels
@@ -23,6 +23,7 @@ from facegan.generation.draw import regenerate
 from facegan.generation.options import Derive
 from facegan.pipeline import graph
 from facegan.pipeline.disk import check_room
+from facegan.promotion.challenger import select_challenger
 from facegan.recipe.recipe import Recipe
 from facegan.recognition.batches import GROUPS, groups_of
 from facegan.runtime.context import Context
@@ -142,6 +143,12 @@ def test_no_new_people_is_said_in_words(controlled: Recipe, shared: Lab, tmp_pat
     inputs = {"manifest": shared.stage(controlled, "prepare").path, "synthetic": synthetic}
     with pytest.raises(UserError, match="no new people"):
         derive.run(Derive.model_validate({"set": "warp"}), {}, inputs, tmp_path / "out", Context(RUNTIME))
+
+
+def test_a_control_is_not_promoted(controlled: Recipe, shared: Lab) -> None:
+    with pytest.raises(ConfigError, match="'warp' is a control") as refused:
+        select_challenger(controlled, "warp", graph.build(controlled), shared.store)
+    assert "promote another: real, real+synthetic" in str(refused.value.fix)
 
 
 def test_nodes_of_a_control(controlled: Recipe) -> None:

@@ -16,6 +16,7 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "detectors": ("prepare.align.detector.kind", "facegan.data.detectors:DETECTORS"),
     "gans": ("train_gan.gan.kind", "facegan.generation.gans:GANS"),
     "identities": ("synthesize.identities.kind", "facegan.generation.identities:IDENTITIES"),
+    "augmenters": ("arms.NAME.set.kind", "facegan.generation.augmenters:AUGMENTERS"),
     "controls": ("arms.NAME.set.kind", "facegan.generation.controls:CONTROLS"),
     "judges": ("audit.judge.kind", "facegan.evaluation.judges:JUDGES"),
     "starts": ("train_recognizer.start.kind", "facegan.recognition.starts:STARTS"),

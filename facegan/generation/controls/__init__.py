@@ -21,17 +21,9 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from facegan.generation.train_photos import TrainPhotos
+
 CONTROLS = Registry("control", __name__)
-
-
-@dataclass(frozen=True)
-class TrainPhotos:
-    """The real train photos: `pixels` (N, H, W, C) uint8 or what reads like it, `person` (N,) int64, an index of
-    `names`."""
-
-    pixels: np.ndarray
-    person: np.ndarray
-    names: list[str]
 
 
 @dataclass(frozen=True)

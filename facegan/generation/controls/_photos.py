@@ -10,18 +10,13 @@ import torch
 from numpy.typing import NDArray
 
 from facegan.core.seeds import subseed
-from facegan.generation.controls import TrainPhotos
 from facegan.generation.gans.networks.registration import REFERENCE_PX, dense, unit_grid, warp
+from facegan.generation.train_photos import TrainPhotos, to_uint8
 
 Floats = NDArray[np.float32]
 
 GRID = 4  # control points of a warp, across and down
 BLOCK = 64  # images at once
-
-
-def to_uint8(values: Floats) -> NDArray[np.uint8]:
-    """Grey values to uint8: rounded to the nearest, halves to the even one, cut at 0 and 255."""
-    return np.rint(values).clip(0, 255).astype(np.uint8)
 
 
 def blocks(count: int) -> Iterator[slice]:

@@ -9,7 +9,8 @@ from facegan.generation.controls import CONTROLS, ControlConfig, ControlImage
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from facegan.generation.controls import NewPeople, TrainPhotos
+    from facegan.generation.controls import NewPeople
+    from facegan.generation.train_photos import TrainPhotos
 
 
 @CONTROLS.register

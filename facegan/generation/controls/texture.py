@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from facegan.generation.controls import NewPeople, TrainPhotos
+    from facegan.generation.controls import NewPeople
+    from facegan.generation.train_photos import TrainPhotos
 
 
 @CONTROLS.register

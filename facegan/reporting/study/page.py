@@ -13,7 +13,7 @@ import yaml
 
 from facegan.core.files import write_atomic
 from facegan.reporting import audit, controls, page, results, sections, words
-from facegan.reporting.comparisons import Measure
+from facegan.reporting.comparisons import Measure, is_control
 from facegan.reporting.figures import ARMS, RenderedFigure
 from facegan.reporting.study import pooled
 from facegan.reporting.study import words as study_words
@@ -240,7 +240,7 @@ def _variant(
             {
                 "arm": arm,
                 "named": arm == spec["arm"],
-                "control": bool(recipe["arms"][arm].get("set")),
+                "control": is_control(recipe, arm),
                 "value": words.signed(comparison["delta"], digits),
                 "interval": words.interval(comparison["ci_low"], comparison["ci_high"], digits, sign=True),
                 "relative": study_words.relative(comparison),
@@ -262,7 +262,7 @@ def _variant(
             {
                 "name": arm,
                 "place": index,
-                "control": bool(recipe["arms"][arm].get("set")),
+                "control": is_control(recipe, arm),
                 "real": f"{variant.images[arm]['real']:.0f}",
                 "synthetic": f"{variant.images[arm]['synthetic']:.0f}",
                 "chosen": ("; " if any(variant_searches) else ", ").join(

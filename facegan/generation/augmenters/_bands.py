@@ -1,0 +1,53 @@
+"""Laplacian bands of a picture, and the statistics of one picture laid on another, band by band."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from facegan.generation.gans.networks.registration import REFERENCE_PX
+
+Floats = NDArray[np.float32]
+
+FINEST_PX = 1.0  # standard deviation of the first blur at a side of REFERENCE_PX; each next one is twice as wide
+LEAST_DEVIATION = 0.1  # grey levels: a band that varies less is taken for one that varies as much
+
+
+def blurred(picture: Floats, sigma_px: float) -> Floats:
+    """A picture (H, W, C) float32 under a Gaussian blur, the edge's pixels going on."""
+    soft = cv2.GaussianBlur(picture, (0, 0), sigma_px, borderType=cv2.BORDER_REPLICATE)
+    return np.asarray(soft, np.float32).reshape(picture.shape)
+
+
+def bands_of(picture: Floats, count: int) -> list[Floats]:
+    """A picture (H, W, C) float32 as `count` bands, fine to coarse, and the blur that is left; they add up to it.
+
+    Differences of Gaussian blurs an octave apart, at full size (Burt and Adelson 1983, IEEE Trans. Comm. 31(4),
+    without the decimation).
+    """
+    lows = [picture]
+    for octave in range(count):
+        lows.append(blurred(picture, FINEST_PX * 2**octave * picture.shape[0] / REFERENCE_PX))
+    return [*(fine - coarse for fine, coarse in pairwise(lows)), lows[-1]]
+
+
+def statistics(band: Floats, weight: Floats | None = None) -> tuple[Floats, Floats]:
+    """Mean and standard deviation (C,) float32 of each channel of a band (H, W, C), weighted by `weight` (H, W, 1)."""
+    weight = np.ones_like(band[:, :, :1]) if weight is None else weight
+    total = weight.sum(dtype=np.float64)
+    mean = (weight * band).sum(axis=(0, 1), dtype=np.float64) / total
+    variance = (weight * np.square(band - mean)).sum(axis=(0, 1), dtype=np.float64) / total
+    return mean.astype(np.float32), np.sqrt(variance).astype(np.float32)
+
+
+def adain(band: Floats, style: Floats, weight: Floats | None = None) -> Floats:
+    """A band (H, W, C) with the mean and the standard deviation that `style` has: s (x - m) / d + n by channel.
+
+    Source: Huang and Belongie 2017 (ICCV), equation 8, with bands of the picture in the place of a network's features.
+    """
+    (mean, deviation), (wanted_mean, wanted) = statistics(band, weight), statistics(style, weight)
+    gain = wanted / np.maximum(deviation, LEAST_DEVIATION)
+    return np.asarray(gain * (band - mean) + wanted_mean, np.float32)

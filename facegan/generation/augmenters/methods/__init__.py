@@ -1,0 +1,1 @@
+"""What augmenters compute with torch; listing the family imports none of it."""
