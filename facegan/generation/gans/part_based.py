@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 
 @GANS.register
 class PartBased(Morphable):
-    """As `morphable`, but new people have upper rim, eyes, nose and lower face of four people, near in light and pose,
-    under a shape that is mixed of all parents (as in the segmented morphable model of Blanz and Vetter 1999, section 3): faces
-    without the ghosts of sums. The generator holds the registered photos: treat its file as you treat them.
+    """As `morphable`, but the detail of new people is of four people: upper rim, eyes, nose, lower face, near in light
+    and pose, under a shape and a tone that are mixed of all parents (after the segmented morphable model of Blanz and
+    Vetter 1999, section 3): faces without the ghosts of sums. The generator holds the registered photos: treat its file
+    as you treat them.
     """
 
     kind: Literal["part_based"] = "part_based"  # type: ignore[assignment]

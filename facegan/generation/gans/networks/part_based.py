@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from facegan.generation.gans.networks.morphable import MorphableGenerator
-from facegan.generation.gans.networks.registration import GRID, REFERENCE_PX, blur, dense, inverse, unit_grid, warp
+from facegan.generation.gans.networks.registration import REFERENCE_PX, blur, inverse, unit_grid, warp
 
 BANDS_PX = (1.0, 2.0, 4.0)  # blurs between the bands of a Laplacian pyramid, of a side of REFERENCE_PX
-TONE_PX = 5.0  # blur that leaves the light and tone of a photo
-TONE_MATCHED = 0.7  # share of the difference in tone that a part takes on from the first one; all of it looks flat
 SEAM_PX = 2.0  # blur of the masks that tells how wide the seam of a part is
 TONE_SIDE, DETAIL_SIDE = 16, 32  # px at which photos are compared: light and pose in a part, detail at its seam
 LEAST_WEIGHT = 0.01  # a person with less, as a share of the largest weight, lends no part
 
 
 class PartBasedGenerator(MorphableGenerator):
-    """G(w, z): as `morphable`, but that no pixel is a sum of faces.
+    """G(w, z): as `morphable`, but that nothing finer than the tone of a face is a sum of faces.
 
-    Displacements are mixed as there. The texture is put together from parts in the common frame (upper rim, eyes, nose,
-    lower face: `parts`), each of one photo of one person: the first part of the person with the largest weight in w,
-    and each other one of whom of the others with a weight is nearest to that person there in light and pose, nobody
-    twice as long as there is somebody else. Near is: alike in tone all over the part, and in detail along its seam. Codes of one person alone give that person's photo, as `morphable` does.
-    Bands of a Laplacian pyramid are blended under masks as soft as the band is coarse (Burt and Adelson 1983, ACM TOG
-    2(4)), as in the segmented morphable model (Blanz and Vetter 1999, section 3), whose parts are mixtures.
+    Displacements and tone, the coarsest band of a Laplacian pyramid, are mixed as there. The finer bands are put
+    together from parts in the common frame (`part_masks`), each of one photo: the first part of the person with the
+    largest weight in w; each other one of whom, among the others with a weight, is nearest to that person there, nobody
+    twice as long as there is somebody else. Near is alike in tone all over the part, and in detail along its seam.
+    Codes of one person alone give that person's photo, as `morphable` does. Bands are blended under masks as soft as
+    the band is coarse (Burt and Adelson 1983, ACM TOG 2(4)), as in the segmented morphable model (Blanz and Vetter
+    1999, section 3).
     """
 
     def _drop_derived(self) -> None:
@@ -34,12 +31,10 @@ class PartBasedGenerator(MorphableGenerator):
 
     def leading(self, w: torch.Tensor, z: torch.Tensor, count: int) -> torch.Tensor:
         """See MorphableGenerator: who lends which part is told by products of the whole batch."""
-        _, _, mean_controls, controls, light = self._parts()
-        shape, own, borrowed = z.chunk(3, dim=1)
-        photos = self.photos(w, own)
-        field = dense((w @ mean_controls + shape @ controls).view(-1, 2, GRID, GRID), self.img_shape[-1])
-        lent = (borrowed @ light) @ self.light
-        texture = self.put_together(photos[:count]) + lent[:count].view(-1, *self.img_shape)
+        mixed, field = self.mixed(w, z)
+        photos = self.photos(w, z.chunk(3, dim=1)[1])
+        # Image by image: convolutions of batches of another size may have other bits.
+        texture = torch.stack([self.put_together(*one) for one in zip(mixed[:count], photos[:count], strict=True)])
         return warp(texture.clamp(-1, 1), inverse(field[:count]))
 
     def photos(self, w: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
@@ -60,40 +55,42 @@ class PartBasedGenerator(MorphableGenerator):
             photos.append(distance.masked_fill(self.person != person[:, None], torch.inf).argmin(dim=1))
         return torch.stack(photos, dim=1)
 
-    def put_together(self, photos: torch.Tensor) -> torch.Tensor:
-        """Textures of parts (N, parts) in the common frame, NCHW float32 about -1..1."""
-        scale = self.img_shape[-1] / REFERENCE_PX
+    def put_together(self, mixed: torch.Tensor, photos: torch.Tensor) -> torch.Tensor:
+        """One texture in the common frame (C, H, W): the tone of `mixed`, all that is finer of the parts' `photos`."""
         masks = part_masks(self.img_shape[-1]).to(self.texture.device)
-        textures = self.texture[photos].float().div(127.5).sub(1)  # (N, parts, C, H, W)
-
-        def low(img: torch.Tensor, blur_px: float) -> torch.Tensor:
-            return blur(img.flatten(0, 1), blur_px * scale).view_as(img)
-
-        tone = low(textures, TONE_PX)
-        textures = textures + TONE_MATCHED * (tone[:, :1] - tone)
-        blended = torch.zeros_like(textures[:, 0])
+        textures = self.texture[photos].float().div(127.5).sub(1)
+        blended = self._tone(mixed[None])[0]
         for blur_px in BANDS_PX:
-            lower = low(textures, blur_px)
-            blended += (self._soft(masks, blur_px * scale) * (textures - lower)).sum(dim=1)
+            lower = self._blurred(textures, blur_px)
+            blended = blended + (self._soft(masks, blur_px) * (textures - lower)).sum(dim=0)
             textures = lower
-        return blended + (self._soft(masks, TONE_PX * scale) * textures).sum(dim=1)
+        return blended
+
+    def _tone(self, img: torch.Tensor) -> torch.Tensor:
+        """What the bands leave of NCHW images."""
+        for blur_px in BANDS_PX:
+            img = self._blurred(img, blur_px)
+        return img
+
+    def _blurred(self, img: torch.Tensor, blur_px: float) -> torch.Tensor:
+        """NCHW, blurred by px of a side of REFERENCE_PX."""
+        return blur(img, blur_px * self.img_shape[-1] / REFERENCE_PX)
 
     def _soft(self, masks: torch.Tensor, blur_px: float) -> torch.Tensor:
         """(parts, 1, H, W), blurred, of sum 1."""
-        soft = blur(masks, blur_px)
+        soft = self._blurred(masks, blur_px)
         return soft / soft.sum(dim=0)
 
     def _comparisons(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Photos as they are compared, (parts, photos, values), and the least distances of people (parts, people, people)."""
+        """Photos as they are compared (parts, photos, values); people's least distances (parts, people, people)."""
         if self._compared is None or self._compared[0].device != self.texture.device:
-            side = self.img_shape[-1]
-            scale, masks = side / REFERENCE_PX, part_masks(side).to(self.texture.device)
-            soft = self._soft(masks, SEAM_PX * scale)
+            masks = part_masks(self.img_shape[-1]).to(self.texture.device)
+            soft = self._soft(masks, SEAM_PX)
             tone_masks, seams = _shrunk(masks, TONE_SIDE), _shrunk(4 * soft * (1 - soft), DETAIL_SIDE)
             compared: list[list[torch.Tensor]] = [[] for _ in masks]
             for chunk in self.texture.split(64):
                 texture = chunk.float().div(127.5).sub(1)
-                tone = blur(texture, TONE_PX * scale)
+                tone = self._tone(texture)
                 small_tone, small_detail = _shrunk(tone, TONE_SIDE), _shrunk(texture - tone, DETAIL_SIDE)
                 for part, mask, seam in zip(compared, tone_masks, seams, strict=True):
                     part.append(torch.cat([(small_tone * mask).flatten(1), (small_detail * seam).flatten(1)], dim=1))
