@@ -10,6 +10,7 @@ little; on CUDA it is the wall clock, of many steps between two synchronisations
 
     python benchmarks/speed/training_rate.py                     # rates and parts, orl-quick, one thread
     python benchmarks/speed/training_rate.py --part variants     # bfloat16, channels last, torch.compile
+    python benchmarks/speed/training_rate.py --part objectives   # a step of each GAN under each loss and penalty
     python benchmarks/speed/training_rate.py --part seeds        # two processes against two threads (wall clock)
     python benchmarks/speed/training_rate.py --gpu               # variants and rates on a GPU, in sizes fit for one
 
@@ -23,6 +24,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
+import itertools
 import multiprocessing
 import statistics
 import tempfile
@@ -41,6 +43,7 @@ from facegan.data.dataset import ManifestImages
 from facegan.generation.gans import GANS, AdversarialConfig
 from facegan.generation.gans.networks.objective import d_loss, diffaugment, g_loss
 from facegan.generation.options import TrainGan
+from facegan.generation.training import train_step
 from facegan.recipe.load import load
 from facegan.recipe.recipe import Recipe
 from facegan.recognition import training
@@ -160,12 +163,16 @@ def bare_gan(
     def step() -> None:
         with autocast():
             made = draw(img, label)
-        loss = d_loss(gan.loss, judge(img, label), judge(made.fake_img.detach(), made.fake_label))
+        real, real_label = (made.fakes.take(img), made.fake_label) if gan.pairs else (img, label)
+        loss = d_loss(gan.loss, judge(real, real_label), judge(made.fake_img.detach(), made.fake_label))
         opt_d.zero_grad(set_to_none=True)
         loss.backward()
         opt_d.step()
         D.requires_grad_(False)
-        adversarial = g_loss(gan.loss, judge(made.fake_img, made.fake_label)) * getattr(gan, "adversarial", 1.0)
+        with torch.no_grad():
+            opposite = judge(real, real_label) if gan.loss == "relativistic" else None
+        adversarial = g_loss(gan.loss, judge(made.fake_img, made.fake_label), real_logits=opposite)
+        adversarial = adversarial * getattr(gan, "adversarial", 1.0)
         opt_g.zero_grad(set_to_none=True)
         torch.stack([adversarial, *made.terms.values()]).sum().backward()
         opt_g.step()
@@ -305,6 +312,24 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
+BARE = {"r1_gamma": 0, "r2_gamma": 0}
+OBJECTIVES: dict[str, dict[str, Any]] = {
+    "nonsaturating": {"loss": "nonsaturating", **BARE},
+    "nonsaturating, exact r1 every 16th step": {"loss": "nonsaturating", "r1_gamma": 1, "r2_gamma": 0,
+                                                "penalty": "exact", "r1_interval": 16},
+    "hinge": {"loss": "hinge", **BARE},
+    "wasserstein, one step of D": {"loss": "wasserstein", "critic_steps": 1, **BARE},
+    "wasserstein, five steps of D": {"loss": "wasserstein", **BARE},
+    "relativistic": {"loss": "relativistic", **BARE},
+    "relativistic, finite r1 and r2": {"loss": "relativistic", "r1_gamma": 1, "r2_gamma": 1, "penalty": "finite"},
+    "relativistic, finite every 4th step": {"loss": "relativistic", "r1_gamma": 1, "r2_gamma": 1, "penalty": "finite",
+                                            "r1_interval": 4},
+    "relativistic, exact r1 and r2": {"loss": "relativistic", "r1_gamma": 1, "r2_gamma": 1, "penalty": "exact"},
+    "relativistic, exact every 8th step": {"loss": "relativistic", "r1_gamma": 1, "r2_gamma": 1, "penalty": "exact",
+                                           "r1_interval": 8},
+}  # fmt: skip
+
+
 def variants(lab: Lab, net: str, steps: int, rounds: int, kinds: list[str]) -> None:
     """Print a bare net's rate (the recognizer's, a GAN family's) in each precision, layout and compiled, in turn."""
     built: dict[str, tuple[Step, float]] = {}
@@ -335,6 +360,34 @@ def variants(lab: Lab, net: str, steps: int, rounds: int, kinds: list[str]) -> N
         median = statistics.median(times)
         print(f"| {name} | {options.batch_size / median:.0f} | {base / median:.2f} | {built[name][1]:.1f} |")
     print(flush=True)
+
+
+def objectives(lab: Lab, nets: list[str], steps: int, rounds: int) -> None:
+    """Print the rate of a step of each family under each loss and penalty, on one constant batch, in turn."""
+    images = ManifestImages(lab.folder / "people", split="train")
+    names, codes = images.codes()
+    size_px, channels, batch = images.pixels.shape[1], images.pixels.shape[3], lab.recipe.train_gan.batch_size
+    rows = np.arange(batch) % len(images)
+    img, label = to_input(images.pixels[rows], lab.device).contiguous(), torch.from_numpy(codes[rows]).to(lab.device)
+
+    def step_of(gan: AdversarialConfig) -> Step:
+        nets = [build(len(names), channels, size_px) for build in (gan.build_generator, gan.build_discriminator)]
+        G, D = (net.to(lab.device).to(memory_format=torch.channels_last) for net in nets)  # type: ignore[call-overload]
+        opt_g, opt_d = torch.optim.Adam(G.parameters(), gan.lr_g), torch.optim.Adam(D.parameters(), gan.lr_d)
+        calls = itertools.count()
+        return lambda: train_step(gan, G, D, opt_g, opt_d, img, label, next(calls))
+
+    for net in nets:
+        steps_of = {name: step_of(GANS.get(net)(**changes)) for name, changes in OBJECTIVES.items()}
+        found: dict[str, list[float]] = {name: [] for name in steps_of}
+        for _ in range(rounds):
+            for name, step in steps_of.items():
+                found[name] += seconds(lab, step, steps)
+        print(f"| {net}, batches of {batch} | images/s | against the first |\n|---|--:|--:|")
+        rates = {name: batch / statistics.mean(times) for name, times in found.items()}
+        for name, rate in rates.items():
+            print(f"| {name} | {rate:.0f} | {rate / next(iter(rates.values())):.2f} |")
+        print(flush=True)
 
 
 def _seed(folder: Path, recipe: Recipe, steps: int, threads: int, ready: Any, sender: Any) -> None:
@@ -383,11 +436,11 @@ def main() -> None:
     """Print the tables that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", nargs="?", default="orl-quick")
-    parser.add_argument("--part", choices=["rates", "variants", "seeds"], default="rates")
+    parser.add_argument("--part", choices=["rates", "variants", "objectives", "seeds"], default="rates")
     parser.add_argument("--gpu", action="store_true", help=f"variants of three nets, and rates, with {' '.join(GPU)}")
     parser.add_argument("--set", dest="sets", action="append", default=[], metavar="PATH=YAML", help="as facegan run")
     families = [kind for kind, member in GANS.load().items() if issubclass(member, AdversarialConfig)]
-    parser.add_argument("--nets", nargs="+", choices=[RECOGNIZER, *families], help="of variants")
+    parser.add_argument("--nets", nargs="+", choices=[RECOGNIZER, *families], help="of variants and objectives")
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES, help="whose rates")
     parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS), help="of variants")
     parser.add_argument("--steps", type=int, default=40, help="of each loop in each round")
@@ -414,7 +467,9 @@ def main() -> None:
         if args.part == "variants" or args.gpu:
             for net in args.nets or ([RECOGNIZER, "cvae_gan", "style"] if args.gpu else [RECOGNIZER]):
                 variants(lab, net, args.steps, args.rounds, args.kinds)
-        if args.part == "rates" or args.gpu:
+        if args.part == "objectives":
+            objectives(lab, [net for net in args.nets or families if net != RECOGNIZER], args.steps, args.rounds)
+        elif args.part == "rates" or args.gpu:
             rates(lab, args.steps, args.rounds, args.stages)
         if args.part == "seeds" and not args.gpu:
             seeds(lab, args.steps, args.rounds)

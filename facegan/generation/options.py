@@ -26,7 +26,9 @@ class TrainGan(Options):
     """The identity-conditional generator, trained on the train identities only."""
 
     gan: AnyGan = Field(default_factory=lambda: GANS.get("cvae_gan")(), description="generator family")
-    kimg: float = Field(18, gt=0, description="thousands of real images that the training sees")
+    kimg: float | None = unhashed_default(
+        None, gt=0, description="thousands of real images that the training sees; null: the family's own length"
+    )
     batch_size: int = Field(32, ge=4, le=4096, description="real images of each step")
     precision: Literal["float32", "bfloat16"] = unhashed_default("float32", description="of the arithmetic in training")
     seed: int = Field(0, ge=0, description="of first weights, of what is drawn, of the order of images")
@@ -37,9 +39,20 @@ class TrainGan(Options):
     @model_validator(mode="after")
     def _ramp_ends(self) -> TrainGan:
         ramp = self.gan.ramp if isinstance(self.gan, AdversarialConfig) else None
-        if ramp and ramp.end_kimg > self.kimg:
-            raise ValueError(f"gan.ramp.end_kimg is {ramp.end_kimg:g}, but the training ends at kimg={self.kimg:g}")
+        if ramp and ramp.end_kimg > self.length_kimg:
+            raise ValueError(
+                f"gan.ramp.end_kimg is {ramp.end_kimg:g}, but the training ends at kimg={self.length_kimg:g}"
+            )
         return self
+
+    @property
+    def length_kimg(self) -> float:
+        """`kimg`, or the family's own where it is null."""
+        return self.gan.default_kimg if self.kimg is None else self.kimg
+
+    def settled(self) -> TrainGan:
+        """These options with the length as a number: what is hashed, recorded and shown."""
+        return self.model_copy(update={"kimg": self.length_kimg})
 
 
 class ExternalFaces(Options):

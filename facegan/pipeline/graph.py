@@ -134,7 +134,7 @@ def _nodes(recipe: Recipe, hashes: dict[str, str], suppressed: SuppressionList) 
         real = _merge(recipe, GUIDE, Arm(), prepare, None)
         guide = _recognizer(recipe.recognizer(recipe.guide), GUIDE, recipe.guide_seed, real, prepare, hashes)
         guide_input = {"guide": guide} if recipe.train_gan.gan.needs_guide else {}
-        gan = node("train_gan", recipe.train_gan, needs={"manifest": prepare, **guide_input})
+        gan = node("train_gan", recipe.train_gan.settled(), needs={"manifest": prepare, **guide_input})
         needs = {"manifest": prepare, "generator": gan, "guide": guide}
         synthesize = _synthesize(recipe, needs, hashes, suppressed)
         nodes += [real, guide, gan, synthesize, *_audit(recipe, prepare, synthesize, hashes)]
@@ -313,6 +313,11 @@ def _benchmark_hashed(recipe: Recipe) -> tuple[dict[str, Any], dict[str, str]]:
 def _recipe_on_page(recipe: Recipe) -> dict[str, Any]:
     """The recipe as a page shows it: without paths of files, without where it runs and what no stage reads."""
     shown = recipe.model_dump(mode="json", exclude={"runtime", "promotion"})
+    changed = {path for variant in (recipe.study.variants if recipe.study else {}).values() for path in variant.set}
+    if changed.isdisjoint(
+        ("train_gan", "train_gan.gan", "train_gan.gan.kind")
+    ):  # else families have lengths of their own
+        shown["train_gan"] = recipe.train_gan.settled().model_dump(mode="json")
     shown["prepare"]["source"] = recipe.prepare.source.identifying()
     if recipe.prepare.align is not None:
         shown["prepare"]["align"]["detector"] = recipe.prepare.align.detector.identifying()

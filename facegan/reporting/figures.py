@@ -15,6 +15,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from facegan.generation.training_curve import ACCURACIES
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -299,17 +301,19 @@ def cmc(curves: Mapping[str, Sequence[Series]], baselines: Sequence[str] = ()) -
 
 
 def gan(lines: Lines) -> RenderedFigure:
-    """Curves of the generator's training: adversarial losses, G's other terms, D's mean logits, ADA's values."""
+    """Curves of the generator's training: losses, G's other terms, D's mean logits and accuracy, ADA's values."""
     names = [name for name in _keys(lines) if name != "nimg"]
     logits = [name for name in names if name.endswith("logits")]
-    adversarial = [name for name in names if name in ("d", "g", "gp", "r1")]
+    adversarial = [name for name in names if name in ("d", "g", "gp", "r1", "r2")]
+    accuracy = [name for name in names if name in ACCURACIES]
     adaptive = [name for name in names if name in ("ada_p", "ada_r")]
-    rest = [name for name in names if name not in {*logits, *adversarial, *adaptive}]
+    rest = [name for name in names if name not in {*logits, *adversarial, *accuracy, *adaptive}]
     groups = [
         ("Adversarial losses", adversarial, "linear"),
         ("Other terms of G", rest, "log"),
         ("D's mean logits", logits, "linear"),
-        ("Adaptive augmentation", adaptive, "linear"),
+        ("D's accuracy", accuracy, "share"),
+        ("Augmentation (ADA)", adaptive, "linear"),
     ]
     groups = [group for group in groups if group[1]]
 
@@ -326,6 +330,8 @@ def gan(lines: Lines) -> RenderedFigure:
             if scale == "log" and positive:
                 axis.set_yscale("log")
                 axis.yaxis.set_major_formatter(_plain)
+            if scale == "share":
+                axis.set_ylim(-0.02, 1.02)
             axis.set_title(title)
             axis.set_xlabel("thousand images seen")
             axis.legend(fontsize=8)

@@ -77,6 +77,7 @@ def context(
         "duplicates": sections.duplicates(recipe, inputs),
         "trials": sections.trials(recipe, inputs),
         "searched": sections.searches(recipe, inputs),
+        "d_won": sections.d_won(inputs),
         "recognizers": recognizers,
         "limits": words.limits(comparison, findings.n_images, synthetic),
         "terms": words.TERMS,

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from facegan.core.units import format_bytes
 from facegan.data.contact_sheet import natural_key
 from facegan.generation.controls import CONTROLS
+from facegan.generation.training_curve import d_has_won
 from facegan.recognition.fitted import FITTED
 from facegan.recognition.options import Arm, Search, TrainRecognizer
 from facegan.recognition.search import in_words
@@ -31,6 +32,11 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The objects of a JSON-lines file, none where it is not there."""
     return [json.loads(line) for line in path.read_text().splitlines() if line] if path.is_file() else []
+
+
+def d_won(inputs: dict[str, Path]) -> str | None:
+    """A sentence where the generator's discriminator has won, else None."""
+    return d_has_won(read_lines(inputs["train_gan"] / "curve.jsonl")) if "train_gan" in inputs else None
 
 
 def arms(recipe: dict[str, Any], inputs: dict[str, Path]) -> list[dict[str, Any]]:

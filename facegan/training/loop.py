@@ -101,6 +101,10 @@ class Curve:
         with open(self.path, "a") as file:
             file.write(json.dumps({"nimg": nimg, **{k: round(v, 6) for k, v in values.items()}}) + "\n")
 
+    def lines(self) -> list[dict[str, float]]:
+        """All lines, in order; none before the first."""
+        return [json.loads(line) for line in self.path.read_text().splitlines()] if self.path.exists() else []
+
 
 class Diverged(UserError):
     """A training whose loss or error is no number."""

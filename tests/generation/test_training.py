@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,14 +17,17 @@ from drawn import RUNTIME, Lab, draw_folder
 from facegan.core.errors import UserError
 from facegan.data import manifest
 from facegan.data.dataset import ManifestImages
+from facegan.generation import training
+from facegan.generation.gans import GANS
 from facegan.generation.gans.networks.saved import load_generator
-from facegan.generation.training import crossed
+from facegan.generation.training import STANDING_BATCHES, crossed
 from facegan.runtime.context import Context
 from facegan.stages import train_gan
 from facegan.store.local import WORK, Artifact
 from facegan.training.checkpoints import Checkpoints
 from facegan.training.tensors import to_input
 from gan_runs import ADVERSARIAL, Stop, gan_node, stop_at
+from ranked_gan import leaves
 
 
 def test_what_is_handed_over(faces: Path, shared: Lab) -> None:
@@ -79,7 +84,7 @@ def test_it_learns_to_rebuild_faces(faces: Path, shared: Lab, lab: Lab) -> None:
 
 @pytest.mark.parametrize("kind", ADVERSARIAL)
 def test_a_stopped_run_ends_with_the_same_bytes(faces: Path, shared: Lab, lab: Lab, kind: str) -> None:
-    node = gan_node(faces, kind, gan={"r1_gamma": 0.5, "r1_interval": 2})
+    node = gan_node(faces, kind, gan={"r1_gamma": 0.5, "r2_gamma": 0.5, "r1_interval": 2})
     undisturbed = shared.make(node)
     for nimg in (24, 40):  # checkpoints are written at 16 and 32
         with pytest.raises(Stop):
@@ -88,6 +93,38 @@ def test_a_stopped_run_ends_with_the_same_bytes(faces: Path, shared: Lab, lab: L
     messages = [event.text for event in lab.events if event.kind == "message"]
     assert resumed.state == "resumed" and "goes on from 0.032 of 0.048 kimg" in messages
     assert resumed.record["outputs"] == undisturbed.record["outputs"]
+
+
+@pytest.mark.parametrize("kind", ["cvae_gan", "dcgan"])
+def test_stopped_between_two_steps_of_g(faces: Path, shared: Lab, lab: Lab, kind: str) -> None:
+    """G steps with batches 3 and 6 of six; the checkpoint that is gone on from was written after the fourth."""
+    node = gan_node(faces, kind, gan={"loss": "wasserstein", "critic_steps": 3})
+    undisturbed = shared.make(node)
+    lines = [json.loads(line) for line in (undisturbed.path / "curve.jsonl").read_text().splitlines()]
+    assert ["g" in line for line in lines] == [False, False, True] * 2
+    with pytest.raises(Stop):
+        lab.make(node, stop_at(40))
+    resumed = lab.make(node)
+    assert resumed.state == "resumed" and resumed.record["outputs"] == undisturbed.record["outputs"]
+
+
+def test_batch_norms_of_the_averaged_g_are_of_its_own_outputs(faces: Path, shared: Lab) -> None:
+    """With them, drawing a batch as in training and drawing it from the stored moments nearly agree."""
+    artifact = shared.make(gan_node(faces, "dcgan"))
+    G, _ = load_generator(artifact.path)
+    images = ManifestImages(shared.done[gan_node(faces, "dcgan").needs["manifest"].key].path, split="train")
+    norms = [layer for layer in G.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+    assert norms and all(norm.num_batches_tracked == STANDING_BATCHES for norm in norms)
+    w = G.codes()[torch.from_numpy(np.resize(images.codes()[1], 4000))]
+    z = torch.randn(4000, G.z_dim, generator=torch.Generator().manual_seed(5))
+    stored = [(norm.running_mean.clone(), norm.running_var.clone()) for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0  # the moments of one large batch
+        norm.train()
+    G(w, z)
+    for norm, (mean, var) in zip(norms, stored, strict=True):
+        assert (norm.running_mean - mean).abs().max() < 0.2 * norm.running_var.sqrt().mean()
+        torch.testing.assert_close(var.mean(), norm.running_var.mean(), rtol=0.15, atol=0)
 
 
 @pytest.mark.parametrize(("kind", "loss"), [("cvae_gan", "hinge"), ("style", "nonsaturating")])
@@ -172,6 +209,36 @@ def test_what_is_not_finite_stops_the_run(faces: Path, lab: Lab) -> None:
     with pytest.raises(UserError, match="training diverged after") as error:
         lab.make(gan_node(faces, gan={"lr_g": 1e30}))
     assert "learning rate" in error.value.fix
+
+
+def test_what_was_saved_before_it_diverged_is_kept(faces: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = training.train_step
+
+    def diverges(*arguments: Any, **rest: Any) -> dict[str, float]:
+        values = step(*arguments, **rest)
+        return {**values, "g": math.nan} if arguments[7] == 3 else values
+
+    monkeypatch.setattr(training, "train_step", diverges)
+    node = gan_node(faces)
+    with pytest.raises(UserError, match="training diverged after 32 images: g = nan") as error:
+        lab.make(node)
+    assert "checkpoints before this are kept" in error.value.fix
+    latest = Checkpoints(lab.store.folder(node.stage, node.key).with_suffix(".incomplete") / WORK).load_latest()
+    assert latest is not None and latest[0] == 16
+    assert all(value.isfinite().all() for _, value in leaves("", latest[1]))
+
+
+def test_more_images_in_a_batch_than_there_are_photos(faces: Path, lab: Lab) -> None:
+    lab.make(gan_node(faces, batch_size=24, kimg=0.024))
+    said = [event.text for event in lab.events if event.kind == "message"]
+    assert "a batch is 24 images, but there are 20 photos: each has some more than once" in said
+
+
+@pytest.mark.parametrize("kind", GANS.load())
+def test_a_length_that_is_null_is_the_familys_own(faces: Path, kind: str) -> None:
+    node, own = gan_node(faces, kind, kimg=None), GANS.get(kind).default_kimg
+    assert node.options.kimg == node.hashed["kimg"] == own and node.key == gan_node(faces, kind, kimg=own).key
+    assert node.key != gan_node(faces, kind, kimg=own + 1).key
 
 
 def test_seeds_and_options_make_others(faces: Path, shared: Lab, lab: Lab) -> None:

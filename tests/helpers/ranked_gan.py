@@ -18,7 +18,7 @@ from facegan.training.checkpoints import Checkpoints
 from ranked import in_double
 
 SMALL = {"channels": 8, "max_channels": 16, "code_dim": 8, "z_dim": 4}
-PENALISED = {"r1_gamma": 0.5, "r1_interval": 3}
+PENALISED = {"r1_gamma": 0.5, "r2_gamma": 0.2, "r1_interval": 3}
 ADAPTIVE = {"interval": 2, "kimg": 0.1, "target": -0.9}  # p moves by 0.14 with batches of 7
 
 

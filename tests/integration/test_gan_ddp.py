@@ -27,7 +27,7 @@ from ranked_gan import ADAPTIVE, PENALISED, apart, gan_options, gan_trained, peo
 
 pytestmark = pytest.mark.integration
 
-LOSSES = ["nonsaturating", "hinge", "wasserstein"]
+LOSSES = ["relativistic", "nonsaturating", "hinge", "wasserstein"]
 STEPS, BATCH = 24, 7  # no even halves
 STOPPED = gan_options("cvae_gan", steps=40, every=10, **PENALISED)
 
@@ -82,6 +82,7 @@ def test_two_ranks(people: Path, tmp_path: Path, kind: str, loss: str) -> None:
         ("style", {"batch_size": 24, "spectral_norm": True}, 2, 5),
         ("cvae_gan", {"spectral_norm": False}, 2, 2),
         ("cvae_gan", {"loss": "wasserstein"}, 7, 0),  # ranks without a fake image
+        ("cvae_gan", {"loss": "relativistic", "ada": ADAPTIVE}, 7, 0),
         ("dcgan", {"spectral_norm": True}, 3, 0),
         ("style", {"batch_size": 24, "ada": ADAPTIVE, "ramp": {"start_kimg": 0.05, "end_kimg": 0.2}}, 2, 5),
     ],

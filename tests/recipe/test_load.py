@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from facegan.core.errors import ConfigError
+from facegan.generation.gans import GANS
+from facegan.pipeline import graph
 from facegan.recipe import load
 
 
@@ -89,6 +91,26 @@ def test_set_changes_one_option() -> None:
     assert loaded.train_gan.gan == load.load("orl-tiny").train_gan.gan
     assert not loaded.arms["synthetic"].existing
     assert loaded.seeds == (7,)
+
+
+def test_a_length_that_is_not_given_follows_the_family() -> None:
+    for kind in ("morphable", "dcgan", "style"):
+        loaded = load.load("orl-quick", [f"train_gan.gan.kind={kind}"]).train_gan
+        assert loaded.kimg is None and loaded.length_kimg == loaded.settled().kimg == GANS.get(kind).default_kimg
+    assert GANS.get("dcgan").default_kimg > GANS.get("style").default_kimg > GANS.get("cvae_gan").default_kimg
+    short = load.load("orl-quick", ["train_gan.gan.kind=style", "train_gan.kimg=2"]).train_gan
+    assert short.settled() == short and short.length_kimg == 2
+    assert load.load("orl-tiny", ["train_gan.kimg=null"]).train_gan.length_kimg == 18
+
+
+def test_a_page_shows_the_length_that_was_taken() -> None:
+    """But not where variants have families, and so lengths, of their own: saved, it must stay the same study."""
+
+    def shown(*changes: str) -> Any:
+        return graph.build(load.load("orl-study", ["prepare.source.kind=orl", *changes]))[-1].extra["recipe"]
+
+    assert shown()["train_gan"]["kimg"] == 18
+    assert "kimg" not in shown("study.variants.gan={set: {train_gan.gan.kind: dcgan}}")["train_gan"]
 
 
 def test_setting_a_kind_resets_its_siblings_in_whatever_order() -> None:

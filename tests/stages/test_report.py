@@ -54,6 +54,16 @@ def test_no_paths_times_or_hosts(gained: tuple[ReportInputs, Path]) -> None:
         assert str(world.root) not in text and "a-host-name" not in text and "duration" not in text
 
 
+def test_a_discriminator_that_has_won_is_told(tmp_path: Path, gained: tuple[ReportInputs, Path]) -> None:
+    world = ReportInputs(tmp_path)
+    lines = [{"nimg": 32 * n, "d": 0.1, "real_accuracy": 1.0, "gen_accuracy": 0.992} for n in range(1, 100)]
+    (world.inputs["train_gan"] / "curve.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    won = world.report()
+    for name in ("index.html", "report.md"):
+        assert "D has won: over the last tenth of the training it was right about 99.2%" in (won / name).read_text()
+        assert "D has won" not in (gained[1] / name).read_text()
+
+
 def test_same_inputs_same_bytes(gained: tuple[ReportInputs, Path]) -> None:
     world, out = gained
     again = world.report("again")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 GANS = Registry("GAN family", __name__)
 
 Augmentation = Literal["color", "translation", "cutout"]
+Loss = Literal["relativistic", "nonsaturating", "hinge", "wasserstein"]
 
 
 class GanConfig(Options):
@@ -25,6 +26,7 @@ class GanConfig(Options):
 
     kind: str
     encodes: ClassVar[bool] = False  # whether its generator finds the variation code of a photo
+    default_kimg: ClassVar[float] = 18.0  # how long it is trained where `train_gan.kimg` is null, if it is not solved
 
     @property
     def needs_guide(self) -> bool:
@@ -53,7 +55,11 @@ class Ada(Options):
     3): each member of `diffaugment` is applied to each image with a probability p, which begins at 0."""
 
     target: float = Field(
-        0.6, ge=-1, lt=1, description="mean sign of D's logits of real images above which p rises, else it falls"
+        0.6,
+        ge=-1,
+        lt=1,
+        description="mean sign of D's logits of real images (relativistic: less those of fakes) above which p rises, "
+        "else it falls",
     )
     interval: int = Field(4, ge=1, description="steps between two moves of p")
     kimg: float = Field(
@@ -84,15 +90,27 @@ class Ramp(Options):
 
 
 class AdversarialConfig(GanConfig):
-    """A family that is trained against a discriminator: the objective, and the second network."""
+    """A family that is trained against a discriminator: the objective, and the second network.
 
-    loss: Literal["nonsaturating", "hinge", "wasserstein"] = Field(
-        "hinge", description="wasserstein brings its gradient penalty with it"
+    By default the objective of R3GAN (Huang et al. 2024, arXiv 2501.05441, section 2): a relativistic loss of pairs,
+    and zero-centred penalties on D's slope at photos (r1) and at fakes (r2), both as augmented for D.
+    """
+
+    loss: Loss = Field(
+        "relativistic",
+        description="relativistic and wasserstein are of pairs of a photo and a fake; wasserstein brings gp with it",
     )
-    r1_gamma: float = Field(0.0, ge=0, description="weight of the R1 penalty on real images; 0 leaves it out")
-    r1_interval: int = Field(16, ge=1, description="steps between two R1 penalties (lazy regularisation)")
+    critic_steps: int | None = unhashed_default(
+        None, ge=1, le=100, description="steps of D, each with other photos, for one of G; null: wasserstein 5, else 1"
+    )
+    r1_gamma: float = Field(0.5, ge=0, description="weight of the penalty on D's slope at photos; 0 leaves it out")
+    r2_gamma: float = Field(0.5, ge=0, description="weight of the same penalty at fakes; 0 leaves it out")
+    penalty: Literal["exact", "finite"] = Field(
+        "finite", description="of r1 and r2: D differentiated twice, or its difference between two images that are near"
+    )
+    r1_interval: int = Field(1, ge=1, description="steps between two penalties r1 and r2 (lazy regularisation)")
     gp_lambda: float = Field(10.0, gt=0, description="weight of wasserstein's gradient penalty")
-    spectral_norm: bool = Field(True, description="bound D's layers by their spectral norm")
+    spectral_norm: bool = Field(False, description="bound D's layers by their spectral norm")
     diffaugment: tuple[Augmentation, ...] = Field(
         ("color", "translation", "cutout"), description="differentiable augmentation of all that D sees"
     )
@@ -103,7 +121,7 @@ class AdversarialConfig(GanConfig):
     ema_kimg: float = Field(1.0, ge=0, description="half-life of the averaged generator; 0: no average")
     lr_g: float = Field(1e-3, gt=0, description="learning rate of G")
     lr_d: float = Field(5e-4, gt=0, description="learning rate of D")
-    beta1: float = Field(0.5, ge=0, lt=1, description="Adam's, of G and D")
+    beta1: float = Field(0.0, ge=0, lt=1, description="Adam's, of G and D")
     beta2: float = Field(0.99, gt=0, lt=1, description="Adam's, of G and D")
     identity: IdentityTerm | None = unhashed_default(
         None, description="a term by which the guide knows fakes again; null: none"
@@ -111,6 +129,16 @@ class AdversarialConfig(GanConfig):
     codes: Literal["learned", "guide"] = unhashed_default(
         "learned", description="people's identity codes; guide: principal axes of where it sees them, not trained"
     )
+
+    @property
+    def pairs(self) -> bool:
+        """Whether D looks at pairs, a photo and a fake of one row of the batch: its logits have no zero then."""
+        return self.loss in ("relativistic", "wasserstein")
+
+    @property
+    def steps_of_d(self) -> int:
+        """Steps of D for one of G. Five with wasserstein: Gulrajani et al. 2017, algorithm 1."""
+        return self.critic_steps or (5 if self.loss == "wasserstein" else 1)
 
     @property
     def needs_guide(self) -> bool:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from facegan.generation.gans import GANS, AdversarialConfig, Augmentation
+from facegan.generation.gans import GANS, AdversarialConfig, Augmentation, Loss
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,6 +25,11 @@ class CvaeGan(AdversarialConfig):
     max_channels: int = Field(128, ge=8, le=1024, multiple_of=8, description="most channels of any layer")
     code_dim: int = Field(64, ge=4, le=1024, description="identity code")
     z_dim: int = Field(96, ge=2, le=1024, description="variation code")
+    loss: Loss = Field("hinge", description="wasserstein brings its gradient penalty with it")
+    r1_gamma: float = Field(0.0, ge=0, description="weight of the penalty on D's slope at photos; 0 leaves it out")
+    r2_gamma: float = Field(0.0, ge=0, description="weight of the same penalty at fakes; 0 leaves it out")
+    spectral_norm: bool = Field(True, description="bound D's layers by their spectral norm")
+    beta1: float = Field(0.5, ge=0, lt=1, description="Adam's, of G and D")
     lr_d: float = Field(2e-3, gt=0, description="learning rate of D")
     ema_kimg: float = Field(0.5, ge=0, description="half-life of the averaged generator; 0: no average")
     diffaugment: tuple[Augmentation, ...] = Field(

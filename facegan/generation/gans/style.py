@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -17,18 +17,13 @@ if TYPE_CHECKING:
 @GANS.register
 class Style(AdversarialConfig):
     """Karras et al. 2020 in a small form: mapping network, modulated convolutions with noise, skip outputs,
-    and a residual D with R1. Without style mixing and path length regularisation; with tanh at the output,
-    and with DiffAugment."""
+    and a residual D, under today's objective. Without style mixing and path length regularisation; with tanh at
+    the output, and with DiffAugment."""
 
     kind: Literal["style"] = "style"
-    loss: Literal["nonsaturating", "hinge", "wasserstein"] = Field(
-        "nonsaturating", description="wasserstein brings its gradient penalty"
-    )
-    r1_gamma: float = Field(1.0, ge=0, description="weight of the R1 penalty on real images; 0 leaves it out")
-    spectral_norm: bool = Field(False, description="bound D's layers by their spectral norm")
+    default_kimg: ClassVar[float] = 150.0  # about an hour on two cores at 64 px, by benchmarks/speed/training_rate.py
     lr_g: float = Field(2e-3, gt=0, description="learning rate of G")
     lr_d: float = Field(2e-3, gt=0, description="learning rate of D")
-    beta1: float = Field(0.0, ge=0, lt=1, description="Adam's, of G and D")
     channels: int = Field(16, ge=8, le=512, description="at full resolution; doubles below")
     max_channels: int = Field(128, ge=8, le=1024, description="most channels of any layer")
     code_dim: int = Field(64, ge=4, le=1024, description="identity code")

@@ -25,7 +25,7 @@ from facegan.training.tensors import to_input
 
 KINDS = sorted(GANS.load())
 ADVERSARIAL = [kind for kind in KINDS if issubclass(GANS.get(kind), AdversarialConfig)]
-LOSSES = ["nonsaturating", "hinge", "wasserstein"]
+LOSSES = ["relativistic", "nonsaturating", "hinge", "wasserstein"]
 
 
 @pytest.fixture(autouse=True)
@@ -150,8 +150,9 @@ def test_both_codes_and_the_label_matter(kind: str) -> None:
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("spectral_norm", [False, True])
 def test_every_parameter_gets_a_gradient(kind: str, loss: str, spectral_norm: bool) -> None:
-    r1_gamma = 0.0 if loss == "wasserstein" else 1.0
-    config = adversary(kind, loss=loss, spectral_norm=spectral_norm, r1_gamma=r1_gamma)
+    gamma, penalty = 0.0 if loss == "wasserstein" else 1.0, "exact" if loss == "hinge" else "finite"
+    penalties = {"r1_gamma": gamma, "r2_gamma": gamma, "penalty": penalty, "critic_steps": 1}
+    config = adversary(kind, loss=loss, spectral_norm=spectral_norm, **penalties)
     G, D = networks(config, 3, 1, 16)
     label = torch.tensor([0, 1, 2, 0, 1, 2])  # not a multiple of style's group of four
     opt_g, opt_d = adam(G, config, config.lr_g), adam(D, config, config.lr_d)
@@ -159,7 +160,8 @@ def test_every_parameter_gets_a_gradient(kind: str, loss: str, spectral_norm: bo
     real_img = to_input(np.random.default_rng(0).integers(0, 256, (6, 16, 16, 1), np.uint8))
     values = train_step(config, G, D, opt_g, opt_d, real_img, label, 0)
     assert all(math.isfinite(value) for value in values.values())
-    assert ("gp" in values) == (loss == "wasserstein") and ("r1" in values) == (loss != "wasserstein")
+    assert ("gp" in values) == (loss == "wasserstein")
+    assert {"r1", "r2"} & set(values) == (set() if loss == "wasserstein" else {"r1", "r2"})
     for net in (G, D):
         for name, parameter in net.named_parameters():
             assert parameter.grad is not None and parameter.grad.isfinite().all(), name
@@ -243,8 +245,54 @@ def test_dcgan_has_batch_norm_in_d_only_where_it_may() -> None:
         D = adversary("dcgan", **options).build_discriminator(2, 1, 64)
         return sum(isinstance(layer, nn.BatchNorm2d) for layer in D.modules())
 
-    assert norms() == 3  # of four convolutions, all but the first
-    assert norms(loss="wasserstein") == norms(spectral_norm=True) == 0
+    assert norms(loss="nonsaturating") == norms(loss="hinge") == 3  # of four convolutions, all but the first
+    assert norms() == norms(loss="wasserstein") == norms(loss="hinge", spectral_norm=True) == 0
+
+
+@pytest.mark.parametrize("spectral_norm", [False, True])
+def test_penalties_are_of_what_d_sees(spectral_norm: bool) -> None:
+    """Of the augmented images, at photos and at fakes; finite differences of one D, though spectral_norm moves it."""
+    found: dict[tuple[str, bool], dict[str, float]] = {}
+    for penalty in ("exact", "finite"):
+        for is_augmented in (False, True):
+            torch.manual_seed(4)
+            config = adversary(
+                "style", penalty=penalty, spectral_norm=spectral_norm, stddev_group=0, r2_gamma=0.7,
+                diffaugment=["cutout"] if is_augmented else [],
+            )  # fmt: skip
+            G, D = networks(config, 3, 1, 16)
+            for name, parameter in D.named_parameters():
+                if name.endswith("bias"):  # at 0 a hole's features lie on the kink of leaky ReLU, which has no slope
+                    nn.init.normal_(parameter, std=0.1)
+            opt_g, opt_d = adam(G, config, config.lr_g), adam(D, config, config.lr_d)
+            real_img, label = torch.rand(256, 1, 16, 16) * 2 - 1, torch.arange(256) % 3
+            if not is_augmented:
+                img = real_img.clone().requires_grad_(True)
+                (slope,) = torch.autograd.grad(copy.deepcopy(D)(img, label).sum(), img)
+                by_hand = 0.5 / 2 * slope.square().sum(dim=(1, 2, 3)).mean().item()
+            found[penalty, is_augmented] = train_step(config, G, D, opt_g, opt_d, real_img, label, 0)
+    assert found["exact", False]["r1"] == pytest.approx(by_hand, rel=1e-4)
+    for name in ("r1", "r2"):  # a finite one is a mean of 256 squared normals: to 9 %
+        for is_augmented in (False, True):
+            assert found["finite", is_augmented][name] == pytest.approx(found["exact", is_augmented][name], rel=0.4)
+    assert found["exact", True]["r1"] != pytest.approx(found["exact", False]["r1"], rel=0.02)
+
+
+def test_a_lazy_penalty_counts_for_the_steps_that_leave_it_out() -> None:
+    config = adversary("dcgan", r1_interval=4, penalty="exact", lr_d=1e-9, lr_g=1e-9, diffaugment=[])
+    G, D = networks(config, 3, 1, 16)
+    opt_g, opt_d = adam(G, config, config.lr_g), adam(D, config, config.lr_d)
+    real_img, label, told = torch.rand(6, 1, 16, 16), torch.arange(6) % 3, []
+    for config_now in (config, config.model_copy(update={"r1_interval": 1})):
+        told += [train_step(config_now, G, D, opt_g, opt_d, real_img, label, step) for step in (0, 1)]
+    assert ["r1" in values for values in told] == ["r2" in values for values in told] == [True, False, True, True]
+    assert told[0]["r1"] == pytest.approx(4 * told[2]["r1"], rel=1e-3)
+
+
+def test_without_batch_norm_d_of_dcgan_begins_with_a_slope() -> None:
+    """Logits of images as different as photos are apart; from N(0, 0.02^2) they were a hundredth of it."""
+    logits = adversary("dcgan").build_discriminator(3, 1, 64)(torch.rand(64, 1, 64, 64) * 2 - 1, torch.zeros(64).long())
+    assert 0.1 < logits.std() < 10
 
 
 # Adaptive augmentation.
@@ -261,14 +309,59 @@ def test_a_step_tells_ada_how_sure_d_was() -> None:
         def forward(self, img: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
             return self.scale * (torch.tensor([0.01, 0.02, -3.0])[label] + 0 * img.mean(dim=(1, 2, 3)))
 
-    config = adversary("dcgan", ada={"interval": 1, "kimg": 0.02, "target": 0.4}, lr_d=1e-9)
+    config = adversary("dcgan", loss="hinge", ada={"interval": 1, "kimg": 0.02, "target": 0.4}, lr_d=1e-9)
     G, D, state = config.build_generator(3, 1, 16), Says(), Adaptive(p=0.2)
     label = torch.tensor([0, 0, 1, 2])  # signs 1, 1, 1, -1
     opt_g, opt_d = adam(G, config, config.lr_g), adam(D, config, config.lr_d)
     for before in (0.2, 0.4):
         values = train_step(config, G, D, opt_g, opt_d, torch.zeros(4, 1, 16, 16), label, 0, ada=state)
-        assert (values["ada_p"], values["ada_r"]) == (pytest.approx(before), 0.5) and "signs" not in values
+        assert (values["ada_p"], values["ada_r"]) == (pytest.approx(before), 0.5)
+        assert not {"signs", "seen"} & set(values) and values["real_accuracy"] == 0.75
     assert state.p == pytest.approx(0.6)
+
+
+def test_of_pairs_ada_sees_which_is_above() -> None:
+    """cvae_gan makes half as many fakes as there are photos: r is of pairs, a photo and a fake of the same row."""
+
+    class Says(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(()))
+
+        def forward(self, img: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+            is_photo = (img == 0.5).flatten(1).all(dim=1)
+            return self.scale * torch.where(is_photo, label - 9.0, torch.full(label.shape, -8.5)) + 0 * img.sum()
+
+    config = adversary("cvae_gan", loss="relativistic", ada={}, diffaugment=["color"], lr_d=1e-9)
+    G, D, state = begun(config, 3, 1, 16), Says(), Adaptive()
+    label = torch.tensor([0, 1, 1, 2, 2])  # three fakes, of rows 0, 1 and 2: D puts two photos above them
+    opt_g, opt_d = adam(G, config, config.lr_g), adam(D, config, config.lr_d)
+    values = train_step(config, G, D, opt_g, opt_d, torch.full((5, 1, 16, 16), 0.5), label, 0, ada=state)
+    assert values["ada_r"] == pytest.approx((1 + 1 - 1) / 3) and values["pair_accuracy"] == pytest.approx(2 / 3)
+    assert (state.signs, state.steps) == (1, 1)
+    assert values["d"] == pytest.approx(sum(math.log1p(math.exp(x)) for x in (0.5, -0.5, -0.5)) / 3, rel=1e-5)
+    assert values["g"] == pytest.approx(0.2 * sum(math.log1p(math.exp(x)) for x in (-0.5, 0.5, 0.5)) / 3, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ADVERSARIAL)
+def test_d_steps_more_often_than_g(kind: str) -> None:
+    """With wasserstein five times, each on the photos it is given; G steps with the fifth."""
+    assert [adversary(kind, loss=loss).steps_of_d for loss in LOSSES] == [1, 1, 1, 5]
+    config = adversary(kind, loss="wasserstein", critic_steps=3)
+    G, D = networks(config, 3, 1, 16)
+    opt_g, opt_d = adam(G, config, config.lr_g), adam(D, config, config.lr_d)
+    moved = []
+    for step in range(6):
+        before = [copy.deepcopy(list(net.parameters())) for net in (G, D)]
+        values = train_step(config, G, D, opt_g, opt_d, torch.rand(6, 1, 16, 16), torch.arange(6) % 3, step)
+        moved.append(
+            tuple(
+                any(not torch.equal(a, b) for a, b in zip(was, net.parameters(), strict=True))
+                for was, net in zip(before, (G, D), strict=True)
+            )
+        )
+        assert ("g" in values) == moved[-1][0] and {"d", "gp", "pair_accuracy"} <= set(values)
+    assert moved == [(False, True), (False, True), (True, True)] * 2
 
 
 @pytest.mark.parametrize("kind", ADVERSARIAL)

@@ -10,6 +10,7 @@ from torch import nn
 
 from facegan.generation.gans.networks.base import Generator, ProjectionDiscriminator, grid, maybe_spectral, widths
 
+LEAK = 0.2  # slope of D's leaky ReLU, section 4
 INIT_STD = 0.02  # "a zero-centered Normal distribution with standard deviation 0.02", section 4
 
 
@@ -61,16 +62,19 @@ def discriminator(
     """Strided convolutions, batch norm after all but the first, leaky ReLU (Radford et al. 2016, section 3),
     and a projection of the person in place of the last convolution (see ProjectionDiscriminator).
 
-    Without batch norm where the loss is wasserstein (Gulrajani et al. 2017, section 4: the penalty is on each
-    image alone) and where spectral_norm is on.
+    Without batch norm, which would keep up features of any size, weights begin as for leaky ReLU in He et al. 2015
+    (equation 15): from N(0, 0.02^2) D's gradients would all but vanish.
     """
     levels = grid(size_px)[1]
     down = widths(channels, max_channels, levels)
     layers: list[nn.Module] = []
     for level, (i, o) in enumerate(zip([img_channels, *down], down, strict=False)):
         normed = batch_norm and level > 0
-        layers.append(maybe_spectral(_initialised(nn.Conv2d(i, o, 4, 2, 1, bias=not normed)), spectral_norm))
-        layers += [nn.BatchNorm2d(o), nn.LeakyReLU(0.2)] if normed else [nn.LeakyReLU(0.2)]
+        conv = _initialised(nn.Conv2d(i, o, 4, 2, 1, bias=not normed))
+        if not batch_norm:
+            nn.init.kaiming_normal_(conv.get_parameter("weight"), LEAK)
+        layers.append(maybe_spectral(conv, spectral_norm))
+        layers += [nn.BatchNorm2d(o), nn.LeakyReLU(LEAK)] if normed else [nn.LeakyReLU(LEAK)]
     D = ProjectionDiscriminator(nn.Sequential(*layers), down[-1], num_identities, spectral_norm)
     if not spectral_norm:
         for layer in (D.psi, D.embed):

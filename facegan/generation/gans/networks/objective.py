@@ -14,9 +14,20 @@ from torch import nn
 from facegan.generation.gans import Ada
 from facegan.generation.gans.networks.microbatches import WHOLE, Part
 
+NEAR = 0.01  # standard deviation of what is added to an image in -1..1 for a finite difference
 
-def g_loss(kind: str, gen_logits: torch.Tensor, fakes: Part = WHOLE) -> torch.Tensor:
-    """What G minimises; `gen_logits` (N,) -> scalar."""
+
+def g_loss(
+    kind: str, gen_logits: torch.Tensor, fakes: Part = WHOLE, real_logits: torch.Tensor | None = None
+) -> torch.Tensor:
+    """What G minimises; logits (N,), those of photos where it is relativistic alone -> scalar.
+
+    Raises ValueError for a relativistic loss without them.
+    """
+    if kind == "relativistic":  # -log sigmoid(D(G(z)) - D(x)), Huang et al. 2024 (arXiv 2501.05441), section 2
+        if real_logits is None:
+            raise ValueError("a relativistic loss of G needs D's logits of photos")
+        return fakes.mean(F.softplus(real_logits - gen_logits))
     if kind == "nonsaturating":  # -log sigmoid(D(G(z))), Goodfellow et al. 2014, section 3
         return fakes.mean(F.softplus(-gen_logits))
     return -fakes.mean(gen_logits)  # hinge (Lim and Ye 2017) and Wasserstein (Arjovsky et al. 2017): -D(G(z))
@@ -26,6 +37,8 @@ def d_loss(
     kind: str, real_logits: torch.Tensor, gen_logits: torch.Tensor, reals: Part = WHOLE, fakes: Part = WHOLE
 ) -> torch.Tensor:
     """What D minimises; logits (N,) -> scalar."""
+    if kind == "relativistic":  # -log sigmoid(D(x) - D(G(z))): photo and fake of the same row
+        return fakes.mean(F.softplus(gen_logits - real_logits))
     if kind == "nonsaturating":  # -log sigmoid(D(x)) - log(1 - sigmoid(D(G(z))))
         return reals.mean(F.softplus(-real_logits)) + fakes.mean(F.softplus(gen_logits))
     if kind == "hinge":  # max(0, 1 - D(x)) + max(0, 1 + D(G(z)))
@@ -33,13 +46,34 @@ def d_loss(
     return fakes.mean(gen_logits) - reals.mean(real_logits)  # Wasserstein: D(G(z)) - D(x)
 
 
-def r1_penalty(
-    D: nn.Module, real_img: torch.Tensor, label: torch.Tensor, gamma: float, reals: Part = WHOLE
-) -> torch.Tensor:
-    """gamma / 2 * E |grad_x D(x)|^2 at real images as they are, not augmented (Mescheder et al. 2018, eq. 9)."""
-    img = real_img.detach().requires_grad_(True)
-    (grad,) = torch.autograd.grad(D(img, label).sum(), img, create_graph=True)
-    return gamma / 2 * reals.mean(grad.square().sum(dim=(1, 2, 3)))
+def accuracy(
+    pairs: bool, real_logits: torch.Tensor, gen_logits: torch.Tensor, reals: Part = WHOLE, fakes: Part = WHOLE
+) -> dict[str, torch.Tensor]:
+    """How often D is right, 0..1: of photos and of fakes, or of pairs, whose logits (N,) have no zero of their own."""
+    if pairs:
+        return {"pair_accuracy": fakes.mean((real_logits > gen_logits).to(gen_logits))}
+    return {
+        "real_accuracy": reals.mean((real_logits > 0).to(real_logits)),
+        "gen_accuracy": fakes.mean((gen_logits < 0).to(gen_logits)),
+    }
+
+
+def zero_centred_penalty(
+    kind: str, D: nn.Module, img: torch.Tensor, label: torch.Tensor, logits: torch.Tensor, gamma: float,
+    part: Part = WHOLE,
+) -> torch.Tensor:  # fmt: skip
+    """gamma / 2 * E |grad_x D(x)|^2 (Mescheder et al. 2018, eq. 9: at photos R1, at fakes R2) -> scalar.
+
+    `img` NCHW are the images as D saw them, augmented, and `logits` (N,) what it said of them; where it is exact, they
+    need a gradient. With finite differences the expectation over n ~ N(0, 1) differs from it by a term in NEAR^2:
+    E_n (n . g)^2 = |g|^2.
+    """
+    if kind == "exact":
+        (grad,) = torch.autograd.grad(logits.sum(), img, create_graph=True)
+        return gamma / 2 * part.mean(grad.square().sum(dim=(1, 2, 3)))
+    # ((D(x + e n) - D(x)) / e)^2, Adversarial Flow Models (Lin et al. 2025, arXiv 2511.22475)
+    noise = part.draw(torch.randn, *img.shape, device=img.device, dtype=img.dtype)
+    return gamma / 2 * part.mean(((D(img + NEAR * noise, label) - logits) / NEAR).square())
 
 
 def gradient_penalty(
@@ -50,7 +84,7 @@ def gradient_penalty(
     weight: float,
     fakes: Part = WHOLE,
 ) -> torch.Tensor:
-    """weight * E (|grad_x D(x)| - 1)^2 between real and fake images (Gulrajani et al. 2017, eq. 3)."""
+    """weight * E (|grad_x D(x)| - 1)^2 between photos and fakes, as augmented for D (Gulrajani et al. 2017, eq. 3)."""
     t = fakes.draw(torch.rand, len(label), 1, 1, 1, device=real_img.device, dtype=real_img.dtype)
     img = torch.lerp(real_img.detach(), fake_img.detach(), t).requires_grad_(True)
     (grad,) = torch.autograd.grad(D(img, label).sum(), img, create_graph=True)
@@ -63,7 +97,7 @@ class Adaptive:
 
     r_t = E[sign(D(x))] of real x, over `interval` steps, is near 1 where D knows them by heart (Karras et al. 2020,
     "Training Generative Adversarial Networks with Limited Data", eq. 1): above `target` p goes up, else down, by the
-    images of these steps over 1000 `kimg`.
+    images of these steps over 1000 `kimg`. Where D looks at pairs it is E[sign(D(x) - D(G(z)))] instead.
     """
 
     p: float = 0.0
@@ -71,7 +105,7 @@ class Adaptive:
     steps: int = 0
 
     def see(self, ada: Ada, signs: float, count: int) -> None:
-        """After a step: `signs` is the sum of the signs of D's logits over a whole batch of `count` real images."""
+        """After a step of D: `signs` is the sum of the signs over all `count` real images of it."""
         self.signs, self.steps = self.signs + signs, self.steps + 1
         if self.steps < ada.interval:
             return

@@ -10,13 +10,15 @@ import torch
 from torch import nn
 
 from facegan.generation.gans import Ada
+from facegan.generation.gans.networks.microbatches import Part
 from facegan.generation.gans.networks.objective import (
     Adaptive,
+    accuracy,
     d_loss,
     diffaugment,
     g_loss,
     gradient_penalty,
-    r1_penalty,
+    zero_centred_penalty,
 )
 
 POLICY = ["color", "translation", "cutout"]
@@ -48,6 +50,12 @@ def test_losses_against_formulas() -> None:
     expected = mean([max(0.0, 1 - x) for x in r]) + mean([max(0.0, 1 + x) for x in g])
     assert d_loss("hinge", real, gen).item() == pytest.approx(expected, rel=1e-12)
     assert d_loss("wasserstein", real, gen).item() == pytest.approx(mean(g) - mean(r), rel=1e-12)
+    expected = mean([-log_sigmoid(x - y) for x, y in zip(r, g, strict=True)])
+    assert d_loss("relativistic", real, gen).item() == pytest.approx(expected, rel=1e-12)
+    expected = mean([-log_sigmoid(y - x) for x, y in zip(r, g, strict=True)])
+    assert g_loss("relativistic", gen, real_logits=real).item() == pytest.approx(expected, rel=1e-12)
+    with pytest.raises(ValueError, match="logits of photos"):
+        g_loss("relativistic", gen)
     for kind in ("hinge", "wasserstein"):
         assert g_loss(kind, gen).item() == pytest.approx(-mean(g), rel=1e-12)
 
@@ -74,19 +82,100 @@ class Quadratic(nn.Module):
         return self.b / 2 * img.square().sum(dim=(1, 2, 3))
 
 
-def test_r1_against_analytic_gradients() -> None:
+def test_how_often_d_is_right() -> None:
+    real, gen = torch.tensor([0.5, -0.1, 0.0, 2.0]), torch.tensor([0.4, -0.2, 1.0])
+    apart = accuracy(False, real, gen)
+    assert {name: value.item() for name, value in apart.items()} == {
+        "real_accuracy": 0.5,
+        "gen_accuracy": pytest.approx(1 / 3),
+    }
+    assert accuracy(True, real[:3], gen)["pair_accuracy"].item() == pytest.approx(2 / 3)  # whatever is added to both
+    assert accuracy(True, real[:3] - 9, gen - 9)["pair_accuracy"].item() == pytest.approx(2 / 3)
+
+
+class Curved(nn.Module):
+    """D(x) = sum_k tanh(<a_k, x>) + label, whose derivatives can be written out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Parameter(torch.randn(3, 32, dtype=torch.float64) / 6)
+
+    def forward(self, img: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(img.flatten(1) @ self.a.T).sum(dim=1) + label
+
+
+def penalised(kind: str, D: nn.Module, img: torch.Tensor, label: torch.Tensor, gamma: float) -> torch.Tensor:
+    img = img.detach().requires_grad_(True)
+    return zero_centred_penalty(kind, D, img, label, D(img, label), gamma)
+
+
+def test_exact_penalty_against_analytic_gradients() -> None:
     img, label, gamma = torch.randn(3, 2, 4, 4, dtype=torch.float64), torch.tensor([0, 1, 2]), 0.3
     linear = Linear()
-    penalty = r1_penalty(linear, img, label, gamma)
+    penalty = penalised("exact", linear, img, label, gamma)
     assert penalty.item() == pytest.approx(gamma / 2 * linear.a.square().sum().item())
     penalty.backward()
     torch.testing.assert_close(linear.a.grad, gamma * linear.a.detach())
     quadratic = Quadratic()
-    penalty = r1_penalty(quadratic, img, label, gamma)
+    penalty = penalised("exact", quadratic, img, label, gamma)
     squares = img.square().sum(dim=(1, 2, 3)).mean().item()
     assert penalty.item() == pytest.approx(gamma / 2 * 0.7**2 * squares)
     penalty.backward()
     assert quadratic.b.grad is not None and quadratic.b.grad.item() == pytest.approx(gamma * 0.7 * squares)
+
+
+def test_exact_penalty_against_one_written_out() -> None:
+    """|sum_k (1 - tanh^2(a_k x)) a_k|^2 by matrix products, and its gradient, against double backward."""
+    D, img, label = Curved(), torch.randn(5, 2, 4, 4, dtype=torch.float64), torch.arange(5)
+    penalised("exact", D, img, label, 0.7).backward()
+    a = D.a.detach().clone().requires_grad_(True)
+    slopes = (1 - torch.tanh(img.flatten(1) @ a.T).square()) @ a
+    written_out = 0.7 / 2 * slopes.square().sum(dim=1).mean()
+    assert penalised("exact", D, img, label, 0.7).item() == pytest.approx(written_out.item(), rel=1e-12)
+    written_out.backward()
+    torch.testing.assert_close(D.a.grad, a.grad, rtol=1e-12, atol=1e-12)
+
+    def of_weights(a: torch.Tensor) -> torch.Tensor:
+        def functional(img: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+            return torch.func.functional_call(D, {"a": a}, (img, label))
+
+        return penalised("exact", functional, img, label, 0.7)  # type: ignore[arg-type] # what is called
+
+    assert torch.autograd.gradcheck(of_weights, (D.a.detach().clone().requires_grad_(True),))
+
+
+def test_finite_differences_expect_the_exact_penalty() -> None:
+    """For a linear D it is gamma / 2 (n . a)^2 of the n drawn; the mean over many n, and its gradient, is the exact."""
+    img, label = torch.randn(4, 2, 4, 4, dtype=torch.float64), torch.arange(4)
+    linear = Linear()
+    torch.manual_seed(7)
+    penalty = penalised("finite", linear, img, label, 0.4)
+    torch.manual_seed(7)
+    noise = torch.randn(4, 2, 4, 4, dtype=torch.float64)
+    expected = 0.4 / 2 * (noise * linear.a.detach()).sum(dim=(1, 2, 3)).square().mean()
+    assert penalty.item() == pytest.approx(expected.item(), rel=1e-9)
+
+    D, many = Curved(), 40_000
+    exact = penalised("exact", D, img[:1], label[:1], 0.4)
+    (exact_gradient,) = torch.autograd.grad(exact, D.a)
+    finite = penalised("finite", D, img[:1].expand(many, -1, -1, -1), label[:1].expand(many), 0.4)
+    (finite_gradient,) = torch.autograd.grad(finite, D.a)
+    assert finite.item() == pytest.approx(exact.item(), rel=0.03)  # four standard errors of a squared normal
+    assert (finite_gradient - exact_gradient).norm() < 0.06 * exact_gradient.norm()
+
+
+@pytest.mark.parametrize("kind", ["exact", "finite"])
+def test_a_penalty_of_parts_adds_up(kind: str) -> None:
+    D, img, label = Curved(), torch.randn(7, 2, 4, 4, dtype=torch.float64), torch.arange(7)
+    torch.manual_seed(3)
+    (whole,) = torch.autograd.grad(penalised(kind, D, img, label, 1.0), D.a)
+    shares = []
+    for rows in (torch.tensor([0, 3, 6]), torch.tensor([1, 2, 4, 5])):
+        torch.manual_seed(3)
+        own = img[rows].requires_grad_(True)
+        share = zero_centred_penalty(kind, D, own, label[rows], D(own, label[rows]), 1.0, Part(rows, 7))
+        shares.append(torch.autograd.grad(share, D.a)[0])
+    torch.testing.assert_close(shares[0] + shares[1], whole)
 
 
 def test_gradient_penalty_against_analytic_gradients() -> None:
