@@ -8,7 +8,7 @@ from facegan.generation.gans import GANS
 from facegan.generation.gans.morphable import Morphable
 
 if TYPE_CHECKING:
-    from facegan.generation.gans.networks.base import Generator
+    from facegan.generation.gans.networks.morphable import MorphableGenerator
 
 
 @GANS.register
@@ -21,7 +21,7 @@ class PartBased(Morphable):
 
     kind: Literal["part_based"] = "part_based"  # type: ignore[assignment]
 
-    def build_generator(self, num_identities: int, img_channels: int, size_px: int) -> Generator:
+    def build_generator(self, num_identities: int, img_channels: int, size_px: int) -> MorphableGenerator:
         """See GanConfig."""
         from facegan.generation.gans.networks.part_based import PartBasedGenerator
 
