@@ -28,6 +28,7 @@ class PartBasedGenerator(MorphableGenerator):
     def _drop_derived(self) -> None:
         super()._drop_derived()
         self._compared: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._soft: list[torch.Tensor] | None = None
 
     def leading(self, w: torch.Tensor, z: torch.Tensor, count: int) -> torch.Tensor:
         """See MorphableGenerator: who lends which part is told by products of the whole batch."""
@@ -57,14 +58,20 @@ class PartBasedGenerator(MorphableGenerator):
 
     def put_together(self, mixed: torch.Tensor, photos: torch.Tensor) -> torch.Tensor:
         """One texture in the common frame (C, H, W): the tone of `mixed`, all that is finer of the parts' `photos`."""
-        masks = part_masks(self.img_shape[-1]).to(self.texture.device)
         textures = self.texture[photos].float().div(127.5).sub(1)
         blended = self._tone(mixed[None])[0]
-        for blur_px in BANDS_PX:
+        for blur_px, soft in zip(BANDS_PX, self._soft_masks(), strict=True):
             lower = self._blurred(textures, blur_px)
-            blended = blended + (self._soft(masks, blur_px) * (textures - lower)).sum(dim=0)
+            blended = blended + (soft * (textures - lower)).sum(dim=0)
             textures = lower
         return blended
+
+    def _soft_masks(self) -> list[torch.Tensor]:
+        """Of each band: (parts, 1, H, W)."""
+        if self._soft is None or self._soft[0].device != self.texture.device:
+            masks = part_masks(self.img_shape[-1]).to(self.light)
+            self._soft = [self._softened(masks, blur_px) for blur_px in BANDS_PX]
+        return self._soft
 
     def _tone(self, img: torch.Tensor) -> torch.Tensor:
         """What the bands leave of NCHW images."""
@@ -76,7 +83,7 @@ class PartBasedGenerator(MorphableGenerator):
         """NCHW, blurred by px of a side of REFERENCE_PX."""
         return blur(img, blur_px * self.img_shape[-1] / REFERENCE_PX)
 
-    def _soft(self, masks: torch.Tensor, blur_px: float) -> torch.Tensor:
+    def _softened(self, masks: torch.Tensor, blur_px: float) -> torch.Tensor:
         """(parts, 1, H, W), blurred, of sum 1."""
         soft = self._blurred(masks, blur_px)
         return soft / soft.sum(dim=0)
@@ -84,8 +91,8 @@ class PartBasedGenerator(MorphableGenerator):
     def _comparisons(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Photos as they are compared (parts, photos, values); people's least distances (parts, people, people)."""
         if self._compared is None or self._compared[0].device != self.texture.device:
-            masks = part_masks(self.img_shape[-1]).to(self.texture.device)
-            soft = self._soft(masks, SEAM_PX)
+            masks = part_masks(self.img_shape[-1]).to(self.light)
+            soft = self._softened(masks, SEAM_PX)
             tone_masks, seams = _shrunk(masks, TONE_SIDE), _shrunk(4 * soft * (1 - soft), DETAIL_SIDE)
             compared: list[list[torch.Tensor]] = [[] for _ in masks]
             for chunk in self.texture.split(64):

@@ -136,7 +136,7 @@ class RefinerGenerator(Generator):
         seed = int(torch.randint(2**62, ()))
         w, z, is_mirrored = (part.take(torch.from_numpy(value)) for value in self.new_codes(len(label), seed))
         with torch.no_grad():
-            drafts = self.draft(w.to(real_img.device), z.to(real_img.device))
+            drafts = self.draft(w.to(real_img), z.to(real_img))
         drafts = torch.where(is_mirrored.to(drafts.device)[:, None, None, None], drafts.flip(3), drafts)
         fakes = self.refined(drafts)
         terms = {"transport": self.transport * part.mean((fakes - drafts).square())}
