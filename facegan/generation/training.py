@@ -249,10 +249,11 @@ def train_step(
                     g_step = G.step(real_img, label, part)
                 before_g.restore()
             fakes, opposite = g_step.fakes, None
-            gen_logits = discriminate(augmented(g_step.fake_img, fakes), g_step.fake_label)
-            if gan.loss == "relativistic":
-                with torch.no_grad():
-                    opposite = discriminate(augmented(fakes.take(real_img), fakes), g_step.fake_label)
+            with cached():
+                gen_logits = discriminate(augmented(g_step.fake_img, fakes), g_step.fake_label)
+                if gan.loss == "relativistic":
+                    with torch.no_grad():
+                        opposite = discriminate(augmented(fakes.take(real_img), fakes), g_step.fake_label)
             adversarial = g_loss(gan.loss, gen_logits, fakes, opposite)
             if identity is not None:
                 with autocast():

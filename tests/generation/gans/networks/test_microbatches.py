@@ -110,7 +110,8 @@ def test_parts_adapt_as_the_whole(
         [json.loads(line) for line in (tmp_path / name / "curve.jsonl").read_text().splitlines()]
         for name in ("one", "parts")
     ]
-    assert [line["ada_p"] for line in lines[0]] == [0, 0, 0.14, 0.14, 0.28, 0.28]
+    moved = sum(line["ada_r"] for line in lines[0][:2]) > 2 * ADAPTIVE["target"]  # from 0 it can go up alone
+    assert [line["ada_p"] for line in lines[0]] == ([0, 0, 0.14, 0.14, 0.28, 0.28] if moved else [0] * 4 + [0.14] * 2)
     for name in ("ada_p", "ada_r"):  # whole numbers of images: not a bit apart
         assert [line[name] for line in lines[0]] == [line[name] for line in lines[1]]
 
