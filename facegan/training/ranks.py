@@ -66,9 +66,14 @@ def first_alone(work: Callable[[], T]) -> T:
 
 
 def broadcast_module(*modules: nn.Module) -> None:
-    """Give every rank the parameters and buffers of rank 0."""
+    """Give every rank the parameters and buffers of rank 0, whose buffers may have a size that it alone knows."""
     if world_size() > 1:
         for module in modules:
+            state = module.state_dict()
+            shapes = [{name: tuple(value.shape) for name, value in state.items()}]
+            dist.broadcast_object_list(shapes, 0)
+            if any(state[name].shape != shape for name, shape in shapes[0].items()):
+                module.load_state_dict({name: state[name].new_empty(shape) for name, shape in shapes[0].items()})
             for value in module.state_dict().values():
                 dist.broadcast(value, 0)
 

@@ -14,14 +14,17 @@ from facegan.recipe.recipe import Recipe
 from facegan.runtime.context import Event
 
 ADVERSARIAL = [kind for kind, member in GANS.load().items() if issubclass(member, AdversarialConfig)]
-
-
 SMALL = {"channels": 8, "max_channels": 16, "code_dim": 8, "z_dim": 4}
+
+
+def small(kind: str) -> dict[str, int]:
+    """The options of a small network, of those that the family has."""
+    return {name: value for name, value in SMALL.items() if name in GANS.get(kind).model_fields}
 
 
 def gan_node(root: Path, kind: str = "cvae_gan", **changes: Any) -> Node:
     data = tiny(root).model_dump(mode="json")
-    gan = {"kind": kind, **(SMALL if kind in ADVERSARIAL else {}), **changes.pop("gan", {})}
+    gan = {"kind": kind, **small(kind), **changes.pop("gan", {})}
     data["train_gan"] = {**data["train_gan"], **changes, "gan": gan}
     return pick(graph.build(Recipe.model_validate(data)), "train_gan")
 

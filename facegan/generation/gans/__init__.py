@@ -96,6 +96,8 @@ class AdversarialConfig(GanConfig):
     and zero-centred penalties on D's slope at photos (r1) and at fakes (r2), both as augmented for D.
     """
 
+    conditional: ClassVar[bool] = True  # whether D is told who a face is
+
     loss: Loss = Field(
         "relativistic",
         description="relativistic and wasserstein are of pairs of a photo and a fake; wasserstein brings gp with it",

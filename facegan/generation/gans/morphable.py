@@ -9,7 +9,7 @@ from pydantic import Field
 from facegan.generation.gans import GANS, GanConfig
 
 if TYPE_CHECKING:
-    from facegan.generation.gans.networks.base import Generator
+    from facegan.generation.gans.networks.morphable import MorphableGenerator
 
 
 @GANS.register
@@ -27,7 +27,7 @@ class Morphable(GanConfig):
     light_dim: int = Field(24, ge=1, le=256, description="axes of texture that may be borrowed from other people")
     light: float = Field(0.5, ge=0, le=2, description="how much of another photo's light a new image takes on")
 
-    def build_generator(self, num_identities: int, img_channels: int, size_px: int) -> Generator:
+    def build_generator(self, num_identities: int, img_channels: int, size_px: int) -> MorphableGenerator:
         """See GanConfig."""
         from facegan.generation.gans.networks.morphable import MorphableGenerator
 

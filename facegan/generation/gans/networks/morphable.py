@@ -90,11 +90,16 @@ class MorphableGenerator(Generator):
 
     def leading(self, w: torch.Tensor, z: torch.Tensor, count: int) -> torch.Tensor:
         """See Generator: products of the whole batch, whose size may decide their bits, and then image by image."""
+        texture, field = self.mixed(w, z)
+        return warp(texture[:count].clamp(-1, 1), inverse(field[:count]))
+
+    def mixed(self, w: torch.Tensor, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Textures in the common frame, NCHW, and the displacements out of it (N, H, W, 2): sums of all people's."""
         mean_texture, texture, mean_controls, controls, light = self._parts()
         shape, own, borrowed = z.chunk(3, dim=1)
         flat = w @ mean_texture + own @ texture + (borrowed @ light) @ self.light
         field = dense((w @ mean_controls + shape @ controls).view(-1, 2, GRID, GRID), self.img_shape[-1])
-        return warp(flat[:count].view(-1, *self.img_shape).clamp(-1, 1), inverse(field[:count]))
+        return flat.view(-1, *self.img_shape), field
 
     def encode(self, img: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
         """The unit code of the photo that G draws most like each image, among the photos of its person."""

@@ -150,7 +150,7 @@ def mirrored(controls: torch.Tensor) -> torch.Tensor:
 
 def warp(img: torch.Tensor, displacement: torch.Tensor) -> torch.Tensor:
     """img read at each pixel's place plus its displacement (N, side, side, 2); the edge's pixels go on."""
-    at = unit_grid(img.shape[-1], img.device) + displacement
+    at = unit_grid(img.shape[-1], img.device).to(displacement) + displacement
     return F.grid_sample(img, at, mode="bilinear", padding_mode="border", align_corners=False)
 
 

@@ -82,7 +82,7 @@ def test_who_borrows_from_a_part(count: int) -> None:
     assert seen == {row: (row - 1) % count for row in range(half)}
 
 
-@pytest.mark.parametrize(("kind", "at_once"), [("cvae_gan", 3), ("cvae_gan", 1), ("style", 2)])
+@pytest.mark.parametrize(("kind", "at_once"), [("cvae_gan", 3), ("cvae_gan", 1), ("style", 2), ("refiner", 3)])
 def test_a_few_images_at_once(recipe: Recipe, shared: Lab, tmp_path: Path, kind: str, at_once: int) -> None:
     people = people_of(recipe, shared)
     losses = {"hinge": {"penalty": "exact"}, "wasserstein": {"critic_steps": 2}, "relativistic": {"penalty": "finite"}}
@@ -137,7 +137,7 @@ def test_what_cannot_be_split(recipe: Recipe, shared: Lab, tmp_path: Path) -> No
         gan_trained(gan_options("style", batch_size=8), people, tmp_path / "style", batch_gpu=3)
 
 
-@pytest.mark.parametrize("kind", ["cvae_gan", "dcgan", "style"])
+@pytest.mark.parametrize("kind", ["cvae_gan", "dcgan", "style", "refiner"])
 @pytest.mark.parametrize("loss", ["relativistic", "nonsaturating", "wasserstein"])
 def test_bfloat16(recipe: Recipe, shared: Lab, tmp_path: Path, kind: str, loss: str) -> None:
     """Close to single precision and not the same; weights, averages and moments are single."""

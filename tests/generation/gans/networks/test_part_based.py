@@ -1,0 +1,113 @@
+"""The part-based morphable model: no pixel is a sum of faces, and who lends which part is the nearest who may."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from facegan.generation.gans.morphable import Morphable
+from facegan.generation.gans.networks.part_based import PartBasedGenerator, part_masks
+from facegan.generation.gans.networks.registration import GRID
+from facegan.generation.gans.part_based import PartBased
+
+PEOPLE, SHOTS, SIDE = 7, 3, 64
+
+
+def state(people: int = PEOPLE) -> dict[str, torch.Tensor]:
+    """Photos of fine noise, each its own, in the common frame; nothing is displaced."""
+    rng = torch.Generator().manual_seed(0)
+    count = people * SHOTS
+    texture = torch.randint(60, 196, (count, 1, SIDE, SIDE), generator=rng, dtype=torch.uint8)
+    controls, light = torch.zeros(count, 2, GRID, GRID), torch.zeros(0, SIDE**2)
+    return {
+        "texture": texture,
+        "controls": controls,
+        "light": light,
+        "person": torch.arange(people).repeat_interleave(SHOTS),
+    }
+
+
+def loaded(people: int = PEOPLE) -> PartBasedGenerator:
+    G = PartBased().build_generator(people, 1, SIDE)
+    G.load_state_dict(state(people))
+    assert isinstance(G, PartBasedGenerator)
+    return G
+
+
+def of_photo(G: PartBasedGenerator, *photos: int) -> torch.Tensor:
+    """Variation codes of photos: shape and texture."""
+    z = torch.zeros(len(photos), 3, len(G.person))
+    z[torch.arange(len(photos)), :2, list(photos)] = 1
+    return z.flatten(1)
+
+
+def test_parts_share_out_the_face() -> None:
+    for side in (16, 64, 112):
+        masks = part_masks(side)
+        assert masks.shape == (4, 1, side, side)
+        assert (masks.sum(dim=0) == 1).all() and (masks.flatten(1).sum(dim=1) > 0).all()
+
+
+def test_one_person_alone_is_the_photo_as_morphable_draws_it() -> None:
+    G, whole = loaded(), Morphable().build_generator(PEOPLE, 1, SIDE)
+    whole.load_state_dict(G.state_dict())
+    photos = [0, 4, 20]
+    w, z = G.codes()[G.person[photos]], of_photo(G, *photos)
+    torch.testing.assert_close(G(w, z), whole(w, z), rtol=0, atol=1e-4)
+
+
+def test_each_part_is_of_one_photo_and_all_are_of_different_people() -> None:
+    G = loaded()
+    w = torch.tensor([[0.0, 0.4, 0.0, 0.2, 0.15, 0.15, 0.1]])
+    z = of_photo(G, 4)
+    (photos,) = G.photos(w, z.chunk(3, dim=1)[1])
+    assert photos[0] == 4
+    people = G.person[photos].tolist()
+    assert len(set(people)) == 4 and set(people) <= {1, 3, 4, 5, 6}
+    img = G(w, z)[0, 0]
+    texture = G.texture[:, 0].float().div(127.5).sub(1)
+    for mask, photo in zip(part_masks(SIDE)[:, 0], photos, strict=True):
+        inside = torch.nn.functional.avg_pool2d(mask[None], 7, 1, 3)[0] == 1  # three px from the seam
+        alike = torch.stack([torch.corrcoef(torch.stack([img[inside], other[inside]]))[0, 1] for other in texture])
+        assert alike.argmax() == photo and alike[photo] > 0.9
+        assert alike[torch.arange(len(alike)) != photo].abs().max() < 0.4  # of a sum of two: 0.7
+
+
+def test_who_lends_a_part_is_the_nearest_who_may() -> None:
+    """Written out: of those with a weight and not taken, the one whose nearest photo is nearest; of this one's photos
+    the nearest to the first part's."""
+    G = loaded()
+    seen, _ = G._comparisons()
+    w = torch.tensor([[0.3, 0.0, 0.2, 0.2, 0.1, 0.1, 0.1]])
+    (photos,) = G.photos(w, of_photo(G, 2).chunk(3, dim=1)[1])
+    taken = [0]
+    for part in (1, 2, 3):
+
+        def distance(one: int, other: int, values: torch.Tensor = seen[part]) -> float:
+            return float((values[one] - values[other]).norm())
+
+        def own(person: int) -> range:
+            return range(SHOTS * person, SHOTS * (person + 1))
+
+        free = [person for person in (2, 3, 4, 5, 6) if person not in taken]
+        person = min(free, key=lambda p: min(distance(a, b) for a in own(0) for b in own(p)))
+        taken.append(person)
+        assert photos[part] == min(own(person), key=lambda photo: distance(2, photo))
+
+
+@pytest.mark.parametrize("people", [1, 2, 3])
+def test_fewer_people_than_parts_lend_again(people: int) -> None:
+    G = loaded(people)
+    w = torch.full((1, people), 1 / people)
+    (photos,) = G.photos(w, of_photo(G, 0).chunk(3, dim=1)[1])
+    assert set(G.person[photos].tolist()) == set(range(people))
+    assert G(w, of_photo(G, 0)).isfinite().all()
+
+
+def test_the_first_of_a_batch_have_the_bits_of_the_whole() -> None:
+    G = loaded()
+    rng = torch.Generator().manual_seed(0)
+    w, z = (torch.randn(12, size, generator=rng) * 0.3 for size in (G.code_dim, G.z_dim))
+    whole = G(w, z)
+    for count in (1, 5, 11):
+        assert torch.equal(G.leading(w, z, count), whole[:count])
