@@ -24,7 +24,6 @@ class Dcgan(AdversarialConfig):
     default_kimg: ClassVar[float] = 400.0  # about an hour on two cores at 64 px, by benchmarks/speed/training_rate.py
     lr_g: float = Field(5e-4, gt=0, description="learning rate of G")
     lr_d: float = Field(5e-4, gt=0, description="learning rate of D")
-    beta2: float = Field(0.999, gt=0, lt=1, description="Adam's, of G and D")
     channels: int = Field(32, ge=8, le=512, description="at half resolution; doubles below (the paper has 64)")
     max_channels: int = Field(512, ge=8, le=2048, description="most channels of any layer")
     code_dim: int = Field(64, ge=4, le=1024, description="identity code")
