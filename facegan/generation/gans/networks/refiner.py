@@ -179,6 +179,9 @@ class PatchDiscriminator(nn.Module):
         self.patches = maybe_spectral(nn.Conv2d(last, 1, 1), spectral_norm)
         self.narrow = maybe_spectral(nn.Conv2d(last, last, 4, 2, 1), spectral_norm)
         self.face = maybe_spectral(nn.Linear(last, 1), spectral_norm)
+        for layer in self.modules():  # He et al. 2015, eq. 14: from torch's own start D learns next to nothing
+            if isinstance(layer, nn.Conv2d) and not spectral_norm:
+                nn.init.kaiming_normal_(layer.weight, 0.2)
 
     def forward(self, img: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         """NCHW float32 in -1..1, (N,) int64 -> logits (N,)."""
