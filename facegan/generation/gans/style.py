@@ -21,7 +21,7 @@ class Style(AdversarialConfig):
     the output, and with DiffAugment."""
 
     kind: Literal["style"] = "style"
-    default_kimg: ClassVar[float] = 150.0  # about an hour on two cores at 64 px, by benchmarks/speed/training_rate.py
+    default_kimg: ClassVar[float] = 100.0  # an hour of one core at 64 px grey, 28 images/s; less on two
     lr_g: float = Field(2e-3, gt=0, description="learning rate of G")
     lr_d: float = Field(2e-3, gt=0, description="learning rate of D")
     channels: int = Field(16, ge=8, le=512, description="at full resolution; doubles below")
