@@ -14,6 +14,7 @@ from facegan.recipe.recipe import Recipe
 from facegan.runtime.context import Event
 
 ADVERSARIAL = [kind for kind, member in GANS.load().items() if issubclass(member, AdversarialConfig)]
+CONDITIONAL = [kind for kind in ADVERSARIAL if GANS.get(kind).conditional]
 SMALL = {"channels": 8, "max_channels": 16, "code_dim": 8, "z_dim": 4}
 
 

@@ -25,7 +25,7 @@ from facegan.training.tensors import to_input
 
 KINDS = sorted(GANS.load())
 ADVERSARIAL = [kind for kind in KINDS if issubclass(GANS.get(kind), AdversarialConfig)]
-CONDITIONAL = [kind for kind in ADVERSARIAL if getattr(GANS.get(kind), "conditional", False)]
+CONDITIONAL = [kind for kind in ADVERSARIAL if GANS.get(kind).conditional]
 LOSSES = ["relativistic", "nonsaturating", "hinge", "wasserstein"]
 
 

@@ -33,7 +33,7 @@ from facegan.recognition.embedder import embed, load_embedder
 from facegan.runtime.context import Context
 from facegan.stages import synthesize, train_gan
 from facegan.training.tensors import to_input
-from gan_runs import ADVERSARIAL, SMALL, Stop, gan_node, stop_at
+from gan_runs import CONDITIONAL, Stop, gan_node, small, stop_at
 from ranked_gan import apart, gan_options, gan_trained
 
 BOTH: dict[str, Any] = {"identity": {"weight": 0.5}, "codes": "guide"}
@@ -130,11 +130,11 @@ def test_it_sees_photos_as_the_filters_do(people: Path, guide: Path) -> None:
     torch.testing.assert_close(term(to_input(images.pixels).contiguous(), label), 2 * expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ADVERSARIAL)
+@pytest.mark.parametrize("kind", CONDITIONAL)
 def test_its_gradient_reaches_the_generator_alone(people: Path, guide: Path, kind: str) -> None:
     seen, images, codes = guide_on(people, guide)
     before = {name: value.clone() for name, value in seen.net.state_dict().items()}
-    gan = GANS.get(kind).model_validate({"kind": kind, **SMALL})
+    gan = GANS.get(kind).model_validate({"kind": kind, **small(kind)})
     assert isinstance(gan, AdversarialConfig)
     gradients, losses = [], []
     for weight in (None, 0.5):
@@ -191,7 +191,7 @@ def test_people_axes_are_least_squares(code_dim: int) -> None:
     assert off < 1e-4 if code_dim == 16 else off > 0.05
 
 
-@pytest.mark.parametrize("kind", ADVERSARIAL)
+@pytest.mark.parametrize("kind", CONDITIONAL)
 def test_codes_stay_as_the_guide_gave_them(faces: Path, people: Path, guide: Path, shared: Lab, kind: str) -> None:
     artifact = shared.make(gan_node(faces, kind, gan={"codes": "guide"}))
     G, spec = load_generator(artifact.path)
