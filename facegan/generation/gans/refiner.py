@@ -45,12 +45,12 @@ class Refiner(AdversarialConfig):
         return self
 
     def build_generator(self, num_identities: int, img_channels: int, size_px: int) -> Generator:
-        """See GanConfig. Raises ConfigError for a size that is not a multiple of 8."""
+        """See GanConfig."""
         from facegan.generation.gans.networks.refiner import RefinerGenerator
 
         return RefinerGenerator(
-            self.draft.build_generator(num_identities, img_channels, size_px), img_channels, size_px,
-            channels=self.channels, transport=self.transport,
+            self.draft.build_generator(num_identities, img_channels, size_px), img_channels, channels=self.channels,
+            transport=self.transport,
         )  # fmt: skip
 
     def build_discriminator(self, num_identities: int, img_channels: int, size_px: int) -> nn.Module:

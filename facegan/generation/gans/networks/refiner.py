@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from facegan.core.errors import ConfigError, UserError
+from facegan.core.errors import UserError
 from facegan.generation.gans.networks.base import Generator, Step, maybe_spectral
 from facegan.generation.gans.networks.microbatches import WHOLE, Part
 from facegan.generation.gans.networks.morphable import MorphableGenerator
@@ -66,15 +66,8 @@ class RefinerGenerator(Generator):
     In training the drafts are of new people: mixtures of train people, as `synthesize` proposes them.
     """
 
-    def __init__(
-        self, draft: MorphableGenerator, img_channels: int, size_px: int, *, channels: int, transport: float
-    ) -> None:  # fmt: skip
+    def __init__(self, draft: MorphableGenerator, img_channels: int, *, channels: int, transport: float) -> None:
         super().__init__()
-        if size_px % 8:
-            raise ConfigError(
-                f"a refiner of {size_px} px: it halves the side three times",
-                fix=f"set prepare.size_px={max(1, round(size_px / 8)) * 8}",
-            )
         self.draft, self.transport = draft, transport
         self.num_identities, self.code_dim = draft.num_identities, draft.code_dim
         self.start_images = draft.start_images
