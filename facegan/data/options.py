@@ -77,6 +77,9 @@ class Prepare(Options):
     val_images: int | None = unhashed_default(
         None, ge=2, description="keep at most so many images of each val identity"
     )
+    test_images: int | None = unhashed_default(
+        None, ge=2, description="keep at most so many images of each test identity, so that none judges alone"
+    )
     train_identities: int | None = unhashed_default(None, ge=2, description="keep at most so many train identities")
     max_megapixels: float = Field(100, gt=0, le=178, description="larger images go to the quarantine unread")
     align: Align | None = unhashed_default(
@@ -111,3 +114,9 @@ class Prepare(Options):
         if self.split.test == 0 and not getattr(self.source, "pairs", None):
             raise ValueError(f"split.test is 0, but the source '{self.source.kind}' names no test people")
         return self
+
+    @property
+    def most_images(self) -> dict[str, int]:
+        """The most images of a person in each split that has such a limit."""
+        limits = {"train": self.train_images, "val": self.val_images, "test": self.test_images}
+        return {side: limit for side, limit in limits.items() if limit is not None}

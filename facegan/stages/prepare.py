@@ -26,7 +26,7 @@ from facegan.runtime.context import Context
 from facegan.stages import VERSIONS
 
 LATER = {
-    *("source", "split", "min_images", "train_images", "val_images", "train_identities"),
+    *("source", "split", "min_images", "train_images", "val_images", "test_images", "train_identities"),
     *("same_people", "different_people", "left_out", "left_out_photos"),
 }
 """Options that do not decide what becomes of a single photo: all others do."""
@@ -40,7 +40,7 @@ def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: P
     aligned or judged by quality, also `rejected.parquet` (some of what was left out for that, with small pictures).
 
     The quarantine's `split` is that of the person, null where they have none since they are left out.
-    The summary counts as `not_used` what train_identities, train_images and val_images left out. Photos that an
+    The summary counts as `not_used` what train_identities and the most images of each split left out. Photos that an
     earlier run of the same options decoded (below `context.cache`) are not decoded again. Raises UserError when fewer
     than two people are left for each of train, val and test, a train and a test person share a photo, or the source is
     no longer what it was when the run was planned.
@@ -91,7 +91,7 @@ def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: P
         "left_out": {several: count for (_, several), count in sorted(notes.left_out.items())},
         "splits": splits,
     }
-    if options.train_identities or options.train_images or options.val_images:
+    if options.train_identities or options.most_images:
         summary["not_used"] = {"identities": usable[0] - len(split), "images": usable[1] - len(kept)}
     if options.align is not None or options.min_quality is not None:
         rejected.write(out)

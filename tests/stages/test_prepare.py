@@ -275,19 +275,19 @@ def test_fewer_train_images_and_people_are_nested_and_touch_no_one_else(lab: Lab
     assert len(people) == 3 and people.items() < two["train"].items()
     assert json.loads((few.path / "summary.json").read_text())["not_used"] == {"identities": 1, "images": 14}
     assert not quarantine(few)
-    small_val = kept(prepared(lab, faces, val_images=2))
-    assert (small_val["train"], small_val["test"]) == (everything["train"], everything["test"])
-    assert all(
-        len(small_val["val"][name]) == 2 and small_val["val"][name] < everything["val"][name]
-        for name in everything["val"]
-    )
+    for side in ("val", "test"):
+        small = kept(prepared(lab, faces, **{f"{side}_images": 2}))
+        assert all(small[other] == everything[other] for other in everything if other != side)
+        assert all(
+            len(small[side][name]) == 2 and small[side][name] < everything[side][name] for name in everything[side]
+        )
     other = kept(prepared(lab, faces, train_images=2, split={"seed": 1}))["train"]
     assert any(two["train"][name] != images for name, images in other.items() if name in two["train"])
 
 
 def test_limits_left_unset_are_in_no_fingerprint(faces: Path) -> None:
     hashed = pick(graph.build(tiny(faces)), "prepare").config
-    assert not {"train_images", "train_identities"} & hashed.keys()
+    assert not {"train_images", "val_images", "test_images", "train_identities"} & hashed.keys()
     assert pick(graph.build(tiny(faces, prepare={"train_images": 3})), "prepare").config["train_images"] == 3
 
 

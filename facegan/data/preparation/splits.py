@@ -90,24 +90,23 @@ def splits_of(prepared: Path) -> dict[str, SplitName]:
 def limit_sizes(
     split: dict[str, SplitName], items: list[dict[str, Any]], options: Prepare
 ) -> tuple[dict[str, SplitName], list[dict[str, Any]]]:
-    """`split` and `items` without the train people and the train and val images that the options leave out.
+    """`split` and `items` without the train people and the images of people that the options leave out.
 
     All are ranked by a seeded hash and the first kept, so that what a smaller number keeps a larger one keeps
-    too. Order stays; test people keep all.
+    too. Order stays.
     """
     seed = options.split.seed
     train = sorted((name for name in split if split[name] == "train"), key=lambda name: _hash(seed, name))
     left_out = set(train[options.train_identities :]) if options.train_identities else set()
     items = [item for item in items if item["identity"] not in left_out]
-    for side, limit in (("train", options.train_images), ("val", options.val_images)):
-        if limit is not None:
-            ranked: dict[str, list[tuple[str, str]]] = {}
-            for item in items:
-                if split[item["identity"]] == side:
-                    rank = (_hash(seed, f"{item['source_sha256']}/{item['file']}"), item["file"])
-                    ranked.setdefault(item["identity"], []).append(rank)
-            surplus = {file for ranks in ranked.values() for _, file in sorted(ranks)[limit:]}
-            items = [item for item in items if item["file"] not in surplus]
+    for side, limit in options.most_images.items():
+        ranked: dict[str, list[tuple[str, str]]] = {}
+        for item in items:
+            if split[item["identity"]] == side:
+                rank = (_hash(seed, f"{item['source_sha256']}/{item['file']}"), item["file"])
+                ranked.setdefault(item["identity"], []).append(rank)
+        surplus = {file for ranks in ranked.values() for _, file in sorted(ranks)[limit:]}
+        items = [item for item in items if item["file"] not in surplus]
     return {name: side for name, side in split.items() if name not in left_out}, items
 
 
