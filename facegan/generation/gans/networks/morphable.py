@@ -106,11 +106,12 @@ class MorphableGenerator(Generator):
         people = self.codes()[self.person]
         if self._unit_images is None or self._unit_images.device != img.device:
             indices = torch.arange(len(people), device=img.device).split(64)
-            self._unit_images = torch.cat([self(people[index], self._unit(index)) for index in indices]).flatten(1)
+            self._unit_images = torch.cat([self(people[index], self.unit(index)) for index in indices]).flatten(1)
         distance = torch.cdist(img.flatten(1), self._unit_images) + 1e6 * (1 - w @ people.T)
-        return self._unit(distance.argmin(dim=1))
+        return self.unit(distance.argmin(dim=1))
 
-    def _unit(self, indices: torch.Tensor) -> torch.Tensor:
+    def unit(self, indices: torch.Tensor) -> torch.Tensor:
+        """The variation codes of its photos, by their rows (N,) int64: (N, z_dim), one in shape and texture."""
         unit = torch.nn.functional.one_hot(indices, len(self.person)).float()
         return torch.cat([unit, unit, torch.zeros_like(unit)], dim=1)
 

@@ -138,26 +138,27 @@ class RefinerGenerator(Generator):
     def new_codes(self, count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """New people: w (count, code_dim), z (count, z_dim) float32, and whether to mirror them (count,) bool.
 
-        Each is a mixture, with a photo of each parent and a random share of the shape of a photo of anybody.
+        Each is a mixture of people of whom the draft holds photos, with one of each parent, and a random share of the
+        shape of a photo of anybody.
         """
-        rng, codes = np.random.default_rng(seed), self.codes().cpu().numpy()
-        person = self.draft.person.cpu().numpy()
-        units = np.tile(np.eye(len(person), dtype=np.float32), (1, 2))
-        units = np.concatenate([units, np.zeros_like(units[:, : len(person)])], axis=1)
+        rng, person = np.random.default_rng(seed), self.draft.person.cpu().numpy()
+        held = np.unique(person)
+        codes = self.codes().cpu().numpy()[held]
         w, z = [], []
         for proposal in itertools.islice(Mixture().proposals(codes, codes, rng), count):
-            photos = np.asarray([rng.choice(np.flatnonzero(person == parent)) for parent in proposal.parents])
-            own = self.blend(units[photos][:, None], proposal.weights)
-            lent = units[rng.integers(len(units))]
+            photos = [int(rng.choice(np.flatnonzero(person == held[parent]))) for parent in proposal.parents]
+            lender = int(rng.integers(len(person)))
+            units = self.draft.unit(torch.tensor([*photos, lender], device=self.draft.person.device)).cpu().numpy()
+            own = self.blend(units[:-1, None], proposal.weights)
             w.append(proposal.code)
-            z.append(self.vary(own, lent[None], rng.random(), 0.0, rng)[0].astype(np.float32))
+            z.append(self.vary(own, units[-1:], rng.random(), 0.0, rng)[0].astype(np.float32))
         return np.stack(w), np.stack(z), rng.random(count) < 0.5
 
 
 class PatchDiscriminator(nn.Module):
     """D(img, label) -> logits (N,): the mean logit of patches and one of the whole face; the label plays no part.
 
-    Patches as in SimGAN (Shrivastava et al. 2017, section 2.1.1) and Isola et al. 2017; they see 22 of the side's px.
+    Patches as in SimGAN (Shrivastava et al. 2017, section 2.1.1) and Isola et al. 2017; each sees 38 px.
     """
 
     def __init__(self, img_channels: int, *, channels: int, spectral_norm: bool) -> None:

@@ -87,6 +87,19 @@ def test_new_people_are_mixtures_with_photos_of_their_parents(G: RefinerGenerato
     assert not np.array_equal(w, G.new_codes(40, 4)[0])
 
 
+def test_somebody_of_whom_no_photo_is_held_is_in_no_mixture() -> None:
+    """More photos than `max_photos`: the draft may hold none of a person."""
+    G = Refiner().build_generator(PEOPLE, 1, SIDE)
+    torch.manual_seed(0)
+    label = torch.tensor([0, 0, 1, 1, 3, 3, 4, 5])
+    G.start(torch.rand(len(label), 1, SIDE, SIDE) * 2 - 1, label)
+    assert isinstance(G, RefinerGenerator)
+    w, z, _ = G.new_codes(20, 3)
+    assert (w[:, 2] == 0).all() and (np.abs(np.delete(w, 2, axis=1)) > 0).all()
+    texture = z.reshape(20, 3, -1)[:, 1]
+    assert ((texture > 0).sum(axis=1) == PEOPLE - 1).all()
+
+
 def test_a_part_of_a_batch_is_of_the_whole(G: RefinerGenerator) -> None:
     real, label = torch.zeros(5, 1, SIDE, SIDE), torch.zeros(5, dtype=torch.int64)
     torch.manual_seed(2)
