@@ -1,6 +1,6 @@
 """Truncation: codes nearer to the middle of what the generator has learned give fewer kinds of faces, and better ones.
 
-Both ends of the trade are measured by `benchmarks/truncation.py`.
+Both ends of the trade are measured by `benchmarks/generators.py`.
 """
 
 from __future__ import annotations
