@@ -27,7 +27,7 @@ from facegan.recognition.loader import Loader
 from facegan.recognition.options import TrainRecognizer
 from facegan.recognition.starts import Begun
 from facegan.runtime.context import Context
-from facegan.runtime.devices import device_of, threads_of
+from facegan.runtime.devices import device_of, slow_precision, threads_of
 from facegan.runtime.options import Runtime
 from facegan.store.local import WORK
 from facegan.training import ranks
@@ -99,8 +99,9 @@ def train(
     torch.manual_seed(subseed("recognizer", seed))
     net = Embedder(options, channels, size_px)
     begun = begin(net, options, channels, size_px)
-    if begun.text:
-        context.say(begun.text)
+    for text in (begun.text, slow_precision(options.precision, device, "train_recognizer.precision")):
+        if text:
+            context.say(text)
     net = with_sync_batchnorm(net, device).to(device).to(memory_format=torch.channels_last)
     tuning.freeze(net, options)
     head = Heads(options, train.label, row_group).to(device)
