@@ -92,6 +92,17 @@ class ProtocolConfig(Options):
         """
         raise TypeError(f"{type(self).__name__} must define probe()")
 
+    def asks_train_people(self) -> bool:
+        """Whether it compares the test people with the train people of the same source: `probe_train_people`."""
+        return False
+
+    def probe_train_people(self, faces: EmbeddedFaces, train: EmbeddedFaces) -> dict[str, np.ndarray]:
+        """What it finds of test people beside train people, as arrays that are kept as those of `probe` are.
+
+        train: all photos of train people of the source of the test people, whether or not the recognizer saw them.
+        """
+        raise TypeError(f"{type(self).__name__} must define probe_train_people()")
+
     def identifying(self) -> dict[str, Any]:
         """The options that decide its results: all but the paths of files."""
         return self.model_dump(mode="json", exclude=set(self.paths))
