@@ -50,6 +50,11 @@ def phrase(metric: str) -> str:
     """A metric's name in words."""
     if "/" in metric:
         label, inner = metric.split("/", 1)
+        if match := re.fullmatch(r"(photo-)?(?:auc|tpr@fpr=(.+))", inner):
+            who = "photo of a train person" if match[1] else "train person"
+            if match[2] is None:
+                return f"chance that a {who} is told from another (0.5 tells nothing) by {label}"
+            return f"share of each {who} found (at a share of {match[2]} of the others accused) by {label}"
         return f"{phrase(inner)} on the pairs of {label}"
     if match := re.fullmatch(r"fnmr@fmr=(.+)", metric):
         return f"false non-match rate (at a false-match rate of {match[1]})"

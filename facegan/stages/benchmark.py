@@ -97,10 +97,7 @@ def _embedded_faces(options: Benchmark, path: Path, test: ManifestImages, embed_
         embedding, test.identity, test.file.tolist(), test.group.tolist(), failed, developed_on, remarks
     )
     unseen = np.full(len(failed), np.nan)
-    measured = {
-        name: np.append(measure(name, test.pixels), unseen)
-        for name in asked.measures_of(options.benchmarks)
-    }
+    measured = {name: np.append(measure(name, test.pixels), unseen) for name in asked.measures_of(options.benchmarks)}
     test_faces = replace(test_faces, measured=measured)
     return test_faces.pooled() if options.templates else test_faces
 

@@ -61,6 +61,10 @@ class ProtocolConfig(Options):
         """The metrics that it can give, so that a recipe which compares another is refused before the run."""
         raise TypeError(f"{type(self).__name__} must define names()")
 
+    def gives(self, metric: str) -> bool:
+        """Whether a metric, or several that end in `*`, can be among its results."""
+        return metric in self.names() or (metric.endswith("*") and any(n.startswith(metric[:-1]) for n in self.names()))
+
     def run(self, faces: EmbeddedFaces) -> ProtocolResult:
         """Figures from the test images; raises ValueError where they allow none."""
         raise TypeError(f"{type(self).__name__} must define run()")

@@ -55,6 +55,10 @@ class Groups(ProtocolConfig):
         """See ProtocolConfig: those that need no name of a group."""
         return [f"{self.name}/{figure}" for figure in ("fmr-ratio", "fnmr-ratio", "fdr", "garbe")]
 
+    def gives(self, metric: str) -> bool:
+        """See ProtocolConfig: the rates of a group, whatever it is called."""
+        return super().gives(metric) or metric.startswith((f"{self.name}/fmr:", f"{self.name}/fnmr:"))
+
     def val_fmr(self) -> tuple[float, ...]:
         """See ProtocolConfig."""
         return () if self.threshold is not None else (self.fmr,)

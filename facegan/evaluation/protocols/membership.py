@@ -30,8 +30,12 @@ class MembershipProtocol(ProtocolConfig):
 
     kind: Literal["membership"] = "membership"
     name: str = Field("membership", pattern=r"^[a-z0-9][a-z0-9_-]*$", description="its metrics are NAME/auc ...")
-    images: int = Field(10, ge=2, description="photos of each person, at most: as many as half of the train people have")
-    fpr: tuple[float, ...] = Field((0.01, 0.1), min_length=1, description="shares of test people taken for train people")
+    images: int = Field(
+        10, ge=2, description="photos of each person, at most: as many as half of the train people have"
+    )
+    fpr: tuple[float, ...] = Field(
+        (0.01, 0.1), min_length=1, description="shares of test people taken for train people"
+    )
     seed: int = Field(0, ge=0, description="draws the photos, and the train people of the intervals")
 
     @property
@@ -49,9 +53,9 @@ class MembershipProtocol(ProtocolConfig):
         return True
 
     def probe_train_people(self, faces: EmbeddedFaces, train: EmbeddedFaces) -> dict[str, np.ndarray]:
-        """See ProtocolConfig: scores `members` (people, m) and `others`, codes `other_person` of faces, people left out.
+        """See ProtocolConfig: scores `members` and `others` (people, m), the codes `other_person` of the latter.
 
-        `left_out`: (2,) train and test people with fewer than m photos.
+        `left_out`: (2,) train and test people with fewer than m photos, who are not compared.
         """
         import numpy as np
 
@@ -68,7 +72,8 @@ class MembershipProtocol(ProtocolConfig):
         found = faces.probed.get(self.name)
         why = NOBODY if found is None else ""
         if found is not None and not (len(found["members"]) and len(found["others"])):
-            why = f"no one to compare: {len(found['members'])} train and {len(found['others'])} test people have the photos"
+            counts = f"{len(found['members'])} train and {len(found['others'])} test people"
+            why = f"nobody to compare: {counts} have photos enough"
         if why or found is None:
             return ProtocolResult([Metric(name, None, "lower", note=why) for name in self.names()])
         (n, each), n_others = found["members"].shape, len(found["others"])
@@ -102,7 +107,9 @@ class MembershipProtocol(ProtocolConfig):
         sides = person_weights(n_members, len(weights), self.seed + 1_000_003), weights[:, found["other_person"]]
         values = {}
         for unit in UNITS:
-            scores = [found[side] if unit else found[side].mean(axis=1, keepdims=True) for side in ("members", "others")]
+            scores = [
+                found[side] if unit else found[side].mean(axis=1, keepdims=True) for side in ("members", "others")
+            ]
             each = scores[0].shape[1]
             member, other = (np.repeat(np.arange(n), each) for n in (n_members, n_others))
             flat = scores[0].ravel(), member, scores[1].ravel(), other
@@ -115,7 +122,7 @@ class MembershipProtocol(ProtocolConfig):
 
 
 def _scores(faces: EmbeddedFaces, n_images: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The people with so many photos, (n,) codes rising, and of as many drawn photos of each the score (n, n_images)."""
+    """The people with so many photos, (n,) codes rising, and the scores of as many photos, drawn: (n, n_images)."""
     import numpy as np
 
     from facegan.metrics.verification import unit_rows
