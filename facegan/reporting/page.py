@@ -31,6 +31,7 @@ class PageMaterial:
     prepared: dict[str, Any]
     audited: AuditMaterial | None = None
     controls: list[dict[str, Any]] = field(default_factory=list)  # galleries of the control arms
+    transfers: list[dict[str, Any]] = field(default_factory=list)  # of each attack: `transfer.as_rows`
 
 
 def context(
@@ -66,6 +67,7 @@ def context(
         "rows": [metric_row(measure, recipe) for measure in findings.measures],
         "drawn": material.figures,
         "of_benchmarks": [label for _, label in own_figures(findings.measures)],
+        "transfers": material.transfers,
         "gallery": material.gallery,
         "controls": material.controls,
         "samples": material.samples,

@@ -51,10 +51,10 @@ def phrase(metric: str) -> str:
     if "/" in metric:
         label, inner = metric.split("/", 1)
         if match := re.fullmatch(r"(photo-)?(?:auc|tpr@fpr=(.+))", inner):
-            who = "photo of a train person" if match[1] else "train person"
+            who = "photos of train people" if match[1] else "train people"
             if match[2] is None:
-                return f"chance that a {who} is told from another (0.5 tells nothing) by {label}"
-            return f"share of each {who} found (at a share of {match[2]} of the others accused) by {label}"
+                return f"AUC by which {who} are told from others (0.5 tells nothing)"
+            return f"share of {who} that is found (where a share {match[2]} of the others is taken for them)"
         return f"{phrase(inner)} on the pairs of {label}"
     if match := re.fullmatch(r"fnmr@fmr=(.+)", metric):
         return f"false non-match rate (at a false-match rate of {match[1]})"
