@@ -49,7 +49,10 @@ def test_each_cell_is_the_share_of_pairs_turned(reported: tuple[Recipe, Lab, Pat
     recipe, lab, out = reported
     nodes = graph.build(recipe)
     (table,) = json.loads((out / "results.json").read_text())["transfer"]
-    assert table["columns"] == [ITSELF, "real", "degraded", "classical", "classical+synthetic"] and table["epsilon"] == EPSILON
+    assert (
+        table["columns"] == [ITSELF, "real", "degraded", "classical", "classical+synthetic"]
+        and table["epsilon"] == EPSILON
+    )
     folders = {
         (arm, seed): [lab.done[pick(nodes, stage, arm, seed).key].path for stage in ("benchmark", "train_recognizer")]
         for arm in ("real", "degraded")
