@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from facegan.reporting import controls, galleries, results, sections, words
+from facegan.reporting import composition, controls, galleries, results, sections, words
 from facegan.reporting.audit import AuditMaterial
 from facegan.reporting.comparisons import EXPLORATORY, ArmDifference, Measure
 from facegan.reporting.figures import ARMS, RenderedFigure, own_figures
@@ -68,6 +68,7 @@ def context(
         "drawn": material.figures,
         "of_benchmarks": [label for _, label in own_figures(findings.measures)],
         "transfers": material.transfers,
+        "compositions": composition.collect(recipe, inputs),
         "gallery": material.gallery,
         "controls": material.controls,
         "samples": material.samples,

@@ -209,7 +209,7 @@ class Groups(ProtocolConfig):
                 f"no val people set the threshold of FMR {self.fmr:g} here (it takes ten of their impostor pairs above "
                 "it): set threshold, or a larger fmr"
             )
-        group = self._group(faces)
+        group = self.groups_of(faces)
         values = sorted(set(group[faces.acquired].tolist()) - {""}, key=self._order)
         if len(values) < 2:
             got = f"the one value '{values[0]}'" if values else "no value"
@@ -232,8 +232,8 @@ class Groups(ProtocolConfig):
         middle = ["middle"] if self.parts == 3 else [f"part {n}" for n in range(2, self.parts)]
         return [ends[0], *middle, ends[1]]
 
-    def _group(self, faces: EmbeddedFaces) -> np.ndarray:
-        """The group of each image, (N,) str, '' where it has none."""
+    def groups_of(self, faces: EmbeddedFaces) -> np.ndarray:
+        """The group of each image, (N,) str, '' where it has none; raises as `run`."""
         import numpy as np
 
         if self.file:
