@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from facegan.metrics.intervals import Doubles, Weights
+from facegan.metrics.intervals import Doubles
 from facegan.metrics.verification import resolvable, threshold_at_far
 
 REPLICATES, SPLITS = 1000, 200
@@ -43,7 +43,7 @@ def wins(members: np.ndarray, member_person: np.ndarray, others: np.ndarray, oth
 
 
 def auc_replicates(
-    won: np.ndarray, counts: np.ndarray, other_counts: np.ndarray, weights: Weights, other_weights: Weights
+    won: np.ndarray, counts: np.ndarray, other_counts: np.ndarray, weights: np.ndarray, other_weights: np.ndarray
 ) -> Doubles:
     """The AUC where people count as often as `weights` (n_boot, people) and `other_weights` say: (n_boot,).
 
@@ -70,8 +70,8 @@ def tpr_replicates(
     others: np.ndarray,
     other_person: np.ndarray,
     fpr: float,
-    weights: Weights,
-    other_weights: Weights,
+    weights: np.ndarray,
+    other_weights: np.ndarray,
 ) -> Doubles:
     """`tpr_at_fpr` where people count as often as the weights say, with a threshold for each replicate: (n_boot,).
 

@@ -20,10 +20,10 @@ NONE = "in no group"
 def collect(recipe: dict[str, Any], inputs: dict[str, Path]) -> list[dict[str, Any]]:
     """For each benchmark of groups of people: {label, rows: [{group, people, photos, parents}], new, unknown}.
 
-    people and photos: counts and shares of the train people, of their photos; parents: the mean share of a group in the
-    parents of a new person's images, each as its weight in size (alike where a row names none). A person whose photos
-    are in several groups is in each by the share of the photos. No rows where a table names no train person. `unknown`: the share of parents who are no train
-    people. Light and sharpness are of photos: none.
+    people and photos: shares of the train people, of their photos; parents: the mean share of a group in the parents of
+    an image of a new person, each as its weight in size (alike where a row names none). A person whose photos are in
+    several groups is in each by the share of the photos. No rows where a table names no train person. `unknown`: the
+    share of parents who are no train people. Light and sharpness are of photos: none.
     """
     if "synthesize" not in inputs:
         return []

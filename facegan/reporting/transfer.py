@@ -20,7 +20,7 @@ from facegan.recognition.embedder import embed, load_embedder
 from facegan.recognition.fitted import is_fitted, load_fitted
 from facegan.reporting import sections, words
 from facegan.reporting.comparisons import ends
-from facegan.reporting.runs import Doubles, Run
+from facegan.reporting.runs import Run
 
 BATCH = 64
 SIDE_PX, GAP_PX = 128, 8
@@ -134,7 +134,8 @@ def _table(
     faces = makers[0].faces
     weights = intervals.person_weights(len(makers[0].names), n_boot, seed)
     columns, confidence = list(dict.fromkeys(run.arm for run in judges)), recipe["comparison"]["confidence"]
-    rows, remarks = [], []
+    by_arm: dict[str, dict[str, Any]] = {}
+    remarks = []
     for arm in dict.fromkeys(run.arm for run in makers):
         cells = {}
         for column in (ITSELF, *columns):
@@ -145,8 +146,7 @@ def _table(
                 if maker.arm == arm and _same(maker, judge) == (column == ITSELF) and column in (ITSELF, judge.arm)
             ]
             cells[column] = _cell(attack, makers, couples, verdicts, weights, len(makers[0].names), confidence)
-        rows.append({"arm": arm, "cells": cells})
-    by_arm = {row["arm"]: row["cells"] for row in rows}
+        by_arm[arm] = cells
     for arm, cells in by_arm.items():
         for other in by_arm.values():
             own, transferred = cells[ITSELF]["value"], other.get(arm, {}).get("value")
@@ -162,7 +162,7 @@ def _table(
         "epsilon": attack.transfer,
         "people": people,
         "columns": [ITSELF, *columns],
-        "rows": rows,
+        "rows": [{"arm": arm, "cells": cells} for arm, cells in by_arm.items()],
         "remarks": remarks,
     }
 
@@ -182,7 +182,7 @@ def _cell(
     for i, j in couples:
         probe, verdict = makers[i].faces.probed[attack.label], verdicts[i, j]
         one, other = (makers[i].faces.person[probe[name]] for name in ("first", "second"))
-        weight: Doubles = weights[:, one] * np.where(one == other, 1.0, weights[:, other])
+        weight = weights[:, one] * np.where(one == other, 1.0, weights[:, other])
         turned += weight @ verdict.turned
         right += weight @ verdict.right
         counts += int(verdict.turned.sum()), int(verdict.right.sum())
