@@ -36,19 +36,26 @@ N_BOOT = 2000
 
 
 def invert(
-    G: Generator, net: Embedder, template: torch.Tensor, w: torch.Tensor, z: torch.Tensor, steps: int, rate: float
+    G: Generator,
+    net: Embedder,
+    template: torch.Tensor,
+    w: torch.Tensor,
+    z: torch.Tensor,
+    steps: int,
+    rate: float,
+    pull: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Images (N, H, W, C) uint8 whose embeddings match `template` (N, d), of unit length, and their cosines (N,).
 
-    Adam on both codes from (w, z), each code's numbers pulled to the start by their distance squared times 0.01.
+    Adam on both codes from (w, z), pulled to the start by `pull` times the squared distance.
     """
     start = w.clone(), z.clone()
     codes = [code.clone().requires_grad_(True) for code in start]
     optimizer = torch.optim.Adam(codes, rate)
     for _ in range(steps):
         cosine = (F.normalize(net(G(*codes))) * template).sum(dim=1)
-        pull = sum((code - at).square().sum(dim=1) for code, at in zip(codes, start, strict=True))
-        loss = (1 - cosine + 0.01 * pull).sum()
+        distance = sum((code - at).square().sum(dim=1) for code, at in zip(codes, start, strict=True))
+        loss = (1 - cosine + pull * distance).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -113,6 +120,7 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=3)
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--rate", type=float, default=0.02)
+    parser.add_argument("--pull", type=float, default=0.01)
     parser.add_argument("--fmr", type=float, default=0.01)
     options = parser.parse_args()
     torch.manual_seed(0)
@@ -129,7 +137,7 @@ def main() -> None:
     for start in range(0, len(enrolled), 8):
         part = slice(start * options.starts, (start + 8) * options.starts)
         wanted = template[start : start + 8].repeat_interleave(options.starts, dim=0)
-        drawn, reached = invert(G, net, wanted, w[part], z[part], options.steps, options.rate)
+        drawn, reached = invert(G, net, wanted, w[part], z[part], options.steps, options.rate, options.pull)
         best = reached.reshape(-1, options.starts).argmax(axis=1)
         images.append(drawn.reshape(len(best), options.starts, *drawn.shape[1:])[np.arange(len(best)), best])
         cosine.append(reached.reshape(-1, options.starts).max(axis=1))
