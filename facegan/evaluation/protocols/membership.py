@@ -60,8 +60,8 @@ class MembershipProtocol(ProtocolConfig):
         import numpy as np
 
         n_images = max(2, min(self.images, int(np.median(np.bincount(train.person[train.acquired])))))
-        member_person, members = _scores(train, n_images, self.seed)
-        other_person, others = _scores(faces, n_images, self.seed)
+        member_person, members = photo_scores(train, n_images, self.seed)
+        other_person, others = photo_scores(faces, n_images, self.seed)
         left_out = [len(set(side.person)) - len(kept) for side, kept in ((train, member_person), (faces, other_person))]
         return {"members": members, "others": others, "other_person": other_person, "left_out": np.asarray(left_out)}
 
@@ -121,7 +121,7 @@ class MembershipProtocol(ProtocolConfig):
         return values
 
 
-def _scores(faces: EmbeddedFaces, n_images: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def photo_scores(faces: EmbeddedFaces, n_images: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """The people with so many photos, (n,) codes rising, and the scores of as many photos, drawn: (n, n_images)."""
     import numpy as np
 
