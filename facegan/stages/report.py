@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from facegan.core.files import write_atomic
 from facegan.recipe.comparison import Report
 from facegan.reporting import audit, controls, figures, galleries, page, prepare, results, runs, sections, transfer
 from facegan.reporting.figures import RenderedFigure
 from facegan.reporting.results import Findings
 from facegan.runtime.context import Context
+from facegan.runtime.devices import threads_of
 
 
 def run(options: Report, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
@@ -28,6 +31,7 @@ def run(options: Report, extra: dict[str, Any], inputs: dict[str, Path], out: Pa
     primary = next(measure for measure in findings.measures if measure.name == recipe["comparison"]["metric"])
     transfers = []
     if transfer.attacks(recipe):
+        torch.set_num_threads(threads_of(context.runtime))
         loaded, settings = runs.load_all(recipe, inputs), (options.bootstrap, options.seed, options.show_faces)
         transfers = transfer.collect(recipe, inputs, loaded, *settings)
     licenses = {i["arm"]: i["licenses"] for i in sections.licences(recipe, inputs)}
