@@ -192,6 +192,8 @@ def _outcome(figure: Figure, bound: float, n_people: int, strictly: bool = False
     """
     if n_people < LEAST_PEOPLE:
         return "cannot tell", f"{TOO_FEW}: {n_people}, at least {LEAST_PEOPLE} are needed"
+    if figure.value is None and figure.note:
+        return "cannot tell", f"{figure.name} has no value: {figure.note}"
     if figure.value is None or figure.low is None or figure.high is None:
         return "cannot tell", f"{TOO_FEW}: {figure.note or 'no interval can be made'}"
     best, worst = sorted((figure.low, figure.high), reverse=figure.better == "higher")
