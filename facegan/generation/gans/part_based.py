@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from pydantic import Field
+
 from facegan.generation.gans import GANS
 from facegan.generation.gans.morphable import Morphable
 
@@ -20,6 +22,7 @@ class PartBased(Morphable):
     """
 
     kind: Literal["part_based"] = "part_based"  # type: ignore[assignment]
+    sharpen: bool = Field(True, description="give back the detail that being warped twice takes")
 
     def build_generator(self, num_identities: int, img_channels: int, size_px: int) -> MorphableGenerator:
         """See GanConfig."""
@@ -27,5 +30,5 @@ class PartBased(Morphable):
 
         return PartBasedGenerator(
             num_identities, img_channels, size_px, max_photos=self.max_photos, light_dim=self.light_dim,
-            borrowed_light=self.light,
+            borrowed_light=self.light, sharpen=self.sharpen,
         )  # fmt: skip

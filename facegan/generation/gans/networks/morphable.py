@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from facegan.generation.gans.networks.base import Generator
-from facegan.generation.gans.networks.registration import GRID, dense, inverse, register, warp
+from facegan.generation.gans.networks.registration import GRID, REFERENCE_PX, blur, dense, inverse, register, warp
+
+BANDS_PX = (1.0, 2.0, 4.0)  # blurs between the bands of a Laplacian pyramid, of a side of REFERENCE_PX
+MOST_REDRAWN, ROUNDS, MOST_GAIN = 500, 5, 4.0  # photos of which the gains of the bands are learned, and their bound
 
 
 class MorphableGenerator(Generator):
@@ -22,16 +26,20 @@ class MorphableGenerator(Generator):
 
     light() keeps the `light_dim` principal axes of the deviations: what many people share, such as the direction
     of light, but not one person's glasses.
+
+    Being warped twice costs detail: with `sharpen` each band of an image is made as many times stronger as the bands of
+    photos are than those of the same photos, drawn anew.
     """
 
     texture: torch.Tensor
     controls: torch.Tensor
     person: torch.Tensor
     light: torch.Tensor
+    gains: torch.Tensor  # there with `sharpen` alone
 
     def __init__(
         self, num_identities: int, img_channels: int, size_px: int, *, max_photos: int, light_dim: int,
-        borrowed_light: float,
+        borrowed_light: float, sharpen: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         self.light_dim, self.borrowed_light = light_dim, borrowed_light
@@ -42,6 +50,8 @@ class MorphableGenerator(Generator):
         self.register_buffer("controls", torch.zeros(0, 2, GRID, GRID))  # out of it
         self.register_buffer("person", torch.zeros(0, dtype=torch.int64))
         self.register_buffer("light", torch.zeros(0, img_channels * size_px**2))  # orthonormal axes
+        if sharpen:
+            self.register_buffer("gains", torch.ones(len(BANDS_PX)))
         self._drop_derived()
 
     def _drop_derived(self) -> None:
@@ -70,6 +80,47 @@ class MorphableGenerator(Generator):
         dims = min(self.light_dim, *deviation.shape)
         self.light = torch.svd_lowrank(deviation, q=dims, niter=2)[2].T.contiguous()
         self._drop_derived()
+        if hasattr(self, "gains"):
+            self._learn_gains(img)
+
+    def _learn_gains(self, img: torch.Tensor) -> None:
+        """Set the gains of the bands, in a few rounds since bands overlap, from photos NCHW and the same drawn anew."""
+        rows = torch.linspace(0, len(img) - 1, min(len(img), MOST_REDRAWN), device=img.device).long().unique()
+        wanted = self._strength(img, rows.split(64))
+        for _ in range(ROUNDS):
+            redrawn = [self(self.codes()[self.person[chunk]], self.unit(chunk)) for chunk in rows.split(64)]
+            have = self._strength(torch.cat(redrawn), torch.arange(len(rows), device=img.device).split(64))
+            self.gains = (self.gains * (wanted / have.clamp(min=1e-12)).sqrt().to(self.gains)).clamp(1, MOST_GAIN)
+
+    def _strength(self, img: torch.Tensor, chunks: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Sums of squares of the bands of some NCHW images, (bands,) float64."""
+        return torch.stack(
+            [torch.stack([band.double().square().sum() for band in self._bands(img[chunk])]) for chunk in chunks]
+        ).sum(dim=0)
+
+    def _bands(self, img: torch.Tensor) -> list[torch.Tensor]:
+        """The bands of NCHW images, fine to coarse: each what a blur takes away, of what the blur before has left."""
+        bands = []
+        for blur_px in BANDS_PX:
+            lower = self._blurred(img, blur_px)
+            bands.append(img - lower)
+            img = lower
+        return bands
+
+    def _blurred(self, img: torch.Tensor, blur_px: float) -> torch.Tensor:
+        """NCHW, blurred by px of a side of REFERENCE_PX."""
+        return blur(img, blur_px * self.img_shape[-1] / REFERENCE_PX)
+
+    def drawn(self, texture: torch.Tensor, field: torch.Tensor) -> torch.Tensor:
+        """Textures NCHW moved out of the common frame by fields (N, H, W, 2), and sharpened where it is asked."""
+        img = warp(texture.clamp(-1, 1), inverse(field))
+        return torch.stack([self._sharpened(one) for one in img]) if hasattr(self, "gains") and len(img) else img
+
+    def _sharpened(self, img: torch.Tensor) -> torch.Tensor:
+        """One image (C, H, W): convolutions of batches of another size may have other bits."""
+        gains = (gain - 1 for gain in self.gains)
+        stronger = img + sum(gain * band[0] for gain, band in zip(gains, self._bands(img[None]), strict=True))
+        return stronger.clamp(-1, 1)
 
     def _parts(self) -> tuple[torch.Tensor, ...]:
         """People's mean textures and the photos' deviations from them, the same of the controls, and light."""
@@ -91,7 +142,7 @@ class MorphableGenerator(Generator):
     def leading(self, w: torch.Tensor, z: torch.Tensor, count: int) -> torch.Tensor:
         """See Generator: products of the whole batch, whose size may decide their bits, and then image by image."""
         texture, field = self.mixed(w, z)
-        return warp(texture[:count].clamp(-1, 1), inverse(field[:count]))
+        return self.drawn(texture[:count], field[:count])
 
     def mixed(self, w: torch.Tensor, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Textures in the common frame, NCHW, and the displacements out of it (N, H, W, 2): sums of all people's."""

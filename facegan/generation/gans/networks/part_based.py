@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from facegan.generation.gans.networks.morphable import MorphableGenerator
-from facegan.generation.gans.networks.registration import REFERENCE_PX, blur, inverse, unit_grid, warp
+from facegan.generation.gans.networks.morphable import BANDS_PX, MorphableGenerator
+from facegan.generation.gans.networks.registration import unit_grid
 
-BANDS_PX = (1.0, 2.0, 4.0)  # blurs between the bands of a Laplacian pyramid, of a side of REFERENCE_PX
 SEAM_PX = 2.0  # blur of the masks that tells how wide the seam of a part is
 TONE_SIDE, DETAIL_SIDE = 16, 32  # px at which photos are compared: light and pose in a part, detail at its seam
 LEAST_WEIGHT = 0.01  # a person with less, as a share of the largest weight, lends no part
@@ -36,7 +35,7 @@ class PartBasedGenerator(MorphableGenerator):
         photos = self.photos(w, z.chunk(3, dim=1)[1])
         # Image by image: convolutions of batches of another size may have other bits.
         texture = torch.stack([self.put_together(*one) for one in zip(mixed[:count], photos[:count], strict=True)])
-        return warp(texture.clamp(-1, 1), inverse(field[:count]))
+        return self.drawn(texture, field[:count])
 
     def photos(self, w: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
         """The photo of each part, (N, parts) int64: w (N, people) weighs people, `own` (N, photos) photos."""
@@ -78,10 +77,6 @@ class PartBasedGenerator(MorphableGenerator):
         for blur_px in BANDS_PX:
             img = self._blurred(img, blur_px)
         return img
-
-    def _blurred(self, img: torch.Tensor, blur_px: float) -> torch.Tensor:
-        """NCHW, blurred by px of a side of REFERENCE_PX."""
-        return blur(img, blur_px * self.img_shape[-1] / REFERENCE_PX)
 
     def _softened(self, masks: torch.Tensor, blur_px: float) -> torch.Tensor:
         """(parts, 1, H, W), blurred, of sum 1."""

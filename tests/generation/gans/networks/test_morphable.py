@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from scipy.ndimage import gaussian_filter
 
 from drawn import Lab, draw_face, tiny
 from facegan.generation.gans.morphable import Morphable
-from facegan.generation.gans.networks.morphable import MorphableGenerator
+from facegan.generation.gans.networks.morphable import MOST_GAIN, MorphableGenerator
 from facegan.generation.gans.networks.registration import GRID, dense, inverse, warp
 from facegan.generation.gans.networks.saved import load_generator
 
 PEOPLE, SHOTS, SIDE = 4, 3, 32
 
 
-def solved(img: torch.Tensor, label: torch.Tensor, **options: float) -> MorphableGenerator:
+def solved(img: torch.Tensor, label: torch.Tensor, **options: Any) -> MorphableGenerator:
     torch.manual_seed(0)
     G = Morphable.model_validate(options).build_generator(int(label.max()) + 1, *img.shape[1:3])
     G.start(img, label)
@@ -51,6 +53,29 @@ def test_unit_codes_give_the_photos_back(G: MorphableGenerator, photos: tuple[to
     assert float(error.mean()) < 0.08  # warped out and home again: a little softer
     others = (images[:, None] - img)[..., 2:-2, 2:-2].abs().mean(dim=(2, 3, 4))
     assert (others.argmin(dim=1) == torch.arange(len(img))).all()
+
+
+def test_sharpened_photos_are_as_detailed_as_photos(photos: tuple[torch.Tensor, torch.Tensor]) -> None:
+    """The mean square of each band, against bands from scipy; and an image has the same bits in any batch."""
+    label = photos[1]
+    img = torch.from_numpy(gaussian_filter(photos[0].numpy(), (0, 0, 0.6, 0.6)))  # drawn lines are harder than photos
+
+    def strength(images: torch.Tensor) -> np.ndarray:
+        bands, above = [], images.detach().numpy().astype(np.float64)
+        for sigma in (0.5, 1.0, 2.0):  # px of this side
+            below = gaussian_filter(above, (0, 0, sigma, sigma), mode="nearest", truncate=3.0)
+            bands.append(np.square(above - below).mean())
+            above = below
+        return np.asarray(bands)
+
+    plain, sharp = (solved(img, label, light_dim=5, sharpen=sharpen) for sharpen in (False, True))
+    codes = plain.codes()[label], unit(len(img), *range(len(img)))
+    before, after = (strength(G(*codes)) / strength(img) for G in (plain, sharp))
+    assert before[0] < 0.6 and 1.3 < sharp.gains[0] < MOST_GAIN
+    assert after[0] == pytest.approx(1, abs=0.15) and np.abs(after - 1).max() < np.abs(before - 1).max() / 2
+    assert "gains" not in plain.state_dict() and sharp.state_dict()["gains"].shape == (3,)
+    alone = torch.cat([sharp.leading(*codes, count)[-1:] for count in range(1, len(img) + 1)])
+    assert torch.equal(sharp(*codes), alone)
 
 
 def test_the_first_of_a_batch_have_the_bits_of_the_whole(G: MorphableGenerator) -> None:

@@ -28,7 +28,7 @@ def state(people: int = PEOPLE) -> dict[str, torch.Tensor]:
 
 
 def loaded(people: int = PEOPLE) -> PartBasedGenerator:
-    G = PartBased().build_generator(people, 1, SIDE)
+    G = PartBased(sharpen=False).build_generator(people, 1, SIDE)
     G.load_state_dict(state(people))
     assert isinstance(G, PartBasedGenerator)
     return G
