@@ -122,6 +122,7 @@ def _measure(
     n_people: int,
 ) -> Measure:
     name, confidence = metric["name"], recipe["comparison"]["confidence"]
+    n_people = metric.get("n_resampled") or n_people
     values: dict[str, ArmValue] = {}
     stacks: dict[str, Stack] = {}
     for arm in dict.fromkeys(run.arm for run in runs):

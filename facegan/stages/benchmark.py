@@ -19,7 +19,7 @@ from facegan.core.types import Embed
 from facegan.data import manifest
 from facegan.data.dataset import ManifestImages
 from facegan.data.preparation.splits import held_back
-from facegan.evaluation.embedded_faces import EmbeddedFaces, embed_faces
+from facegan.evaluation.embedded_faces import EmbeddedFaces, OwnPeople, embed_faces
 from facegan.evaluation.image_measures import measure
 from facegan.evaluation.options import Benchmark
 from facegan.evaluation.protocols import score
@@ -37,7 +37,8 @@ def run(options: Benchmark, extra: dict[str, Any], inputs: dict[str, Path], out:
 
     A test person's image in the quarantine of `prepare` is in rows and embeddings too, not acquired: it counts as an
     error. Files that a benchmark reads beside the images are kept with its results; thresholds of val people that it
-    asks for are in `thresholds.json`. Where the arm had several trials, `select` says which recognizer is judged.
+    asks for are in `thresholds.json`, photos of the train people in `embeddings-own.safetensors` and
+    `rows-own.parquet`. Where the arm had several trials, `select` says which recognizer is judged.
     Raises UserError when a person or an image is on both sides of train and test.
     """
     torch.set_num_threads(threads_of(context.runtime))
@@ -49,6 +50,8 @@ def run(options: Benchmark, extra: dict[str, Any], inputs: dict[str, Path], out:
     if thresholds := _val_thresholds(options, inputs["test"], embed_pixels):
         test_faces = replace(test_faces, thresholds=thresholds)
         write_atomic(out / "thresholds.json", json.dumps({str(k): v for k, v in thresholds.items()}).encode())
+    if any(benchmark.asks_own_people() for benchmark in options.benchmarks):
+        test_faces = replace(test_faces, own=_own_people(options, inputs["test"], embed_pixels))
     test_faces = _probed(options, chosen_recognizer(inputs), test, test_faces, out, device)
     results: dict[str, Any] = {}
     for done, benchmark in enumerate(options.benchmarks, start=1):
@@ -57,6 +60,8 @@ def run(options: Benchmark, extra: dict[str, Any], inputs: dict[str, Path], out:
         context.progress(done, len(options.benchmarks), "benchmarks")
     write_atomic(out / "results.json", json.dumps(results, indent=1).encode())
     _write_rows(out, test_faces, [] if options.templates else test.image_id.tolist())
+    if test_faces.own is not None:
+        _write_rows(out, test_faces.own.faces, [], "-own", {"side": test_faces.own.side.tolist()})
 
 
 def _embedder(folder: Path, batch_size: int, device: torch.device) -> Embed:
@@ -134,14 +139,30 @@ def _val_thresholds(options: Benchmark, path: Path, embed_pixels: Embed) -> dict
     return {rate: threshold_at_far(impostors, rate) for rate in rates if resolvable(rate, len(impostors)).ok}
 
 
-def _write_rows(out: Path, faces: EmbeddedFaces, image_id: list[str]) -> None:
+def _own_people(options: Benchmark, path: Path, embed_pixels: Embed) -> OwnPeople:
+    """The photos of train people, trained on and held out, and of val people."""
+    parts = []
+    for split in ("train", manifest.HELD_OUT, "val"):
+        photos = ManifestImages(path, split=split)
+        if len(photos):
+            embedding = (with_mirror(embed_pixels) if options.flip else embed_pixels)(photos.pixels)
+            part = embed_faces(embedding, photos.identity, photos.file.tolist(), photos.group.tolist())
+            side = {"train": "trained"}.get(split, split)
+            parts.append((part.pooled() if options.templates and split == manifest.HELD_OUT else part, side))
+    return OwnPeople.joined(parts)
+
+
+def _write_rows(
+    out: Path, faces: EmbeddedFaces, image_id: list[str], suffix: str = "", columns: dict[str, Any] | None = None
+) -> None:
     """Write `embeddings.safetensors` and, row for row, `rows.parquet`; image_id is null for a failed image or a
     template."""
-    save_tensors(out / "embeddings.safetensors", {"embedding": torch.from_numpy(np.ascontiguousarray(faces.embedding))})
+    tensors = {"embedding": torch.from_numpy(np.ascontiguousarray(faces.embedding))}
+    save_tensors(out / f"embeddings{suffix}.safetensors", tensors)
     ids = [*image_id, *[None] * (len(faces.identity) - len(image_id))]
-    columns = {name: getattr(faces, name).tolist() for name in ("identity", "file", "group")}
-    rows = {"image_id": pa.array(ids, pa.string()), **columns, "acquired": faces.acquired, **faces.measured}
-    pq.write_table(pa.table(rows), out / "rows.parquet")
+    named = {name: getattr(faces, name).tolist() for name in ("identity", "file", "group")}
+    rows = {"image_id": pa.array(ids, pa.string()), **named, "acquired": faces.acquired, **faces.measured}
+    pq.write_table(pa.table({**rows, **(columns or {})}), out / f"rows{suffix}.parquet")
 
 
 def chosen_recognizer(inputs: dict[str, Path]) -> Path:
@@ -152,7 +173,10 @@ def chosen_recognizer(inputs: dict[str, Path]) -> Path:
 
 
 def check_disjoint(train: Path, test: Path) -> None:
-    """Raise UserError when an identity or the same image bytes are on both sides of train and test."""
+    """Raise UserError when an identity or the same image bytes are on both sides of train and test.
+
+    Photos that are held out are of train people, and no such overlap; but none may be among the train rows.
+    """
     columns = ["identity", "image_id", "source_sha256", "parents"]
     train_rows = manifest.read(train, columns)
     test_rows = manifest.read(test, columns, split="test")
@@ -164,6 +188,12 @@ def check_disjoint(train: Path, test: Path) -> None:
                 fix="the benchmark would be worthless: remove them from the source, name who is one person in "
                 "prepare.same_people (`facegan overlap` finds them), or split it otherwise",
             )
+    held_out = set(manifest.read(test, ["image_id"], split=manifest.HELD_OUT)["image_id"].to_pylist())
+    if both := held_out & set(train_rows["image_id"].to_pylist()):
+        raise UserError(
+            f"{len(both)} photos that are held out are trained on, such as {sorted(both)[0][:12]}",
+            fix="the same picture stands under several names or in several arms: see prepare.left_out_photos",
+        )
     parents = {parent for row in train_rows["parents"].to_pylist() for parent in row or []}
     if leaked := parents & set(test_rows["identity"].to_pylist()):
         raise UserError(

@@ -111,7 +111,7 @@ class Folder(OwnFaces):
     def _label(self, by_file: dict[str, tuple[str, dict[str, Any]]], root: Path, notes: SourceNotes) -> str | None:
         """The key of the metadata that says who is on an image; None where none does."""
         keys = list(dict.fromkeys(key for _, facts in by_file.values() for key in facts))
-        unknown = [key for key in keys if key not in (*FACTS, *NO_LABELS)]
+        unknown = [key for key in keys if key not in (*FACTS, *NO_LABELS, self.session_column)]
         if not by_file or (self.identity_column is None and not any(key in IDENTITY for key in keys)):
             if unknown:
                 raise UserError(

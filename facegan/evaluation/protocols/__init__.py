@@ -32,6 +32,7 @@ class Metric:
     n_genuine: int = 0
     n_impostor: int = 0
     n_identities: int = 0
+    n_resampled: int = 0  # people behind its interval, where they are others than the test people
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,10 @@ class ProtocolConfig(Options):
         """The false-match rates whose thresholds on val people it reads (`EmbeddedFaces.thresholds`)."""
         return ()
 
+    def asks_own_people(self) -> bool:
+        """Whether it reads photos of train people that are held out (`EmbeddedFaces.own`)."""
+        return False
+
     def measures(self) -> tuple[str, ...]:
         """Which of facegan.evaluation.image_measures it reads of each image (`EmbeddedFaces.measured`)."""
         return ()
@@ -115,11 +120,15 @@ def bounds(metric: str) -> tuple[float, float]:
     return (1.0, math.inf) if metric.endswith("-ratio") else (0.0, 1.0)
 
 
+def _plain(metric: Metric) -> dict[str, Any]:
+    return {name: value for name, value in asdict(metric).items() if name != "n_resampled" or value}
+
+
 def score(benchmarks: Iterable[ProtocolConfig], faces: EmbeddedFaces) -> dict[str, dict[str, Any]]:
     """{label: {metrics, curves}} of each benchmark, as plain data; each metric's note ends with the faces' remarks."""
     results = {}
     for benchmark in benchmarks:
         result = benchmark.run(faces)
         metrics = [replace(m, note="; ".join(filter(None, (m.note, *faces.remarks)))) for m in result.metrics]
-        results[benchmark.label] = {"metrics": [asdict(m) for m in metrics], "curves": result.curves}
+        results[benchmark.label] = {"metrics": [_plain(metric) for metric in metrics], "curves": result.curves}
     return results
