@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_array
 
 from facegan.metrics.identification import Ranks
 from facegan.metrics.verification import FAILED, Bools, Ints, PairScores, allowed_at_far, unit_rows
@@ -21,7 +22,8 @@ Doubles = NDArray[np.float64]
 Weights = NDArray[np.int32]
 
 _BLOCK = 2**22  # scores computed at once
-_CHUNK = 2**20  # numbers in one working array of a replicate's search
+_CHUNK = 2**20  # numbers in one working array of replicates
+_USUAL, _LEAST = 3, 2**12  # of the comparisons that a rate accepts, so many times as many are looked at first
 
 
 @dataclass(frozen=True)
@@ -99,35 +101,49 @@ class EnrolledScores:
             raise ValueError(f"comparisons below {self.floor} were not kept, and the threshold is {threshold}")
         return int(np.searchsorted(-self.top, -threshold, side="right"))
 
-    def _chunks(self, weights: Weights, of_strangers: Weights, count: int) -> Iterator[tuple[slice, Doubles, Doubles]]:
-        """(replicates, weight of all strangers' comparisons (n,), weights of the first `count` of `top` (n, count))."""
-        size = max(1, _CHUNK // max(1, count))
-        for start in range(0, len(weights), size):
-            rows = slice(start, start + size)
-            own, others = weights[rows].astype(np.float64), of_strangers[rows].astype(np.float64)
-            total = (others @ self.photos) * own.sum(axis=1)
-            yield rows, total, others[:, self.top_stranger[:count]] * own[:, self.top_person[:count]]
-
     def bootstrap_tar_at_far(self, far: float, weights: Weights, of_strangers: Weights) -> Doubles:
         """`tar_at_far` of each replicate, (n_boot,).
 
         weights: int (n_boot, n_people), of_strangers: int (n_boot, strangers). A comparison with the own template i
-        weighs w_i, one of stranger j with template i v_j w_i. As intervals.bootstrap_tar_at_far; NaN
-        where nothing is left, or the highest comparisons that were kept are too few.
+        weighs w_i, one of stranger j with template i v_j w_i. As intervals.bootstrap_tar_at_far; NaN where nothing is
+        left, or the highest comparisons that were kept are too few.
         """
+        level = self._one_too_many(far, weights, of_strangers)
         order = np.argsort(self.own, kind="stable")
-        rising, person = self.own[order], self.person[order]
+        below = np.searchsorted(self.own[order], level, side="right")
         values = np.full(len(weights), np.nan)
-        for rows, total, each in self._chunks(weights, of_strangers, len(self.top)):
-            over = np.cumsum(each, axis=1) > (far * total + 1e-9)[:, None]
-            level = np.where(over.any(axis=1), self.top[np.argmax(over, axis=1)], np.float32(-np.inf))
-            genuine = np.cumsum(weights[rows][:, person], axis=1, dtype=np.float64)
-            below = np.searchsorted(rising, level, side="right")
-            rejected = np.where(below > 0, genuine[np.arange(len(below)), np.maximum(below - 1, 0)], 0)
-            known = (total > 0) & (over.any(axis=1) | (self.floor == -np.inf))
+        size = max(1, _CHUNK // len(order))
+        for start in range(0, len(weights), size):
+            rows = slice(start, start + size)
+            rising = np.cumsum(weights[rows][:, self.person[order]], axis=1, dtype=np.float64)
+            rejected = np.take_along_axis(rising, np.maximum(below[rows] - 1, 0)[:, None], axis=1)[:, 0]
             with np.errstate(invalid="ignore"):
-                values[rows] = np.where(known, 1 - rejected / genuine[:, -1], np.nan)
-        return values
+                values[rows] = 1 - np.where(below[rows] > 0, rejected, 0) / rising[:, -1]
+        return np.where(np.isnan(level), np.nan, values)
+
+    def _one_too_many(self, far: float, weights: Weights, of_strangers: Weights) -> NDArray[np.float32]:
+        """The comparison of a stranger by which more than `far` of their weight would be accepted, (n_boot,).
+
+        -inf where all may be; NaN where it lies below those that were kept, or none has a weight.
+        """
+        total = self._weight(weights, of_strangers)
+        level = np.full(len(weights), np.nan, np.float32)
+        open_rows = np.flatnonzero(total > 0)
+        usual = max(_LEAST, round(_USUAL * far * self.comparisons))  # enough but for few replicates
+        for count in dict.fromkeys((min(usual, len(self.top)), len(self.top))):
+            size = max(1, _CHUNK // count)
+            for rows in (open_rows[start : start + size] for start in range(0, len(open_rows), size)):
+                each = of_strangers[rows][:, self.top_stranger[:count]] * weights[rows][:, self.top_person[:count]]
+                over = np.cumsum(each, axis=1, dtype=np.float64) > (far * total[rows] + 1e-9)[:, None]
+                level[rows] = np.where(over[:, -1], self.top[np.argmax(over, axis=1)], np.nan)
+            open_rows = open_rows[np.isnan(level[open_rows])]
+        if self.floor == -np.inf:
+            level[open_rows] = -np.inf
+        return level
+
+    def _weight(self, weights: Weights, of_strangers: Weights) -> Doubles:
+        """The weight of all comparisons of strangers in each replicate."""
+        return np.asarray((of_strangers @ self.photos).astype(np.float64) * weights.sum(axis=1))
 
     def bootstrap_fnmr(self, threshold: float, weights: Weights) -> Doubles:
         """`fnmr` of each replicate, (n_boot,); NaN where nobody who is searched for was drawn."""
@@ -137,12 +153,17 @@ class EnrolledScores:
             return np.asarray((weights @ below) / (weights @ all_own), np.float64)
 
     def bootstrap_fmr(self, threshold: float, weights: Weights, of_strangers: Weights) -> Doubles:
-        """`fmr` of each replicate, (n_boot,)."""
+        """`fmr` of each replicate, (n_boot,): v' C w, with C how often stranger and template are accepted together."""
+        count = self._accepted(threshold)
+        couples = self.top_stranger[:count], self.top_person[:count]
+        accepted = csr_array((np.ones(count), couples), shape=(len(self.photos), self.n_people))
         values = np.empty(len(weights))
-        for rows, total, each in self._chunks(weights, of_strangers, self._accepted(threshold)):
-            with np.errstate(invalid="ignore"):
-                values[rows] = each.sum(axis=1) / total
-        return values
+        size = max(1, _CHUNK // self.n_people)
+        for start in range(0, len(weights), size):
+            rows = slice(start, start + size)
+            values[rows] = ((of_strangers[rows] @ accepted) * weights[rows]).sum(axis=1)
+        with np.errstate(invalid="ignore"):
+            return np.asarray(values / self._weight(weights, of_strangers))
 
 
 def score_enrolled(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from facegan.metrics import identification, intervals, verification
+from facegan.metrics import enrolled, identification, intervals, verification
 from facegan.metrics.enrolled import EnrolledScores, Searched, score_enrolled
 from facegan.metrics.verification import FAILED, PairScores, unit_rows
 
@@ -89,8 +89,11 @@ def all_comparisons(templates: Any, own: Searched, strangers: Searched) -> PairS
 
 
 @pytest.mark.parametrize("keep", [10_000, 400])
+@pytest.mark.parametrize("first_look", [1, 2**12])
 @pytest.mark.parametrize("seed", range(4))
-def test_as_the_functions_for_all_pairs(seed: int, keep: int) -> None:
+def test_as_the_functions_for_all_pairs(seed: int, keep: int, first_look: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(enrolled, "_USUAL", 1)
+    monkeypatch.setattr(enrolled, "_LEAST", first_look)
     templates, own, strangers = drawn(seed)
     scores = score_enrolled(templates, np.ones(len(templates), bool), own, strangers, keep)
     pairs = all_comparisons(templates, own, strangers)
@@ -134,8 +137,6 @@ def test_searches_are_those_of_the_open_set(seed: int = 5) -> None:
 
 
 def test_memory_is_bounded_and_the_highest_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    from facegan.metrics import enrolled
-
     templates, own, strangers = drawn(1)
     usable = np.ones(len(templates), bool)
     whole = score_enrolled(templates, usable, own, strangers, keep=10_000)

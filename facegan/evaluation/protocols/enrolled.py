@@ -9,14 +9,26 @@ from pydantic import Field
 from facegan.evaluation.protocols import PROTOCOLS, Metric, ProtocolConfig, ProtocolResult
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
 
     from facegan.evaluation.embedded_faces import EmbeddedFaces, OwnPeople
     from facegan.metrics.enrolled import EnrolledScores
 
 NO_OWN = "no photos of train people are held out here: set prepare.held_out in a recipe"
-KEPT = 4  # times as many of the strangers' comparisons are kept as the largest rate accepts: replicates accept others
-LEAST_KEPT = 2**20
+KEPT, LEAST_KEPT = 16, 2**18  # so many times as many of the strangers' comparisons as the largest rate accepts are kept
+
+
+class Figure(NamedTuple):
+    """A metric to be: `why` it has no value, where it has none; `people` bound how sure it is."""
+
+    name: str
+    value: float | None
+    point: float
+    why: str
+    n_impostor: int
+    people: int
 
 
 class Searches(NamedTuple):
@@ -27,7 +39,7 @@ class Searches(NamedTuple):
 
     scores: EnrolledScores
     thresholds: dict[float, float]
-    val_comparisons: int
+    why_no_threshold: str
     names: list[str]
     searched: int
     note: str
@@ -71,49 +83,51 @@ class Enrolled(ProtocolConfig):
 
     def run(self, faces: EmbeddedFaces) -> ProtocolResult:
         """See ProtocolConfig; raises ValueError where nobody can be enrolled and searched."""
-        from facegan.metrics import identification, verification
+        from facegan.metrics import verification
 
         if faces.own is None:
-            better = {
-                name: "higher" if "/tar@" in name or name.endswith("rank-1") else "lower" for name in self.names()
-            }
-            return ProtocolResult([Metric(name, None, side, note=NO_OWN) for name, side in better.items()])
+            return ProtocolResult([Metric(name, None, _better(name), note=NO_OWN) for name in self.names()])
         found = self._search(faces, faces.own)
-        scores, strangers = found.scores, len(found.scores.photos)
-        both = min(found.searched, strangers)  # whoever is fewer bounds how sure a figure is
-        own, others, comparisons = len(scores.own), len(scores.best), scores.comparisons
-        metrics = []
+        pairs = found.scores.open_set()
+        det = verification.det_curve(pairs.score, pairs.genuine)
+        curves = {f"{self.name}/open_set": {"fpir": det.far.tolist(), "fnir": det.frr.tolist()}}
+        return ProtocolResult([self._metric(found, figure) for figure in self._figures(found)], curves)
 
-        def add(name: str, value: float | None, better: str, point: float | None, why: str, n: int, units: int) -> None:
-            note = "; ".join(filter(None, (why, found.note)))
-            counts = own, n, len(found.names), units
-            metrics.append(Metric(f"{self.name}/{name}", value, better, point, note, *counts))
+    def _metric(self, found: Searches, figure: Figure) -> Metric:
+        from facegan.metrics.groups import rule_of_three
 
+        name, note = f"{self.name}/{figure.name}", figure.why
+        better = _better(name)
+        if figure.value is not None:
+            bound = rule_of_three(figure.people)
+            no_error = f"no error: below {bound:.2g} by the rule of three over {figure.people} people"
+            note = "; ".join([*([no_error] if figure.value == (better == "higher") else []), found.note])
+        counts = len(found.scores.own), figure.n_impostor, len(found.names), figure.people
+        return Metric(name, figure.value, better, figure.point, note, *counts)
+
+    def _figures(self, found: Searches) -> Iterator[Figure]:
+        from facegan.metrics import identification, verification
+
+        scores, searched = found.scores, found.searched
+        photos, comparisons = len(scores.best), scores.comparisons
+        fewer = min(searched, len(scores.photos))  # of own people and strangers: they bound how sure a figure is
         pairs = scores.open_set()
         for fpir in self.fpir:
-            dir_rate = verification.tar_at_far(pairs.score, pairs.genuine, fpir)
-            why = "" if dir_rate is not None else f"not resolvable with {others} photos of strangers"
-            add(f"fnir@fpir={fpir:g}", None if dir_rate is None else 1 - dir_rate, "lower", fpir, why, others, both)
-        add("rank-1", identification.rank_k(scores.ranks), "higher", 1, "", 0, found.searched)
+            found_rate = verification.tar_at_far(pairs.score, pairs.genuine, fpir)
+            value, why = (
+                None if found_rate is None else 1 - found_rate,
+                f"not resolvable with {photos} photos of strangers",
+            )
+            yield Figure(f"fnir@fpir={fpir:g}", value, fpir, why, photos, fewer)
+        yield Figure("rank-1", identification.rank_k(scores.ranks), 1, "", 0, searched)
         for far in self.far:
-            resolved = verification.resolvable(far, comparisons)
-            value = scores.tar_at_far(far) if resolved.ok else None
-            add(f"tar@far={far:g}", value, "higher", far, resolved.reason, comparisons, both)
-        threshold = found.thresholds.get(self.fmr)
-        why = (
-            verification.resolvable(self.fmr, found.val_comparisons).reason
-            if found.val_comparisons
-            else "no val people"
-        )
+            ok, why = verification.resolvable(far, comparisons)
+            yield Figure(f"tar@far={far:g}", scores.tar_at_far(far) if ok else None, far, why, comparisons, fewer)
+        threshold, why = found.thresholds.get(self.fmr), f"{found.why_no_threshold} of val people"
         rates = (None, None) if threshold is None else (scores.fnmr(threshold), scores.fmr(threshold))
-        for name, value, n, units in zip(
-            self._at_threshold(), rates, (0, comparisons), (found.searched, both), strict=True
-        ):
-            add(name, value, "lower", self.fmr, f"{why} of val people" if why else "", n, units)
-        curve = verification.det_curve(pairs.score, pairs.genuine)
-        return ProtocolResult(
-            metrics, {f"{self.name}/open_set": {"fpir": curve.far.tolist(), "fnir": curve.frr.tolist()}}
-        )
+        fnmr, fmr = self._at_threshold()
+        yield Figure(fnmr, rates[0], self.fmr, why, 0, searched)
+        yield Figure(fmr, rates[1], self.fmr, why, comparisons, fewer)
 
     def replicates(self, faces: EmbeddedFaces, weights: np.ndarray) -> dict[str, np.ndarray]:
         """See ProtocolConfig: enrolled people are drawn too, by name; gallery and threshold stay."""
@@ -158,9 +172,8 @@ class Enrolled(ProtocolConfig):
         own = Searched(probes.embedding, np.asarray([codes[str(name)] for name in probes.identity]), probes.acquired)
         usual = int(np.median(np.unique(gallery.identity, return_counts=True)[1]))
         impostors = people.of("val").template_impostors(usual)
-        thresholds = {}
-        if len(impostors) and resolvable(self.fmr, len(impostors)).ok:
-            thresholds[self.fmr] = threshold_at_far(impostors, self.fmr)
+        ok, why = resolvable(self.fmr, len(impostors))
+        thresholds = {self.fmr: threshold_at_far(impostors, self.fmr)} if ok else {}
         most = max(LEAST_KEPT, round(KEPT * max(self.far, default=0) * len(faces.identity) * len(names)))
         strangers = Searched(faces.embedding, faces.person, faces.acquired)
         floor = thresholds.get(self.fmr, np.inf)
@@ -177,4 +190,8 @@ class Enrolled(ProtocolConfig):
             note.append(f"{unknown} photos left out: their person has no other to be enrolled by")
         failed = sum(int((~part.acquired).sum()) for part in (gallery, probes, faces))
         note += [f"{failed} photos gave no embedding and count as errors"] if failed else []
-        return Searches(scores, thresholds, len(impostors), names, searched, "; ".join(note))
+        return Searches(scores, thresholds, why, names, searched, "; ".join(note))
+
+
+def _better(name: str) -> str:
+    return "higher" if "/tar@" in name or name.endswith("/rank-1") else "lower"

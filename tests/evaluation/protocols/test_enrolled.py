@@ -51,7 +51,10 @@ def test_by_hand() -> None:
     assert found["fnir@fpir=0.5"].value == 0.5  # the threshold lies just above 0: a is found, b never
     # 40 comparisons: ten each of 0.8, 0.6, 0, -1; at a FAR of 0.3 those of 0.8 pass: own ones of 0.8 and 0.6.
     assert found["tar@far=0.3"].value == 0.5 and found["tar@far=0.3"].n_impostor == 40
-    assert found["fnmr@val-fmr=0.01"].value is None and "no val people" in found["fnmr@val-fmr=0.01"].note
+    assert (
+        found["fnmr@val-fmr=0.01"].value is None
+        and "not resolvable with 0 impostor pairs of val people" in found["fnmr@val-fmr=0.01"].note
+    )
 
 
 def test_what_cannot_be_resolved_is_not_printed() -> None:
@@ -166,3 +169,10 @@ def test_intervals_cover_what_other_people_would_give() -> None:
 
 def test_arms_are_paired_by_name() -> None:
     assert np.array_equal(weights_by_name(["d/x", "d/y"], 10)[:, 1:], weights_by_name(["d/y"], 10))
+
+
+def test_no_error_has_a_bound() -> None:
+    metric = values(faces_of(spread=0.01))["rank-1"]
+    assert metric.value == 1 and metric.note.startswith(
+        "no error: below 0.15 by the rule of three over 20 people; 40 s"
+    )
