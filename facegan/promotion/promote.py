@@ -21,6 +21,7 @@ from facegan.data.images import decode_pixels
 from facegan.data.suppression import SuppressionList
 from facegan.evaluation.embedded_faces import EmbeddedFaces
 from facegan.evaluation.embedders import FaceEmbedder, InputOptions, embed_all, entries, face_embedder
+from facegan.evaluation.model_figures import Scale
 from facegan.pipeline import graph
 from facegan.pipeline.graph import Node
 from facegan.promotion import model_card, onnx_export
@@ -32,7 +33,7 @@ from facegan.promotion.challenger import (
     started_from,
     write_people,
 )
-from facegan.promotion.gates import Gate, GateResults, Scale, compare_models
+from facegan.promotion.gates import Gate, GateResults, compare_models
 from facegan.promotion.registry import Models, TestSetLooks
 from facegan.promotion.thresholds import operating_points
 from facegan.recipe.recipe import Recipe

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from facegan.evaluation.embedded_faces import EmbeddedFaces
+from facegan.evaluation.model_figures import Scale
 from facegan.evaluation.protocols import PROTOCOLS
-from facegan.promotion.gates import GateResults, Scale, compare_models
+from facegan.promotion.gates import GateResults, compare_models
 from facegan.recipe.comparison import Promotion
 from planted_faces import outcomes, planted
 

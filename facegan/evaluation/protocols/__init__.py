@@ -120,15 +120,14 @@ def bounds(metric: str) -> tuple[float, float]:
     return (1.0, math.inf) if metric.endswith("-ratio") else (0.0, 1.0)
 
 
-def _plain(metric: Metric) -> dict[str, Any]:
-    return {name: value for name, value in asdict(metric).items() if name != "n_resampled" or value}
+def as_data(result: ProtocolResult, remarks: tuple[str, ...] = ()) -> dict[str, Any]:
+    """{metrics, curves} as plain data; each metric's note ends with the remarks."""
+    metrics = [asdict(replace(m, note="; ".join(filter(None, (m.note, *remarks))))) for m in result.metrics]
+    optional = ("n_resampled",)
+    plain = [{name: value for name, value in m.items() if name not in optional or value} for m in metrics]
+    return {"metrics": plain, "curves": result.curves}
 
 
 def score(benchmarks: Iterable[ProtocolConfig], faces: EmbeddedFaces) -> dict[str, dict[str, Any]]:
     """{label: {metrics, curves}} of each benchmark, as plain data; each metric's note ends with the faces' remarks."""
-    results = {}
-    for benchmark in benchmarks:
-        result = benchmark.run(faces)
-        metrics = [replace(m, note="; ".join(filter(None, (m.note, *faces.remarks)))) for m in result.metrics]
-        results[benchmark.label] = {"metrics": [_plain(metric) for metric in metrics], "curves": result.curves}
-    return results
+    return {benchmark.label: as_data(benchmark.run(faces), faces.remarks) for benchmark in benchmarks}
