@@ -131,6 +131,8 @@ def run(
     if embedders and data is None:
         raise ConfigError("an embedder needs faces", fix="give --data: a manifest, a folder of people's folders, a zip")
     protocols = benchmarks(options)
+    if options.det is not None:
+        compare.check_det(options.det, protocols)
     out = console(to_stderr=json_to == "-")
     nets = [face_embedder(spec, input_options, device_of(Runtime(device=options.device))) for spec in embedders]
     files = _score_files(options, protocols, out)

@@ -94,7 +94,7 @@ def as_data(answers: list[dict[str, Any]], sides: Sequence[ModelFigures]) -> lis
 
 
 def draw_det(path: Path, sides: Sides) -> None:
-    """Write the DET curves of all as one PNG; raises ConfigError where no protocol gives one."""
+    """Write the DET curves of all as one PNG: of the first protocol that gives one."""
     curves: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     counts = (0, 0)
     for label, side in sides:
@@ -104,8 +104,12 @@ def draw_det(path: Path, sides: Sides) -> None:
                 curve, metric = result["curves"][name], result["metrics"][0]
                 curves[label] = [(np.asarray(curve["far"]), np.asarray(curve["frr"]))]
                 counts = metric["n_genuine"], metric["n_impostor"]
-    if not curves:
-        raise ConfigError(
-            "--det: none of the benchmarks has a DET curve", fix="give --benchmark verification, or --pairs"
-        )
     write_atomic(user_path(path), figures.det(curves, *counts).png)
+
+
+def check_det(path: Path, protocols: Sequence[ProtocolConfig]) -> None:
+    """Raise ConfigError where no protocol gives a DET curve, or there is no folder for it."""
+    if not any(protocol.kind in ("verification", "pairs") for protocol in protocols):
+        raise ConfigError("--det: no benchmark here has a DET curve", fix="give --benchmark verification, or --pairs")
+    if not user_path(path).absolute().parent.is_dir():
+        raise ConfigError(f"--det {path}: its folder is not there", fix="make the folder")
