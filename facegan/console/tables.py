@@ -134,13 +134,15 @@ def show_benchmark(results: dict[str, Any], out: Console) -> None:
 
 
 def show_compared(sides: list[tuple[str, ModelFigures]], out: Console) -> None:
-    """One line for each metric: each one's value with its interval, then each other's less the first's."""
+    """One line for each metric: values with intervals, each other one less the first, and what all notes say."""
     first = sides[0][1]
     rows = []
     for figure in first.figures:
         values = [_figure(side.figure(figure.name)) for _, side in sides]
         differences = [_figure(side.minus(first, figure.name), "+.3f") for _, side in sides[1:]]
-        rows.append([figure.name, *values, *differences, figure.note])
+        notes = [side.figure(figure.name).note.split("; ") for _, side in sides]
+        shared = "; ".join(part for part in notes[0] if all(part in other for other in notes))
+        rows.append([figure.name, *values, *differences, shared])
     names = [label for label, _ in sides]
     out.print(_table(["metric", *names, *(f"{name} - {names[0]}" for name in names[1:]), "note"], rows))
     say(out, f"{first.scale.confidence:.0%} intervals, for other people of the same kind; differences are paired")

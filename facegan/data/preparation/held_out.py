@@ -61,7 +61,7 @@ class HeldOut:
             yield (
                 f"{several} of {self.images} held-out photos are nearly the same as one of their person that is "
                 f"trained on, such as '{one}' and '{other}' (correlation {correlation:.3f}): `enrolled` is easier by "
-                "them; name one of each in prepare.left_out_photos, or hold out by prepare.source.session_column"
+                "them; prepare.left_out_photos can leave one of each out"
             )
 
 

@@ -173,7 +173,7 @@ def digest_of(data: bytes) -> str:
 
 
 def test_a_column_that_is_not_there(faces: Path, tmp_path: Path) -> None:
-    for write in (as_csv, as_parquet):
+    for write in (as_csv, as_parquet, as_folder):
         source = SOURCES.get(write.__name__[3:])(**{**write(faces, tmp_path), "session_column": "day"})
         with pytest.raises(UserError, match=r"has no column 'day'[\s\S]*session_column is one of: .*when"):
             list(source.rows())
