@@ -17,7 +17,7 @@ from facegan.core.errors import UserError
 from facegan.core.files import write_atomic
 from facegan.core.types import Embed
 from facegan.data import manifest
-from facegan.data.dataset import ManifestImages
+from facegan.data.dataset import KEEP_BYTES, ManifestImages
 from facegan.data.preparation.splits import held_back
 from facegan.evaluation.embedded_faces import EmbeddedFaces, OwnPeople, embed_faces
 from facegan.evaluation.image_measures import measure
@@ -25,11 +25,13 @@ from facegan.evaluation.options import Benchmark
 from facegan.evaluation.protocols import score
 from facegan.metrics.verification import pair_scores, resolvable, threshold_at_far
 from facegan.recognition import trial_choice
-from facegan.recognition.embedder import MIRRORED, embed, load_embedder, with_mirror
+from facegan.recognition.embedder import MIRRORED, batched, embed, load_embedder, with_mirror
 from facegan.recognition.fitted import is_fitted, load_fitted
 from facegan.runtime.context import Context
 from facegan.runtime.devices import device_of, threads_of
 from facegan.training.checkpoints import save_tensors
+
+AT_ONCE = 4096  # photos of train people decoded at once
 
 
 def run(options: Benchmark, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
@@ -143,9 +145,9 @@ def _own_people(options: Benchmark, path: Path, embed_pixels: Embed) -> OwnPeopl
     """The photos of train people, trained on and held out, and of val people."""
     parts = []
     for split in ("train", manifest.HELD_OUT, "val"):
-        photos = ManifestImages(path, split=split)
+        photos = ManifestImages(path, split=split, keep_bytes=KEEP_BYTES)
         if len(photos):
-            embedding = (with_mirror(embed_pixels) if options.flip else embed_pixels)(photos.pixels)
+            embedding = batched(with_mirror(embed_pixels) if options.flip else embed_pixels, AT_ONCE)(photos.pixels)
             part = embed_faces(embedding, photos.identity, photos.file.tolist(), photos.group.tolist())
             side = {"train": "trained"}.get(split, split)
             parts.append((part.pooled() if options.templates and split == manifest.HELD_OUT else part, side))

@@ -46,7 +46,7 @@ def recipe_of(folder: Path, noise: bool, last: bool) -> Recipe:
             writer.writerow([photo, photo.parent.name, "2025-01-02" if is_last else "2024-05-05"])
     source = {"kind": "csv", "root": str(folder / "list.csv"), "images": str(root), "session_column": "day"}
     prepare = {"source": source, "held_out": 2 if last else None}
-    benchmarks = [{"kind": "verification"}, *([{"kind": "enrolled", "fpir": [0.5], "far": [0.1]}] if last else [])]
+    benchmarks = [{"kind": "verification"}, *([{"kind": "enrolled", "fpir": [0.9], "far": [0.3]}] if last else [])]
     return tiny(root, prepare=prepare, arms=ARMS, audit={"enforce": False}, benchmark={"benchmarks": benchmarks})
 
 
@@ -65,12 +65,12 @@ def outputs(artifact: Artifact) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def two_runs(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, tuple[str, Artifact]]]:
-    """{title: (stage, artifact)} of all stages but the report, with the held-out photos as they are and with noise."""
+    """{title: (stage, artifact)} of all stages, with the held-out photos as they are and with noise."""
     runs = []
     for noise in (False, True):
         folder = tmp_path_factory.mktemp("held_out")
         lab = Lab(folder / "store")
-        nodes = [node for node in graph.build(recipe_of(folder, noise, last=True)) if node.stage != "report"]
+        nodes = graph.build(recipe_of(folder, noise, last=True))
         runs.append({node.title: (node.stage, lab.make(node)) for node in nodes})
     return runs
 
@@ -90,6 +90,20 @@ def test_held_out_photos_change_nothing_but_what_is_measured_on_them(two_runs: A
             results = [json.loads((run[title][1].path / "results.json").read_bytes()) for run in two_runs]
             assert results[0]["verification"] == results[1]["verification"]
             assert results[0]["enrolled"] != results[1]["enrolled"]
+
+
+def test_the_report_has_each_arm_s_values_and_intervals(two_runs: Any) -> None:
+    report = two_runs[0]["report"][1].path
+    results = json.loads((report / "results.json").read_bytes())
+    for arm in ARMS:
+        for metric in ("enrolled/fnir@fpir=0.9", "enrolled/rank-1", "enrolled/tar@far=0.3"):
+            found = results["arms"][arm][metric]
+            assert found["ci_low"] <= found["mean"] <= found["ci_high"]
+            assert "8 searches of 4 own people, 12 of 2 others; 4 enrolled by 16 trained photos" in found["note"]
+        at_home = results["arms"][arm]["enrolled/fnmr@val-fmr=0.01"]  # 12 photos of two val people
+        assert at_home["mean"] is None and "not resolvable with 12 impostor pairs of val people" in at_home["note"]
+    assert "enrolled/rank-1" in (report / "report.md").read_text()
+    assert results["baselines"]["classical"]["enrolled/rank-1"]["value"] is not None
 
 
 def test_no_held_out_photo_is_among_the_rows_of_an_arm(two_runs: Any) -> None:
