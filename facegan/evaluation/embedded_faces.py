@@ -115,13 +115,17 @@ class EmbeddedFaces:
 
 @dataclass(frozen=True)
 class OwnPeople:
-    """Photos of the people a recognizer is developed on. side: (N,) trained | held_out (train people) | val."""
+    """Photos of the people a recognizer is developed on. side: (N,) trained | held_out (train people) | val.
+
+    quarantined: photos of the train people that could not be used, so that they are on no side.
+    """
 
     faces: EmbeddedFaces
     side: NDArray[Any]
+    quarantined: int = 0
 
     @classmethod
-    def joined(cls, parts: Sequence[tuple[EmbeddedFaces, str]]) -> OwnPeople:
+    def joined(cls, parts: Sequence[tuple[EmbeddedFaces, str]], quarantined: int = 0) -> OwnPeople:
         """Of the photos of each side, some of which may be missing."""
 
         def column(name: str) -> NDArray[Any]:
@@ -129,7 +133,7 @@ class OwnPeople:
 
         side = np.concatenate([np.full(len(faces.identity), side, dtype=object) for faces, side in parts])
         identity, file, group = column("identity"), column("file"), column("group")
-        return cls(EmbeddedFaces(column("embedding"), identity, file, group, column("acquired")), side)
+        return cls(EmbeddedFaces(column("embedding"), identity, file, group, column("acquired")), side, quarantined)
 
     def of(self, side: str) -> EmbeddedFaces:
         """The photos of one side."""

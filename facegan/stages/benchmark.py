@@ -91,9 +91,7 @@ def _embedded_faces(options: Benchmark, path: Path, test: ManifestImages, embed_
     if options.held_back:
         remarks += (f"{options.held_back:g} of the test people are held back for promotions and not among these",)
     embedding = (with_mirror(embed_pixels) if options.flip else embed_pixels)(test.pixels)
-    quarantine = path / "quarantine.parquet"
-    quarantined = pq.read_table(quarantine).to_pylist() if quarantine.is_file() else []
-    failed = [(item["identity"], item["file"]) for item in quarantined if item["split"] == "test"]
+    failed = _quarantined(path, "test")
     held = held_back({name for name, _ in failed}, options.held_back)
     failed = [item for item in failed if item[0] not in held]
     other_rows = manifest.read(path, ["identity", "split"]).filter(pc.field("split") != "test")
@@ -151,7 +149,14 @@ def _own_people(options: Benchmark, path: Path, embed_pixels: Embed) -> OwnPeopl
             part = embed_faces(embedding, photos.identity, photos.file.tolist(), photos.group.tolist())
             side = {"train": "trained"}.get(split, split)
             parts.append((part.pooled() if options.templates and split == manifest.HELD_OUT else part, side))
-    return OwnPeople.joined(parts)
+    return OwnPeople.joined(parts, len(_quarantined(path, "train")))
+
+
+def _quarantined(path: Path, split: str) -> list[tuple[str, str]]:
+    """(identity, file) of the photos of a split's people that prepare could not use."""
+    quarantine = path / "quarantine.parquet"
+    rows = pq.read_table(quarantine).to_pylist() if quarantine.is_file() else []
+    return [(row["identity"], row["file"]) for row in rows if row["split"] == split]
 
 
 def _write_rows(

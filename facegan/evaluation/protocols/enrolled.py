@@ -188,6 +188,8 @@ class Enrolled(ProtocolConfig):
             note.append(f"{without} are enrolled and not searched, having no other photo")
         if unknown:
             note.append(f"{unknown} photos left out: their person has no other to be enrolled by")
+        if people.quarantined:
+            note.append(f"{people.quarantined} photos of own people that could not be used are not among these")
         failed = sum(int((~part.acquired).sum()) for part in (gallery, probes, faces))
         note += [f"{failed} photos gave no embedding and count as errors"] if failed else []
         return Searches(scores, thresholds, why, names, searched, "; ".join(note))

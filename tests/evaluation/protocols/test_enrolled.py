@@ -111,6 +111,13 @@ def test_who_has_no_photo_to_search_by_is_enrolled_and_counted() -> None:
     assert "36 searches of 18 own people, 120 of 15 others; 20 enrolled by 60 trained photos" in metric.note
 
 
+def test_photos_that_prepare_could_not_use_are_counted() -> None:
+    faces = faces_of()
+    assert faces.own is not None
+    note = values(replace(faces, own=replace(faces.own, quarantined=3)))["rank-1"].note
+    assert "3 photos of own people that could not be used are not among these" in note
+
+
 def test_a_gallery_of_held_out_photos() -> None:
     metric = values(faces_of(held_out=3), gallery="held_out")["rank-1"]
     assert "40 searches of 20 own people" in metric.note and "20 enrolled by 20 held-out photos" in metric.note
