@@ -89,6 +89,9 @@ class Recipe(Options):
             raise ValueError(f"comparison.metric '{self.comparison.metric}' is not measured; {', '.join(measured)} are")
         if self.promotion.metric not in (None, *measured):
             raise ValueError(f"promotion.metric '{self.promotion.metric}' is not measured; {', '.join(measured)} are")
+        for name in self.promotion.limits:
+            if not any(benchmark.gives(name) for benchmark in self.benchmark.benchmarks):
+                raise ValueError(f"promotion.limits names '{name}', which is not measured; {', '.join(measured)} are")
         if len(set(measured)) != len(measured):
             raise ValueError(f"two benchmarks measure the same: {', '.join(measured)}; keep one of each kind or name")
         asking = [benchmark.label for benchmark in self.benchmark.benchmarks if benchmark.asks_own_people()]

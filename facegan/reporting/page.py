@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from facegan.reporting import controls, galleries, results, sections, words
+from facegan.reporting import composition, controls, galleries, results, sections, words
 from facegan.reporting.audit import AuditMaterial
 from facegan.reporting.comparisons import EXPLORATORY, ArmDifference, Measure
 from facegan.reporting.figures import ARMS, RenderedFigure, own_figures
@@ -31,6 +31,7 @@ class PageMaterial:
     prepared: dict[str, Any]
     audited: AuditMaterial | None = None
     controls: list[dict[str, Any]] = field(default_factory=list)  # galleries of the control arms
+    transfers: list[dict[str, Any]] = field(default_factory=list)  # of each attack: `transfer.as_rows`
 
 
 def context(
@@ -66,6 +67,8 @@ def context(
         "rows": [metric_row(measure, recipe) for measure in findings.measures],
         "drawn": material.figures,
         "of_benchmarks": [label for _, label in own_figures(findings.measures)],
+        "transfers": material.transfers,
+        "compositions": composition.collect(recipe, inputs),
         "gallery": material.gallery,
         "controls": material.controls,
         "samples": material.samples,

@@ -78,6 +78,12 @@ def _faces(folder: Path, who: str, suffix: str = "") -> tuple[EmbeddedFaces, dic
     return EmbeddedFaces(embedding, identity, file, group, acquired, measured=measured), rows
 
 
+def load_all(recipe: dict[str, Any], inputs: dict[str, Path]) -> list[Run]:
+    """The runs of all arms and seeds, then those of the baselines; raises UserError as `load`."""
+    runs = [load(inputs, arm, seed) for arm in recipe["arms"] for seed in recipe["seeds"]]
+    return runs + [load(inputs, name) for name in baselines(inputs)]
+
+
 def test_digest(prepared: Path, names: tuple[str, ...]) -> str:
     """sha256 over the sorted identities and photos (sha256 of their files) of the test people `names`: who was judged.
 

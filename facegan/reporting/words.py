@@ -54,6 +54,11 @@ def phrase(metric: str) -> str:
     """A metric's name in words."""
     if "/" in metric:
         label, inner = metric.split("/", 1)
+        if match := re.fullmatch(r"(photo-)?(?:auc|tpr@fpr=(.+))", inner):
+            who = "photos of train people" if match[1] else "train people"
+            if match[2] is None:
+                return f"AUC by which {who} are told from others (0.5 tells nothing)"
+            return f"share of {who} that is found (where a share {match[2]} of the others is taken for them)"
         return f"{phrase(inner)} {'of' if _OWN_PEOPLE.match(inner) else 'on the pairs of'} {label}"
     if match := re.fullmatch(r"fnir@fpir=(.+)", metric):
         return f"false-negative identification rate (at a false-positive identification rate of {match[1]})"
