@@ -32,13 +32,18 @@ from facegan.core.files import user_path
 @main.command()
 @reports_errors
 def benchmark(
-    embedder: Annotated[
-        str,
+    embedders: Annotated[
+        list[str] | None,
         typer.Option(
-            metavar="EMBEDDER", help="FILE.onnx, timm:NAME, package.module:callable, dlib, or a recognizer's folder"
+            "--embedder",
+            metavar="EMBEDDER",
+            help="FILE.onnx, timm:NAME, package.module:callable, dlib, or a recognizer's folder; several are compared "
+            "with the first",
         ),
-    ],
-    data: Annotated[str, typer.Option(metavar="DATA", help="a manifest, a folder of people's folders, or a zip")],
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="DATA", help="a manifest, a folder of people's folders, or a zip")
+    ] = None,
     pairs: Annotated[
         Path | None, typer.Option(metavar="FILE", help="a list of pairs: LFW's text, .csv, .parquet")
     ] = None,
@@ -57,9 +62,17 @@ def benchmark(
     device: DeviceOpt = "auto",
     level: LevelOpt = None,
     identity_column: IdentityColumnOpt = None,
+    scores: Annotated[
+        list[Path] | None,
+        typer.Option("--scores", metavar="FILE", help="scores of pairs, bob's plain text, as one more (repeatable)"),
+    ] = None,
+    save_scores: Annotated[
+        Path | None, typer.Option("--save-scores", metavar="DIR", help="a file of scores for each embedder")
+    ] = None,
+    det: Annotated[Path | None, typer.Option("--det", metavar="FILE", help="the DET curves of all, a PNG")] = None,
     json: JsonOpt = None,
 ) -> None:
-    """Score any embedder on faces, by the code that scores the recognizers of a run."""
+    """Score any embedder on faces, by the code that scores the recognizers of a run; compare several."""
     from facegan.cli import app
     from facegan.cli.commands import benchmark
     from facegan.evaluation.embedders import InputOptions
@@ -69,8 +82,10 @@ def benchmark(
     input_options = InputOptions(size_px, mean, scale, bgr, weights)
     protocols = tuple(benchmarks or ())
     source = {"level": level, "identity_column": identity_column}
-    options = benchmark.BenchmarkArguments(pairs, protocols, split, flip, templates, batch_size, device, source)
-    benchmark.run(embedder, data, input_options, options, json)
+    options = benchmark.BenchmarkArguments(
+        pairs, protocols, split, flip, templates, batch_size, device, source, tuple(scores or ()), save_scores, det
+    )
+    benchmark.run(embedders or [], data, input_options, options, json)
 
 
 @main.command()

@@ -21,7 +21,8 @@ from facegan.reporting.summary import advice, arms_table, sentence
 from facegan.runtime.devices import cores
 
 if TYPE_CHECKING:
-    from facegan.promotion.gates import Figure, Gate, GateResults
+    from facegan.evaluation.model_figures import Figure, ModelFigures
+    from facegan.promotion.gates import Gate, GateResults
 
 
 def show_run(result: dict[str, Any], page: Path | None, seconds: float, to_stderr: bool) -> None:
@@ -130,6 +131,21 @@ def show_benchmark(results: dict[str, Any], out: Console) -> None:
             ]
             rows.append([label, metric["name"].removeprefix(f"{label}/"), value, *counts, metric["note"]])
     out.print(_table(["benchmark", "metric", "value", "genuine", "impostor", "people", "note"], rows))
+
+
+def show_compared(sides: list[tuple[str, ModelFigures]], out: Console) -> None:
+    """One line for each metric: values with intervals, each other one less the first, and what all notes say."""
+    first = sides[0][1]
+    rows = []
+    for figure in first.figures:
+        values = [_figure(side.figure(figure.name)) for _, side in sides]
+        differences = [_figure(side.minus(first, figure.name), "+.3f") for _, side in sides[1:]]
+        notes = [side.figure(figure.name).note.split("; ") for _, side in sides]
+        shared = "; ".join(part for part in notes[0] if all(part in other for other in notes))
+        rows.append([figure.name, *values, *differences, shared])
+    names = [label for label, _ in sides]
+    out.print(_table(["metric", *names, *(f"{name} - {names[0]}" for name in names[1:]), "note"], rows))
+    say(out, f"{first.scale.confidence:.0%} intervals, for other people of the same kind; differences are paired")
 
 
 def show_comparison(results: GateResults, version: str, champion: str | None, out: Console) -> None:

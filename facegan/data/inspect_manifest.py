@@ -29,9 +29,9 @@ def inspect(path: Path, check: bool = False, progress: Progress = lambda done, t
     """What the manifest at `path` (a stage's folder, its `manifest/`, or one part) holds, as JSON-ready values.
 
     images, identities, groups ({source/split: images, identities}), images_per_identity and quality (quantiles),
-    sizes, formats, licenses, datasets ({value: images}), with_landmarks, exact_duplicates, near_duplicates (all pairs,
-    also mirrored; `across` of two identities), quarantine ({reason: images}, None where there is none beside it),
-    faults (only with `check`). Raises UserError for what cannot be read.
+    sizes, formats, licenses, datasets ({value: images}), with_landmarks, held_out, exact_duplicates, near_duplicates
+    (all pairs, also mirrored; `across` of two identities), quarantine ({reason: images}, None where there is
+    none beside it), faults (only with `check`). Raises UserError for what cannot be read.
     """
     if not path.exists():
         raise UserError(f"there is no manifest '{path}'", fix="give a stage's folder or its manifest/ folder")
@@ -59,7 +59,7 @@ class _ManifestCounts:
     """Counts over the rows of a manifest, none of which it keeps."""
 
     def __init__(self) -> None:
-        self.images = self.unreadable = self.with_landmarks = self.near_pairs = self.near_across = 0
+        self.images = self.unreadable = self.with_landmarks = self.held_out = self.near_pairs = self.near_across = 0
         self.counts: dict[str, Counter[str]] = {n: Counter() for n in ("sizes", "formats", "licenses", "datasets")}
         self.people: dict[str, Counter[str]] = {}
         self.seen: set[str] = set()
@@ -74,6 +74,7 @@ class _ManifestCounts:
         self.counts["datasets"][row["dataset"]] += 1
         self.people.setdefault(f"{row['source']}/{row['split']}", Counter())[row["identity"]] += 1
         self.with_landmarks += row["landmarks"] is not None
+        self.held_out += bool(row["held_out"])
         if row["quality"] is not None:
             self.quality.append(row["quality"])
         is_new = row["image_id"] not in self.seen
@@ -110,6 +111,7 @@ class _ManifestCounts:
             "images_per_identity": _quantiles(per_person),
             **{name: dict(counter.most_common(LISTED)) for name, counter in self.counts.items()},
             "with_landmarks": self.with_landmarks,
+            "held_out": self.held_out,
             "quality": _quantiles(self.quality),
             "exact_duplicates": self.images - len(self.seen),
             "near_duplicates": {"pairs": self.near_pairs, "across": self.near_across, "listed": self.listed},

@@ -23,10 +23,11 @@ from facegan.core.errors import UserError
 from facegan.data.latents import DERIVED_START
 from facegan.store.manifest_parts import FOLDER, POINTER, RemotePart, remote_parts
 
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 ROWS_PER_PART = 10_000
 BYTES_PER_PART = 128_000_000  # of images: what is held in memory
 SPLITS = ("train", "val", "test")
+HELD_OUT = "held_out"  # read as a split: the photos of train people that are kept out of every training
 UNASSIGNED = "unassigned"  # the split of imported rows, until prepare decides
 NEW = "synthetic/"  # how identities of people who do not exist begin: it is their dataset
 EXTERNAL = f"{NEW}external/"  # of those of them who were made elsewhere
@@ -55,9 +56,10 @@ SCHEMA = pa.schema(
         pa.field("latent", pa.string()),
         pa.field("parents", pa.list_(pa.string())),
         pa.field("parent_weights", pa.list_(pa.float32())),
+        pa.field("held_out", pa.bool_()),
     ]
 )
-ADDED = {"parent_weights": "1.1"}  # columns of later minor versions: null where a manifest is older
+ADDED = {"parent_weights": "1.1", "held_out": "1.2"}  # columns of later minor versions: null where a manifest is older
 
 
 def aliases(identity: str) -> set[str]:
@@ -176,6 +178,7 @@ def open_part(part: Path | RemotePart) -> pq.ParquetFile:
 def read(path: Path, columns: Sequence[str] | None = None, split: str | None = None) -> pa.Table:
     """The manifest at `path` as one table, `columns` only and of one `split` only where given.
 
+    `split`, here and in `iterate` and `batches`: "train" has no photo that is held out, HELD_OUT has those alone.
     Raises UserError for a file that is no Parquet, lacks columns, or has a major version unknown here.
     """
     return pa.concat_tables([_read_part(part, columns, split) for part in parts(path)])
@@ -206,10 +209,11 @@ def batches(path: Path, columns: Sequence[str] | None = None, split: str | None 
         names = list(columns or SCHEMA.names)
         for group in range(file.num_row_groups):
             with _as_user_errors(part):
-                table = completed(file.read_row_group(group, [*names, *({"split"} - set(names))], use_threads=False))
+                asked = [*names, *(name for name in ("split", "held_out") if name not in names)]
+                table = completed(file.read_row_group(group, asked, use_threads=False))
                 table.validate(full=True)
                 if split is not None:
-                    table = table.filter(pc.field("split") == split)
+                    table = table.filter(_in_split(split, has_held_out=True))
             yield from table.select(names).replace_schema_metadata(None).combine_chunks().to_batches()
 
 
@@ -239,7 +243,7 @@ def _read_part(part: Path | RemotePart, columns: Sequence[str] | None, split: st
         source = part.open() if isinstance(part, RemotePart) else part
         schema = pq.read_schema(source)
         check_schema(schema, part)
-        filters = pc.field("split") == split if split is not None else None
+        filters = _in_split(split, "held_out" in schema.names) if split is not None else None
         names = list(columns or SCHEMA.names)
         stored = [name for name in names if name not in ADDED or name in schema.names]
         table = pq.read_table(source, columns=stored, filters=filters)
@@ -247,6 +251,15 @@ def _read_part(part: Path | RemotePart, columns: Sequence[str] | None, split: st
         if len(stored) < len(names):
             table = completed(table).select(names)
     return table.replace_schema_metadata(None)
+
+
+def _in_split(split: str, has_held_out: bool) -> pc.Expression:
+    """Which rows a split has: those of train without the ones that are held out, HELD_OUT of these alone."""
+    of_people = pc.field("split") == ("train" if split == HELD_OUT else split)
+    if split not in ("train", HELD_OUT):
+        return of_people
+    held_out = pc.field("held_out") if has_held_out else pc.scalar(False)
+    return of_people & (held_out if split == HELD_OUT else ~held_out | held_out.is_null())
 
 
 def completed(table: pa.Table) -> pa.Table:
@@ -304,6 +317,8 @@ def validate(path: Path) -> list[str]:
             faults.append(f"{name}: source is '{item['source']}'")
         if item["source"] == "synthetic" and not (item["generator"] and item["latent"]):
             faults.append(f"{name}: synthetic without generator and latent")
+        if item["held_out"] is not None and (item["split"], item["source"]) != ("train", "real"):
+            faults.append(f"{name}: held_out is {item['held_out']}, of no photo of a train person")
         if split_of.setdefault(item["identity"], item["split"]) != item["split"]:
             faults.append(f"{item['identity']} stands in {split_of[item['identity']]} and in {item['split']}")
         pairs.add((item["identity"], item["label"]))

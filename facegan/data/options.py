@@ -80,6 +80,12 @@ class Prepare(Options):
     test_images: int | None = unhashed_default(
         None, ge=2, description="keep at most so many images of each test identity, so that none judges alone"
     )
+    held_out: int | None = unhashed_default(
+        None,
+        ge=1,
+        description="so many photos of each train person, at most half of theirs, are kept out of every training, for "
+        "the benchmark enrolled; their last ones where source.session_column says when, else by a seeded rank",
+    )
     train_identities: int | None = unhashed_default(None, ge=2, description="keep at most so many train identities")
     max_megapixels: float = Field(100, gt=0, le=178, description="larger images go to the quarantine unread")
     align: Align | None = unhashed_default(

@@ -21,7 +21,7 @@ class EmbeddedFaces:
     identities that the recognizer was developed on. remarks: how the embeddings were made, where not in the usual way.
     measured: {name: float64 (N,)} of facegan.evaluation.image_measures, NaN where not acquired. thresholds: {FMR: the
     cosine of that false-match rate on val people}. Both hold what a benchmark asked for. probed: {label: what a
-    benchmark found with the network}.
+    benchmark found with the network}. own: photos of the people it was trained on, where a benchmark asked for them.
     """
 
     embedding: NDArray[np.float32]
@@ -34,6 +34,7 @@ class EmbeddedFaces:
     measured: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     thresholds: dict[float, float] = field(default_factory=dict)
     probed: dict[str, dict[str, NDArray[Any]]] = field(default_factory=dict)
+    own: OwnPeople | None = None
 
     @cached_property
     def person(self) -> NDArray[np.int64]:
@@ -90,6 +91,68 @@ class EmbeddedFaces:
             {name: np.bincount(template, weights=values) / of_each for name, values in known.items()},
             self.thresholds,
         )
+
+    def templates(self) -> EmbeddedFaces:
+        """One row for each person, in the order of the sorted identities: see `pooled`."""
+        return replace(self, group=np.full(len(self.identity), "all", dtype=object)).pooled()
+
+    def template_impostors(self, images: int) -> NDArray[np.float32]:
+        """Cosines (n,) of a template of each person, of their first `images` photos, with all photos of the others.
+
+        Photos and people without an embedding are left out.
+        """
+        from facegan.metrics.verification import unit_rows
+
+        seen = self.only(self.acquired)
+        if not len(seen.identity):
+            return np.empty(0, np.float32)
+        order = np.argsort(seen.person, kind="stable")
+        first = np.searchsorted(seen.person[order], seen.person[order])
+        templates = seen.only(order[np.arange(len(order)) - first < images]).templates()
+        score = np.clip(unit_rows(seen.embedding) @ templates.embedding.T, -1, 1)
+        return np.asarray(score[seen.identity[:, None] != templates.identity], np.float32)
+
+
+@dataclass(frozen=True)
+class OwnPeople:
+    """Photos of the people a recognizer is developed on. side: (N,) trained | held_out (train people) | val.
+
+    quarantined: photos of the train people that could not be used, so that they are on no side.
+    """
+
+    faces: EmbeddedFaces
+    side: NDArray[Any]
+    quarantined: int = 0
+
+    @classmethod
+    def joined(cls, parts: Sequence[tuple[EmbeddedFaces, str]], quarantined: int = 0) -> OwnPeople:
+        """Of the photos of each side, some of which may be missing."""
+
+        def column(name: str) -> NDArray[Any]:
+            return np.concatenate([getattr(faces, name) for faces, _ in parts])
+
+        side = np.concatenate([np.full(len(faces.identity), side, dtype=object) for faces, side in parts])
+        identity, file, group = column("identity"), column("file"), column("group")
+        return cls(EmbeddedFaces(column("embedding"), identity, file, group, column("acquired")), side, quarantined)
+
+    def of(self, side: str) -> EmbeddedFaces:
+        """The photos of one side."""
+        return self.faces.only(self.side == side)
+
+    def enrol(self, gallery: str) -> tuple[EmbeddedFaces, EmbeddedFaces]:
+        """(photos to enrol by, photos to search by): trained and held-out ones, or halves of everybody's held-out ones.
+
+        gallery: training | held_out. Of an odd number of held-out photos the middle one is searched.
+        """
+        held_out = self.of("held_out")
+        if gallery == "training":
+            return self.of("trained"), held_out
+        order = np.argsort(held_out.person, kind="stable")
+        first = np.searchsorted(held_out.person[order], held_out.person[order])
+        count = np.bincount(held_out.person)[held_out.person[order]] if len(order) else first
+        enrols = np.zeros(len(order), bool)
+        enrols[order] = np.arange(len(order)) - first < count // 2
+        return held_out.only(enrols), held_out.only(~enrols)
 
 
 def embed_faces(

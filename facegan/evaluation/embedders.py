@@ -273,7 +273,8 @@ def embed_all(
             embeddings.append(embed_batch(np.stack([pixels for _, pixels in batch])))
         except ValueError as error:
             raise UserError(
-                f"'{embedder.name}' cannot be used: {error}", fix="see what it was given: size, range"
+                f"'{embedder.name}' cannot be used: {error} (in {len(batch)} images from '{batch[0][0].file}' on)",
+                fix="see what it was given: size, range",
             ) from error
         decoded += [entry for entry, _ in batch]
         progress(len(decoded) + len(undecodable))

@@ -45,7 +45,17 @@ class SmallSet:
     """Every pair in memory, for the functions of metrics and intervals."""
 
     def __init__(self, embedding: ArrayLike, identity: ArrayLike, acquired: ArrayLike | None = None) -> None:
-        self.pairs = pairs = verification.pair_scores(embedding, identity, acquired)
+        self._keep(verification.pair_scores(embedding, identity, acquired))
+
+    @classmethod
+    def of(cls, pairs: PairScores) -> SmallSet:
+        """Of pairs that were scored already, and need not be all."""
+        these = cls.__new__(cls)
+        these._keep(pairs)
+        return these
+
+    def _keep(self, pairs: PairScores) -> None:
+        self.pairs = pairs
         self.n_genuine, self.n_impostor, self.n_people = pairs.n_genuine, pairs.n_impostor, pairs.n_people
 
     def eer(self) -> float:

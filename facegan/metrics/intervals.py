@@ -10,6 +10,7 @@ plain words and how well it covers.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -45,6 +46,18 @@ def person_weights(n_people: int, n_boot: int, seed: int) -> Weights:
         raise ValueError(f"need a person and a replicate at least, got {n_people} and {n_boot}: raise them")
     draws = np.random.default_rng(seed).multinomial(n_people, np.full(n_people, 1 / n_people), size=n_boot)
     return draws.astype(np.int32)
+
+
+def weights_by_name(names: Sequence[str], n_boot: int, seed: int = 0) -> Weights:
+    """How often each person is drawn in each replicate, int32 (n_boot, n_people), whoever else is there.
+
+    Poisson with mean one, from a seed of the name: a person has the same weights in every set of people, so that sets
+    that share some can be compared. Source: Hanley and MacGibbon 2006, Computer Methods and Programs in Biomedicine 83,
+    57-62 (Poisson in place of multinomial frequencies).
+    """
+    seeds = [int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8], "little") for name in names]
+    draws = [np.random.default_rng(number).poisson(1, n_boot) for number in seeds]
+    return np.stack(draws, axis=1).astype(np.int32)
 
 
 def check_weights(weights: Weights, n_people: int) -> None:

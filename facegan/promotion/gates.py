@@ -8,46 +8,20 @@ bound, has failed where the whole interval lies beyond it, and cannot tell other
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from facegan.evaluation.embedded_faces import EmbeddedFaces
-from facegan.evaluation.protocols import ProtocolConfig, bounds, score
-from facegan.metrics import intervals
+from facegan.evaluation.model_figures import Figure, ModelFigures, Scale, model_figures
+from facegan.evaluation.protocols import ProtocolConfig
 from facegan.recipe.comparison import Promotion
 
 LEAST_PEOPLE = 6
 """With fewer people nothing is claimed: the intervals were tried from so many on (docs/method/intervals.md)."""
 TOO_FEW = "too few people"
 Outcome = Literal["passed", "failed", "cannot tell"]
-Replicates = dict[str, NDArray[np.float64]]
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How an interval is made: its confidence, its replicates and their seed."""
-
-    confidence: float = 0.95
-    n_boot: int = 2000
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One metric of one model with its interval; None where the data allow none, and `note` says why."""
-
-    name: str
-    better: str
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-    note: str = ""
-    n_genuine: int = 0
-    n_impostor: int = 0
-    n_identities: int = 0
 
 
 @dataclass(frozen=True)
@@ -115,12 +89,13 @@ def compare_models(
         np.array_equal(challenger.identity, champion.identity) and np.array_equal(challenger.file, champion.file)
     ):
         raise ValueError("champion and challenger were given different images")
-    challenger_figures = _ModelFigures(challenger, benchmarks, scale)
-    champion_figures = None if champion is None else _ModelFigures(champion, benchmarks, scale)
+    n_people = int(challenger.person.max()) + 1
+    challenger_figures = model_figures(challenger, benchmarks, scale)
+    champion_figures = None if champion is None else model_figures(champion, benchmarks, scale)
     gates: list[Gate] = []
     differences: tuple[Figure, ...] = ()
     if options.limit is not None:
-        gates.append(_limit_gate(challenger_figures.figure(metric), options.limit, challenger_figures.n_people))
+        gates.append(_limit_gate(challenger_figures.figure(metric), options.limit, n_people))
     for names, bound in options.limits.items():
         gates += _limit_gates(challenger_figures, names, bound, options)
     if champion is not None and champion_figures is not None:
@@ -128,61 +103,18 @@ def compare_models(
             challenger_figures.minus(champion_figures, figure.name) for figure in challenger_figures.figures
         )
         difference = next(figure for figure in differences if figure.name == metric)
-        gates.append(_overall_gate(difference, options, challenger_figures.n_people))
+        gates.append(_overall_gate(difference, options, n_people))
         if groups:
             gates += _group_gates(challenger, champion, benchmarks, options, metric, scale)
     return GateResults(
         metric,
-        challenger_figures.n_people,
+        n_people,
         int(np.count_nonzero(challenger.acquired)),
         challenger_figures.figures,
         () if champion_figures is None else champion_figures.figures,
         differences,
         tuple(gates),
     )
-
-
-class _ModelFigures:
-    """One model's figures with the replicates behind them."""
-
-    def __init__(self, faces: EmbeddedFaces, benchmarks: Sequence[ProtocolConfig], scale: Scale) -> None:
-        self.scale, self.n_people = scale, int(faces.person.max()) + 1
-        metrics = [metric for result in score(benchmarks, faces).values() for metric in result["metrics"]]
-        weights = intervals.person_weights(self.n_people, scale.n_boot, scale.seed)
-        self.replicates: Replicates = {}
-        for protocol in benchmarks:
-            self.replicates |= protocol.replicates(faces, weights)
-        self.figures = tuple(self._with_interval(metric) for metric in metrics)
-
-    def figure(self, name: str) -> Figure:
-        return next(figure for figure in self.figures if figure.name == name)
-
-    def _with_interval(self, metric: dict[str, Any]) -> Figure:
-        fields = {name: metric[name] for name in Figure.__dataclass_fields__ if name in metric}
-        if metric["value"] is None or metric["name"] not in self.replicates:
-            return Figure(**fields)
-        replicates, point = self.replicates[metric["name"]][None], [metric["value"]]
-        limits = bounds(metric["name"])
-        interval = intervals.single_interval(replicates, point, self.n_people, self.scale.confidence, limits)
-        return replace(Figure(**fields), **_bounds(interval))
-
-    def minus(self, other: _ModelFigures, name: str) -> Figure:
-        """This model's metric less the other's, with the paired interval."""
-        figure, other_figure = self.figure(name), other.figure(name)
-        if figure.value is None or other_figure.value is None:
-            return Figure(name, figure.better, None, note=figure.note or other_figure.note)
-        if name not in self.replicates or name not in other.replicates:
-            return Figure(name, figure.better, figure.value - other_figure.value, note="no interval")
-        replicates = self.replicates[name][None], other.replicates[name][None]
-        points = [figure.value], [other_figure.value]
-        interval = intervals.paired_difference(*replicates, *points, self.n_people, self.scale.confidence)
-        return replace(Figure(name, figure.better, interval.delta), **_bounds(interval))
-
-
-def _bounds(interval: intervals.Interval) -> dict[str, Any]:
-    if np.isfinite(interval.people_error):
-        return {"low": interval.ci_low, "high": interval.ci_high}
-    return {"low": None, "high": None}
 
 
 def _outcome(figure: Figure, bound: float, n_people: int, strictly: bool = False) -> tuple[Outcome, str]:
@@ -227,7 +159,7 @@ def _limit_gate(figure: Figure, bound: float, n_people: int, name: str = "limit"
     return _gate(f"{name} {bound:g}", outcome, why, figure, blocks)
 
 
-def _limit_gates(model: _ModelFigures, names: str, bound: float, options: Promotion) -> list[Gate]:
+def _limit_gates(model: ModelFigures, names: str, bound: float, options: Promotion) -> list[Gate]:
     """One gate for each metric of the name, or that begins as one which ends in `*` does: the worst of them decides.
 
     Of groups, those with too few people follow `too_few`.
@@ -238,7 +170,7 @@ def _limit_gates(model: _ModelFigures, names: str, bound: float, options: Promot
         return [Gate(f"limit {names} {bound:g}", "cannot tell", "nothing of this name was measured", blocks=True)]
     too_few = options.too_few if ":" in names else "refuse"
     return [
-        _limit_gate(figure, bound, figure.n_identities or model.n_people, f"limit {figure.name}", too_few)
+        _limit_gate(figure, bound, figure.n_identities or model.people[figure.name], f"limit {figure.name}", too_few)
         for figure in figures
     ]
 
@@ -260,7 +192,7 @@ def _group_gates(
             too_small.append(f"{name} ({people})")
             continue
         try:
-            sides = (_ModelFigures(faces.only(rows), benchmarks, scale) for faces in (challenger, champion))
+            sides = (model_figures(faces.only(rows), benchmarks, scale) for faces in (challenger, champion))
             difference = next(sides).minus(next(sides), metric)
         except ValueError:  # no pair, or nothing to search for
             too_small.append(f"{name} ({people})")

@@ -23,6 +23,7 @@ from facegan.evaluation import asked
 from facegan.evaluation.embedded_faces import EmbeddedFaces
 from facegan.evaluation.embedders import FaceEmbedder, InputOptions, embed_all, entries, face_embedder
 from facegan.evaluation.image_measures import measure
+from facegan.evaluation.model_figures import Scale
 from facegan.evaluation.protocols import ProtocolConfig
 from facegan.pipeline import graph
 from facegan.pipeline.graph import Node
@@ -36,7 +37,7 @@ from facegan.promotion.challenger import (
     trained_on,
     write_people,
 )
-from facegan.promotion.gates import Gate, GateResults, Scale, compare_models
+from facegan.promotion.gates import Gate, GateResults, compare_models
 from facegan.promotion.registry import Models, TestSetLooks
 from facegan.promotion.thresholds import operating_points
 from facegan.recipe.recipe import Recipe

@@ -94,6 +94,12 @@ class Recipe(Options):
                 raise ValueError(f"promotion.limits names '{name}', which is not measured; {', '.join(measured)} are")
         if len(set(measured)) != len(measured):
             raise ValueError(f"two benchmarks measure the same: {', '.join(measured)}; keep one of each kind or name")
+        asking = [benchmark.label for benchmark in self.benchmark.benchmarks if benchmark.asks_own_people()]
+        if asking and self.prepare.held_out is None:
+            raise ValueError(
+                f"benchmark '{asking[0]}' searches own people by photos that nothing is trained on, and none are held "
+                "out: set prepare.held_out to so many photos of each (2)"
+            )
         for reserved, role in (("guide", "filters"), ("judge", "audits")):
             if reserved in self.arms:
                 raise ValueError(f"'{reserved}' is the name of the recognizer that {role}: call the arm otherwise")

@@ -98,7 +98,7 @@ def measure(
         _measure(recipe, *kind_and_metric, runs, replicates_of, n_people) for kind_and_metric in metrics.values()
     )
     primary = next(measure for measure in measures if measure.name == primary_name)
-    comparison = _comparison(recipe, primary, n_people)
+    comparison = _comparison(recipe, primary, metrics[primary_name][1].get("n_resampled") or n_people)
     judged = benchmark_runs.test_digest(inputs["prepare"], runs[0].names)
     return Findings(measures, comparison, benchmark_runs.curves(runs), int(runs[0].faces.acquired.sum()), (judged,))
 
@@ -120,6 +120,7 @@ def _measure(
     n_people: int,
 ) -> Measure:
     name, confidence = metric["name"], recipe["comparison"]["confidence"]
+    n_people = metric.get("n_resampled") or n_people
     values: dict[str, ArmValue] = {}
     stacks: dict[str, Stack] = {}
     for arm in dict.fromkeys(run.arm for run in runs):

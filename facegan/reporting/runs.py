@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from facegan.core.digests import digest
 from facegan.core.errors import UserError
 from facegan.data import manifest
-from facegan.evaluation.embedded_faces import EmbeddedFaces
+from facegan.evaluation.embedded_faces import EmbeddedFaces, OwnPeople
 from facegan.evaluation.image_measures import MEASURES
 
 Doubles = NDArray[np.float64]
@@ -50,22 +50,32 @@ def load(inputs: dict[str, Path], arm: str, seed: int | None = None) -> Run:
     """A benchmark's outputs, without a seed those of a baseline; raises UserError when they do not fit each other."""
     folder = inputs[f"benchmark:{arm}" if seed is None else f"benchmark:{arm}:{seed}"]
     results = json.loads((folder / "results.json").read_bytes())
-    embedding = load_file(folder / "embeddings.safetensors")["embedding"]
-    rows = pq.read_table(folder / "rows.parquet").to_pydict()
-    if len(embedding) != len(rows["identity"]):
-        raise UserError(
-            f"the benchmark of {_who(arm, seed)} has {len(embedding)} embeddings, {len(rows['identity'])} rows",
-            fix=f"delete {folder}: the next run makes it again",
-        )
-    identity, file, group = (np.asarray(rows[name], dtype=object) for name in ("identity", "file", "group"))
-    measured = {name: np.asarray(rows[name], np.float64) for name in MEASURES if name in rows}
+    faces, rows = _faces(folder, _who(arm, seed))
     thresholds = folder / "thresholds.json"
     at = {float(k): v for k, v in json.loads(thresholds.read_bytes()).items()} if thresholds.is_file() else {}
     probes = sorted(folder.glob("probe-*.safetensors"))
     probed = {path.stem.removeprefix("probe-"): load_file(path) for path in probes}
-    acquired = np.asarray(rows["acquired"], bool)
-    faces = EmbeddedFaces(embedding, identity, file, group, acquired, measured=measured, thresholds=at, probed=probed)
+    own = None
+    if (folder / "rows-own.parquet").is_file():
+        own_faces, own_rows = _faces(folder, _who(arm, seed), "-own")
+        own = OwnPeople(own_faces, np.asarray(own_rows["side"], dtype=object))
+    faces = replace(faces, thresholds=at, probed=probed, own=own)
     return Run(arm, seed, folder, results, faces, tuple(rows["image_id"]), tuple(sorted(set(rows["identity"]))))
+
+
+def _faces(folder: Path, who: str, suffix: str = "") -> tuple[EmbeddedFaces, dict[str, list[Any]]]:
+    """The faces that a benchmark kept, and the columns of their rows."""
+    embedding = load_file(folder / f"embeddings{suffix}.safetensors")["embedding"]
+    rows = pq.read_table(folder / f"rows{suffix}.parquet").to_pydict()
+    if len(embedding) != len(rows["identity"]):
+        raise UserError(
+            f"the benchmark of {who} has {len(embedding)} embeddings, {len(rows['identity'])} rows",
+            fix=f"delete {folder}: the next run makes it again",
+        )
+    identity, file, group = (np.asarray(rows[name], dtype=object) for name in ("identity", "file", "group"))
+    measured = {name: np.asarray(rows[name], np.float64) for name in MEASURES if name in rows}
+    acquired = np.asarray(rows["acquired"], bool)
+    return EmbeddedFaces(embedding, identity, file, group, acquired, measured=measured), rows
 
 
 def load_all(recipe: dict[str, Any], inputs: dict[str, Path]) -> list[Run]:
@@ -97,14 +107,20 @@ def _who(arm: str, seed: int | None) -> str:
 def same_test(runs: list[Run]) -> None:
     """Raise UserError unless all runs judged the same images of the same people."""
     for run in runs[1:]:
-        same = (
-            np.array_equal(getattr(run.faces, n), getattr(runs[0].faces, n)) for n in ("identity", "file", "acquired")
-        )
-        if run.image_id != runs[0].image_id or not all(same):
+        if run.image_id != runs[0].image_id or not _same_faces(run.faces, runs[0].faces):
             raise UserError(
                 f"{_who(run.arm, run.seed)} was judged on other test images than {_who(runs[0].arm, runs[0].seed)}",
                 fix="delete the benchmark stage's results: the next run makes them again",
             )
+
+
+def _same_faces(one: EmbeddedFaces, other: EmbeddedFaces) -> bool:
+    """Whether both are of the same images and people, own ones too."""
+    own = (faces.own.faces if faces.own is not None else None for faces in (one, other))
+    pairs = [(one, other), *([both] if None not in (both := tuple(own)) else [])]
+    names = ("identity", "file", "acquired")
+    same = all(np.array_equal(getattr(a, name), getattr(b, name)) for a, b in pairs for name in names)
+    return same and (one.own is None) == (other.own is None)
 
 
 def measured_metrics(runs: list[Run]) -> dict[str, tuple[str, dict[str, Any]]]:

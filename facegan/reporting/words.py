@@ -46,6 +46,10 @@ TERMS = {
 }
 
 
+_OWN_PEOPLE = re.compile(r"fnir@|rank-|fn?mr@val-fmr=")
+"""How metrics of the benchmark `enrolled` begin, after its name."""
+
+
 def phrase(metric: str) -> str:
     """A metric's name in words."""
     if "/" in metric:
@@ -55,7 +59,12 @@ def phrase(metric: str) -> str:
             if match[2] is None:
                 return f"AUC by which {who} are told from others (0.5 tells nothing)"
             return f"share of {who} that is found (where a share {match[2]} of the others is taken for them)"
-        return f"{phrase(inner)} on the pairs of {label}"
+        return f"{phrase(inner)} {'of' if _OWN_PEOPLE.match(inner) else 'on the pairs of'} {label}"
+    if match := re.fullmatch(r"fnir@fpir=(.+)", metric):
+        return f"false-negative identification rate (at a false-positive identification rate of {match[1]})"
+    if match := re.fullmatch(r"(fnmr|fmr)@val-fmr=(.+)", metric):
+        name = "false non-match rate" if match[1] == "fnmr" else "false-match rate"
+        return f"{name} (at the threshold that gives validation people a false-match rate of {match[2]})"
     if match := re.fullmatch(r"fnmr@fmr=(.+)", metric):
         return f"false non-match rate (at a false-match rate of {match[1]})"
     if match := re.fullmatch(r"dir@fpir=(.+)", metric):
@@ -101,6 +110,14 @@ def gloss(metric: str, value: float | None) -> str:
             f"Of searches of enrolled people, {rate} find the right one first when at most a share of {metric[9:]} "
             "of searches of others finds anybody. Higher is better."
         )
+    if metric.startswith("fnir@fpir="):
+        return (
+            f"Of searches of own people, {rate} do not find the right one when at most a share of {metric[10:]} of "
+            "searches of strangers finds anybody. Lower is better."
+        )
+    if match := re.fullmatch(r"(fnmr|fmr)@val-fmr=(.+)", metric):
+        whose = "photos of own people are not taken for them" if match[1] == "fnmr" else "tries of strangers pass"
+        return f"At the threshold that lets {match[2]} of validation people's pass, {rate} {whose}. Lower is better."
     if metric.startswith("fnmr@fmr="):
         return (
             f"Of pairs of photos of one person, {rate} are missed when at most a share of {metric[9:]} of strangers "

@@ -17,19 +17,21 @@ from facegan.core.errors import UserError
 from facegan.core.files import write_atomic
 from facegan.core.types import Embed
 from facegan.data import manifest
-from facegan.data.dataset import ManifestImages
+from facegan.data.dataset import KEEP_BYTES, ManifestImages
 from facegan.data.preparation.splits import held_back
 from facegan.evaluation import asked
-from facegan.evaluation.embedded_faces import EmbeddedFaces, embed_faces
+from facegan.evaluation.embedded_faces import EmbeddedFaces, OwnPeople, embed_faces
 from facegan.evaluation.image_measures import measure
 from facegan.evaluation.options import Benchmark
 from facegan.evaluation.protocols import score
 from facegan.recognition import trial_choice
-from facegan.recognition.embedder import MIRRORED, embed, load_embedder, with_mirror
+from facegan.recognition.embedder import MIRRORED, batched, embed, load_embedder, with_mirror
 from facegan.recognition.fitted import is_fitted, load_fitted
 from facegan.runtime.context import Context
 from facegan.runtime.devices import device_of, threads_of
 from facegan.training.checkpoints import save_tensors
+
+AT_ONCE = 4096  # photos of train people decoded at once
 
 
 def run(options: Benchmark, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
@@ -37,7 +39,8 @@ def run(options: Benchmark, extra: dict[str, Any], inputs: dict[str, Path], out:
 
     A test person's image in the quarantine of `prepare` is in rows and embeddings too, not acquired: it counts as an
     error. Files that a benchmark reads beside the images are kept with its results; thresholds of val people that it
-    asks for are in `thresholds.json`. Where the arm had several trials, `select` says which recognizer is judged.
+    asks for are in `thresholds.json`, photos of the train people in `embeddings-own.safetensors` and
+    `rows-own.parquet`. Where the arm had several trials, `select` says which recognizer is judged.
     Raises UserError when a person or an image is on both sides of train and test.
     """
     torch.set_num_threads(threads_of(context.runtime))
@@ -49,6 +52,8 @@ def run(options: Benchmark, extra: dict[str, Any], inputs: dict[str, Path], out:
     if thresholds := _val_thresholds(options, inputs["test"], embed_pixels):
         test_faces = replace(test_faces, thresholds=thresholds)
         write_atomic(out / "thresholds.json", json.dumps({str(k): v for k, v in thresholds.items()}).encode())
+    if any(benchmark.asks_own_people() for benchmark in options.benchmarks):
+        test_faces = replace(test_faces, own=_own_people(options, inputs["test"], embed_pixels))
     asks_train = any(benchmark.asks_train_people() for benchmark in options.benchmarks)
     train = _of_split(options, inputs["test"], "train", embed_pixels) if asks_train else None
     test_faces = _probed(options, chosen_recognizer(inputs), test, test_faces, train, out, device)
@@ -59,6 +64,8 @@ def run(options: Benchmark, extra: dict[str, Any], inputs: dict[str, Path], out:
         context.progress(done, len(options.benchmarks), "benchmarks")
     write_atomic(out / "results.json", json.dumps(results, indent=1).encode())
     _write_rows(out, test_faces, [] if options.templates else test.image_id.tolist())
+    if test_faces.own is not None:
+        _write_rows(out, test_faces.own.faces, [], "-own", {"side": test_faces.own.side.tolist()})
 
 
 def _embedder(folder: Path, batch_size: int, device: torch.device) -> Embed:
@@ -86,9 +93,7 @@ def _embedded_faces(options: Benchmark, path: Path, test: ManifestImages, embed_
     if options.held_back:
         remarks += (f"{options.held_back:g} of the test people are held back for promotions and not among these",)
     embedding = (with_mirror(embed_pixels) if options.flip else embed_pixels)(test.pixels)
-    quarantine = path / "quarantine.parquet"
-    quarantined = pq.read_table(quarantine).to_pylist() if quarantine.is_file() else []
-    failed = [(item["identity"], item["file"]) for item in quarantined if item["split"] == "test"]
+    failed = _quarantined(path, "test")
     held = held_back({name for name, _ in failed}, options.held_back)
     failed = [item for item in failed if item[0] not in held]
     other_rows = manifest.read(path, ["identity", "split"]).filter(pc.field("split") != "test")
@@ -123,12 +128,12 @@ def _probed(
     return replace(faces, probed=found)
 
 
-def _of_split(options: Benchmark, path: Path, split: str, embed_pixels: Embed) -> EmbeddedFaces:
-    """The images of a split of the source, embedded as test images are."""
-    images = ManifestImages(path, split=split)
-    embedding = (with_mirror(embed_pixels) if options.flip else embed_pixels)(images.pixels)
+def _of_split(options: Benchmark, path: Path, split: str, embed_pixels: Embed, templates: bool = True) -> EmbeddedFaces:
+    """The images of a split of the source, embedded as test images are; single ones without `templates`."""
+    images = ManifestImages(path, split=split, keep_bytes=KEEP_BYTES)
+    embedding = batched(with_mirror(embed_pixels) if options.flip else embed_pixels, AT_ONCE)(images.pixels)
     faces = embed_faces(embedding, images.identity, images.file.tolist(), images.group.tolist())
-    return faces.pooled() if options.templates else faces
+    return faces.pooled() if options.templates and templates else faces
 
 
 def _val_thresholds(options: Benchmark, path: Path, embed_pixels: Embed) -> dict[float, float]:
@@ -139,14 +144,33 @@ def _val_thresholds(options: Benchmark, path: Path, embed_pixels: Embed) -> dict
     return asked.thresholds_on(_of_split(options, path, "val", embed_pixels), rates)
 
 
-def _write_rows(out: Path, faces: EmbeddedFaces, image_id: list[str]) -> None:
+def _own_people(options: Benchmark, path: Path, embed_pixels: Embed) -> OwnPeople:
+    """The photos of train people, trained on and held out, and of val people."""
+    parts = [
+        (_of_split(options, path, split, embed_pixels, split == manifest.HELD_OUT), side)
+        for split, side in (("train", "trained"), (manifest.HELD_OUT, "held_out"), ("val", "val"))
+    ]
+    return OwnPeople.joined(parts, len(_quarantined(path, "train")))
+
+
+def _quarantined(path: Path, split: str) -> list[tuple[str, str]]:
+    """(identity, file) of the photos of a split's people that prepare could not use."""
+    quarantine = path / "quarantine.parquet"
+    rows = pq.read_table(quarantine).to_pylist() if quarantine.is_file() else []
+    return [(row["identity"], row["file"]) for row in rows if row["split"] == split]
+
+
+def _write_rows(
+    out: Path, faces: EmbeddedFaces, image_id: list[str], suffix: str = "", columns: dict[str, Any] | None = None
+) -> None:
     """Write `embeddings.safetensors` and, row for row, `rows.parquet`; image_id is null for a failed image or a
     template."""
-    save_tensors(out / "embeddings.safetensors", {"embedding": torch.from_numpy(np.ascontiguousarray(faces.embedding))})
+    tensors = {"embedding": torch.from_numpy(np.ascontiguousarray(faces.embedding))}
+    save_tensors(out / f"embeddings{suffix}.safetensors", tensors)
     ids = [*image_id, *[None] * (len(faces.identity) - len(image_id))]
-    columns = {name: getattr(faces, name).tolist() for name in ("identity", "file", "group")}
-    rows = {"image_id": pa.array(ids, pa.string()), **columns, "acquired": faces.acquired, **faces.measured}
-    pq.write_table(pa.table(rows), out / "rows.parquet")
+    named = {name: getattr(faces, name).tolist() for name in ("identity", "file", "group")}
+    rows = {"image_id": pa.array(ids, pa.string()), **named, "acquired": faces.acquired, **faces.measured}
+    pq.write_table(pa.table({**rows, **(columns or {})}), out / f"rows{suffix}.parquet")
 
 
 def chosen_recognizer(inputs: dict[str, Path]) -> Path:
@@ -157,7 +181,10 @@ def chosen_recognizer(inputs: dict[str, Path]) -> Path:
 
 
 def check_disjoint(train: Path, test: Path) -> None:
-    """Raise UserError when an identity or the same image bytes are on both sides of train and test."""
+    """Raise UserError when an identity or the same image bytes are on both sides of train and test.
+
+    Photos that are held out are of train people, and no such overlap; but none may be among the train rows.
+    """
     columns = ["identity", "image_id", "source_sha256", "parents"]
     train_rows = manifest.read(train, columns)
     test_rows = manifest.read(test, columns, split="test")
@@ -169,6 +196,12 @@ def check_disjoint(train: Path, test: Path) -> None:
                 fix="the benchmark would be worthless: remove them from the source, name who is one person in "
                 "prepare.same_people (`facegan overlap` finds them), or split it otherwise",
             )
+    held_out = set(manifest.read(test, ["image_id"], split=manifest.HELD_OUT)["image_id"].to_pylist())
+    if both := held_out & set(train_rows["image_id"].to_pylist()):
+        raise UserError(
+            f"{len(both)} photos that are held out are trained on, such as {sorted(both)[0][:12]}",
+            fix="the same picture stands under several names or in several arms: see prepare.left_out_photos",
+        )
     parents = {parent for row in train_rows["parents"].to_pylist() for parent in row or []}
     if leaked := parents & set(test_rows["identity"].to_pylist()):
         raise UserError(

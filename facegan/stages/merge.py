@@ -97,12 +97,15 @@ class ManifestRows:
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self.folders = folders
-        tables = [manifest.read(folder, ["image_id", "identity", "source", "split", "license"]) for folder in folders]
+        tables = [
+            manifest.read(folder, ["image_id", "identity", "source", "split", "license", "held_out"])
+            for folder in folders
+        ]
         self.starts = np.cumsum([0, *(table.num_rows for table in tables)])
         table = pa.concat_tables(tables)
         del tables
         self.identity, self.split = names_of(table["identity"]), names_of(table["split"])
-        self.license = names_of(table["license"])
+        self.license, self.held_out = names_of(table["license"]), table["held_out"].fill_null(False).to_numpy()
         self.real = names_of(table["source"]) == "real"
         ids = table["image_id"]
         del table
@@ -128,9 +131,9 @@ class ManifestRows:
 
 
 def _real_rows(faces: ManifestRows, people: str) -> np.ndarray:
-    """The real rows of the train people, or of the judge's half of the val people."""
+    """The real rows of the train people that are not held out, or of the judge's half of the val people."""
     rows = faces.rows_of(0)
-    rows = rows[faces.split[rows] == people]
+    rows = rows[(faces.split[rows] == people) & ~faces.held_out[rows]]
     if people == "val":
         chosen = set(judges_half(sorted(set(faces.identity[rows]))))
         rows = rows[[name in chosen for name in faces.identity[rows]]]

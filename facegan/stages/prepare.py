@@ -18,6 +18,7 @@ from facegan.data.names import alike_lines
 from facegan.data.options import Prepare, SplitName
 from facegan.data.preparation import quarantine
 from facegan.data.preparation.alignment import Aligner
+from facegan.data.preparation.held_out import describe, hold_out
 from facegan.data.preparation.photo import check_unchanged, prepare_photo
 from facegan.data.preparation.photo_cache import PhotoCache, photo_key
 from facegan.data.preparation.splits import LEFT_OUT, PHOTO_LEFT_OUT, apply_decisions, assign, drop_photos, limit_sizes
@@ -27,7 +28,7 @@ from facegan.stages import VERSIONS
 
 LATER = {
     *("source", "split", "min_images", "train_images", "val_images", "test_images", "train_identities"),
-    *("same_people", "different_people", "left_out", "left_out_photos"),
+    *("same_people", "different_people", "left_out", "left_out_photos", "held_out"),
 }
 """Options that do not decide what becomes of a single photo: all others do."""
 
@@ -40,6 +41,7 @@ def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: P
     aligned or judged by quality, also `rejected.parquet` (some of what was left out for that, with small pictures).
 
     The quarantine's `split` is that of the person, null where they have none since they are left out.
+    Photos of train people that are held out are marked in the manifest, and counted apart in the summary.
     The summary counts as `not_used` what train_identities and the most images of each split left out. Photos that an
     earlier run of the same options decoded (below `context.cache`) are not decoded again. Raises UserError when fewer
     than two people are left for each of train, val and test, a train and a test person share a photo, or the source is
@@ -76,14 +78,16 @@ def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: P
     split = assign(sorted({item["identity"] for item in kept}), options.split, held)
     _check_people(split, image_counts, options, len(listed), quarantined)
     usable = len(split), len(kept)
+    hold_out(kept, split, options)
     split, kept = limit_sizes(split, kept, options)
+    held_out = describe(kept, split, options)
     _check_sides(split, kept, context)
     rows = (_row(item, split[item["identity"]], options.size_px) for item in kept)
     manifest.write(out, rows, "prepare", {})
     split_of = {**dict.fromkeys(held, "test"), **split}
     quarantine.write(out, [{**item, "split": split_of.get(item["identity"])} for item in quarantined])
     people: Counter[str] = Counter(split.values())
-    images: Counter[str] = Counter(split[item["identity"]] for item in kept)
+    images: Counter[str] = Counter(split[item["identity"]] for item in kept if not item.get("held_out"))
     splits = {s: {"identities": people[s], "images": images[s]} for s in manifest.SPLITS}
     summary: dict[str, Any] = {
         "files": len(listed),
@@ -93,6 +97,10 @@ def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: P
     }
     if options.train_identities or options.most_images:
         summary["not_used"] = {"identities": usable[0] - len(split), "images": usable[1] - len(kept)}
+    if held_out is not None:
+        summary["held_out"] = held_out.summary()
+        for line in held_out.lines():
+            context.say(line)
     if options.align is not None or options.min_quality is not None:
         rejected.write(out)
         summary["faces"] = rejected.summary(options, len(readable))
@@ -139,6 +147,7 @@ def _prepare_photos(
             rejected.several += outcome.several
             if outcome.reason is None:
                 facts = {"license": item.license, "group": item.group, "source_sha256": item.source_sha256 or sha256}
+                facts |= {"session": item.session}
                 prepared = {"png": outcome.png, "landmarks": outcome.landmarks, "quality": outcome.quality}
                 yield {**origin, **facts, **prepared}
             else:
@@ -175,6 +184,7 @@ def _row(item: dict[str, Any], split: str, size_px: int) -> dict[str, Any]:
         group=item["group"],
         landmarks=item["landmarks"],
         quality=item["quality"],
+        held_out=item.get("held_out"),
     )
 
 

@@ -88,7 +88,36 @@ def test_an_older_minor_version_is_read_without_its_later_columns(written: Path)
     assert manifest.read(written, ["parent_weights", "identity"]).column_names == ["parent_weights", "identity"]
     assert [r["parent_weights"] for r in manifest.iterate(written, columns=["parent_weights"])] == [None] * 14
     assert list(manifest.at(written, np.arange(1), ["parent_weights"])) == [{"parent_weights": None}]
+    pq.write_table(pq.read_table(part).drop_columns(["held_out"]), part)
+    assert manifest.read(written).to_pylist() == older == list(manifest.iterate(written))
+    train = [row["image_id"] for row in older if row["split"] == "train"]
+    assert manifest.read(written, ["image_id"], split="train")["image_id"].to_pylist() == train
+    assert [row["image_id"] for row in manifest.iterate(written, "train")] == train
+    assert manifest.read(written, split=manifest.HELD_OUT).num_rows == len(list(manifest.iterate(written, "held_out")))
+    assert manifest.read(written, split=manifest.HELD_OUT).num_rows == 0
     assert manifest.read(written, ["image.path"]).column_names == ["path"]
+
+
+def test_a_photo_that_is_held_out_is_in_no_split_but_its_own(tmp_path: Path) -> None:
+    marked = [{**row, "held_out": shot == 1} for shot, row in enumerate(rows()[:3])]
+    manifest.write(tmp_path, [*marked, *rows()[3:]], "prepare", {})
+    kept_out = marked[1]["image_id"]
+    for columns in (["image_id"], ["image_id", "held_out"], manifest.SCHEMA.names):
+        for read in (
+            lambda split, columns=columns: manifest.read(tmp_path, columns, split).to_pylist(),
+            lambda split, columns=columns: list(manifest.iterate(tmp_path, split, columns)),
+        ):
+            assert [row["image_id"] for row in read(manifest.HELD_OUT)] == [kept_out]
+            train = [row["image_id"] for row in read("train")]
+            assert kept_out not in train and len(train) + 1 == sum(row["split"] == "train" for row in rows())
+            assert len(read(None)) == 14
+    assert [*ManifestImages(tmp_path, split=manifest.HELD_OUT).image_id] == [kept_out]
+    assert kept_out not in ManifestImages(tmp_path, split="train").image_id
+    assert manifest.validate(tmp_path) == []
+    manifest.write(tmp_path, [{**row, "held_out": True} for row in rows()], "prepare", {})
+    faults = manifest.validate(tmp_path)
+    assert len(faults) == sum((row["split"], row["source"]) != ("train", "real") for row in rows()) > 0
+    assert "of no photo of a train person" in faults[0]
 
 
 def test_extreme_columns_round_trip(tmp_path: Path) -> None:
@@ -104,12 +133,13 @@ def test_the_schema_is_the_contract(written: Path) -> None:
         "image", "image_id", "source_sha256", "identity", "label", "source", "dataset", "split",
         "height", "width",
         "landmarks", "quality", "group", "license", "generator", "seed", "latent", "parents", "parent_weights",
+        "held_out",
     ]  # fmt: skip
     assert schema.field("image").type == pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     assert schema.field("label").type == pa.int32() and schema.field("seed").type == pa.int64()
     assert schema.field("parents").type == pa.list_(pa.string())
     metadata = {key.decode(): value.decode() for key, value in schema.metadata.items()}
-    assert metadata["schema_version"] == "1.1" and metadata["stage"] == "prepare"
+    assert metadata["schema_version"] == "1.2" and metadata["stage"] == "prepare"
     assert json.loads(metadata["inputs"]) == {"x": "1"} and metadata["fingerprint"] == "stage"
     assert json.loads(metadata["counts"]) == {
         "real/test": 3, "real/train": 6, "real/val": 3, "synthetic/train": 2,

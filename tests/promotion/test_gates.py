@@ -8,8 +8,9 @@ import pytest
 from pydantic import ValidationError
 
 from facegan.evaluation.embedded_faces import EmbeddedFaces
+from facegan.evaluation.model_figures import Scale
 from facegan.evaluation.protocols import PROTOCOLS
-from facegan.promotion.gates import GateResults, Scale, compare_models
+from facegan.promotion.gates import GateResults, compare_models
 from facegan.recipe.comparison import Promotion
 from facegan.recipe.recipe import Recipe
 from planted_faces import outcomes, planted

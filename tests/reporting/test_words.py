@@ -42,3 +42,12 @@ def test_what_arms_begin_with_is_said(kind: str) -> None:
     else:
         [(_, text)] = found
         assert text.startswith(f"All arms begin with {STARTS.get(kind).words}.") and "photos of the test people" in text
+
+
+def test_figures_of_own_people_are_put_in_words() -> None:
+    assert words.phrase("own/rank-1") == "rank-1 identification rate of own"
+    assert words.phrase("own/fnir@fpir=0.1").startswith("false-negative identification rate (at a false-positive")
+    assert words.phrase("own/fnmr@val-fmr=0.01").endswith("gives validation people a false-match rate of 0.01) of own")
+    assert words.phrase("view2/eer") == "equal error rate on the pairs of view2"
+    assert "5 in 100 do not find the right one" in words.gloss("own/fnir@fpir=0.1", 0.05)
+    assert "3 in 1000 tries of strangers pass" in words.gloss("own/fmr@val-fmr=0.01", 0.003)

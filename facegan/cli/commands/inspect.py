@@ -168,7 +168,7 @@ def _tables(result: dict[str, Any]) -> dict[str, list[tuple[str, Any]]]:
         ],
         "Nearly the same": listed,
         "Quarantine": list((result["quarantine"] or {}).items()),
-        "Other": [("with landmarks", result["with_landmarks"]), ("unreadable", result["unreadable"])],
+        "Other": [(name.replace("_", " "), result[name]) for name in ("with_landmarks", "held_out", "unreadable")],
     }
     if "faults" in result:
         tables["Faults"] = [(str(n), fault) for n, fault in enumerate(result["faults"], 1)] or [("none", "it is sound")]

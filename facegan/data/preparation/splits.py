@@ -93,7 +93,7 @@ def limit_sizes(
     """`split` and `items` without the train people and the images of people that the options leave out.
 
     All are ranked by a seeded hash and the first kept, so that what a smaller number keeps a larger one keeps
-    too. Order stays.
+    too. Photos that are held out count towards no limit. Order stays.
     """
     seed = options.split.seed
     train = sorted((name for name in split if split[name] == "train"), key=lambda name: _hash(seed, name))
@@ -102,12 +102,16 @@ def limit_sizes(
     for side, limit in options.most_images.items():
         ranked: dict[str, list[tuple[str, str]]] = {}
         for item in items:
-            if split[item["identity"]] == side:
-                rank = (_hash(seed, f"{item['source_sha256']}/{item['file']}"), item["file"])
-                ranked.setdefault(item["identity"], []).append(rank)
+            if split[item["identity"]] == side and not item.get("held_out"):
+                ranked.setdefault(item["identity"], []).append(photo_rank(seed, item))
         surplus = {file for ranks in ranked.values() for _, file in sorted(ranks)[limit:]}
         items = [item for item in items if item["file"] not in surplus]
     return {name: side for name, side in split.items() if name not in left_out}, items
+
+
+def photo_rank(seed: int, item: dict[str, Any]) -> tuple[str, str]:
+    """By what a person's photos are ranked: a seeded hash of their bytes and name, and the name."""
+    return _hash(seed, f"{item['source_sha256']}/{item['file']}"), item["file"]
 
 
 def _hash(seed: int | str, name: str) -> str:

@@ -16,7 +16,7 @@ from pydantic import Field, PrivateAttr, field_validator
 
 from facegan.core.digests import file_sha256
 from facegan.core.errors import ConfigError
-from facegan.core.options import Options
+from facegan.core.options import Options, unhashed_default
 from facegan.core.registry import Registry
 from facegan.data.names import is_nobody, normal
 
@@ -42,8 +42,9 @@ class SourceImage:
     knows it; `source_sha256` that of the file that the bytes were made from, where it is another. `stated`: the
     fingerprint holds identity, license, group and landmarks, which neither config nor name give. `parents` are the
     identities that a person who does not exist descends from, `parent_weights` how much from each (signed), and
-    `generator` what drew it (a fingerprint), where the source says so. `remarks` say how it was read, where not in the
-    usual way. `identity` and `group` are kept in one normal form; `written` is the identity as the source has it, where
+    `generator` what drew it (a fingerprint), where the source says so. `session` is when or on what occasion it was
+    taken, where a column of the source was named for it. `remarks` say how it was read, where not in the usual way.
+    `identity` and `group` are kept in one normal form; `written` is the identity as the source has it, where
     that is another. A name that stands for nobody becomes an entry that cannot be used.
     """
 
@@ -60,6 +61,7 @@ class SourceImage:
     parents: tuple[str, ...] = ()
     parent_weights: tuple[float, ...] = ()
     generator: str | None = None
+    session: str | None = None
     reader: Callable[[], bytes] | None = field(default=None, compare=False, repr=False)
     remarks: tuple[str, ...] = field(default=(), compare=False, repr=False)
     written: str | None = field(default=None, compare=False, repr=False)
@@ -228,6 +230,9 @@ class OwnFaces(SourceConfig):
     root: str = Field(min_length=1)
     dataset: str = Field("faces", pattern=r"^[A-Za-z0-9._-]+$", description="first part of identity names")
     license: str | None = Field(None, description="kept with every row that names no other")
+    session_column: str | None = unhashed_default(
+        None, description="holds the session or the date of a photo (YYYY-MM-DD), by which prepare.held_out goes"
+    )
 
     @field_validator("dataset")
     @classmethod
@@ -246,7 +251,8 @@ def entry(row: SourceImage, sha256: str | None = None) -> tuple[str, ...]:
     """What a fingerprint holds of an image; its bytes are read where their `sha256` is not given."""
     origin = [list(row.parents), row.generator] if row.parents or row.generator else []
     weights = [list(row.parent_weights)] if row.parent_weights else []
-    facts = [row.identity, row.license, row.group, row.landmarks, *origin, *weights]
+    session = [{"session": row.session}] if row.session else []
+    facts = [row.identity, row.license, row.group, row.landmarks, *origin, *weights, *session]
     stated = (json.dumps(facts),) if row.stated else ()
     return (row.relative, sha256 or _sha256(row), *([row.side] if row.side else []), *stated)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import datetime
 import errno
 import json
 import math
@@ -24,7 +25,7 @@ FACTS = (
 )
 NO_LABELS = (
     *("file_name", "width", "height", "split", "sha256", "md5", "url", "caption", "text", "key", "status", "exif"),
-    *("error_message", "original_width", "original_height", "image_id", "quality"),
+    *("error_message", "original_width", "original_height", "image_id", "quality", "held_out"),
 )
 """Keys beside the FACTS that say nothing of who is on an image, as other programs write them."""
 IMAGE = ("image", "jpg", "png", "path", "file_name", "filename", "file", "image_path", "bytes")
@@ -70,6 +71,7 @@ def source_image(
         columns: dict[str, Any] = {
             "license": _optional_text(facts.get("license"), "license") or source.license,
             "group": _optional_text(facts.get("group"), "group"),
+            "session": _session(facts.get(getattr(source, "session_column", None) or "")),
             "landmarks": parse_landmarks(facts.get("landmarks")),
             "source_sha256": _sha256(facts.get("source_sha256")),
             "parents": _parents(facts.get("parents")) if source.made_up else (),
@@ -166,6 +168,18 @@ def _optional_text(value: Any, what: str) -> str | None:
     if isinstance(value, str | int) and not isinstance(value, bool):
         return printable(str(value))
     raise ValueError(f"its {what} is no text: {value!r}"[:200])
+
+
+def _session(value: Any) -> str | None:
+    """A session or a date as text that sorts in its order: `natural_key`; raises ValueError for what does not."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, bool | float) or not isinstance(value, str | int | datetime.date):
+        raise ValueError(f"its session is neither text, a whole number nor a date: {value!r}"[:200])
+    session = printable(str(value)).strip()
+    if re.match(r"\d{1,2}[./-]\d{1,2}[./-]\d{2,4}(?!\d)", session):
+        raise ValueError(f"its session '{session}' is a date that does not begin with the year: write YYYY-MM-DD"[:200])
+    return session or None
 
 
 def _sha256(value: Any) -> str | None:

@@ -104,6 +104,8 @@ class Csv(OwnFaces):
         """The column of images and those that may name people; raises UserError where one is not found."""
         names = [name for name in header if name]
         image_key = find_column(self.image_column, names, IMAGE, "image", path)
+        if self.session_column is not None:
+            find_column(self.session_column, names, (), "session", path)
         labels = find_columns(self.identity_column, names, IDENTITY, "identity", path)
         return image_key, [name for name in labels if name != image_key] or labels
 

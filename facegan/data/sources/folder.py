@@ -86,6 +86,9 @@ class Folder(OwnFaces):
             most_wrapped if root.is_file() else 0
         )  # an archive has a folder of its own around all, a folder not
         by_file = {as_there(name, files.__contains__): (name, row) for name, row in metadata.items()}
+        if self.session_column is not None:
+            keys = dict.fromkeys(key for _, facts in by_file.values() for key in facts)
+            find_columns(self.session_column, keys, (), "session", root)
         column = None if self.level is not None else self._label(by_file, root, notes)
         layout = None if column is not None else self._layout(files, most_wrapped, notes, root)
         cut = len(common_folders(map(_folders, files))[:most_wrapped]) if layout is None else len(layout.wrapper)
@@ -111,7 +114,7 @@ class Folder(OwnFaces):
     def _label(self, by_file: dict[str, tuple[str, dict[str, Any]]], root: Path, notes: SourceNotes) -> str | None:
         """The key of the metadata that says who is on an image; None where none does."""
         keys = list(dict.fromkeys(key for _, facts in by_file.values() for key in facts))
-        unknown = [key for key in keys if key not in (*FACTS, *NO_LABELS)]
+        unknown = [key for key in keys if key not in (*FACTS, *NO_LABELS, self.session_column)]
         if not by_file or (self.identity_column is None and not any(key in IDENTITY for key in keys)):
             if unknown:
                 raise UserError(

@@ -116,6 +116,9 @@ class Parquet(OwnFaces):
             identity_column,
             *(name for name in FACTS if name in schema.names and name not in (identity_column, image_column)),
         ]
+        if self.session_column is not None:
+            session = find_column(self.session_column, schema.names, (), "session", table.path)
+            columns += [session] if session not in columns else []
         images = user_path(self.images) if self.images else table.path.parent
         names = class_names(schema, identity_column)
         for number, row in enumerate(table.rows([*columns, *([path_column] if path_column else [])])):

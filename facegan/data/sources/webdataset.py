@@ -85,7 +85,9 @@ class WebDataset(OwnFaces):
                         continue
                     labels.add([found.get(label) for label in LABEL_KINDS], None)
                     if "json" not in found:
-                        unread.update(dict.fromkeys(key for key in facts if key not in (*FACTS, *NO_LABELS)))
+                        unread.update(
+                            dict.fromkeys(key for key in facts if key not in (*FACTS, *NO_LABELS, self.session_column))
+                        )
         if self.label is not None or self.identity_column is not None:
             self.notes.taken.append(f"people: .{self.label or 'json'} of each sample")
             return self.label or "json"

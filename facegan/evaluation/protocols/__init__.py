@@ -32,6 +32,7 @@ class Metric:
     n_genuine: int = 0
     n_impostor: int = 0
     n_identities: int = 0
+    n_resampled: int = 0  # people behind its interval, where they are others than the test people
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,10 @@ class ProtocolConfig(Options):
     def val_fmr(self) -> tuple[float, ...]:
         """The false-match rates whose thresholds on val people it reads (`EmbeddedFaces.thresholds`)."""
         return ()
+
+    def asks_own_people(self) -> bool:
+        """Whether it reads photos of train people that are held out (`EmbeddedFaces.own`)."""
+        return False
 
     def measures(self) -> tuple[str, ...]:
         """Which of facegan.evaluation.image_measures it reads of each image (`EmbeddedFaces.measured`)."""
@@ -130,11 +135,14 @@ def bounds(metric: str) -> tuple[float, float]:
     return (1.0, math.inf) if metric.endswith("-ratio") else (0.0, 1.0)
 
 
+def as_data(result: ProtocolResult, remarks: tuple[str, ...] = ()) -> dict[str, Any]:
+    """{metrics, curves} as plain data; each metric's note ends with the remarks."""
+    metrics = [asdict(replace(m, note="; ".join(filter(None, (m.note, *remarks))))) for m in result.metrics]
+    optional = ("n_resampled",)
+    plain = [{name: value for name, value in m.items() if name not in optional or value} for m in metrics]
+    return {"metrics": plain, "curves": result.curves}
+
+
 def score(benchmarks: Iterable[ProtocolConfig], faces: EmbeddedFaces) -> dict[str, dict[str, Any]]:
     """{label: {metrics, curves}} of each benchmark, as plain data; each metric's note ends with the faces' remarks."""
-    results = {}
-    for benchmark in benchmarks:
-        result = benchmark.run(faces)
-        metrics = [replace(m, note="; ".join(filter(None, (m.note, *faces.remarks)))) for m in result.metrics]
-        results[benchmark.label] = {"metrics": [asdict(m) for m in metrics], "curves": result.curves}
-    return results
+    return {benchmark.label: as_data(benchmark.run(faces), faces.remarks) for benchmark in benchmarks}

@@ -10,9 +10,12 @@ from pydantic import Field
 from facegan.evaluation.protocols import PROTOCOLS, Metric, ProtocolConfig, ProtocolResult
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
 
     from facegan.evaluation.embedded_faces import EmbeddedFaces
+    from facegan.metrics.all_pairs import LargeSet, SmallSet
 
 
 @PROTOCOLS.register
@@ -30,13 +33,17 @@ class Verification(ProtocolConfig):
     def run(self, faces: EmbeddedFaces) -> ProtocolResult:
         """See ProtocolConfig; raises ValueError without a genuine and an impostor pair."""
         from facegan.metrics.all_pairs import all_pairs
+
+        return self.result(all_pairs(faces.embedding, faces.person, faces.acquired), faces.note)
+
+    def result(self, pairs: SmallSet | LargeSet, add_note: Callable[[str], str]) -> ProtocolResult:
+        """The figures of scored pairs, however they were scored; `add_note` completes each note."""
         from facegan.metrics.verification import equal_errors, resolvable
 
-        pairs = all_pairs(faces.embedding, faces.person, faces.acquired)
         n_genuine, n_impostor, n_identities = pairs.n_genuine, pairs.n_impostor, pairs.n_people
 
         def metric(name: str, value: float | None, better: str, far: float | None = None, note: str = "") -> Metric:
-            return Metric(name, value, better, far, faces.note(note), n_genuine, n_impostor, n_identities)
+            return Metric(name, value, better, far, add_note(note), n_genuine, n_impostor, n_identities)
 
         value, note = equal_errors(pairs.eer())
         metrics = [metric("eer", value, "lower", note=note)]
@@ -56,9 +63,13 @@ class Verification(ProtocolConfig):
     def replicates(self, faces: EmbeddedFaces, weights: np.ndarray) -> dict[str, np.ndarray]:
         """See ProtocolConfig: eer, each resolvable tar@far, and accuracy at the thresholds chosen once."""
         from facegan.metrics.all_pairs import all_pairs
+
+        return self.replicates_of(all_pairs(faces.embedding, faces.person, faces.acquired), weights)
+
+    def replicates_of(self, pairs: SmallSet | LargeSet, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """`replicates` of scored pairs, however they were scored."""
         from facegan.metrics.verification import resolvable
 
-        pairs = all_pairs(faces.embedding, faces.person, faces.acquired)
         values = {"eer": pairs.bootstrap_eer(weights)}
         for far in self.far:
             if resolvable(far, pairs.n_impostor).ok:

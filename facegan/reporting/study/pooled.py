@@ -162,6 +162,7 @@ def _measure(
     claimed: bool,
 ) -> Measure:
     name, spec = metric["name"], recipe["comparison"]
+    n_people = metric.get("n_resampled") or n_people
     values: dict[str, ArmValue] = {}
     for arm in (*recipe["arms"], *baselines):
         table = points[name, arm]

@@ -15,7 +15,8 @@ from facegan.data.pair_lists import PairList
 from facegan.evaluation.embedded_faces import EmbeddedFaces, embed_faces
 from facegan.evaluation.protocols import PROTOCOLS, ProtocolConfig, ProtocolResult
 
-KINDS = sorted(set(PROTOCOLS.load()) - {"attack", "groups", "membership"})  # which have files of their own
+OWN_FILES = {"attack", "enrolled", "groups", "membership"}
+KINDS = sorted(set(PROTOCOLS.load()) - OWN_FILES)
 
 
 LISTS = tempfile.TemporaryDirectory()
