@@ -14,11 +14,12 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 
 from drawn import draw_face
 from facegan.core.errors import UserError
+from facegan.data.degradation import Round
 from facegan.generation.augmenters import AUGMENTERS, AugmentedImage, AugmenterConfig
 from facegan.generation.augmenters._bands import adain, bands_of, statistics
 from facegan.generation.augmenters._lender import stranger
 from facegan.generation.augmenters.adain import restyle
-from facegan.generation.augmenters.degrade import Degrade, Round
+from facegan.generation.augmenters.degrade import Degrade
 from facegan.generation.augmenters.methods import registered
 from facegan.generation.augmenters.methods.registered import RegisteredPhotos
 from facegan.generation.augmenters.rim import Rim
