@@ -50,6 +50,7 @@ def run(options: Benchmark, extra: dict[str, Any], inputs: dict[str, Path], out:
         test_faces = replace(test_faces, thresholds=thresholds)
         write_atomic(out / "thresholds.json", json.dumps({str(k): v for k, v in thresholds.items()}).encode())
     test_faces = _probed(options, chosen_recognizer(inputs), test, test_faces, out, device)
+    test_faces = _looked(options, inputs, embed_pixels, test, test_faces, out)
     results: dict[str, Any] = {}
     for done, benchmark in enumerate(options.benchmarks, start=1):
         results |= score([benchmark], test_faces)
@@ -116,9 +117,31 @@ def _probed(
     probed = {}
     for benchmark in asking:
         found = probed[benchmark.label] = benchmark.probe(net, test.pixels, faces)
-        tensors = {name: torch.from_numpy(values) for name, values in found.items()}
-        save_tensors(out / f"probe-{benchmark.label}.safetensors", tensors)
+        _save_probe(out, benchmark.label, found)
     return replace(faces, probed=probed)
+
+
+def _looked(
+    options: Benchmark,
+    inputs: dict[str, Path],
+    embed_pixels: Embed,
+    test: ManifestImages,
+    faces: EmbeddedFaces,
+    out: Path,
+) -> EmbeddedFaces:
+    """The faces with what benchmarks find in other images, written to `probe-LABEL.safetensors` too."""
+    probed = dict(faces.probed)
+    folders = {"prepared": inputs["test"], "train": inputs["train"]}
+    for benchmark in options.benchmarks:
+        if benchmark.asks_images():
+            found = probed[benchmark.label] = benchmark.look(embed_pixels, test, folders, faces)
+            _save_probe(out, benchmark.label, found)
+    return replace(faces, probed=probed)
+
+
+def _save_probe(out: Path, label: str, found: dict[str, np.ndarray]) -> None:
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in found.items()}
+    save_tensors(out / f"probe-{label}.safetensors", tensors)
 
 
 def _val_thresholds(options: Benchmark, path: Path, embed_pixels: Embed) -> dict[float, float]:
