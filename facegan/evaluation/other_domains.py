@@ -37,15 +37,16 @@ def in_chunks(
     for start in range(0, len(test), AT_ONCE):
         photos = np.asarray(test.pixels[start : start + AT_ONCE])
         ids = test.image_id[start : start + AT_ONCE]
-        changed = np.stack(
-            [
-                condition.changed(photo, np.random.default_rng(subseed(condition.kind, seed, image_id)))
-                for photo, image_id in zip(photos, ids, strict=True)
-            ]
-        )
+        changed = under(condition, photos, ids, seed)
         differing += int((changed != photos).any(axis=(1, 2, 3)).sum())
         parts.append(embed(changed))
     return np.concatenate(parts).astype(np.float32), differing
+
+
+def under(condition: ConditionConfig, photos: np.ndarray, image_id: NDArray[Any], seed: int) -> np.ndarray:
+    """Photos (N, side, side, C) uint8 under a condition, which draws from `seed` and each photo's `image_id`."""
+    draws = (np.random.default_rng(subseed(condition.kind, seed, one)) for one in image_id)
+    return np.stack([condition.changed(photo, rng) for photo, rng in zip(photos, draws, strict=True)])
 
 
 def threshold_of_home(
