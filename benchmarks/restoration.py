@@ -124,19 +124,18 @@ def main() -> None:
     torch.set_num_threads(1)
     folder = find(args.run, args.workdir)
     record = json.loads((folder / "record.json").read_bytes())
-    prepared, guide = (
-        args.workdir / "data/store" / record["inputs"][name]["stage"] / record["inputs"][name]["fingerprint"]
-        for name in ("manifest", "guide")
-    )
+    stages = {n: args.workdir / "data/store" / i["stage"] / i["fingerprint"] for n, i in record["inputs"].items()}
+    prepared = stages["manifest"]
     train, val = (ManifestImages(prepared, split=split) for split in ("train", "val"))
     person = val.codes()[1]
     print(f"restorer {folder.name[:12]}; {int(person.max()) + 1} val people, {len(val)} photos")
     fit = Fitted([measured(measure, train.pixels, name) for name in FEATURES], train.codes()[1])
-    net = load_embedder(guide)[0]
     judges: dict[str, Embed] = {
-        "judge (classical features)": lambda x: fit([measured(measure, x, name) for name in FEATURES]),
-        "guide (knows the loss)": lambda x: embed(net, x, 64),
+        "judge (classical features)": lambda x: fit([measured(measure, x, name) for name in FEATURES])
     }
+    if "guide" in stages:
+        net = load_embedder(stages["guide"])[0]
+        judges["guide (in the loss)"] = lambda x: embed(net, x, 64)
     restorer, shown = load_restorer(folder), np.linspace(0, len(val) - 1, SHOWN).round().astype(int)
     picture = [val.pixels[shown]]
     for name, condition in CONDITIONS.items():

@@ -68,7 +68,12 @@ def context(
         "drawn": material.figures,
         "of_benchmarks": [label for draw, label in own_figures(findings.measures) if draw is not figures.domains],
         "across": [
-            {"label": label, "rows": across_domains(measures), "domains": domains_of(measures)}
+            {
+                "label": label,
+                "rows": across_domains(measures),
+                "domains": domains_of(measures),
+                "notes": notes_of_domains(measures),
+            }
             for (draw, label), measures in own_figures(findings.measures).items()
             if draw is figures.domains
         ],
@@ -142,8 +147,14 @@ def domains_of(measures: Sequence[Measure]) -> list[str]:
     return list(dict.fromkeys(measure.name.partition("@domain=")[2] for measure in measures))
 
 
+def notes_of_domains(measures: Sequence[Measure]) -> dict[str, str]:
+    """{domain: what is to be said of its photos}."""
+    of_eer = (m for m in measures if m.name.rpartition("/")[2].startswith("eer@"))
+    return {m.name.partition("@domain=")[2]: m.note for m in of_eer if m.note}
+
+
 def across_domains(measures: Sequence[Measure]) -> list[dict[str, Any]]:
-    """For each arm, then each baseline, a cell for each domain: its EER, the gap to home, and what is to be said."""
+    """For each arm, then each baseline, a cell for each domain: its EER, and the gap to home with its interval."""
     of_figure = {tuple(m.name.rpartition("/")[2].split("@domain=", 1)): m for m in measures}
     rows = []
     for name in (*measures[0].arms, *measures[0].baselines):
@@ -151,7 +162,7 @@ def across_domains(measures: Sequence[Measure]) -> list[dict[str, Any]]:
         for domain in domains_of(measures):
             eer, gap = of_figure["eer", domain], of_figure.get(("gap", domain))
             value = {**eer.arms, **eer.baselines}[name].mean
-            cell = {"value": "" if value is None else words.number(value), "gap": "", "note": eer.note}
+            cell = {"value": "" if value is None else words.number(value), "gap": ""}
             if gap is not None and (apart := {**gap.arms, **gap.baselines}[name]).mean is not None:
                 digits = words.digits_for(apart.mean, apart.low, apart.high)
                 span = words.interval(apart.low, apart.high, digits, sign=True) or "no interval"

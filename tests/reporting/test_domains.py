@@ -41,7 +41,8 @@ def test_a_report_shows_domains(tmp_path: Path) -> None:
     assert 0 < found_gap["ci_low"] < found_gap["mean"] < found_gap["ci_high"]
     line = next(line for line in markdown.splitlines() if line.startswith("| real | ") and "gap" in line)
     assert f"gap +{found_gap['mean']:.3f} (+{found_gap['ci_low']:.3f} to +{found_gap['ci_high']:.3f})" in line
-    assert "too few to tell: 2 people" in line and "4 people left out" in line
+    note = next(line for line in markdown.splitlines() if line.startswith("- other: "))
+    assert "too few to tell: 2 people" in note and "4 people left out" in note and "too few to tell: 2 people" in page
     assert any(line.startswith("| classical | ") and "gap" in line for line in markdown.splitlines())
     rows = {m.name for m in world.numbers().measures}
     assert {"domains/fmr@domain=home", "domains/fnmr@domain=other"} <= rows
