@@ -17,7 +17,10 @@ from facegan.generation.restoration.network import SPEC, Restorer, load_restorer
 from facegan.store.workdir import store_of
 
 SHEET, SHOWN, A_ROW = "side-by-side.png", 60, 4
-HOW = "facegan stage derive orl-quick --set 'arms.restored={real: true, set: {kind: restore}}'"
+HOW = (
+    "facegan stage derive RECIPE --set comparison.arm=restored "
+    "--set 'arms={real: {}, restored: {set: {kind: restore}}}'"
+)
 
 
 def restore(images: Sequence[Path], out: Path, run: str | None, workdir: Path) -> Iterator[str]:
@@ -78,5 +81,5 @@ def find(run: str | None, workdir: Path) -> Path:
 
 def read(file: Path, net: Restorer) -> np.ndarray:
     """A photo as the network takes it, (side, side, C) uint8; raises BadImage or OSError."""
-    pixels = np.asarray(to_square(decode(file.read_bytes()), net.size_px, "grey" if net.img_channels == 1 else "rgb"))
+    pixels = np.array(to_square(decode(file.read_bytes()), net.size_px, "grey" if net.img_channels == 1 else "rgb"))
     return pixels.reshape(net.size_px, net.size_px, net.img_channels)

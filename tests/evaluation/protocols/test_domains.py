@@ -139,7 +139,9 @@ def test_what_cannot_be_told_says_why() -> None:
     plain = replace(faces(), probed={})
     found = figures(Domains(), plain)
     assert found["eer@domain=home"].value is not None and found["fmr@domain=home"].value is None
-    assert found["fmr@domain=home"].note.startswith("val people of home cannot set the threshold of FMR 0.01")
+    assert found["fmr@domain=home"].note == "only a run can tell: its val people set the threshold"
+    unresolved = figures(Domains(), replace(faces(), probed={"domains": {}}))["fmr@domain=home"]
+    assert unresolved.note.startswith("val people of home cannot set the threshold of FMR 0.01")
     assert found["eer@domain=grey"].note == "only a run can tell: photos of this domain are given to its recognizers"
     assert set(Domains().names()) == {f"domains/{name}" for name in found}
     easy = figures(POOR, replace(harder(), embedding=embeddings(0.0)))["fnmr@domain=home"]
