@@ -8,7 +8,8 @@ Each val photo is degraded once, as in training and, for a degradation that the 
 Printed before and after it is restored: the cosine to the clean photo, PSNR and SSIM; and of poor probes against the
 clean photos of all val people EER (of each third by sharpness too), and FMR and FNMR at the threshold of FMR 0.01
 among clean photos. Judge: the features of `classical`, fitted on train people; beside it the guide, which the loss
-knows. Intervals (95 %) are of the change, over people. The picture shows clean, degraded and restored photos.
+knows. Intervals (95 %) are of the change, over people. Last, EER of `classical` fitted with the photos alone, and with
+degraded or restored ones. The picture shows clean, degraded and restored photos.
 """
 
 from __future__ import annotations
@@ -32,12 +33,16 @@ from facegan.data.pixels import blurred
 from facegan.evaluation import image_measures
 from facegan.evaluation.cross_fitted import Fitted
 from facegan.evaluation.other_domains import under
+from facegan.evaluation.whitening_probe import joined
 from facegan.generation.restoration.network import load_restorer
 from facegan.metrics.intervals import bootstrap_eer, paired_difference, person_weights
 from facegan.metrics.verification import PairScores, eer, pair_scores, threshold_at_far
 from facegan.recognition.embedder import embed, load_embedder
+from facegan.recognition.fitted.classical import Classical
 from facegan.recognition.fitted.methods.features import FEATURES, measure
 from facegan.recognition.fitted.methods.linear_maps import measured
+from facegan.runtime.context import Context
+from facegan.runtime.options import Runtime
 
 CONDITIONS = {"degraded": Degraded(), "16 px": Small(side_px=16)}
 FMR, N_BOOT, SHOWN = 0.01, 2000, 10
@@ -91,10 +96,15 @@ def line(name: str, of: Callable[[int, np.ndarray], Doubles], n_people: int) -> 
     """Before, after and the interval of the change; `of(side, weights)` gives a figure's replicates."""
     ones, weights = np.ones((1, n_people), np.int32), person_weights(n_people, N_BOOT, 0)
     points = [of(side, ones) for side in (0, 1)]
-    replicates = [of(side, weights)[None] for side in (1, 0)]
-    change = paired_difference(*replicates, points[1], points[0], n_people)
+    after, before = (of(side, weights)[None] for side in (1, 0))
+    change = paired_difference(after, before, points[1], points[0], n_people)
     span = f"{change.delta:+.3f} ({change.ci_low:+.3f} to {change.ci_high:+.3f})"
     return f"  {name:34} {points[0][0]:8.3f} {points[1][0]:8.3f}   {span}"
+
+
+def photo_line(name: str, values: list[Doubles], person: np.ndarray) -> str:
+    """`line` of a figure that each photo has, before and after."""
+    return line(name, lambda side, weights: by_person(values[side], person, weights), int(person.max()) + 1)
 
 
 def judged(name: str, judge: Embed, val: ManifestImages, person: np.ndarray, both: list[np.ndarray]) -> list[str]:
@@ -130,6 +140,25 @@ def of_third(poor: np.ndarray, clean: np.ndarray, person: np.ndarray, rows: np.n
     return eer(score[other], (person[rows][:, None] == person)[other])
 
 
+def taught(train: ManifestImages, rows: dict[str, ManifestImages | None], vals: dict[str, ManifestImages]) -> list[str]:
+    """EER of `classical` on val people, fitted with the photos and more rows of them; it chooses its options there."""
+    lines = [f"EER of `classical` on val photos: {', '.join(vals)}; fitted with the photos"]
+    for name, more in rows.items():
+        fitted_on = train if more is None else joined([train, more])
+        errors = [
+            float(Classical().fit(fitted_on, val, Context(Runtime())).summary["val_eer"]) for val in vals.values()
+        ]
+        lines.append(f"  {name:34} {' '.join(f'{error:.3f}' for error in errors)}")
+    return lines
+
+
+def with_pixels(images: ManifestImages, pixels: np.ndarray) -> ManifestImages:
+    """The same rows with other pixels."""
+    changed = images.only(np.arange(len(images)))
+    changed.pixels = pixels
+    return changed
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("workdir", type=Path)
@@ -159,10 +188,16 @@ def main() -> None:
         picture += [side[shown] for side in both]
         print(f"{name}: before, after, change")
         for what, figure in (("PSNR, dB", psnr), ("SSIM", ssim)):
-            values = [figure(side, val.pixels) for side in both]
-            print(line(what, lambda side, w, v=values: by_person(v[side], person, w), int(person.max()) + 1))
+            print(photo_line(what, [figure(side, val.pixels) for side in both], person))
         for judge_name, judge in judges.items():
             print("\n".join(judged(judge_name, judge, val, person, both)), flush=True)
+    poor = under(CONDITIONS["degraded"], val.pixels, val.image_id, 0)
+    better = np.stack([restorer.restored(photo) for photo in poor])
+    degraded = with_pixels(train, under(CONDITIONS["degraded"], train.pixels, train.image_id, 0))
+    degraded.image_id = np.asarray([f"degraded {one}" for one in train.image_id], object)
+    rows = {"alone": None, "and degraded ones": degraded, "and restored ones": ManifestImages(folder)}
+    vals = {"clean": val, "degraded": with_pixels(val, poor), "restored": with_pixels(val, better)}
+    print("\n".join(taught(train, rows, vals)))
     args.out.mkdir(parents=True, exist_ok=True)
     image = np.vstack([np.hstack(list(row)) for row in picture])
     cv2.imwrite(str(args.out / "restoration.png"), image[..., ::-1] if image.shape[2] == 3 else image)
