@@ -48,6 +48,14 @@ def read_column(path: Path, column: str, what: str) -> dict[str, str]:
     return values
 
 
+def write_column(path: Path, column: str, table: dict[str, str]) -> None:
+    """Write what `read_column` gave as a .parquet that it reads again."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"identity": list(table), column: list(table.values())}), path)
+
+
 def values_in_table(
     table: dict[str, str], identity: Sequence[str], file: str, who: str = "test people"
 ) -> NDArray[np.object_]:

@@ -82,12 +82,9 @@ class Groups(ProtocolConfig):
     def save_files(self, folder: Path) -> None:
         """See ProtocolConfig: the two columns of the table, as Parquet."""
         if self.file:
-            import pyarrow as pa
-            import pyarrow.parquet as pq
+            from facegan.evaluation.people_table import write_column
 
-            table = self._table()
-            columns = {"identity": list(table), self.by: list(table.values())}
-            pq.write_table(pa.table(columns), folder / f"groups-{self.name}.parquet")
+            write_column(folder / f"groups-{self.name}.parquet", self.by, self._table())
 
     def reading_from(self, folder: Path) -> Groups:
         """See ProtocolConfig."""

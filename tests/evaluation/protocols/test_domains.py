@@ -129,6 +129,14 @@ def test_values_of_a_column_are_domains(tmp_path: Path) -> None:
     table.write_text("identity,site\n" + "".join(f"p{n:02d},north\n" for n in range(PEOPLE)))
     with pytest.raises(UserError, match="from 'site', which has the one value 'north'"):
         Domains(by="site", file=str(table)).fingerprint()
+    table.write_text("identity,site\n" + "".join(f"p{n:02d},{'ns'[n % 2]}\n" for n in range(PEOPLE)))
+    sites = Domains(conditions={}, by="site", file=str(table), home="n", least_people=5)
+    before = {name: metric.value for name, metric in figures(sites, faces()).items()}
+    sites.save_files(tmp_path)
+    table.unlink()
+    kept = {name: metric.value for name, metric in figures(sites.reading_from(tmp_path), faces()).items()}
+    assert kept == before and before["gap@domain=site s"] is not None
+    table.write_text("identity,site\np00,north\n")
     with pytest.raises(UserError, match="has no column 'town'"):
         Domains(by="town", file=str(table)).fingerprint()
     with pytest.raises(UserError, match=r"from the column 'site', and the manifest has group and dataset alone"):
