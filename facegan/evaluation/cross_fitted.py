@@ -185,7 +185,13 @@ def match_level(strangers: Doubles) -> float:
     """The likeness from which two people match, of known people's with train people (known, train), own ones -inf.
 
     What a stranger reaches with any train person by a chance of CHANCE, were all pairs independent and normal
-    (Bonferroni): all pairs tell more than the highest of each of so few people.
+    (Bonferroni): all pairs tell more than the highest of each of so few people. Where there are enough people who are
+    no train people (the last rows), no less than what the next stranger's highest exceeds by that chance at most: the
+    k-th lowest of their n, with k = ceil((n + 1) (1 - CHANCE)) (as in split conformal prediction, Vovk et al. 2005).
+    Pairs of one person are not independent, the less so the fewer photos there are of each.
     """
     pairs = strangers[np.isfinite(strangers)]
-    return float(pairs.mean() + norm.isf(CHANCE / strangers.shape[1]) * pairs.std())
+    level = float(pairs.mean() + norm.isf(CHANCE / strangers.shape[1]) * pairs.std())
+    highest = np.sort(strangers[strangers.shape[1] :].max(axis=1))
+    rank = int(np.ceil((len(highest) + 1) * (1 - CHANCE)))
+    return level if rank > len(highest) else max(level, float(highest[rank - 1]))

@@ -62,3 +62,10 @@ class Benchmark(Options):
             other = "flip" if self.flip else "templates"
             raise ValueError(f"benchmark '{asking[0]}' works on single photos, and {other} is set: leave one out")
         return self
+
+    @model_validator(mode="after")
+    def _train_people_are_compared_by_photo(self) -> Benchmark:
+        asking = [benchmark.label for benchmark in self.benchmarks if benchmark.asks_train_people()]
+        if asking and self.templates:
+            raise ValueError(f"benchmark '{asking[0]}' compares single photos, and templates is set: leave one out")
+        return self

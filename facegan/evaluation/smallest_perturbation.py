@@ -20,13 +20,17 @@ _MOST = 2000  # images among whose pairs it is drawn: 2 million pairs
 
 @dataclass(frozen=True)
 class Search:
-    """An attack, the epsilons at which it is tried, halvings below the first that succeeds, pairs and seed."""
+    """An attack, the epsilons at which it is tried, halvings below the first that succeeds, pairs and seed.
+
+    transfer: the epsilon of the images that other networks are shown.
+    """
 
     attack: Attack
     epsilon: Sequence[float]
     bisections: int
     pairs: int
     seed: int
+    transfer: float
 
 
 def drawn_pairs(faces: EmbeddedFaces, count: int, seed: int) -> NDArray[np.int64]:
@@ -51,7 +55,10 @@ def drawn_pairs(faces: EmbeddedFaces, count: int, seed: int) -> NDArray[np.int64
 def attack_pairs(
     options: Search, network: Any, pixels: Any, faces: EmbeddedFaces, threshold: float
 ) -> dict[str, NDArray[Any]]:
-    """See the protocol's probe. pixels: (N, H, W, C) uint8 of the first N faces; the first of each pair is changed."""
+    """See the protocol's probe: `perturbed` is (n, H, W, C) uint8, by one start.
+
+    pixels: (N, H, W, C) uint8 of the first N faces; the first of each pair is changed.
+    """
     first, second = drawn_pairs(faces, options.pairs, options.seed)
     device = next(network.parameters()).device
     enrolled = torch.from_numpy(unit_rows(faces.embedding[second])).to(device)
@@ -61,9 +68,13 @@ def attack_pairs(
     for start in range(0, len(first), _BATCH):
         part = slice(start, start + _BATCH)
         generator = torch.Generator().manual_seed(options.seed * 1_000_003 + start)
-        parts.append(_smallest(options, network, images[part], enrolled[part], sign[part], threshold, generator))
-    fallen_at, smallest = (np.concatenate(side) for side in zip(*parts, strict=True))
-    return {"first": first, "second": second, "fallen_at": fallen_at, "smallest": smallest}
+        pairs = images[part], enrolled[part], sign[part]
+        found = _smallest(options, network, *pairs, threshold, generator)
+        limits, once = torch.full_like(sign[part], options.transfer), replace(options.attack, restarts=1)
+        _, tried = falls(network, *pairs, limits, threshold, once, generator, quantised=True)
+        parts.append((*found, tried.byte().permute(0, 2, 3, 1).cpu().numpy()))
+    fallen_at, smallest, perturbed = (np.concatenate(side) for side in zip(*parts, strict=True))
+    return {"first": first, "second": second, "fallen_at": fallen_at, "smallest": smallest, "perturbed": perturbed}
 
 
 def _smallest(

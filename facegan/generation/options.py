@@ -42,7 +42,8 @@ class TrainGan(Options):
         ramp = self.gan.ramp if isinstance(self.gan, AdversarialConfig) else None
         if ramp and ramp.end_kimg > self.length_kimg:
             raise ValueError(
-                f"gan.ramp.end_kimg is {ramp.end_kimg:g}, but the training ends at kimg={self.length_kimg:g}"
+                f"gan.ramp.end_kimg is {ramp.end_kimg:g}, but the training ends at kimg={self.length_kimg:g}: train "
+                "longer, or set train_gan.gan.ramp=null"
             )
         return self
 
@@ -80,6 +81,12 @@ class Synthesize(Options):
     )
     variation_noise: float = Field(
         0.1, ge=0, le=3, description="noise added to a variation code, in standard deviations"
+    )
+    truncate_z: float | None = unhashed_default(
+        None, gt=0, le=10, description="bound of variation codes that are drawn from N(0, 1); null: none"
+    )
+    truncate_identity: float = unhashed_default(
+        1.0, gt=0, le=1, description="share of a new person's distance to the mean code that is kept"
     )
     max_fmr: float = Field(
         0.01, gt=0, lt=0.5, description="false-match rate on val people that sets what counts as too close"

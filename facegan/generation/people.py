@@ -14,6 +14,7 @@ from PIL import Image
 from facegan.core.errors import UserError
 from facegan.core.seeds import subseed
 from facegan.data import manifest
+from facegan.generation import truncation
 from facegan.generation.options import Synthesize
 from facegan.generation.shard_worker import pack_results, unpack_results
 from facegan.generation.synthesizer import PersonRequest, PersonResult, Synthesizer
@@ -209,7 +210,7 @@ class Proposals:
         self.error: ValueError | None = None  # why no more people can be proposed
         rng = np.random.default_rng(subseed("new", options.seed))
         self._source = options.identities.proposals(codes, centres, rng)
-        self._count, self._people = 0, len(codes)
+        self._count, self._codes = 0, codes
         self._open: dict[int, tuple[PersonRequest, np.ndarray]] = {}  # and weights, by attempt, until it is filtered
 
     def requests(self, stop: int) -> list[PersonRequest]:
@@ -222,11 +223,9 @@ class Proposals:
                 self.error = error
                 break
             seed = subseed("new", self.options.seed, self._count)
-            code_weights = proposal.code_weights
-            if code_weights is None:
-                code_weights = np.bincount(proposal.parents, proposal.weights, minlength=self._people)
+            proposal = truncation.identity(proposal, self._codes, self.options.truncate_identity)
             request = PersonRequest(proposal.code, proposal.parents, proposal.weights, seed)
-            self._open[self._count] = request, code_weights
+            self._open[self._count] = request, proposal.all_weights(len(self._codes))
             self._count += 1
         return [self._open[attempt][0] for attempt in range(start, self._count)]
 

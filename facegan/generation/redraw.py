@@ -9,6 +9,7 @@ import torch
 
 from facegan.core.seeds import subseed
 from facegan.data.dataset import ManifestImages
+from facegan.generation import truncation
 from facegan.generation.draw import draw
 from facegan.generation.gans.networks.saved import load_generator
 from facegan.generation.options import Synthesize
@@ -46,7 +47,7 @@ class Redrawing:
         """The photo's own variation code, turned towards photos of others: (count, z_dim)."""
         rng = np.random.default_rng(subseed("redraw", seed, str(photo)))
         if self._donors is None:
-            return rng.standard_normal((count, self.G.z_dim))
+            return truncation.variation(rng, count, self.G.z_dim, self.options.truncate_z)
         strangers = np.flatnonzero(self.person != self.person[photo])
         own = self.G.blend(np.repeat(self._donors[photo][None, None], count, axis=1), np.ones(1))
         borrowed = self._donors[rng.choice(strangers if len(strangers) else len(self._donors), count)]

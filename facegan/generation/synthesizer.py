@@ -13,6 +13,7 @@ import torch
 
 from facegan.data.images import encode_png
 from facegan.data.latents import latent_json, pack
+from facegan.generation import truncation
 from facegan.generation.draw import draw
 from facegan.generation.gans.networks.base import Generator
 from facegan.generation.options import Synthesize
@@ -131,7 +132,8 @@ class Synthesizer:
         And who lent those photos, by row (count,); -1 where nobody did.
         """
         if self.donors is None:
-            return rng.standard_normal((count, self.G.z_dim)).astype(np.float32), np.full(count, -1)
+            z = truncation.variation(rng, count, self.G.z_dim, self.options.truncate_z)
+            return z.astype(np.float32), np.full(count, -1)
         photos = [rng.choice(np.flatnonzero(self.donor_person == person), count) for person in people]
         own = self.G.blend(np.stack([self.donors[photo] for photo in photos]), weights)
         strangers = np.flatnonzero(~np.isin(self.donor_person, people))

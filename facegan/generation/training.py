@@ -35,6 +35,7 @@ from facegan.generation.options import Synthesize, TrainGan
 from facegan.generation.training_curve import d_has_won
 from facegan.recognition.loader import Loader
 from facegan.runtime.context import Context
+from facegan.runtime.devices import slow_precision
 from facegan.store.local import WORK
 from facegan.training import ranks
 from facegan.training.checkpoints import Checkpoints
@@ -94,6 +95,8 @@ def train(
     elif is_first_rank:
         begin(G, images, codes, device)
         G_ema.load_state_dict(G.state_dict())
+    if text := slow_precision(options.precision, device, "train_gan.precision"):
+        context.say(text)
     if batch_size > len(images):
         context.say(f"a batch is {batch_size} images, but there are {len(images)} photos: each has some more than once")
     if is_first_rank:

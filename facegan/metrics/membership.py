@@ -1,4 +1,9 @@
-"""Whether a set tells who was in it: the AUC of scores of members against scores of others, with interval and null."""
+"""Whether a set, or a recognizer, tells who was in it: scores of members against those of others.
+
+AUC and TPR at a FPR, with replicates over the people of both sides. TPR at a low FPR says how many members are found
+with few wrong accusations, which an AUC hides: Carlini et al. 2022, Membership inference attacks from first principles
+(IEEE S&P), section III.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from facegan.metrics.intervals import Doubles
+from facegan.metrics.verification import resolvable, threshold_at_far
+
 REPLICATES, SPLITS = 1000, 200
 BLOCK = 500  # members compared with all others at once
+_CHUNK = 2**22  # numbers in one working array of the replicates
 
 
 def auc(members: np.ndarray, others: np.ndarray) -> float:
@@ -33,11 +42,61 @@ def wins(members: np.ndarray, member_person: np.ndarray, others: np.ndarray, oth
     return total
 
 
+def auc_replicates(
+    won: np.ndarray, counts: np.ndarray, other_counts: np.ndarray, weights: np.ndarray, other_weights: np.ndarray
+) -> Doubles:
+    """The AUC where people count as often as `weights` (n_boot, people) and `other_weights` say: (n_boot,).
+
+    `won` is of `wins`; `counts` are the photos of each person. NaN where a side is empty.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        drawn = ((weights @ won) * other_weights).sum(axis=1)
+        return np.asarray(drawn / ((weights @ counts) * (other_weights @ other_counts)), np.float64)
+
+
+def tpr_at_fpr(members: np.ndarray, others: np.ndarray, fpr: float) -> float | None:
+    """The share of members above a threshold that at most a share `fpr` of the others reach.
+
+    None where fewer than ten of the others could reach it (`verification.resolvable`).
+    """
+    if not resolvable(fpr, len(others)).ok:
+        return None
+    return float(np.mean(members >= threshold_at_far(others, fpr)))
+
+
+def tpr_replicates(
+    members: np.ndarray,
+    member_person: np.ndarray,
+    others: np.ndarray,
+    other_person: np.ndarray,
+    fpr: float,
+    weights: np.ndarray,
+    other_weights: np.ndarray,
+) -> Doubles:
+    """`tpr_at_fpr` where people count as often as the weights say, with a threshold for each replicate: (n_boot,).
+
+    Scores (N,), (M,), and the column of each one's person in `weights` (n_boot, people) and `other_weights`. NaN where
+    a side is empty.
+    """
+    order, other_order = np.argsort(-members, kind="stable"), np.argsort(-others, kind="stable")
+    falling, values = -members[order], np.full(len(weights), np.nan)
+    size = max(1, _CHUNK // max(len(members), len(others)))
+    for start in range(0, len(weights), size):
+        block = slice(start, start + size)
+        reached = np.cumsum(other_weights[block][:, other_person[other_order]], axis=1, dtype=np.float64)
+        one_too_many = np.argmax(reached > fpr * reached[:, -1:] + 1e-9, axis=1)
+        found = np.cumsum(weights[block][:, member_person[order]], axis=1, dtype=np.float64)
+        above = np.searchsorted(falling, -others[other_order][one_too_many], side="left")  # strictly
+        hits = np.where(above > 0, found[np.arange(len(found)), above - 1], 0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            values[block] = np.where(reached[:, -1] > 0, hits / found[:, -1], np.nan)
+    return values
+
+
 def _interval(won: np.ndarray, counts: np.ndarray, other_counts: np.ndarray, rng: np.random.Generator) -> list[float]:
     """95 % percentile interval of the share won, people of both sides drawn anew."""
     weights = [rng.multinomial(n, np.full(n, 1 / n), REPLICATES) for n in won.shape]
-    shares = np.einsum("bp,pq,bq->b", *(weights[0], won, weights[1]), optimize=True)
-    shares = shares / ((weights[0] @ counts) * (weights[1] @ other_counts))
+    shares = auc_replicates(won, counts, other_counts, weights[0], weights[1])
     return [float(value) for value in np.quantile(shares, (0.025, 0.975))]
 
 

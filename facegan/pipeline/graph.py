@@ -25,7 +25,8 @@ from facegan.stages import STAGES, VERSIONS
 from facegan.store.local import Store, fingerprint
 
 GUIDE, JUDGE = "guide", "judge"
-REDRAW = {"borrowed", "variation_noise", "batch_size"}  # how synthesize draws images of train people: the audit redraws
+# How synthesize draws images of train people: the audit redraws.
+REDRAW = {"borrowed", "variation_noise", "batch_size", "truncate_z"}
 STUDY_INPUTS = ("prepare", "synthesize", "audit", "merge", "select", "benchmark")  # what a study reads of its cells
 
 

@@ -204,6 +204,11 @@ def people_compared(
     )
 
 
+def trained_on(folder: Path) -> set[str]:
+    """The names of the train people of a version."""
+    return _people(pq.read_table(folder / PEOPLE), "train")
+
+
 def started_from(models: Models, weights: str | None) -> list[Path]:
     """The versions whose weights, by sha256, a recognizer started from: one, and those that it started from in turn."""
     by_weights = {spec["files"][WEIGHTS]: spec for spec in map(models.spec, models.versions())}

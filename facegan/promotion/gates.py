@@ -121,6 +121,8 @@ def compare_models(
     differences: tuple[Figure, ...] = ()
     if options.limit is not None:
         gates.append(_limit_gate(challenger_figures.figure(metric), options.limit, challenger_figures.n_people))
+    for names, bound in options.limits.items():
+        gates += _limit_gates(challenger_figures, names, bound, options)
     if champion is not None and champion_figures is not None:
         differences = tuple(
             challenger_figures.minus(champion_figures, figure.name) for figure in challenger_figures.figures
@@ -190,6 +192,8 @@ def _outcome(figure: Figure, bound: float, n_people: int, strictly: bool = False
     """
     if n_people < LEAST_PEOPLE:
         return "cannot tell", f"{TOO_FEW}: {n_people}, at least {LEAST_PEOPLE} are needed"
+    if figure.value is None and figure.note:
+        return "cannot tell", f"{figure.name} has no value: {figure.note}"
     if figure.value is None or figure.low is None or figure.high is None:
         return "cannot tell", f"{TOO_FEW}: {figure.note or 'no interval can be made'}"
     best, worst = sorted((figure.low, figure.high), reverse=figure.better == "higher")
@@ -214,12 +218,29 @@ def _overall_gate(difference: Figure, options: Promotion, n_people: int) -> Gate
     return _gate(name, outcome, reasons[outcome], difference, outcome != "passed")
 
 
-def _limit_gate(figure: Figure, bound: float, n_people: int) -> Gate:
-    """The challenger's own value, whatever the champion's."""
+def _limit_gate(figure: Figure, bound: float, n_people: int, name: str = "limit", too_few: str = "refuse") -> Gate:
+    """The challenger's own value, whatever the champion's; too_few: what follows where it cannot be told."""
     outcome, why = _outcome(figure, bound, n_people)
     words = {"passed": "keeps to", "failed": "lies beyond", "cannot tell": "holds"}[outcome]
+    blocks = outcome == "failed" or (outcome == "cannot tell" and (not why or too_few == "refuse"))
     why = why or f"the interval of {figure.name} {words} {bound:g}"
-    return _gate(f"limit {bound:g}", outcome, why, figure, outcome != "passed")
+    return _gate(f"{name} {bound:g}", outcome, why, figure, blocks)
+
+
+def _limit_gates(model: _ModelFigures, names: str, bound: float, options: Promotion) -> list[Gate]:
+    """One gate for each metric of the name, or that begins as one which ends in `*` does: the worst of them decides.
+
+    Of groups, those with too few people follow `too_few`.
+    """
+    several = names.endswith("*")
+    figures = [f for f in model.figures if f.name == names or (several and f.name.startswith(names[:-1]))]
+    if not figures:
+        return [Gate(f"limit {names} {bound:g}", "cannot tell", "nothing of this name was measured", blocks=True)]
+    too_few = options.too_few if ":" in names else "refuse"
+    return [
+        _limit_gate(figure, bound, figure.n_identities or model.n_people, f"limit {figure.name}", too_few)
+        for figure in figures
+    ]
 
 
 def _group_gates(

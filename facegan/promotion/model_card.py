@@ -6,11 +6,64 @@ from typing import Any
 
 from facegan.reporting.words import interval, number
 
+ASKED = {
+    "groups": (
+        "Groups",
+        "Error rates of groups at one threshold. Pairs are within a group.",
+        "whether groups of people or photos have more errors than others is not known",
+    ),
+    "attack": (
+        "Attacks",
+        "Share of pairs judged wrongly after a change of at most eps / 255 of each pixel, by an attacker who has the "
+        "network, and the median of the smallest change that does it.",
+        "how small a change of a photo turns the decision is not known",
+    ),
+    "membership": (
+        "What it tells of its train people",
+        "How well its embeddings tell photos of train people from those of others (AUC, 0.5 is chance), and the share "
+        "of train people that is found where a share fpr of the others is taken for them.",
+        "whether it tells who was in its training is not known",
+    ),
+}
+"""{kind of benchmark: title of its section, what its figures are, what is not known where it was not asked}."""
+
 
 def text(spec: dict[str, Any]) -> str:
     """The model card of a `model.json`, in Markdown. After Mitchell et al. 2019, Model Cards for Model Reporting."""
-    parts = (_head(spec), _training(spec), _figures(spec), _thresholds(spec), _leakage(spec), _use(spec), _limits(spec))
+    parts = (
+        _head(spec),
+        _training(spec),
+        _figures(spec),
+        *(_asked(spec, kind) for kind in ASKED),
+        _thresholds(spec),
+        _leakage(spec),
+        _use(spec),
+        _limits(spec),
+    )
     return "\n".join(line for part in parts for line in (*part, ""))
+
+
+def _kind(spec: dict[str, Any], metric: str) -> str | None:
+    """The kind of the benchmark that a metric is of, where it is one of ASKED; models of before have none."""
+    kind = spec.get("benchmarks", {}).get(metric.partition("/")[0], {}).get("kind")
+    return kind if kind in ASKED and "/" in metric else None
+
+
+def _asked(spec: dict[str, Any], kind: str) -> list[str]:
+    """The section of a kind of benchmark: its figures, or that it was not asked."""
+    title, words, unknown = ASKED[kind]
+    metrics = [metric for metric in spec["metrics"] if _kind(spec, metric["name"]) == kind]
+    if not metrics:
+        return [f"## {title}", "", f"Not asked: {unknown} (`benchmark.benchmarks`, kind `{kind}`)."]
+    return [f"## {title}", "", words, "", *_table(metrics)]
+
+
+def _table(metrics: list[dict[str, Any]]) -> list[str]:
+    lines = ["| metric | value | interval | people | note |", "|---|--:|---|--:|---|"]
+    for metric in metrics:
+        value, bounds = number(metric["value"]), interval(metric["low"], metric["high"])
+        lines.append(f"| {metric['name']} | {value} | {bounds} | {metric['n_identities'] or ''} | {metric['note']} |")
+    return lines
 
 
 def _head(spec: dict[str, Any]) -> list[str]:
@@ -48,7 +101,7 @@ def _figures(spec: dict[str, Any]) -> list[str]:
         "| metric | value | interval | genuine pairs | impostor pairs | note |",
         "|---|--:|---|--:|--:|---|",
     ]
-    for metric in spec["metrics"]:
+    for metric in (metric for metric in spec["metrics"] if _kind(spec, metric["name"]) is None):
         bounds = interval(metric["low"], metric["high"])
         counts = f"{metric['n_genuine']} | {metric['n_impostor']}"
         lines.append(f"| {metric['name']} | {number(metric['value'])} | {bounds} | {counts} | {metric['note']} |")
@@ -84,7 +137,14 @@ def _leakage(spec: dict[str, Any]) -> list[str]:
     result = (
         "; ".join(leakage["faults"]) or "passed: no near-copy of a training photo, no new person who is a train person"
     )
-    return ["## Leakage", "", f"Audit of the synthetic images by {leakage['judge']}: {result}."]
+    lines = ["## Leakage", "", f"Audit of the synthetic images by {leakage['judge']}: {result}."]
+    if told := leakage.get("membership"):
+        person = told["person"]
+        lines.append(
+            f"Who was in the set: AUC of a person {person['auc']:.3f} ({interval(*person['interval'])}), 0.5 is "
+            f"chance; {told['people']} train people, {told['others']} others."
+        )
+    return lines
 
 
 def _use(spec: dict[str, Any]) -> list[str]:
@@ -110,6 +170,8 @@ def _limits(spec: dict[str, Any]) -> list[str]:
         "",
         "- The figures hold for people and photos like those of the test set, prepared in the same way.",
         "- A threshold is no probability; a FAR that the data could not resolve is not stated.",
-        "- Where the manifest names no groups, nothing is known of groups.",
+        "- Of groups that are not named here nothing is known.",
+        "- Figures of attacks and membership are of the attacks that were tried: better ones may do more. None is a "
+        "guarantee.",
         "- It tells faces apart. It does not tell a live face from a picture of one.",
     ]

@@ -19,8 +19,11 @@ from facegan.core.files import write_atomic
 from facegan.core.versions import commit, package_versions
 from facegan.data.images import decode_pixels
 from facegan.data.suppression import SuppressionList
+from facegan.evaluation import asked
 from facegan.evaluation.embedded_faces import EmbeddedFaces
 from facegan.evaluation.embedders import FaceEmbedder, InputOptions, embed_all, entries, face_embedder
+from facegan.evaluation.image_measures import measure
+from facegan.evaluation.protocols import ProtocolConfig
 from facegan.pipeline import graph
 from facegan.pipeline.graph import Node
 from facegan.promotion import model_card, onnx_export
@@ -30,6 +33,7 @@ from facegan.promotion.challenger import (
     people_compared,
     select_challenger,
     started_from,
+    trained_on,
     write_people,
 )
 from facegan.promotion.gates import Gate, GateResults, Scale, compare_models
@@ -142,10 +146,13 @@ def _decide(
         lambda x: embed(net, x, len(x), device), spec["channels"], spec["size_px"], recipe.benchmark.flip
     )
     faces = embed_all(people.entries(), embedder, failed=people.failed)
+    faces = _with_asked(recipe, faces, people, embedder, net, set())
     champion_faces = None
     if champion_folder is not None:
         champion_embedder = face_embedder(str(champion_folder), InputOptions(), device)
         champion_faces = embed_all(people.entries(), champion_embedder, failed=people.failed)
+        learned = trained_on(champion_folder)
+        champion_faces = _with_asked(recipe, champion_faces, people, champion_embedder, None, learned)
     results = _compare(challenger, faces, champion_faces)
     first = () if champion else (Gate("first model", "passed", "there is no current model to compare with"),)
     results = replace(results, gates=(*_leakage_gates(challenger), *first, *results.gates))
@@ -175,7 +182,7 @@ def _compare(challenger: Challenger, faces: EmbeddedFaces, champion_faces: Embed
     recipe = challenger.recipe
     metric = recipe.promotion.metric or recipe.comparison.metric
     scale = Scale(recipe.comparison.confidence, recipe.report.bootstrap, recipe.report.seed)
-    protocols = [item for item in recipe.benchmark.benchmarks if not item.paths or metric in item.names()]
+    protocols = _benchmarks(recipe)
     pooled = recipe.benchmark.templates  # groups are then media of one person, not groups of people
     if pooled:
         faces, champion_faces = faces.pooled(), None if champion_faces is None else champion_faces.pooled()
@@ -185,6 +192,49 @@ def _compare(challenger: Challenger, faces: EmbeddedFaces, champion_faces: Embed
         raise UserError(
             f"the test people cannot judge: {error}", fix="more test people, with two photos each"
         ) from error
+
+
+def _benchmarks(recipe: Recipe) -> list[ProtocolConfig]:
+    """The benchmarks by which models are compared: of those that read a file, only those that a gate asks for.
+
+    Their file may name other people than those who judge here.
+    """
+    asked_for = (recipe.promotion.metric or recipe.comparison.metric, *recipe.promotion.limits)
+    return [
+        item
+        for item in recipe.benchmark.benchmarks
+        if not any(getattr(item, path) for path in item.paths) or any(item.gives(name) for name in asked_for)
+    ]
+
+
+def _with_asked(
+    recipe: Recipe, faces: EmbeddedFaces, people: PeopleCompared, embedder: FaceEmbedder, net: Any, learned: set[str]
+) -> EmbeddedFaces:
+    """The faces with what benchmarks ask for beside embeddings, on the people who are compared.
+
+    net: None for a champion, who is not attacked, and not asked for its train people, again. learned: the names of
+    those who set no threshold, having been learned from.
+    """
+    benchmarks = _benchmarks(recipe)
+    measures, rates = asked.measures_of(benchmarks), asked.rates_of(benchmarks)
+    asks_network, asks_train = (
+        any(getattr(b, ask)() for b in benchmarks) for ask in ("asks_network", "asks_train_people")
+    )
+    if rates:
+        val = [entry for entry in entries(people.prepared, "val") if entry.identity not in learned]
+        val_faces = embed_all(val, embedder) if val else None
+        thresholds = {} if val_faces is None else asked.thresholds_on(val_faces, rates)
+        faces = replace(faces, thresholds=thresholds)
+    if not (measures or (net is not None and (asks_network or asks_train))):
+        return faces
+    pixels = np.stack([decode_pixels(entry.read()) for entry in people.entries()])
+    unseen = np.full(len(faces.identity) - len(pixels), np.nan)
+    faces = replace(faces, measured={name: np.append(measure(name, pixels), unseen) for name in measures})
+    if net is None:
+        return faces
+    train = embed_all(entries(people.prepared, "train"), embedder) if asks_train else None
+    found = asked.probed(benchmarks, faces, pixels, net if net.has_gradient else None, train)
+    return replace(faces, probed=found)
 
 
 def _leakage_gates(challenger: Challenger) -> list[Gate]:
@@ -258,6 +308,7 @@ def _spec(
             "confidence": recipe.comparison.confidence,
             "looks": looks.most,
         },
+        "benchmarks": {item.label: item.identifying() for item in _benchmarks(recipe)},
         "leakage": _leakage_summary(challenger.leakage),
         "lineage": _lineage(challenger),
     }
@@ -281,7 +332,8 @@ def _preprocessing(recipe: Recipe) -> dict[str, Any]:
 def _leakage_summary(leakage: dict[str, Any] | None) -> dict[str, Any] | None:
     if leakage is None:
         return None
-    return {"judge": leakage["judge"], "faults": [fault["what"] for fault in leakage["faults"]]}
+    faults = [fault["what"] for fault in leakage["faults"]]
+    return {"judge": leakage["judge"], "faults": faults, "membership": leakage.get("membership")}
 
 
 def _lineage(challenger: Challenger) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from facegan.core.options import Name, Options
+from facegan.core.options import Name, Options, unhashed_default
 
 
 class Comparison(Options):
@@ -29,6 +29,10 @@ class Promotion(Options):
         None, ge=0, le=1, description="how much worse than the current model it may be; null: it must be better"
     )
     limit: float | None = Field(None, ge=0, le=1, description="the worst value that any model may have; null: none")
+    limits: dict[str, float] = unhashed_default(
+        {},
+        description="the worst values of other metrics of the benchmarks, by name; groups/fmr:* is that of every group",
+    )
     max_group_loss: float = Field(0.05, ge=0, le=1, description="how much worse it may be in any group of the manifest")
     too_few: Literal["refuse", "allow"] = Field("refuse", description="where a group has too few people to tell")
 

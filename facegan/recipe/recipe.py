@@ -89,6 +89,9 @@ class Recipe(Options):
             raise ValueError(f"comparison.metric '{self.comparison.metric}' is not measured; {', '.join(measured)} are")
         if self.promotion.metric not in (None, *measured):
             raise ValueError(f"promotion.metric '{self.promotion.metric}' is not measured; {', '.join(measured)} are")
+        for name in self.promotion.limits:
+            if not any(benchmark.gives(name) for benchmark in self.benchmark.benchmarks):
+                raise ValueError(f"promotion.limits names '{name}', which is not measured; {', '.join(measured)} are")
         if len(set(measured)) != len(measured):
             raise ValueError(f"two benchmarks measure the same: {', '.join(measured)}; keep one of each kind or name")
         for reserved, role in (("guide", "filters"), ("judge", "audits")):
@@ -121,6 +124,7 @@ class Recipe(Options):
                 f"the generator learns from the guide, but no gradient passes through the start '{guide.kind}': give "
                 "the guide another, guide: {start: random, tune: all}"
             )
+        self._check_truncation()
         self._check_search()
         for name, arm in self.arms.items():
             self._check_trials(name, arm)
@@ -133,6 +137,14 @@ class Recipe(Options):
                     "(images_per_existing, new_identities)"
                 )
         return self
+
+    def _check_truncation(self) -> None:
+        gan = self.train_gan.gan
+        if gan.encodes and self.synthesize.truncate_z is not None:
+            raise ValueError(
+                f"synthesize.truncate_z bounds variation codes that are drawn, but those of '{gan.kind}' are of "
+                "photos: leave it out; synthesize.truncate_identity is for any generator"
+            )
 
     def _check_set(self, name: str, arm: RecipeArm) -> None:
         if not isinstance(arm.set, ControlConfig):

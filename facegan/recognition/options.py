@@ -154,6 +154,13 @@ class Use(Options):
         return self
 
 
+class Adversarial(Options):
+    """Every training image is changed against the network before it learns from it (Madry et al. 2018)."""
+
+    epsilon: float = Field(2.0, gt=0, le=64, description="largest change of a pixel, in 1/255 of the range")
+    steps: int = Field(1, ge=1, le=50, description="of the attack; each costs as much as a step of the training")
+
+
 class Sharded(Options):
     """The class centres shared out over the ranks (Partial FC, An et al. 2022), for hundreds of thousands of people."""
 
@@ -207,6 +214,9 @@ class TrainRecognizer(Options):
         "which is kept; null: the weights themselves",
     )
     augment: Augment = Augment()
+    adversarial: Adversarial | None = unhashed_default(
+        None, description="train on images that are changed against the network; null: on the images as they are"
+    )
     use: Use = Field(Use(), exclude_if=lambda use: use == Use())
     evaluations: int = Field(6, ge=1, description="how often val people are scored; the best weights are kept")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="of the arithmetic in training")
@@ -245,6 +255,14 @@ class TrainRecognizer(Options):
             raise ValueError("l2_sp pulls to what one begins with, but that is random: give a start")
         if start.frozen_only and self.tune != "frozen":
             raise ValueError(f"the start '{start.kind}' cannot be trained: set tune: frozen")
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_attacked(self) -> TrainRecognizer:
+        if self.adversarial is not None and self.sharded is not None:
+            raise ValueError("adversarial needs the whole head in each rank: leave out sharded or adversarial")
+        if self.adversarial is not None and self.begins.frozen_only:
+            raise ValueError(f"the start '{self.begins.kind}' has no gradient to attack it by: leave out adversarial")
         return self
 
     @model_validator(mode="after")

@@ -19,6 +19,7 @@ from facegan.data import licences
 from facegan.data.dataset import KEEP_BYTES, ManifestImages
 from facegan.metrics.verification import eer, pair_scores
 from facegan.recognition import tuning
+from facegan.recognition.adversarial import perturbed
 from facegan.recognition.batches import Batches, groups_of
 from facegan.recognition.classifier import Classifier, Heads
 from facegan.recognition.embedder import Embedder, embed
@@ -27,7 +28,7 @@ from facegan.recognition.loader import Loader
 from facegan.recognition.options import TrainRecognizer
 from facegan.recognition.starts import Begun
 from facegan.runtime.context import Context
-from facegan.runtime.devices import device_of, threads_of
+from facegan.runtime.devices import device_of, slow_precision, threads_of
 from facegan.runtime.options import Runtime
 from facegan.store.local import WORK
 from facegan.training import ranks
@@ -99,8 +100,9 @@ def train(
     torch.manual_seed(subseed("recognizer", seed))
     net = Embedder(options, channels, size_px)
     begun = begin(net, options, channels, size_px)
-    if begun.text:
-        context.say(begun.text)
+    for text in (begun.text, slow_precision(options.precision, device, "train_recognizer.precision")):
+        if text:
+            context.say(text)
     net = with_sync_batchnorm(net, device).to(device).to(memory_format=torch.channels_last)
     tuning.freeze(net, options)
     head = Heads(options, train.label, row_group).to(device)
@@ -134,10 +136,9 @@ def train(
             curve.add(0, {"val_eer": as_is})
 
     # Train.
-    if options.sharded:  # no rank's centres are a copy of another's
-        loss_of: nn.Module = Classifier(options, ranks.parallel(net, device), head)
-    else:
-        loss_of = ranks.parallel(Classifier(options, net, head), device)
+    whole = options.sharded is None  # else no rank's centres are a copy of another's
+    classifier = Classifier(options, net if whole else ranks.parallel(net, device), head)
+    loss_of: nn.Module = ranks.parallel(classifier, device) if whole else classifier
     every = max(1, options.steps // options.evaluations)
     tuning.train_mode(net)
 
@@ -146,7 +147,10 @@ def train(
         lr = options.lr * cosine_lr(step, options.steps, options.warmup)
         for group in optimizer.param_groups:
             group["lr"] = lr * group.get("lr_scale", 1)  # an older checkpoint has none
-        loss = loss_of(to_input(batch.img, device), batch.rows, mine, subseed("sample", seed, batch.nimg))
+        img = to_input(batch.img, device)
+        if options.adversarial is not None:
+            img = perturbed(classifier, img, batch.rows, mine, options.adversarial)
+        loss = loss_of(img, batch.rows, mine, subseed("sample", seed, batch.nimg))
         optimizer.zero_grad(set_to_none=True)
         (loss * ranks.world_size()).backward()  # ranks take the mean of their gradients, but their losses add up
         optimizer.step()

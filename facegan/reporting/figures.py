@@ -27,6 +27,7 @@ Series = tuple[np.ndarray, np.ndarray]
 
 
 PAPER, INK, MUTED, GRID = "#ffffff", "#1f2328", "#667080", "#e4e7eb"
+LONG = 24  # characters of a title that fit over one of four panels
 ARMS = ("#0072b2", "#d55e00", "#009e73", "#aa4499", "#b8860b", "#56b4e9", "#7f3b08", "#666666")
 """Told apart by people with any colour vision (after Okabe and Ito)."""
 BASELINES = (INK, MUTED)
@@ -115,7 +116,7 @@ def arms(measures: Sequence[Measure], names: Sequence[str], confidence: float) -
 
 
 def _whiskers(axis: Axes, measure: Measure, names: Sequence[str], labels: bool) -> None:
-    axis.set_title(measure.name)
+    axis.set_title(measure.name if len(measure.name) <= LONG else measure.name.replace("/", "/\n"))
     axis.set_ylim(len(names) - 0.4, -0.6)
     axis.set_yticks(range(len(names)), names if labels else [""] * len(names))
     axis.tick_params(axis="y", length=0)

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from facegan.reporting import controls, figures, galleries, results, sections, words
+from facegan.reporting import composition, controls, figures, galleries, results, sections, words
 from facegan.reporting.audit import AuditMaterial
 from facegan.reporting.comparisons import EXPLORATORY, ArmDifference, Measure
 from facegan.reporting.figures import ARMS, RenderedFigure, own_figures
@@ -32,6 +32,7 @@ class PageMaterial:
     prepared: dict[str, Any]
     audited: AuditMaterial | None = None
     controls: list[dict[str, Any]] = field(default_factory=list)  # galleries of the control arms
+    transfers: list[dict[str, Any]] = field(default_factory=list)  # of each attack: `transfer.as_rows`
 
 
 def context(
@@ -77,6 +78,8 @@ def context(
             for (draw, label), measures in own_figures(findings.measures).items()
             if draw is figures.domains
         ],
+        "transfers": material.transfers,
+        "compositions": composition.collect(recipe, inputs),
         "gallery": material.gallery,
         "controls": material.controls,
         "samples": material.samples,

@@ -78,10 +78,8 @@ def measure(
 
     Raises UserError when the comparison's metric was not measured, or runs judged different test images.
     """
-    arms, seeds = list(recipe["arms"]), list(recipe["seeds"])
     benchmarks = [PROTOCOLS.get(spec["kind"]).model_validate(spec) for spec in recipe["benchmark"]["benchmarks"]]
-    runs = [benchmark_runs.load(inputs, arm, s) for arm in arms for s in seeds]
-    runs += [benchmark_runs.load(inputs, name) for name in benchmark_runs.baselines(inputs)]
+    runs = benchmark_runs.load_all(recipe, inputs)
     benchmark_runs.same_test(runs)
     metrics = benchmark_runs.measured_metrics(runs)
     primary_name = recipe["comparison"]["metric"]
@@ -224,10 +222,12 @@ def write(
     findings: Findings,
     licenses: dict[str, list[str]],
     best_control: dict[str, Any] | None = None,
+    transfer: Sequence[dict[str, Any]] = (),
 ) -> None:
     """Write `results.json` (the command line's contract without stages) and `results.parquet` (tidy).
 
-    `licenses` are those of all data that an arm's weights have learned from; `best_control`: `controls.best`.
+    `licenses` are those of all data that an arm's weights have learned from; `best_control`: `controls.best`;
+    `transfer`: the tables of `transfer.collect`.
     """
     arms: dict[str, dict[str, Any]] = {arm: {} for arm in recipe["arms"]}
     rows = []
@@ -253,6 +253,7 @@ def write(
         "test_people": list(findings.test_people),
     }
     results |= {"best_control": best_control} if best_control else {}
+    results |= {"transfer": list(transfer)} if transfer else {}
     write_atomic(out / "results.json", json.dumps(results, indent=1, allow_nan=False).encode())
     pq.write_table(pa.Table.from_pylist(rows, SCHEMA), out / "results.parquet")
 

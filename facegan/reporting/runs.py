@@ -68,6 +68,12 @@ def load(inputs: dict[str, Path], arm: str, seed: int | None = None) -> Run:
     return Run(arm, seed, folder, results, faces, tuple(rows["image_id"]), tuple(sorted(set(rows["identity"]))))
 
 
+def load_all(recipe: dict[str, Any], inputs: dict[str, Path]) -> list[Run]:
+    """The runs of all arms and seeds, then those of the baselines; raises UserError as `load`."""
+    runs = [load(inputs, arm, seed) for arm in recipe["arms"] for seed in recipe["seeds"]]
+    return runs + [load(inputs, name) for name in baselines(inputs)]
+
+
 def test_digest(prepared: Path, names: tuple[str, ...]) -> str:
     """sha256 over the sorted identities and photos (sha256 of their files) of the test people `names`: who was judged.
 

@@ -50,6 +50,11 @@ def phrase(metric: str) -> str:
     """A metric's name in words."""
     if "/" in metric:
         label, inner = metric.split("/", 1)
+        if match := re.fullmatch(r"(photo-)?(?:auc|tpr@fpr=(.+))", inner):
+            who = "photos of train people" if match[1] else "train people"
+            if match[2] is None:
+                return f"AUC by which {who} are told from others (0.5 tells nothing)"
+            return f"share of {who} that is found (where a share {match[2]} of the others is taken for them)"
         return f"{phrase(inner)} on the pairs of {label}"
     if match := re.fullmatch(r"fnmr@fmr=(.+)", metric):
         return f"false non-match rate (at a false-match rate of {match[1]})"

@@ -13,7 +13,7 @@ VERSIONS = {
     "prepare": 3,
     "train_gan": 4,
     "synthesize": 6,
-    "audit": 4,
+    "audit": 5,
     "derive": 2,
     "merge": 3,
     "train_recognizer": 3,

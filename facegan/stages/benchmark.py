@@ -19,11 +19,11 @@ from facegan.core.types import Embed
 from facegan.data import manifest
 from facegan.data.dataset import ManifestImages
 from facegan.data.preparation.splits import held_back
+from facegan.evaluation import asked
 from facegan.evaluation.embedded_faces import EmbeddedFaces, embed_faces
 from facegan.evaluation.image_measures import measure
 from facegan.evaluation.options import Benchmark
 from facegan.evaluation.protocols import score
-from facegan.metrics.verification import pair_scores, resolvable, threshold_at_far
 from facegan.recognition import trial_choice
 from facegan.recognition.embedder import MIRRORED, embed, load_embedder, with_mirror
 from facegan.recognition.fitted import is_fitted, load_fitted
@@ -49,7 +49,9 @@ def run(options: Benchmark, extra: dict[str, Any], inputs: dict[str, Path], out:
     if thresholds := _val_thresholds(options, inputs["test"], embed_pixels):
         test_faces = replace(test_faces, thresholds=thresholds)
         write_atomic(out / "thresholds.json", json.dumps({str(k): v for k, v in thresholds.items()}).encode())
-    test_faces = _probed(options, chosen_recognizer(inputs), test, test_faces, out, device)
+    asks_train = any(benchmark.asks_train_people() for benchmark in options.benchmarks)
+    train = _of_split(options, inputs["test"], "train", embed_pixels) if asks_train else None
+    test_faces = _probed(options, chosen_recognizer(inputs), test, test_faces, train, out, device)
     test_faces = _looked(options, inputs, embed_pixels, test, test_faces, out)
     results: dict[str, Any] = {}
     for done, benchmark in enumerate(options.benchmarks, start=1):
@@ -96,29 +98,37 @@ def _embedded_faces(options: Benchmark, path: Path, test: ManifestImages, embed_
         embedding, test.identity, test.file.tolist(), test.group.tolist(), failed, developed_on, remarks
     )
     unseen = np.full(len(failed), np.nan)
-    measured = {
-        name: np.append(measure(name, test.pixels), unseen)
-        for name in sorted({name for benchmark in options.benchmarks for name in benchmark.measures()})
-    }
+    measured = {name: np.append(measure(name, test.pixels), unseen) for name in asked.measures_of(options.benchmarks)}
     test_faces = replace(test_faces, measured=measured)
     return test_faces.pooled() if options.templates else test_faces
 
 
 def _probed(
-    options: Benchmark, recognizer: Path, test: ManifestImages, faces: EmbeddedFaces, out: Path, device: torch.device
+    options: Benchmark,
+    recognizer: Path,
+    test: ManifestImages,
+    faces: EmbeddedFaces,
+    train: EmbeddedFaces | None,
+    out: Path,
+    device: torch.device,
 ) -> EmbeddedFaces:
-    """The faces with what benchmarks find with the network, written to `probe-LABEL.safetensors` too."""
-    asking = [benchmark for benchmark in options.benchmarks if benchmark.asks_network()]
-    if not asking or is_fitted(recognizer):
-        return faces
-    net, _ = load_embedder(recognizer, device)
-    if not net.has_gradient:
-        return faces
-    probed = {}
-    for benchmark in asking:
-        found = probed[benchmark.label] = benchmark.probe(net, test.pixels, faces)
-        _save_probe(out, benchmark.label, found)
-    return replace(faces, probed=probed)
+    """The faces with what benchmarks find with network or train people, written to `probe-LABEL.safetensors` too."""
+    network = None
+    if any(benchmark.asks_network() for benchmark in options.benchmarks) and not is_fitted(recognizer):
+        net, _ = load_embedder(recognizer, device)
+        network = net if net.has_gradient else None
+    found = asked.probed(options.benchmarks, faces, test.pixels, network, train)
+    for label, arrays in found.items():
+        _save_probe(out, label, arrays)
+    return replace(faces, probed=found)
+
+
+def _of_split(options: Benchmark, path: Path, split: str, embed_pixels: Embed) -> EmbeddedFaces:
+    """The images of a split of the source, embedded as test images are."""
+    images = ManifestImages(path, split=split)
+    embedding = (with_mirror(embed_pixels) if options.flip else embed_pixels)(images.pixels)
+    faces = embed_faces(embedding, images.identity, images.file.tolist(), images.group.tolist())
+    return faces.pooled() if options.templates else faces
 
 
 def _looked(
@@ -146,15 +156,10 @@ def _save_probe(out: Path, label: str, found: dict[str, np.ndarray]) -> None:
 
 def _val_thresholds(options: Benchmark, path: Path, embed_pixels: Embed) -> dict[float, float]:
     """{FMR: the threshold of that rate on val people} of the rates that benchmarks ask for and val people resolve."""
-    rates = sorted({rate for benchmark in options.benchmarks for rate in benchmark.val_fmr()})
-    if not rates or not len(val := ManifestImages(path, split="val")):
+    rates = asked.rates_of(options.benchmarks)
+    if not rates or "val" not in manifest.read(path, ["split"])["split"].unique().to_pylist():
         return {}
-    embedding = (with_mirror(embed_pixels) if options.flip else embed_pixels)(val.pixels)
-    faces = embed_faces(embedding, val.identity, val.file.tolist(), val.group.tolist())
-    faces = faces.pooled() if options.templates else faces
-    pairs = pair_scores(faces.embedding, faces.person)
-    impostors = pairs.score[~pairs.genuine]
-    return {rate: threshold_at_far(impostors, rate) for rate in rates if resolvable(rate, len(impostors)).ok}
+    return asked.thresholds_on(_of_split(options, path, "val", embed_pixels), rates)
 
 
 def _write_rows(out: Path, faces: EmbeddedFaces, image_id: list[str]) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from facegan.core.files import write_atomic
 from facegan.recipe.comparison import Report
-from facegan.reporting import audit, controls, figures, galleries, page, prepare, results, runs, sections
+from facegan.reporting import audit, controls, figures, galleries, page, prepare, results, runs, sections, transfer
 from facegan.reporting.figures import RenderedFigure
 from facegan.reporting.results import Findings
 from facegan.runtime.context import Context
+from facegan.runtime.devices import threads_of
 
 
 def run(options: Report, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
@@ -26,8 +29,13 @@ def run(options: Report, extra: dict[str, Any], inputs: dict[str, Path], out: Pa
 
     findings = results.measure(recipe, inputs, options.bootstrap, options.seed, progress)
     primary = next(measure for measure in findings.measures if measure.name == recipe["comparison"]["metric"])
+    transfers = []
+    if transfer.attacks(recipe):
+        torch.set_num_threads(threads_of(context.runtime))
+        loaded, settings = runs.load_all(recipe, inputs), (options.bootstrap, options.seed, options.show_faces)
+        transfers = transfer.collect(recipe, inputs, loaded, *settings)
     licenses = {i["arm"]: i["licenses"] for i in sections.licences(recipe, inputs)}
-    results.write(out, recipe, findings, licenses, controls.best(recipe, primary))
+    results.write(out, recipe, findings, licenses, controls.best(recipe, primary), [found.table for found in transfers])
     gallery = None
     if "synthesize" in inputs:
         n_people, faces_per_row = options.identities_shown if options.show_faces else 0, options.faces_per_identity
@@ -54,10 +62,12 @@ def run(options: Report, extra: dict[str, Any], inputs: dict[str, Path], out: Pa
         pngs |= {name: galleries.sheet(audit.side_by_side(people)) for name, _, people in audited.galleries}
     if samples is not None:
         pngs["samples"] = samples
+    shown_transfers = transfer.as_rows(transfers)
+    pngs |= {item["name"]: item["picture"] for item in shown_transfers if item["picture"]}
     for name, data in pngs.items():
         write_atomic(out / "figures" / f"{name}.png", data)
     prepared = prepare.collect(inputs["prepare"], options.show_faces)
-    material = page.PageMaterial(rendered_figures, gallery, samples, prepared, audited, shown_controls)
+    material = page.PageMaterial(rendered_figures, gallery, samples, prepared, audited, shown_controls, shown_transfers)
     values = page.context(recipe, inputs, findings, material)
     html, markdown = page.pages(values)
     write_atomic(out / "report.md", markdown.encode())

@@ -32,6 +32,21 @@ def test_set_likeness_and_its_norm_by_hand() -> None:
     assert level == pytest.approx(pairs.mean() + 1.95996 * pairs.std(), abs=1e-4)
 
 
+def test_a_match_is_no_more_frequent_than_one_in_twenty_of_the_next_strangers() -> None:
+    """Also where likenesses have long tails (Student's t, 3 degrees of freedom), of which a normal knows nothing."""
+    rng, train = np.random.default_rng(0), 20
+    taken: dict[int, list[bool]] = {6: [], 100: []}  # six are too few for a rank
+    for unseen, matches in taken.items():
+        for _ in range(300):
+            likeness = rng.standard_t(3, (train + unseen + 1, train))
+            likeness[:train][np.eye(train, dtype=bool)] = -np.inf
+            matches.append(likeness[-1].max() > match_level(likeness[:-1]))
+    assert np.mean(taken[100]) <= 0.06 < 0.12 < np.mean(taken[6])
+    highest = np.arange(40.0) ** 4  # ceil(41 * 0.95) = 39: the 39th lowest of 40
+    two_trained = np.array([[-np.inf, 0.0], [0.0, -np.inf]])
+    assert match_level(np.concatenate([two_trained, np.stack([highest, highest - 1], axis=1)])) == 38.0**4
+
+
 def test_each_fit_knows_nobody_of_its_two_folds_and_nothing_is_lost_in_the_span() -> None:
     pixels, person = faces(range(8), range(SHOTS))
     people = CrossFitted(pixels, person, 6)

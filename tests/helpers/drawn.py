@@ -129,7 +129,7 @@ def tiny(root: Path | str, **changes: Any) -> Recipe:
 def with_gan(root: Path, kind: str, **changes: Any) -> Recipe:
     """The same with a small generator of a family, trained for two steps where it is trained."""
     data = tiny(root, **changes).model_dump(mode="json")
-    small = {"channels": 8, "max_channels": 16, "code_dim": 8, "z_dim": 4}
+    small = {"channels": 8, "max_channels": 16, "code_dim": 8, "z_dim": 4, "ramp": None}
     data["train_gan"]["gan"] = {"kind": kind, **{k: v for k, v in small.items() if k in GANS.get(kind).model_fields}}
     data["train_gan"]["kimg"] = 0.016
     data["synthesize"]["seed"] = 7

@@ -15,11 +15,11 @@ from facegan.runtime.context import Event
 
 ADVERSARIAL = [kind for kind, member in GANS.load().items() if issubclass(member, AdversarialConfig)]
 CONDITIONAL = [kind for kind in ADVERSARIAL if GANS.get(kind).conditional]
-SMALL = {"channels": 8, "max_channels": 16, "code_dim": 8, "z_dim": 4}
+SMALL: dict[str, Any] = {"channels": 8, "max_channels": 16, "code_dim": 8, "z_dim": 4, "ramp": None}
 
 
-def small(kind: str) -> dict[str, int]:
-    """The options of a small network, of those that the family has."""
+def small(kind: str) -> dict[str, Any]:
+    """The options of a small network and a short training, of those that the family has."""
     return {name: value for name, value in SMALL.items() if name in GANS.get(kind).model_fields}
 
 

@@ -66,7 +66,7 @@ def people(recipe: Recipe, shared: Lab) -> Path:
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("kind", ["cvae_gan", "dcgan", "style", "refiner"])
+@pytest.mark.parametrize("kind", ["biggan", "cvae_gan", "dcgan", "style", "refiner"])
 def test_two_ranks(people: Path, tmp_path: Path, kind: str, loss: str) -> None:
     chosen = gan_options(kind, STEPS, loss=loss, **PENALISED)
     one = gan_trained(chosen, people, tmp_path / "one")

@@ -70,7 +70,7 @@ def test_two_gpus_give_what_one_gives(rows: dict[str, Path], tmp_path: Path, cha
 
 
 @two_gpus
-@pytest.mark.parametrize("kind", ["cvae_gan", "dcgan", "style"])
+@pytest.mark.parametrize("kind", ["biggan", "cvae_gan", "dcgan", "style"])
 def test_two_gpus_make_the_generator_of_one(recipe: Recipe, shared: Lab, tmp_path: Path, kind: str) -> None:
     chosen, people = gan_options(kind, 12, **PENALISED), people_of(recipe, shared)
     one = gan_trained(chosen, people, tmp_path / "one", device="cuda")

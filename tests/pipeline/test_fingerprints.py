@@ -30,13 +30,14 @@ PINNED = Path(__file__).parent / "fingerprints.txt"
 PACKAGES = {"facegan": "1", "torch": "2", "numpy": "3"}  # in the place of those that are installed
 
 
-def draw_lfw(root: Path) -> None:
-    """LFW's lists and folders below `root/data/lfw`, of which nothing is decoded: any bytes will do."""
+def draw_sources(root: Path) -> None:
+    """LFW's lists and folders and a folder of faces below `root/data`, whose bytes nobody decodes."""
     folder = root / "data" / "lfw"
     for number in range(8):
-        path = folder / "lfw" / f"P{number}" / f"P{number}_0001.jpg"
-        path.parent.mkdir(parents=True)
-        path.write_bytes(b"photo %d" % number)
+        for people in (folder / "lfw", root / "data" / "faces"):
+            path = people / f"P{number}" / f"P{number}_0001.jpg"
+            path.parent.mkdir(parents=True)
+            path.write_bytes(b"photo %d" % number)
     develop = "1\nP0\t1\t1\nP1\t1\tP2\t1\n"
     test = "1\nP4\t1\t1\nP5\t1\tP6\t1\n"
     for name, pairs in {"pairsDevTrain.txt": develop, "pairsDevTest.txt": test, "pairs.txt": test}.items():
@@ -86,7 +87,7 @@ def read() -> dict[str, str]:
 
 
 def test_no_key_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    draw_lfw(tmp_path)
+    draw_sources(tmp_path)
     monkeypatch.chdir(tmp_path)
     now, then = keys(), read()
     assert {stage for stage in stages.STAGES if any(f"· {stage}" in title for title in then)} == set(stages.STAGES)
@@ -98,7 +99,7 @@ def test_no_key_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def main() -> None:
     """Write the file anew."""
     with tempfile.TemporaryDirectory() as root:
-        draw_lfw(Path(root))
+        draw_sources(Path(root))
         os.chdir(root)
         lines = [f"{title}  {key}" for title, key in keys().items()]
     PINNED.write_text("\n".join(lines) + "\n", encoding="utf-8")

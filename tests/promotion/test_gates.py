@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from pydantic import ValidationError
 
 from facegan.evaluation.embedded_faces import EmbeddedFaces
 from facegan.evaluation.protocols import PROTOCOLS
 from facegan.promotion.gates import GateResults, Scale, compare_models
 from facegan.recipe.comparison import Promotion
+from facegan.recipe.recipe import Recipe
 from planted_faces import outcomes, planted
 
 SCALE = Scale(n_boot=200)
@@ -77,3 +79,44 @@ def test_other_images_are_refused() -> None:
     one = planted(0.9, 1)
     with pytest.raises(ValueError, match="different images"):
         compared(one, replace(one, file=one.file[::-1]))
+
+
+def with_groups(**options: object) -> GateResults:
+    """Photos of group b are poor; groups of five people are told, of seven there are intervals."""
+    challenger = replace(planted(0.4, 1, b=1.6), thresholds={0.1: 0.7})
+    groups = PROTOCOLS.get("groups")(name="site", by="group", fmr=0.1, least_people=5)
+    promotion = Promotion.model_validate(options)
+    return compare_models(challenger, None, [*USED, groups], promotion, "eer", SCALE, groups=False)
+
+
+def test_the_worst_group_decides_where_all_are_limited() -> None:
+    results = with_groups(limits={"site/fnmr:*": 0.5})
+    assert outcomes(results) == {"limit site/fnmr:a 0.5": "passed", "limit site/fnmr:b 0.5": "failed"}
+    assert not results.accepted and "site/fnmr:b lies beyond 0.5" in results.why
+    assert with_groups(limits={"site/fnmr:a": 0.5, "eer": 0.6, "rank-1": 0.1}).accepted
+    assert not with_groups(limits={"rank-1": 0.999}).accepted  # higher is better
+
+
+def test_a_limit_on_what_cannot_be_told_is_not_passed() -> None:
+    nothing = with_groups(limits={"site/fnmr:c": 0.5})
+    assert outcomes(nothing) == {"limit site/fnmr:c 0.5": "cannot tell"} and not nothing.accepted
+    ratio = with_groups(limits={"site/fmr-ratio": 2.0}, too_few="allow")  # too few false matches in a
+    assert set(outcomes(ratio).values()) == {"cannot tell"} and not ratio.accepted
+
+
+@pytest.mark.parametrize("answer", ["refuse", "allow"])
+def test_groups_of_too_few_people_follow_the_option(answer: str) -> None:
+    challenger = replace(planted(0.4, 1, people=10), thresholds={0.1: 0.7})  # five people in each
+    groups = PROTOCOLS.get("groups")(name="site", by="group", fmr=0.1, least_people=5)
+    options = Promotion.model_validate({"limits": {"site/fnmr:*": 0.9}, "too_few": answer})
+    results = compare_models(challenger, None, [*USED, groups], options, "eer", SCALE, groups=False)
+    assert set(outcomes(results).values()) == {"cannot tell"} and results.accepted == (answer == "allow")
+
+
+def test_limits_name_what_is_measured() -> None:
+    specs = [{"kind": "verification"}, {"kind": "groups"}, {"kind": "attack"}, {"kind": "membership"}]
+    limits = {"groups/fnmr:*": 0.3, "attack/dodging-median": 0.5, "membership/photo-tpr@fpr=0.1": 0.4}
+    Recipe(name="x", benchmark={"benchmarks": specs}, promotion={"limits": limits})  # type: ignore[arg-type]
+    with pytest.raises(ValidationError, match=r"promotion\.limits names 'attack/median', which is not measured"):
+        Recipe(name="x", benchmark={"benchmarks": specs}, promotion={"limits": {"attack/median": 1}})  # type: ignore[arg-type]
+    assert "limits" not in Promotion().model_dump()

@@ -26,6 +26,7 @@ from facegan.promotion import challenger as challenging
 from facegan.promotion import promote as promote_module
 from facegan.promotion.promote import Decision, promote
 from facegan.promotion.registry import HISTORY, Models
+from facegan.recipe.comparison import Promotion
 from facegan.recipe.recipe import Recipe
 from facegan.recognition import trial_choice
 from facegan.recognition.embedder import embed as embed_by_torch
@@ -221,6 +222,41 @@ def test_people_held_back_judge_promotions_and_no_report_looks_at_them(
         variant(promoted[0], 4, benchmark={"held_back": 0.5, "benchmarks": [{"kind": "pairs", "file": "x.csv"}]})
     with pytest.raises(UserError, match="test people, 0 are left to measure on"):
         lab.stage(variant(promoted[0], 4, benchmark={"held_back": 0.999999}), "benchmark")
+
+
+def test_groups_attacks_and_membership_are_measured_gated_and_on_the_card(
+    workdir: Path, promoted: tuple[Path, Path, Decision, Decision]
+) -> None:
+    specs = [
+        {"kind": "verification"},
+        {"kind": "groups", "parts": 2, "fmr": 0.4, "least_people": 2},
+        {"kind": "attack", "fmr": 0.4, "pairs": 20, "steps": 2, "restarts": 1, "bisections": 2},
+        {"kind": "membership"},
+    ]
+    limits = {"groups/fmr:*": 1.0, "attack/dodging-median": 1000.0, "membership/auc": 0.0}
+    recipe = variant(promoted[0], 6, benchmark={"benchmarks": specs}, promotion={"limits": limits, "not_worse_by": 1})
+    decision = promote(recipe, workdir)
+    assert decision.event == "refused" and decision.results is not None
+    figures = {figure.name: figure for figure in decision.results.challenger}
+    for name in ("groups/fmr:dark", "attack/dodging-median", "membership/auc"):
+        assert figures[name].value is not None and figures[name].low is not None, figures[name].note
+    gates = outcomes(decision.results)
+    assert gates["limit groups/fmr:dark 1"] == "cannot tell"  # five people
+    assert "limit groups/fmr:bright 1" in gates
+    assert gates["limit attack/dodging-median 1000"] == "failed"  # higher is better
+    assert gates["limit membership/auc 0"] in ("failed", "cannot tell")
+    champion = {figure.name: figure for figure in decision.results.champion}
+    assert champion["groups/fmr:dark"].value is not None and champion["membership/auc"].value is None
+    fresh = shutil.copytree(promoted[1], workdir.parent / "fresh", symlinks=True)
+    shutil.rmtree(fresh / "data" / "models")
+    first = promote(recipe.model_copy(update={"promotion": Promotion()}), fresh)
+    text = (Models(fresh).folder(first.version) / "card.md").read_text()
+    parts = {part.split("\n")[0]: part for part in text.split("\n## ")}
+    assert "| groups/fmr:dark |" in parts["Groups"] and "| attack/dodging-median |" in parts["Attacks"]
+    assert "| membership/auc |" in parts["What it tells of its train people"]
+    assert "| eer |" in parts["How well it does"] and "membership" not in parts["How well it does"]
+    plain = (Models(promoted[1]).folder("v1") / "card.md").read_text()
+    assert "## Attacks\n\nNot asked" in plain and "None is a guarantee" in plain
 
 
 def test_an_unfinished_run_and_a_failed_audit(

@@ -108,7 +108,7 @@ def test_bounds_are_in_the_words_and_in_the_schema() -> None:
     ("form", "path", "words"),
     [
         ({"train_gan": {"kimg": 0}}, "$.train_gan.kimg", "train_gan.kimg"),
-        ({"train_gan": {"gan": "dcgn"}}, "$.train_gan.gan", "choose one of: cvae_gan, dcgan"),
+        ({"train_gan": {"gan": "dcgn"}}, "$.train_gan.gan", "choose one of: biggan, cvae_gan"),
         ({"train_gan": {"kimgs": 3}}, "$.train_gan", "did you mean train_gan.kimg?"),
         ({"set": ["train_gan.kimg"]}, "$.set[0]", "is not PATH=VALUE"),
     ],

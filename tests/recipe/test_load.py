@@ -180,7 +180,7 @@ def test_unknown_names_are_answered_with_close_ones() -> None:
 
 def test_unknown_kinds_are_answered_with_the_valid_ones() -> None:
     message = wrong("orl-tiny", "train_gan.gan.kind=cvaegan")
-    kinds = "cvae_gan, dcgan, morphable, part_based, refiner, style"
+    kinds = "biggan, cvae_gan, dcgan, morphable, part_based, refiner, style"
     assert f"train_gan.gan.kind: unknown kind 'cvaegan'; choose one of: {kinds}" in message
     assert "benchmark.benchmarks.0: names no kind; choose one of:" in wrong("orl-tiny", "benchmark.benchmarks=[{}]")
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from drawn import tiny
 from facegan.recipe.recipe import Recipe
 
 
@@ -127,3 +129,9 @@ def test_a_control_is_searched_as_the_arm_with_new_people_is() -> None:
     recipe = Recipe.model_validate({"arms": arms, "search": {}})
     assert recipe.settings("warp") == recipe.settings("real+synthetic") != recipe.settings("real")
     assert any("use.new" in found.settings for found in recipe.settings("warp").values())
+
+
+def test_codes_of_photos_are_not_drawn_and_not_truncated(faces: Path) -> None:
+    with pytest.raises(ValidationError, match="codes that are drawn, but those of 'cvae_gan' are of photos"):
+        tiny(faces, synthesize={"truncate_z": 1.0})
+    assert tiny(faces, synthesize={"truncate_identity": 0.5}).synthesize.truncate_identity == 0.5

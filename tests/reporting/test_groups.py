@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from facegan.evaluation.protocols import PROTOCOLS
+from facegan.reporting import composition
 from facegan.reporting import runs as benchmark_runs
 from report_inputs import ReportInputs, read
 
@@ -16,7 +17,8 @@ def test_a_report_shows_groups(tmp_path: Path) -> None:
     world = ReportInputs(tmp_path)
     names = sorted(benchmark_runs.load(world.inputs, "real", 0).names)
     table = tmp_path / "sites.csv"
-    table.write_text("identity,site\n" + "".join(f"{name},{'ab'[n % 2]}\n" for n, name in enumerate(names)))
+    sites = [(name, "ab"[n % 2]) for n, name in enumerate(names)] + [("orl/s1", "a"), ("s2", "b"), ("orl/s3", "b")]
+    table.write_text("identity,site\n" + "".join(f"{name},{site}\n" for name, site in sites))
     spec = {"kind": "groups", "name": "site", "by": "site", "file": str(table), "threshold": 0.6, "least_people": 3}
     benchmark = PROTOCOLS.get("groups").model_validate(spec)
     world.recipe["benchmark"]["benchmarks"].append(benchmark.identifying())
@@ -31,9 +33,28 @@ def test_a_report_shows_groups(tmp_path: Path) -> None:
     table.unlink()
     out = world.report()
     assert (out / "figures" / "site.png").is_file() and "figures/site.png" in (out / "report.md").read_text()
+    # Six train people, one of a and two of b; new people have two parents each, one of a and one whom no row names.
+    markdown = (out / "report.md").read_text()
+    assert "made of (site)" in markdown and "parents of the 36 images of new people." in markdown
+    for line in ("| a | 16.7\xa0% | 16.7\xa0% | 50\xa0% |", "| b | 33.3\xa0% | 33.3\xa0% | 0\xa0% |"):
+        assert line in markdown
+    assert "made of (site)" in (out / "index.html").read_text()
+    assert "| in no group | 50\xa0% | 50\xa0% | 50\xa0% |" in markdown
     found = read(out)["arms"]["real"]["site/fnmr:a"]
     assert found["ci_low"] < found["mean"] < found["ci_high"]
     ratio = read(out)["arms"]["real"]["site/fnmr-ratio"]
     assert ratio["mean"] >= ratio["ci_low"] >= 1 and ratio["ci_high"] > ratio["mean"]
     rows = pq.read_table(out / "results.parquet").to_pylist()
     assert any(row["metric"] == "site/garbe" and row["benchmark"] == "site" for row in rows)
+
+
+def test_a_table_of_test_people_alone_says_nothing_of_the_set(tmp_path: Path) -> None:
+    world = ReportInputs(tmp_path)
+    table = tmp_path / "sites.csv"
+    table.write_text("identity,site\n" + "".join(f"{name},{'ab'[n % 2]}\n" for n, name in enumerate(world.tested)))
+    spec = {"kind": "groups", "name": "site", "by": "site", "file": str(table)}
+    world.recipe["benchmark"]["benchmarks"].append(spec)
+    (found,) = composition.collect(world.recipe, world.inputs)
+    assert found == {"label": "site", "rows": [], "new": 0, "unknown": ""}
+    world.recipe["benchmark"]["benchmarks"] = [{"kind": "groups"}]  # by light, of photos
+    assert composition.collect(world.recipe, world.inputs) == []

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from facegan.core.errors import UserError
-from facegan.runtime.devices import device_of, threads_of
+from facegan.runtime.devices import device_of, slow_precision, threads_of
 from facegan.runtime.options import Runtime
 
 
@@ -18,3 +18,21 @@ def test_devices_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="unknown device 'abacus'"):
         device_of(Runtime(device="abacus"))
     assert threads_of(Runtime(threads=3)) == 3 and threads_of(Runtime(jobs=256)) == 1
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "able", "warned"),
+    [
+        ("bfloat16", "cpu", {"architecture": "x86_64", "avx512_bf16": False, "amx_bf16": False}, True),
+        ("bfloat16", "cpu", {"architecture": "x86_64", "avx512_bf16": True, "amx_bf16": False}, False),
+        ("bfloat16", "cpu", {"architecture": "aarch64"}, False),  # nothing is known of it here
+        ("float32", "cpu", {"architecture": "x86_64", "avx512_bf16": False}, False),
+        ("bfloat16", "cuda", {"architecture": "x86_64", "avx512_bf16": False}, False),
+    ],
+)
+def test_slow_arithmetic_is_told(
+    monkeypatch: pytest.MonkeyPatch, precision: str, device: str, able: dict[str, object], warned: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able, raising=False)
+    text = slow_precision(precision, torch.device(device), "train_gan.precision")
+    assert ("better set train_gan.precision=float32" in text) == warned

@@ -229,13 +229,19 @@ def test_thresholds_measures_and_attacks_are_kept_for_the_report(faces: Path, la
         {"kind": "verification"},
         {"kind": "groups", "parts": 2, "fmr": 0.4, "least_people": 2},
         {"kind": "attack", "fmr": 0.4, "pairs": 8, "steps": 2, "restarts": 1, "bisections": 1},
+        {"kind": "membership"},
     ]
     recipe = tiny(faces, train_recognizer={"steps": 1}, benchmark={"benchmarks": specs})
     artifact = lab.make(pick(graph.build(recipe), "benchmark", "real", 0))
-    assert {"thresholds.json", "probe-attack.safetensors"} <= set(artifact.record["outputs"])
+    probes = {"probe-attack.safetensors", "probe-membership.safetensors"}
+    assert {"thresholds.json", *probes} <= set(artifact.record["outputs"])
     run = runs.load({"benchmark:real:0": artifact.path}, "real", 0)
     assert run.faces.thresholds.keys() == {0.4} and 0 < run.faces.measured["light"].min() < 1
     assert run.faces.probed["attack"]["first"].shape == (8,)
+    assert {name: run.faces.probed["membership"][name].shape for name in ("members", "others")} == {
+        "members": (4, 5),
+        "others": (2, 5),
+    }
     for spec in specs[1:]:
         benchmark_used = PROTOCOLS.get(spec["kind"]).model_validate(spec)
         again = {m.name: m.value for m in benchmark_used.run(run.faces).metrics}

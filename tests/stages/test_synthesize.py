@@ -572,3 +572,18 @@ def test_a_generator_without_encoder(faces: Path, shared: Lab) -> None:
     artifact = generously(shared, with_gan(faces, "dcgan"), "synthesize")
     z = np.asarray([json.loads(row["latent"])["z"] for row in rows_of(artifact)])
     assert np.abs(z.mean()) < 0.5 and 0.5 < z.std() < 1.5
+
+
+def test_truncated_codes_are_those_of_the_rows(faces: Path, shared: Lab, lab: Lab) -> None:
+    """z within its bound, the code half as far from the mean code, and parents whose weights make it."""
+    made = {}
+    for name, options in (("whole", {}), ("half", {"truncate_z": 0.5, "truncate_identity": 0.5})):
+        recipe = with_gan(faces, "dcgan", synthesize={"images_per_existing": 0})
+        recipe = recipe.model_copy(update={"synthesize": recipe.synthesize.model_copy(update=options)})
+        made[name] = rows_of(generously(shared if name == "whole" else lab, recipe, "synthesize"))
+    assert np.abs([json.loads(row["latent"])["z"] for row in made["half"]]).max() <= 0.5
+    generator = pick(graph.build(with_gan(faces, "dcgan")), "train_gan")
+    mean = load_generator(shared.make(generator).path)[0].codes().detach().numpy().mean(axis=0)
+    whole, half = (np.asarray(json.loads(made[name][0]["latent"])["w"]) for name in ("whole", "half"))
+    np.testing.assert_allclose(half - mean, (whole - mean) / 2, atol=1e-5)
+    assert sum(made["half"][0]["parent_weights"]) == pytest.approx(1, abs=1e-3)

@@ -63,6 +63,10 @@ class ProtocolConfig(Options):
         """The metrics that it can give, so that a recipe which compares another is refused before the run."""
         raise TypeError(f"{type(self).__name__} must define names()")
 
+    def gives(self, metric: str) -> bool:
+        """Whether a metric, or several that end in `*`, can be among its results."""
+        return metric in self.names() or (metric.endswith("*") and any(n.startswith(metric[:-1]) for n in self.names()))
+
     def run(self, faces: EmbeddedFaces) -> ProtocolResult:
         """Figures from the test images; raises ValueError where they allow none."""
         raise TypeError(f"{type(self).__name__} must define run()")
@@ -107,6 +111,17 @@ class ProtocolConfig(Options):
         `prepared` (all photos of the run) and `train` (what the recognizer learned from).
         """
         raise TypeError(f"{type(self).__name__} must define look()")
+
+    def asks_train_people(self) -> bool:
+        """Whether it compares the test people with the train people of the same source: `probe_train_people`."""
+        return False
+
+    def probe_train_people(self, faces: EmbeddedFaces, train: EmbeddedFaces) -> dict[str, np.ndarray]:
+        """What it finds of test people beside train people, as arrays that are kept as those of `probe` are.
+
+        train: all photos of train people of the source of the test people, whether or not the recognizer saw them.
+        """
+        raise TypeError(f"{type(self).__name__} must define probe_train_people()")
 
     def identifying(self) -> dict[str, Any]:
         """The options that decide its results: all but the paths of files."""

@@ -38,6 +38,7 @@ class AttackProtocol(ProtocolConfig):
     steps: int = Field(20, ge=1, le=1000, description="of each start")
     restarts: int = Field(3, ge=1, le=100, description="of pgd, for pairs that still stand")
     bisections: int = Field(5, ge=1, le=20, description="halvings that find the smallest perturbation of a pair")
+    transfer: float = Field(2, gt=0, le=255, description="size of the images that the other recognizers are shown")
     fmr: float = Field(0.01, gt=0, lt=0.5, description="false-match rate on val people that sets the threshold")
     seed: int = Field(0, ge=0, description="draws the pairs and the starts")
 
@@ -72,6 +73,7 @@ class AttackProtocol(ProtocolConfig):
         """See ProtocolConfig: `first`, `second` (rows), `smallest` (float64, inf: withstood all), `fallen_at` likewise.
 
         fallen_at: the least of the epsilons that turned the decision, 0 where it was wrong before, inf where none did.
+        `perturbed`: the changed photos at `transfer`, which the report shows to the other recognizers.
         """
         from facegan.evaluation.attacks import Attack
         from facegan.evaluation.smallest_perturbation import Search, attack_pairs
@@ -80,7 +82,7 @@ class AttackProtocol(ProtocolConfig):
         if threshold is None:
             return {}
         attack = Attack(self.method, self.norm, self.steps, self.restarts)
-        search = Search(attack, self.epsilon, self.bisections, self.pairs, self.seed)
+        search = Search(attack, self.epsilon, self.bisections, self.pairs, self.seed, self.transfer)
         return attack_pairs(search, network, pixels, faces, threshold)
 
     def run(self, faces: EmbeddedFaces) -> ProtocolResult:

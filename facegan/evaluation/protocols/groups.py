@@ -55,6 +55,10 @@ class Groups(ProtocolConfig):
         """See ProtocolConfig: those that need no name of a group."""
         return [f"{self.name}/{figure}" for figure in ("fmr-ratio", "fnmr-ratio", "fdr", "garbe")]
 
+    def gives(self, metric: str) -> bool:
+        """See ProtocolConfig: the rates of a group, whatever it is called."""
+        return super().gives(metric) or metric.startswith((f"{self.name}/fmr:", f"{self.name}/fnmr:"))
+
     def val_fmr(self) -> tuple[float, ...]:
         """See ProtocolConfig."""
         return () if self.threshold is not None else (self.fmr,)
@@ -202,7 +206,7 @@ class Groups(ProtocolConfig):
                 f"no val people set the threshold of FMR {self.fmr:g} here (it takes ten of their impostor pairs above "
                 "it): set threshold, or a larger fmr"
             )
-        group = self._group(faces)
+        group = self.groups_of(faces)
         values = sorted(set(group[faces.acquired].tolist()) - {""}, key=self._order)
         if len(values) < 2:
             got = f"the one value '{values[0]}'" if values else "no value"
@@ -225,8 +229,8 @@ class Groups(ProtocolConfig):
         middle = ["middle"] if self.parts == 3 else [f"part {n}" for n in range(2, self.parts)]
         return [ends[0], *middle, ends[1]]
 
-    def _group(self, faces: EmbeddedFaces) -> np.ndarray:
-        """The group of each image, (N,) str, '' where it has none."""
+    def groups_of(self, faces: EmbeddedFaces) -> np.ndarray:
+        """The group of each image, (N,) str, '' where it has none; raises as `run`."""
         import numpy as np
 
         from facegan.evaluation.people_table import values_in_manifest, values_in_table

@@ -29,6 +29,14 @@ class Proposal:
     weights: np.ndarray
     code_weights: np.ndarray | None = None
 
+    def all_weights(self, people: int) -> np.ndarray:
+        """`code_weights` (people,), from the shares where it is None."""
+        import numpy as np
+
+        if self.code_weights is not None:
+            return self.code_weights
+        return np.bincount(self.parents, self.weights, minlength=people)
+
 
 class IdentitiesConfig(Options):
     """What every sampler of identities has: a literal `kind` and `proposals`."""

@@ -15,7 +15,7 @@ from facegan.data.pair_lists import PairList
 from facegan.evaluation.embedded_faces import EmbeddedFaces, embed_faces
 from facegan.evaluation.protocols import PROTOCOLS, ProtocolConfig, ProtocolResult
 
-KINDS = sorted(set(PROTOCOLS.load()) - {"attack", "domains", "groups"})  # which have files of their own
+KINDS = sorted(set(PROTOCOLS.load()) - {"attack", "domains", "groups", "membership"})  # of files of their own
 
 
 LISTS = tempfile.TemporaryDirectory()

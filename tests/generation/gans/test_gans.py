@@ -431,7 +431,8 @@ def test_the_person_counts_as_much_as_the_ramp_says(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", CONDITIONAL)
 def test_helps_that_are_off_change_no_fingerprint(kind: str) -> None:
-    assert not {"ada", "ramp"} & set(adversary(kind).model_dump(mode="json"))
+    told = set(adversary(kind).model_dump(mode="json"))
+    assert "ada" not in told and ("ramp" in told) == (kind == "biggan")  # which has one by default
     config = adversary(kind, ada={"target": 0.5}, ramp={"start_kimg": 1, "end_kimg": 2}).model_dump(mode="json")
     assert config["ada"]["target"] == 0.5 and config["ramp"] == {"start_kimg": 1, "end_kimg": 2}
-    assert adversary(kind, ada=None, ramp=None) == adversary(kind)
+    assert adversary(kind, ada=None, ramp=adversary(kind).ramp) == adversary(kind)
