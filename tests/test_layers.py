@@ -12,6 +12,7 @@ from drawn import ROOT
 FAMILIES = {
     "facegan.data.sources": "SOURCES",
     "facegan.data.detectors": "DETECTORS",
+    "facegan.data.conditions": "CONDITIONS",
     "facegan.generation.gans": "GANS",
     "facegan.generation.augmenters": "AUGMENTERS",
     "facegan.generation.controls": "CONTROLS",

@@ -107,6 +107,26 @@ def align(
 
 @main.command()
 @reports_errors
+def restore(
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGES...", help="aligned faces like those of the run: files or folders")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="where the PNGs go: empty or not there yet")],
+    run: Annotated[
+        str | None,
+        typer.Option("--run", metavar="FINGERPRINT", help="the stage derive that learned it; the last by default"),
+    ] = None,
+    workdir: WorkdirOpt = Path("."),
+) -> None:
+    """Restore poor photos by the network of an arm {kind: restore}: a guess at a face, no evidence of anything."""
+    from facegan.cli.commands.restore import restore
+
+    for line in restore(images, out, run, user_path(workdir).absolute()):
+        typer.echo(line)
+
+
+@main.command()
+@reports_errors
 def inspect(
     faces: Annotated[
         str,

@@ -31,6 +31,19 @@ def sheet(people: dict[str, list[Image.Image]]) -> bytes:
     return encode_png(np.asarray(canvas))
 
 
+def side_by_side(pictures: list[list[np.ndarray]], gap_px: int = GAP_PX) -> np.ndarray:
+    """Rows of pictures of one size (H, W, C) uint8 on white: (rows, columns) pictures, as one."""
+    height, width, channels = pictures[0][0].shape
+    columns = max(map(len, pictures))
+    shape = len(pictures) * (height + gap_px) - gap_px, columns * (width + gap_px) - gap_px, channels
+    canvas = np.full(shape, 255, np.uint8)
+    for row, line in enumerate(pictures):
+        for column, picture in enumerate(line):
+            top, left = row * (height + gap_px), column * (width + gap_px)
+            canvas[top : top + height, left : left + width] = picture
+    return canvas
+
+
 def thumbnail(face: Image.Image) -> Image.Image:
     """A copy of a face, at most FACE_PX wide and high."""
     face = face.copy()

@@ -57,7 +57,7 @@ class Benchmark(Options):
 
     @model_validator(mode="after")
     def _networks_see_single_photos(self) -> Benchmark:
-        asking = [benchmark.label for benchmark in self.benchmarks if benchmark.asks_network()]
+        asking = [item.label for item in self.benchmarks if item.asks_network() or item.asks_images()]
         if asking and (self.flip or self.templates):
             other = "flip" if self.flip else "templates"
             raise ValueError(f"benchmark '{asking[0]}' works on single photos, and {other} is set: leave one out")

@@ -12,7 +12,7 @@ import torch
 from facegan.core.errors import UserError
 from facegan.data import manifest
 from facegan.data.dataset import KEEP_BYTES, ManifestImages
-from facegan.data.images import COMPOSITE_CAPTURE, encode_png
+from facegan.data.images import COMPOSITE_CAPTURE, RETOUCHED, encode_png
 from facegan.data.latents import derived_json
 from facegan.generation.augmenters import AugmenterConfig
 from facegan.generation.options import Derive
@@ -36,6 +36,7 @@ class AugmentedRows:
     def rows(self, chosen: Iterable[int] | None = None) -> Iterator[dict[str, Any] | None]:
         """A row for each copy of each of the `chosen` photos (all by default); None for a photo that cannot be used."""
         photos, augmenter = self.photos, self.augmenter
+        source_type = COMPOSITE_CAPTURE if augmenter.composite else RETOUCHED if augmenter.retouched else None
         for image in augmenter.images(photos, range(len(photos.person)) if chosen is None else chosen):
             if (change := image.change) is None:
                 yield None
@@ -44,7 +45,7 @@ class AugmentedRows:
             who = [photos.names[photos.person[row]] for row in used]
             height, width = change.pixels.shape[:2]
             yield manifest.row(
-                encode_png(change.pixels, COMPOSITE_CAPTURE if augmenter.composite else None),
+                encode_png(change.pixels, source_type),
                 identity=who[0],
                 source="synthetic",
                 dataset=who[0].split("/")[0],
@@ -77,12 +78,14 @@ def made_again(latent: dict[str, Any], derived: str, store: Store) -> bytes:
 
     Raises UserError where `store` has not the stage or its photos whole.
     """
-    record = _found("derive", derived, store).record
+    made = _found("derive", derived, store)
+    record = made.record
     prepare = _found("prepare", record["inputs"]["manifest"]["fingerprint"], store)
     augmenter = Derive.model_validate(record["config"]).set
     if not isinstance(augmenter, AugmenterConfig):
         raise ValueError(f"the stage derive {derived} made a control")
     torch.set_num_threads(int(record["threads"]))
+    augmenter = augmenter.reading_from(store.fetch(made))
     return AugmentedRows(augmenter, store.fetch(prepare)).again(latent)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -20,8 +19,3 @@ class TrainPhotos:
     def picture(self, row: int) -> np.ndarray:
         """One photo, (H, W, C) uint8."""
         return np.asarray(self.pixels[row : row + 1])[0]
-
-
-def to_uint8(values: np.ndarray) -> NDArray[np.uint8]:
-    """Grey values to uint8: rounded to the nearest, halves to the even one, cut at 0 and 255."""
-    return np.rint(values).clip(0, 255).astype(np.uint8)

@@ -129,17 +129,20 @@ def _nodes(recipe: Recipe, hashes: dict[str, Any], suppressed: SuppressionList) 
         detector_files = detector.fingerprint()
     prepare = Node("prepare", options, hashed, raw={"source": hashes[raw], **detector_files})
     nodes = [prepare]
-    synthesize = None
-    if any(arm.generated for arm in recipe.arms.values()):
+    synthesize = guide = None
+    is_generated = any(arm.generated for arm in recipe.arms.values())
+    if is_generated or any(arm.needs_guide for arm in recipe.arms.values()):
         real = _merge(recipe, GUIDE, Arm(), {"real": prepare})
         guide = _recognizer(recipe.recognizer(recipe.guide), GUIDE, recipe.guide_seed, real, prepare, hashes)
+        nodes += [real, guide]
+    if is_generated and guide is not None:
         guide_input = {"guide": guide} if recipe.train_gan.gan.needs_guide else {}
         gan = node("train_gan", recipe.train_gan.settled(), needs={"manifest": prepare, **guide_input})
         needs = {"manifest": prepare, "generator": gan, "guide": guide}
         synthesize = _synthesize(recipe, needs, hashes, suppressed)
-        nodes += [real, guide, gan, synthesize, *_audit(recipe, prepare, synthesize, hashes)]
+        nodes += [gan, synthesize, *_audit(recipe, prepare, synthesize, hashes)]
     derived = {
-        name: _derive(name, arm, prepare, synthesize) for name, arm in recipe.arms.items() if arm.set is not None
+        name: _derive(name, arm, prepare, synthesize, guide) for name, arm in recipe.arms.items() if arm.set is not None
     }
     merges = {
         name: _merge(recipe, name, arm.merged, _rows_of(arm, prepare, synthesize, derived.get(name)))
@@ -271,13 +274,15 @@ def _audit(recipe: Recipe, prepare: Node, synthesize: Node, hashes: dict[str, An
     return [*trained, Node("audit", options, hashed, extra, needs=needs, raw=files)]
 
 
-def _derive(name: str, arm: RecipeArm, prepare: Node, synthesize: Node | None) -> Node:
+def _derive(name: str, arm: RecipeArm, prepare: Node, synthesize: Node | None, guide: Node | None) -> Node:
     """The stage that makes the set of an arm: of a control as many rows as there are new people."""
     if arm.set is None or (synthesize is None and not arm.augmented):
         raise ValueError(f"arm '{name}' has no set, or there are no new people to equal")
     needs = {"manifest": prepare}
     if synthesize is not None and not arm.augmented:
         needs["synthetic"] = synthesize
+    if guide is not None and arm.needs_guide:
+        needs["guide"] = guide
     return node("derive", Derive(set=arm.set), needs=needs, arm=name)
 
 

@@ -26,6 +26,11 @@ class RecipeArm(Arm):
         return isinstance(self.set, AugmenterConfig)
 
     @property
+    def needs_guide(self) -> bool:
+        """Whether its set is learned with a recognizer of train people."""
+        return isinstance(self.set, AugmenterConfig) and self.set.needs_guide
+
+    @property
     def generated(self) -> bool:
         """Whether it asks for what a generator makes, or for as many rows as that."""
         return super().synthetic or (self.set is not None and not self.augmented)

@@ -317,6 +317,12 @@ def _absolute_faces(options: FacesOptions) -> FacesOptions:
 
 
 def _absolute_member(member: WithPaths) -> WithPaths:
-    """A member of a family whose paths are absolute."""
+    """A member of a family whose paths are absolute; an option may be one path, or {name: path}."""
+
+    def absolute(path: str | dict[str, str]) -> str | dict[str, str]:
+        if isinstance(path, dict):
+            return {name: str(user_path(one).absolute()) for name, one in path.items()}
+        return str(user_path(path).absolute())
+
     paths = {name: path for name in member.paths if (path := getattr(member, name, None))}
-    return member.model_copy(update={name: str(user_path(path).absolute()) for name, path in paths.items()})
+    return member.model_copy(update={name: absolute(path) for name, path in paths.items()})

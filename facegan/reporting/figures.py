@@ -205,18 +205,58 @@ def attack(measures: Sequence[Measure], names: Sequence[str], label: str, confid
     return render(label, alt, (9.6, 3.4), draw)
 
 
+def domains(measures: Sequence[Measure], names: Sequence[str], label: str, confidence: float) -> RenderedFigure:
+    """Heat map: EER, and FMR and FNMR at the threshold of home, of each arm (mean over seeds) in each domain.
+
+    measures: those called `label/FIGURE@domain=DOMAIN`. Baselines stand below the arms.
+    """
+    names = [*names, *measures[0].baselines]
+    columns = list(dict.fromkeys(m.name.partition("@domain=")[2] for m in measures))
+    panels = {"eer": "EER", "fmr": "FMR at the threshold of home", "fnmr": "FNMR at the threshold of home"}
+
+    def draw(figure: Figure) -> None:
+        for axis, (rate, title) in zip(figure.subplots(3, 1, sharex=True), panels.items(), strict=True):
+            of_domain = {m.name.partition("@domain=")[2]: m for m in measures if m.name.startswith(f"{label}/{rate}@")}
+            values = np.full((len(names), len(columns)), np.nan)
+            for column, domain in enumerate(columns):
+                arms = {**of_domain[domain].arms, **of_domain[domain].baselines}
+                values[:, column] = [np.nan if (mean := arms[name].mean) is None else mean for name in names]
+            _heat(axis, values, title)
+            axis.set_yticks(range(len(names)), names)
+            axis.set_xticks(range(len(columns)), [wrap(column, 14) for column in columns])
+
+    alt = (
+        f"{label}: EER, FMR and FNMR of each arm (rows) in each domain (columns), the rates at the threshold that val "
+        "people of home set; lower and lighter is better"
+    )
+    return render(label, alt, (9.6, 1.6 + 3 * (0.35 + 0.24 * len(names))), draw)
+
+
+def _heat(axis: Axes, values: np.ndarray, title: str) -> None:
+    """A heat map (rows, columns), from 0, with the numbers in it; a dash for NaN."""
+    top = float(np.nanmax(values, initial=1e-9))
+    axis.imshow(np.nan_to_num(values), cmap="YlOrBr", vmin=0, vmax=1.4 * top, aspect="auto")
+    for row, of_row in enumerate(values):
+        for column, value in enumerate(of_row):
+            text = "–" if np.isnan(value) else f"{value:.3f}"
+            axis.text(column, row, text, ha="center", va="center", fontsize=8)
+    axis.set_title(title)
+    axis.tick_params(length=0)
+    axis.grid(False)
+    axis.spines[:].set_visible(False)
+
+
 Draw = Callable[[Sequence["Measure"], Sequence[str], str, float], RenderedFigure]
-OWN: dict[str, Draw] = {":": groups, "@eps=": attack}
+OWN: dict[str, Draw] = {"@domain=": domains, ":": groups, "@eps=": attack}
 """What is in the name of metrics that are many, and have a figure of their own instead of a bar for each."""
 
 
 def own_figures(measures: Sequence[Measure]) -> dict[tuple[Draw, str], list[Measure]]:
     """The metrics of each figure of OWN, {(what draws it, the benchmark's label): metrics}."""
     own: dict[tuple[Draw, str], list[Measure]] = {}
-    for mark, draw in OWN.items():
-        for measure in measures:
-            if mark in measure.name:
-                own.setdefault((draw, measure.benchmark), []).append(measure)
+    for measure in measures:
+        if mark := next((mark for mark in OWN if mark in measure.name), None):
+            own.setdefault((OWN[mark], measure.benchmark), []).append(measure)
     return own
 
 

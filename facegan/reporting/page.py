@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from facegan.reporting import composition, controls, galleries, results, sections, words
+from facegan.reporting import composition, controls, figures, galleries, results, sections, words
 from facegan.reporting.audit import AuditMaterial
 from facegan.reporting.comparisons import EXPLORATORY, ArmDifference, Measure
 from facegan.reporting.figures import ARMS, RenderedFigure, own_figures
@@ -66,7 +67,17 @@ def context(
         "invented": material.gallery.n_new if material.gallery else 0,
         "rows": [metric_row(measure, recipe) for measure in findings.measures],
         "drawn": material.figures,
-        "of_benchmarks": [label for _, label in own_figures(findings.measures)],
+        "of_benchmarks": [label for draw, label in own_figures(findings.measures) if draw is not figures.domains],
+        "across": [
+            {
+                "label": label,
+                "rows": across_domains(measures),
+                "domains": domains_of(measures),
+                "notes": notes_of_domains(measures),
+            }
+            for (draw, label), measures in own_figures(findings.measures).items()
+            if draw is figures.domains
+        ],
         "transfers": material.transfers,
         "compositions": composition.collect(recipe, inputs),
         "gallery": material.gallery,
@@ -132,6 +143,36 @@ def metric_row(measure: Measure, recipe: dict[str, Any]) -> dict[str, Any]:
         "note": measure.note,
         "remark": measure.remark if measure.resolved else "",
     }
+
+
+def domains_of(measures: Sequence[Measure]) -> list[str]:
+    """The domains of `NAME/FIGURE@domain=DOMAIN`, home first."""
+    return list(dict.fromkeys(measure.name.partition("@domain=")[2] for measure in measures))
+
+
+def notes_of_domains(measures: Sequence[Measure]) -> dict[str, str]:
+    """{domain: what is to be said of its photos}."""
+    of_eer = (m for m in measures if m.name.rpartition("/")[2].startswith("eer@"))
+    return {m.name.partition("@domain=")[2]: m.note for m in of_eer if m.note}
+
+
+def across_domains(measures: Sequence[Measure]) -> list[dict[str, Any]]:
+    """For each arm, then each baseline, a cell for each domain: its EER, and the gap to home with its interval."""
+    of_figure = {tuple(m.name.rpartition("/")[2].split("@domain=", 1)): m for m in measures}
+    rows = []
+    for name in (*measures[0].arms, *measures[0].baselines):
+        cells = []
+        for domain in domains_of(measures):
+            eer, gap = of_figure["eer", domain], of_figure.get(("gap", domain))
+            value = {**eer.arms, **eer.baselines}[name].mean
+            cell = {"value": "" if value is None else words.number(value), "gap": ""}
+            if gap is not None and (apart := {**gap.arms, **gap.baselines}[name]).mean is not None:
+                digits = words.digits_for(apart.mean, apart.low, apart.high)
+                span = words.interval(apart.low, apart.high, digits, sign=True) or "no interval"
+                cell["gap"] = f"{words.signed(apart.mean, digits)} ({span})"
+            cells.append(cell)
+        rows.append({"name": name, "cells": cells})
+    return rows
 
 
 def tone(better: str, difference: ArmDifference) -> str:

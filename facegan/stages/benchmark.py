@@ -57,6 +57,7 @@ def run(options: Benchmark, extra: dict[str, Any], inputs: dict[str, Path], out:
     asks_train = any(benchmark.asks_train_people() for benchmark in options.benchmarks)
     train = _of_split(options, inputs["test"], "train", embed_pixels) if asks_train else None
     test_faces = _probed(options, chosen_recognizer(inputs), test, test_faces, train, out, device)
+    test_faces = _looked(options, inputs, embed_pixels, test, test_faces, out)
     results: dict[str, Any] = {}
     for done, benchmark in enumerate(options.benchmarks, start=1):
         results |= score([benchmark], test_faces)
@@ -123,8 +124,7 @@ def _probed(
         network = net if net.has_gradient else None
     found = asked.probed(options.benchmarks, faces, test.pixels, network, train)
     for label, arrays in found.items():
-        tensors = {name: torch.from_numpy(values) for name, values in arrays.items()}
-        save_tensors(out / f"probe-{label}.safetensors", tensors)
+        _save_probe(out, label, arrays)
     return replace(faces, probed=found)
 
 
@@ -134,6 +134,29 @@ def _of_split(options: Benchmark, path: Path, split: str, embed_pixels: Embed, t
     embedding = batched(with_mirror(embed_pixels) if options.flip else embed_pixels, AT_ONCE)(images.pixels)
     faces = embed_faces(embedding, images.identity, images.file.tolist(), images.group.tolist())
     return faces.pooled() if options.templates and templates else faces
+
+
+def _looked(
+    options: Benchmark,
+    inputs: dict[str, Path],
+    embed_pixels: Embed,
+    test: ManifestImages,
+    faces: EmbeddedFaces,
+    out: Path,
+) -> EmbeddedFaces:
+    """The faces with what benchmarks find in other images, written to `probe-LABEL.safetensors` too."""
+    probed = dict(faces.probed)
+    folders = {"prepared": inputs["test"], "train": inputs["train"]}
+    for benchmark in options.benchmarks:
+        if benchmark.asks_images():
+            found = probed[benchmark.label] = benchmark.look(embed_pixels, test, folders, faces)
+            _save_probe(out, benchmark.label, found)
+    return replace(faces, probed=probed)
+
+
+def _save_probe(out: Path, label: str, found: dict[str, np.ndarray]) -> None:
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in found.items()}
+    save_tensors(out / f"probe-{label}.safetensors", tensors)
 
 
 def _val_thresholds(options: Benchmark, path: Path, embed_pixels: Embed) -> dict[float, float]:

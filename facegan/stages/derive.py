@@ -26,6 +26,7 @@ from facegan.generation.options import Derive
 from facegan.generation.train_photos import TrainPhotos
 from facegan.metrics import leakage
 from facegan.metrics.registered import Comparison
+from facegan.recognition.embedder import embedder_spec
 from facegan.runtime.context import Context
 from facegan.runtime.devices import threads_of
 
@@ -35,7 +36,8 @@ COMPARED, PHOTOS = 500, 5000  # images whose likeness is measured, and train pho
 def run(options: Derive, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
     """Write `manifest/` (train rows) and `summary.json`.
 
-    `inputs` are `manifest` (real rows) and, of a control, `synthetic` (the new people): its rows are of identities
+    `inputs` are `manifest` (real rows), `guide` (a recognizer) of an augmenter that learns with it, which also writes
+    what it has learned, and, of a control, `synthetic` (the new people): its rows are of identities
     `synthetic/derived/KIND-NNNNNN`, those of an augmenter of the train people.
     summary.json has kind, identities, images, different images, train photos left out, and the likeness to the train
     photos: quantiles of the largest similarity (`facegan.metrics.registered`), which stops nothing. Raises UserError
@@ -44,6 +46,8 @@ def run(options: Derive, extra: dict[str, Any], inputs: dict[str, Path], out: Pa
     torch.set_num_threads(threads_of(context.runtime))
     if isinstance(options.set, AugmenterConfig):
         augmented = AugmentedRows(options.set, inputs["manifest"])
+        options.set.train(augmented.photos, inputs.get("guide"), _licences(inputs), out, context)
+        augmented.augmenter = options.set.reading_from(out)
         photos, total = augmented.photos, len(augmented.photos.person) * options.set.per_photo
         made = augmented.rows()
     else:
@@ -51,9 +55,7 @@ def run(options: Derive, extra: dict[str, Any], inputs: dict[str, Path], out: Pa
         names, person = train.codes()
         photos, people = TrainPhotos(train.pixels, person, names), new_people(inputs, names)
         total, made = int(people.sizes.sum()), control_rows(options.set, photos, people)
-    license_ = licences.inherited(
-        licences.names([name for folder in inputs.values() for name in licences.of(folder, "train")])
-    )
+    license_ = licences.inherited(_licences(inputs))
     origin = {"generator": out.name.removesuffix(".incomplete"), "license": license_}
     identities: Counter[str] = Counter()
     different: set[str] = set()
@@ -88,6 +90,13 @@ def run(options: Derive, extra: dict[str, Any], inputs: dict[str, Path], out: Pa
         f"{summary['identities']} identities, {summary['images']} images ({len(different)} different) of kind "
         f"{options.set.kind}; largest similarity to a train photo: median {like['median']:.2f}"
     )
+
+
+def _licences(inputs: dict[str, Path]) -> list[str]:
+    """The licences of the train rows, and of what the guide began with."""
+    of_rows = [name for key in inputs.keys() - {"guide"} for name in licences.of(inputs[key], "train")]
+    of_guide = embedder_spec(inputs["guide"])["licenses"] if "guide" in inputs else []
+    return licences.names([*of_rows, *of_guide])
 
 
 def control_rows(control: ControlConfig, photos: TrainPhotos, people: NewPeople) -> Iterator[dict[str, Any]]:

@@ -87,7 +87,7 @@ def _figures(recipe: dict[str, Any], inputs: dict[str, Path], findings: Findings
     confidence = recipe["comparison"]["confidence"]
     own = figures.own_figures(findings.measures)
     apart = {measure.name for measures in own.values() for measure in measures}
-    together = [measure for measure in findings.measures if measure.name not in apart]
+    together = [measure for measure in findings.measures if measure.name not in apart] or list(findings.measures)
     rendered = [figures.arms(together, list(arms), confidence)]
     rendered += [draw(measures, list(arms), label, confidence) for (draw, label), measures in own.items()]
     baselines = list(findings.measures[0].baselines)

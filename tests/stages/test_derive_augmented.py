@@ -36,12 +36,14 @@ from facegan.stages import derive
 
 KINDS = sorted(AUGMENTERS.load())
 COMPOSITES = {"swap", "rim"}
+OF_ONE = {"degrade", "restore"}
+BRIEF = {"restore": {"channels": 4, "kimg": 0.016, "batch_size": 4}}
 
 
 @pytest.fixture(scope="module")
 def augmented(faces: Path) -> Recipe:
     """The tiny recipe with an arm for each augmenter, and nothing that a generator makes."""
-    arms = {kind: {"set": {"kind": kind, "per_photo": 2}} for kind in KINDS}
+    arms = {kind: {"set": {"kind": kind, "per_photo": 2, **BRIEF.get(kind, {})}} for kind in KINDS}
     return tiny(faces, arms={"real": {}, **arms}, comparison={"arm": "swap"})
 
 
@@ -64,10 +66,11 @@ def test_the_rows_are_more_of_the_same_people(kind: str, augmented: Recipe, shar
         assert row["parents"] == [person[photo] for photo in photos], "all whose photos are in it, train people alone"
         assert sum(row["parent_weights"]) == pytest.approx(1) and len(set(row["parents"])) == len(photos)
         xmp = Image.open(io.BytesIO(row["image"]["bytes"])).info.get("XML:com.adobe.xmp", "")
+        assert ("compositeWithTrainedAlgorithmicMedia" in xmp) == (kind == "restore")
         assert ('DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/compositeCapture"' in xmp) == (
             kind in COMPOSITES
         )
-    assert {len(row["parents"]) for row in rows} == {1 if kind == "degrade" else 2}
+    assert {len(row["parents"]) for row in rows} == {1 if kind in OF_ONE else 2}
 
     merged = shared.stage(augmented, "merge", kind).path
     images = ManifestImages(merged)
@@ -120,7 +123,8 @@ def test_no_generator_is_asked_for(augmented: Recipe, shared: Lab) -> None:
     assert not {node.stage for node in nodes} & {"train_gan", "synthesize", "audit"}
     by_name = {graph.input_name(node): node for node in nodes}
     for kind in KINDS:
-        assert set(by_name[f"derive:{kind}"].needs) == {"manifest"}
+        learns = {"guide"} if kind == "restore" else set()
+        assert set(by_name[f"derive:{kind}"].needs) == {"manifest"} | learns
         assert by_name[f"merge:{kind}"].needs == {"real": by_name["prepare"], "augmented": by_name[f"derive:{kind}"]}
     shared.stage(augmented, "prepare")
     assert check_room(nodes, shared.store, RUNTIME) is not None

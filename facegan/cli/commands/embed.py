@@ -36,7 +36,7 @@ def embed(photos: Sequence[Path], out: Path | None, model: Model) -> list[str]:
     """
     if out is not None and out.suffix.lower() not in FORMATS:
         raise ConfigError(f"--out {out}: unknown form '{out.suffix}'", fix=f"give a file in {', '.join(FORMATS)}")
-    result = model.photos(_files(photos))
+    result = model.photos(files_of(photos))
     failed = [f"{file}: {why}" for file, why in result.failed]
     if not result.files:
         raise UserError(f"no photo gives an embedding; {'; '.join(failed[:5])}", fix=_advice(model))
@@ -70,7 +70,7 @@ def encode_embeddings(files: list[str], embeddings: np.ndarray, form: str, model
     return buffer.getvalue()
 
 
-def _files(photos: Sequence[Path]) -> list[Path]:
+def files_of(photos: Sequence[Path]) -> list[Path]:
     """The files, and those below the folders, without hidden ones."""
     files: list[Path] = []
     for path in photos:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from facegan.core.types import Embed
+    from facegan.data.dataset import ManifestImages
     from facegan.evaluation.embedded_faces import EmbeddedFaces
 
 PROTOCOLS = Registry("benchmark", __name__)
@@ -101,6 +103,20 @@ class ProtocolConfig(Options):
         """
         raise TypeError(f"{type(self).__name__} must define probe()")
 
+    def asks_images(self) -> bool:
+        """Whether it needs embeddings of other images than the test photos: `look` is then called."""
+        return False
+
+    def look(
+        self, embed: Embed, test: ManifestImages, folders: dict[str, Path], faces: EmbeddedFaces
+    ) -> dict[str, np.ndarray]:
+        """What it finds with the embeddings of other images, kept as those of `probe`.
+
+        embed: images of the test photos' side and colour. test: the test photos; `faces` begin with them. folders:
+        `prepared` (all photos of the run) and `train` (what the recognizer learned from).
+        """
+        raise TypeError(f"{type(self).__name__} must define look()")
+
     def asks_train_people(self) -> bool:
         """Whether it compares the test people with the train people of the same source: `probe_train_people`."""
         return False
@@ -129,7 +145,10 @@ class ProtocolConfig(Options):
 
 
 def bounds(metric: str) -> tuple[float, float]:
-    """The range of a metric: of a rate [0, 1], the worst rate over the mean (`-ratio`) from 1, a `-median` from 0."""
+    """The range of a metric: of a rate [0, 1], of a difference of rates (`/gap@`) [-1, 1], of the worst rate over the
+    mean (`-ratio`) from 1, of a `-median` from 0."""
+    if "/gap@" in metric:
+        return -1.0, 1.0
     if metric.endswith("-median"):
         return 0.0, math.inf
     return (1.0, math.inf) if metric.endswith("-ratio") else (0.0, 1.0)

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from facegan.core.files import user_path
 from facegan.evaluation.image_measures import MEASURES
+from facegan.evaluation.people_table import OF_MANIFEST
 from facegan.evaluation.protocols import PROTOCOLS, Metric, ProtocolConfig, ProtocolResult
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from facegan.evaluation.embedded_faces import EmbeddedFaces
     from facegan.metrics.groups import GroupErrors
 
-OF_MANIFEST = ("group", "dataset")
 LEAST_ERRORS = 10  # of each group behind a ratio: compare facegan.metrics.verification.MIN_FALSE_ACCEPTS
 TOO_FEW = "too few to tell"
 
@@ -86,12 +86,9 @@ class Groups(ProtocolConfig):
     def save_files(self, folder: Path) -> None:
         """See ProtocolConfig: the two columns of the table, as Parquet."""
         if self.file:
-            import pyarrow as pa
-            import pyarrow.parquet as pq
+            from facegan.evaluation.people_table import write_column
 
-            table = self._table()
-            columns = {"identity": list(table), self.by: list(table.values())}
-            pq.write_table(pa.table(columns), folder / f"groups-{self.name}.parquet")
+            write_column(folder / f"groups-{self.name}.parquet", self.by, self._table())
 
     def reading_from(self, folder: Path) -> Groups:
         """See ProtocolConfig."""
@@ -236,22 +233,12 @@ class Groups(ProtocolConfig):
         """The group of each image, (N,) str, '' where it has none; raises as `run`."""
         import numpy as np
 
-        if self.file:
-            table = self._table()
-            names = [str(name) for name in faces.identity]
-            found = [table.get(name, table.get(name.rpartition("/")[2], "")) for name in names]
-            if not any(found):
-                from facegan.core.errors import UserError
+        from facegan.evaluation.people_table import values_in_manifest, values_in_table
 
-                raise UserError(
-                    f"'{self.file}' names none of the {len(set(names))} test people, such as '{names[0]}'",
-                    fix="write their identities, with or without what stands before the last /, in its column identity",
-                )
-            return np.asarray(found, dtype=object)
+        if self.file:
+            return values_in_table(self._table(), faces.identity.tolist(), self.file)
         if self.by in OF_MANIFEST:
-            if self.by == "group":
-                return faces.group
-            return np.asarray([str(name).partition("/")[0] for name in faces.identity], dtype=object)
+            return values_in_manifest(self.by, faces.identity.tolist(), faces.group)
         if self.by not in faces.measured:
             raise ValueError(
                 f"{self.by} is measured in a run, and not of these images: give `by` and `file` of a table"

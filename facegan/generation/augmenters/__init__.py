@@ -18,10 +18,12 @@ from facegan.core.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
     import numpy as np
 
     from facegan.generation.train_photos import TrainPhotos
+    from facegan.runtime.context import Context
 
 AUGMENTERS = Registry("augmenter", __name__)
 
@@ -58,9 +60,25 @@ class AugmenterConfig(Options):
     words: ClassVar[str] = ""  # what its rows are, for the page
     lends: ClassVar[bool] = False  # whether another person's photo takes part
     composite: ClassVar[bool] = False  # whether pixels of two people stand in one picture: its metadata say so
+    retouched: ClassVar[bool] = False  # whether a trained network has drawn in it: its metadata say so
     kind: str
     per_photo: int = Field(1, ge=1, le=1000, description="rows made of each train photo")
     seed: int = Field(0, ge=0, description="of all that is drawn")
+
+    @property
+    def needs_guide(self) -> bool:
+        """Whether `train` takes the guide, a recognizer of train people."""
+        return False
+
+    def train(self, photos: TrainPhotos, guide: Path | None, licenses: list[str], out: Path, context: Context) -> None:
+        """Learn from the photos what `change` needs, and write it to `out`; by default nothing.
+
+        guide: a folder of train_recognizer, None where there is none. licenses: of the photos and the guide.
+        """
+
+    def reading_from(self, folder: Path) -> AugmenterConfig:
+        """The same augmenter with what `train` wrote to a folder."""
+        return self
 
     def change(self, photos: TrainPhotos) -> Change:
         """What changes a photo; deterministic in the options and the photos. Raises UserError where none can be."""

@@ -4,22 +4,13 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from facegan.data.pixels import Floats, blurred
 from facegan.generation.gans.networks.registration import REFERENCE_PX
-
-Floats = NDArray[np.float32]
 
 FINEST_PX = 1.0  # standard deviation of the first blur at a side of REFERENCE_PX; each next one is twice as wide
 LEAST_DEVIATION = 0.1  # grey levels: a band that varies less is taken for one that varies as much
-
-
-def blurred(picture: Floats, sigma_px: float) -> Floats:
-    """A picture (H, W, C) float32 under a Gaussian blur, the edge's pixels going on."""
-    soft = cv2.GaussianBlur(picture, (0, 0), sigma_px, borderType=cv2.BORDER_REPLICATE)
-    return np.asarray(soft, np.float32).reshape(picture.shape)
 
 
 def bands_of(picture: Floats, count: int) -> list[Floats]:

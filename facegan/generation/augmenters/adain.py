@@ -31,8 +31,8 @@ class Adain(AugmenterConfig):
 
     def change(self, photos: TrainPhotos) -> Change:
         """See AugmenterConfig."""
+        from facegan.data.pixels import to_uint8
         from facegan.generation.augmenters._lender import stranger
-        from facegan.generation.train_photos import to_uint8
 
         def restyled(photo: int, rng: np.random.Generator) -> Changed:
             lender = stranger(photos, photo, rng)

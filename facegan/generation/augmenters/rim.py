@@ -25,7 +25,7 @@ class Rim(InnerFaceConfig):
         """See InnerFaceConfig."""
         import numpy as np
 
-        from facegan.generation.train_photos import to_uint8
+        from facegan.data.pixels import to_uint8
 
         mask = self.mask(faces.position(faces.place(photo)))
         face, around = (faces.photos.picture(row).astype(np.float32) for row in (photo, lender))

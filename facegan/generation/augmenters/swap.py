@@ -29,8 +29,8 @@ class Swap(InnerFaceConfig):
         """See InnerFaceConfig."""
         import numpy as np
 
+        from facegan.data.pixels import to_uint8
         from facegan.generation.augmenters._bands import adain, bands_of
-        from facegan.generation.train_photos import to_uint8
 
         place = faces.place(lender)
         mask, frame = self.mask(faces.position(place)), faces.photos.picture(lender).astype(np.float32)

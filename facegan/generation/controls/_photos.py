@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from facegan.core.seeds import subseed
+from facegan.data.pixels import to_uint8
 from facegan.generation.gans.networks.registration import REFERENCE_PX, dense, unit_grid, warp
-from facegan.generation.train_photos import TrainPhotos, to_uint8
+from facegan.generation.train_photos import TrainPhotos
 
 Floats = NDArray[np.float32]
 

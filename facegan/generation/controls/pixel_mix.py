@@ -50,7 +50,7 @@ def mix(lent: np.ndarray, shares: np.ndarray, mean: np.ndarray) -> np.ndarray:
     """Photos (parents, N, H, W, C) uint8 mixed with shares (parents,) about `mean` (H, W, C): (N, H, W, C) uint8."""
     import numpy as np
 
-    from facegan.generation.train_photos import to_uint8
+    from facegan.data.pixels import to_uint8
 
     deviation = lent.astype(np.float32) - mean
     mixed = np.tensordot(shares.astype(np.float32), deviation, axes=1)

@@ -15,7 +15,7 @@ from facegan.data.pair_lists import PairList
 from facegan.evaluation.embedded_faces import EmbeddedFaces, embed_faces
 from facegan.evaluation.protocols import PROTOCOLS, ProtocolConfig, ProtocolResult
 
-OWN_FILES = {"attack", "enrolled", "groups", "membership"}
+OWN_FILES = {"attack", "domains", "enrolled", "groups", "membership"}
 KINDS = sorted(set(PROTOCOLS.load()) - OWN_FILES)
 
 

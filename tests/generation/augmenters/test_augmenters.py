@@ -14,11 +14,12 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 
 from drawn import draw_face
 from facegan.core.errors import UserError
+from facegan.data.degradation import Round
 from facegan.generation.augmenters import AUGMENTERS, AugmentedImage, AugmenterConfig
 from facegan.generation.augmenters._bands import adain, bands_of, statistics
 from facegan.generation.augmenters._lender import stranger
 from facegan.generation.augmenters.adain import restyle
-from facegan.generation.augmenters.degrade import Degrade, Round
+from facegan.generation.augmenters.degrade import Degrade
 from facegan.generation.augmenters.methods import registered
 from facegan.generation.augmenters.methods.registered import RegisteredPhotos
 from facegan.generation.augmenters.rim import Rim
@@ -26,7 +27,7 @@ from facegan.generation.augmenters.swap import Swap
 from facegan.generation.gans.networks.registration import GRID
 from facegan.generation.train_photos import TrainPhotos
 
-KINDS = sorted(AUGMENTERS.load())
+KINDS = sorted(set(AUGMENTERS.load()) - {"restore"})  # which is trained: tests/generation/restoration
 LENDING = [kind for kind in KINDS if AUGMENTERS.get(kind).lends]
 SIDE = 32
 

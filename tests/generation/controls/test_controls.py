@@ -15,6 +15,7 @@ from drawn import draw_face
 from facegan.core.errors import UserError
 from facegan.data import manifest
 from facegan.data.images import decode_pixels, encode_png
+from facegan.data.pixels import to_uint8
 from facegan.generation.controls import CONTROLS, ControlConfig, ControlImage, NewPeople
 from facegan.generation.controls._mixtures import shares_of
 from facegan.generation.controls.pixel_mix import mix
@@ -22,7 +23,7 @@ from facegan.generation.controls.texture import texture
 from facegan.generation.controls.warp import Warp
 from facegan.generation.identities.gaussian import Gaussian
 from facegan.generation.identities.mixture import Mixture
-from facegan.generation.train_photos import TrainPhotos, to_uint8
+from facegan.generation.train_photos import TrainPhotos
 
 KINDS = sorted(CONTROLS.load())
 SIZES = np.asarray([3, 7, 1, 5, 5])
