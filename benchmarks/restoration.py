@@ -26,11 +26,11 @@ from numpy.typing import NDArray
 
 from facegan.cli.commands.restore import find
 from facegan.core.types import Embed
+from facegan.data import image_measures
 from facegan.data.conditions.degraded import Degraded
 from facegan.data.conditions.small import Small
 from facegan.data.dataset import ManifestImages
 from facegan.data.pixels import blurred
-from facegan.evaluation import image_measures
 from facegan.evaluation.cross_fitted import Fitted
 from facegan.evaluation.other_domains import under
 from facegan.evaluation.whitening_probe import joined
@@ -184,7 +184,7 @@ def main() -> None:
     picture = [val.pixels[shown]]
     for name, condition in CONDITIONS.items():
         poor = under(condition, val.pixels, val.image_id, 0)
-        both = [poor, np.stack([restorer.restored(photo) for photo in poor])]
+        both = [poor, np.stack([restorer.changed(photo) for photo in poor])]
         picture += [side[shown] for side in both]
         print(f"{name}: before, after, change")
         for what, figure in (("PSNR, dB", psnr), ("SSIM", ssim)):
@@ -192,7 +192,7 @@ def main() -> None:
         for judge_name, judge in judges.items():
             print("\n".join(judged(judge_name, judge, val, person, both)), flush=True)
     poor = under(CONDITIONS["degraded"], val.pixels, val.image_id, 0)
-    better = np.stack([restorer.restored(photo) for photo in poor])
+    better = np.stack([restorer.changed(photo) for photo in poor])
     degraded = with_pixels(train, under(CONDITIONS["degraded"], train.pixels, train.image_id, 0))
     degraded.image_id = np.asarray([f"degraded {one}" for one in train.image_id], object)
     rows = {"alone": None, "and degraded ones": degraded, "and restored ones": ManifestImages(folder)}

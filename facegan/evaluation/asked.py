@@ -18,7 +18,7 @@ def rates_of(benchmarks: Sequence[ProtocolConfig]) -> list[float]:
 
 
 def measures_of(benchmarks: Sequence[ProtocolConfig]) -> list[str]:
-    """The measures of each image that are asked for (facegan.evaluation.image_measures)."""
+    """The measures of each image that are asked for (facegan.data.image_measures)."""
     return sorted({name for benchmark in benchmarks for name in benchmark.measures()})
 
 

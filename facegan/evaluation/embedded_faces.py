@@ -19,7 +19,7 @@ class EmbeddedFaces:
     embedding: float32 (N, d), any values where not acquired. identity: (N,) names (`dataset/name`) or codes. file:
     (N,) paths below the source, '' where unknown. group: (N,) str, '' where none. acquired: bool (N,). developed_on:
     identities that the recognizer was developed on. remarks: how the embeddings were made, where not in the usual way.
-    measured: {name: float64 (N,)} of facegan.evaluation.image_measures, NaN where not acquired. thresholds: {FMR: the
+    measured: {name: float64 (N,)} of facegan.data.image_measures, NaN where not acquired. thresholds: {FMR: the
     cosine of that false-match rate on val people}. Both hold what a benchmark asked for. probed: {label: what a
     benchmark found with the network}. own: photos of the people it was trained on, where a benchmark asked for them.
     """

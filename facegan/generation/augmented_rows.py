@@ -31,7 +31,7 @@ class AugmentedRows:
         self.augmenter = augmenter
         train = ManifestImages(folder, split="train", keep_bytes=KEEP_BYTES)
         names, person = train.codes()
-        self.photos, self.image_id = TrainPhotos(train.pixels, person, names), train.image_id
+        self.photos, self.image_id = TrainPhotos(train.pixels, person, names, train.group), train.image_id
 
     def rows(self, chosen: Iterable[int] | None = None) -> Iterator[dict[str, Any] | None]:
         """A row for each copy of each of the `chosen` photos (all by default); None for a photo that cannot be used."""

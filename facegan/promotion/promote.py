@@ -17,12 +17,12 @@ from facegan.core.digests import file_sha256
 from facegan.core.errors import ConfigError, UserError
 from facegan.core.files import write_atomic
 from facegan.core.versions import commit, package_versions
+from facegan.data.image_measures import measure
 from facegan.data.images import decode_pixels
 from facegan.data.suppression import SuppressionList
 from facegan.evaluation import asked
 from facegan.evaluation.embedded_faces import EmbeddedFaces
 from facegan.evaluation.embedders import FaceEmbedder, InputOptions, embed_all, entries, face_embedder
-from facegan.evaluation.image_measures import measure
 from facegan.evaluation.model_figures import Scale
 from facegan.evaluation.protocols import ProtocolConfig
 from facegan.pipeline import graph

@@ -15,8 +15,8 @@ from safetensors.numpy import load_file
 from facegan.core.digests import digest
 from facegan.core.errors import UserError
 from facegan.data import manifest
+from facegan.data.image_measures import MEASURES
 from facegan.evaluation.embedded_faces import EmbeddedFaces, OwnPeople
-from facegan.evaluation.image_measures import MEASURES
 
 Doubles = NDArray[np.float64]
 Series = tuple[Doubles, Doubles]

@@ -18,10 +18,10 @@ from facegan.core.files import write_atomic
 from facegan.core.types import Embed
 from facegan.data import manifest
 from facegan.data.dataset import KEEP_BYTES, ManifestImages
+from facegan.data.image_measures import measure
 from facegan.data.preparation.splits import held_back
 from facegan.evaluation import asked
 from facegan.evaluation.embedded_faces import EmbeddedFaces, OwnPeople, embed_faces
-from facegan.evaluation.image_measures import measure
 from facegan.evaluation.options import Benchmark
 from facegan.evaluation.protocols import score
 from facegan.recognition import trial_choice

@@ -44,7 +44,7 @@ def restore(images: Sequence[Path], out: Path, run: str | None, workdir: Path) -
             except (BadImage, OSError) as error:
                 failed.append(f"{file}: {error}")
                 continue
-            better = net.restored(poor)
+            better = net.changed(poor)
             write_atomic(unfinished / name, encode_png(better, RETOUCHED))
             if len(shown) < SHOWN:
                 shown.append([poor, better])

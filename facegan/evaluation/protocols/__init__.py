@@ -88,7 +88,7 @@ class ProtocolConfig(Options):
         return False
 
     def measures(self) -> tuple[str, ...]:
-        """Which of facegan.evaluation.image_measures it reads of each image (`EmbeddedFaces.measured`)."""
+        """Which of facegan.data.image_measures it reads of each image (`EmbeddedFaces.measured`)."""
         return ()
 
     def asks_network(self) -> bool:

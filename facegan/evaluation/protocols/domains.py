@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from facegan.core.files import user_path
 from facegan.core.options import Name
 from facegan.data.conditions import CONDITIONS, ConditionConfig
-from facegan.evaluation.people_table import OF_MANIFEST
+from facegan.data.people_table import OF_MANIFEST
 from facegan.evaluation.protocols import PROTOCOLS, Metric, ProtocolConfig, ProtocolResult
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class Domains(ProtocolConfig):
     def save_files(self, folder: Path) -> None:
         """See ProtocolConfig: the two columns of the table, as Parquet."""
         if self.file:
-            from facegan.evaluation.people_table import write_column
+            from facegan.data.people_table import write_column
 
             write_column(folder / f"domains-{self.name}.parquet", self.by, self._table())
 
@@ -323,7 +323,7 @@ class Domains(ProtocolConfig):
         return np.asarray(self._column(identity, group, "val people, who set the threshold") == self.home)
 
     def _column(self, identity: list[str], group: np.ndarray, who: str = "test people") -> np.ndarray:
-        from facegan.evaluation.people_table import values_in_manifest, values_in_table
+        from facegan.data.people_table import values_in_manifest, values_in_table
 
         if self.file:
             return values_in_table(self._table(), identity, self.file, who)
@@ -346,7 +346,7 @@ class Domains(ProtocolConfig):
             )
 
     def _table(self) -> dict[str, str]:
-        from facegan.evaluation.people_table import read_column
+        from facegan.data.people_table import read_column
 
         return read_column(user_path(self.file), self.by, f"benchmark '{self.name}'")
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from facegan.core.files import user_path
-from facegan.evaluation.image_measures import MEASURES
-from facegan.evaluation.people_table import OF_MANIFEST
+from facegan.data.image_measures import MEASURES
+from facegan.data.people_table import OF_MANIFEST
 from facegan.evaluation.protocols import PROTOCOLS, Metric, ProtocolConfig, ProtocolResult
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Groups(ProtocolConfig):
     def save_files(self, folder: Path) -> None:
         """See ProtocolConfig: the two columns of the table, as Parquet."""
         if self.file:
-            from facegan.evaluation.people_table import write_column
+            from facegan.data.people_table import write_column
 
             write_column(folder / f"groups-{self.name}.parquet", self.by, self._table())
 
@@ -233,7 +233,7 @@ class Groups(ProtocolConfig):
         """The group of each image, (N,) str, '' where it has none; raises as `run`."""
         import numpy as np
 
-        from facegan.evaluation.people_table import values_in_manifest, values_in_table
+        from facegan.data.people_table import values_in_manifest, values_in_table
 
         if self.file:
             return values_in_table(self._table(), faces.identity.tolist(), self.file)
@@ -255,7 +255,7 @@ class Groups(ProtocolConfig):
 
     def _table(self) -> dict[str, str]:
         """{identity: value} of the file; raises UserError where it cannot be read or contradicts itself."""
-        from facegan.evaluation.people_table import read_column
+        from facegan.data.people_table import read_column
 
         return read_column(user_path(self.file), self.by, f"benchmark '{self.name}'")
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field, PrivateAttr
+from pydantic import Field
 
-from facegan.generation.augmenters import AUGMENTERS, AugmenterConfig, Changed
+from facegan.generation.augmenters import AUGMENTERS, Changed
+from facegan.generation.augmenters._trained import TrainedConfig
 from facegan.generation.restoration import Restoration
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
 
     from facegan.generation.augmenters import Change
@@ -19,17 +21,15 @@ if TYPE_CHECKING:
 
 
 @AUGMENTERS.register
-class Restore(Restoration, AugmenterConfig):
+class Restore(Restoration, TrainedConfig):
     """Each photo degraded and restored, by a U-net that is trained on train photos before: a guess, no evidence.
 
     The network also serves `facegan restore`. Losses and sources in facegan.generation.restoration.
     """
 
     words: ClassVar[str] = "their photos degraded, and restored by a network"
-    retouched: ClassVar[bool] = True
     kind: Literal["restore"] = "restore"
     degrade: bool = Field(True, description="degrade a photo before it is restored; false: restore it as it is")
-    _folder: Path | None = PrivateAttr(None)
 
     def train(self, photos: TrainPhotos, guide: Path | None, licenses: list[str], out: Path, context: Context) -> None:
         """See AugmenterConfig: `restorer.safetensors`, `restorer.json`, `curve.jsonl`."""
@@ -37,22 +37,14 @@ class Restore(Restoration, AugmenterConfig):
 
         train(self, self.seed, photos, guide, out, context).save(out, licenses)
 
-    def reading_from(self, folder: Path) -> Restore:
-        """See AugmenterConfig."""
-        copy = self.model_copy()
-        copy._folder = folder
-        return copy
-
     def change(self, photos: TrainPhotos) -> Change:
         """See AugmenterConfig; raises ValueError before the network is trained."""
         from facegan.generation.restoration.network import load_restorer
 
-        if self._folder is None:
-            raise ValueError("the restorer has not been trained: call train() and reading_from() first")
-        net = load_restorer(self._folder)
+        net = load_restorer(self.folder)
 
         def restored(photo: int, rng: np.random.Generator) -> Changed:
             pixels = photos.picture(photo)
-            return Changed(net.restored(self.degradation.degraded(pixels, rng) if self.degrade else pixels))
+            return Changed(net.changed(self.degradation.degraded(pixels, rng) if self.degrade else pixels))
 
         return restored

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from facegan.core.options import Options
 from facegan.data.degradation import Degradation
+from facegan.generation.photo_networks import PhotoTraining
 
 
-class Restoration(Options):
+class Restoration(PhotoTraining):
     """A residual U-net that learns from pairs of a degraded and a clean photo of train people.
 
     The loss is l1 |x - y| + perceptual P(x, y) + identity (1 - cos) + adversarial G, for a restored photo x and the
@@ -22,13 +22,6 @@ class Restoration(Options):
     perceptual: float = Field(0.5, ge=0, description="weight of the distance of the guide's features")
     identity: float = Field(0.2, ge=0, description="weight of 1 - cosine of the guide's embeddings")
     adversarial: float = Field(0.01, ge=0, description="weight of the adversarial term; 0: no discriminator")
-    r_gamma: float = Field(0.05, ge=0, description="weight of the penalties on D's slope at photos and restored ones")
-    channels: int = Field(16, ge=4, le=256, description="of the U-net at full size; three and six times as many below")
-    kimg: float = Field(5.0, gt=0, description="thousands of pairs that the training sees")
-    batch_size: int = Field(16, ge=1, le=4096, description="pairs of each step")
-    lr: float = Field(1e-3, gt=0, description="learning rate of the U-net, falling to zero by half a cosine")
-    lr_d: float = Field(5e-4, gt=0, description="learning rate of the discriminator")
-    checkpoint_kimg: float = Field(1.0, gt=0, description="write a checkpoint this often")
 
     @model_validator(mode="after")
     def _learns(self) -> Restoration:

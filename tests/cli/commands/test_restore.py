@@ -57,7 +57,7 @@ def test_photos_are_restored_by_the_last_run(workdir: Path, poor: Path, tmp_path
     sheet = decode_pixels((tmp_path / "out" / "side-by-side.png").read_bytes())
     left = sheet[:SIZE_PX, 6 * (SIZE_PX + 4) : 6 * (SIZE_PX + 4) + SIZE_PX]  # photo 3: after three pairs
     right = sheet[:SIZE_PX, 7 * (SIZE_PX + 4) : 7 * (SIZE_PX + 4) + SIZE_PX]
-    assert np.array_equal(right, decode_pixels(data)) and np.array_equal(last.restored(left), right)
+    assert np.array_equal(right, decode_pixels(data)) and np.array_equal(last.changed(left), right)
     assert sheet.shape[:2] == (2 * SIZE_PX + 4, 8 * (SIZE_PX + 4) - 4), "a second line for the fifth"
 
 

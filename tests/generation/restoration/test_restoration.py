@@ -50,7 +50,7 @@ def trained(out: Path, options: Restoration, which: TrainPhotos | None = None) -
 def test_nothing_is_changed_at_first() -> None:
     pixels = photos(channels=3).pixels
     net = Restorer(3, SIDE, channels=4).eval()
-    assert np.array_equal(net.restored(pixels[0]), pixels[0])
+    assert np.array_equal(net.changed(pixels[0]), pixels[0])
 
 
 def test_it_learns_to_undo_what_was_done(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_it_learns_to_undo_what_was_done(tmp_path: Path) -> None:
     net = trained(tmp_path, options, photos(12, 4)).eval()
     others = np.stack([draw_face(person, 0, SIDE, SIDE) for person in range(50, 60)])[..., None]
     poor = np.stack([options.degradation.degraded(photo, np.random.default_rng(0)) for photo in others])
-    better = np.stack([net.restored(photo) for photo in poor])
+    better = np.stack([net.changed(photo) for photo in poor])
     before, after = (np.abs(some.astype(float) - others).mean() for some in (poor, better))
     assert after < 0.9 * before
     curve = [json.loads(line) for line in (tmp_path / "curve.jsonl").read_text().splitlines()]
@@ -143,7 +143,7 @@ def test_rows_are_restored_photos_and_depend_on_nothing_else(tmp_path: Path) -> 
     assert all(np.array_equal(a.change.pixels, b.change.pixels) for a, b in zip(made[4:6], again, strict=True))  # type: ignore[union-attr]
     assert not np.array_equal(made[4].change.pixels, made[5].change.pixels), "two copies are degraded apart"  # type: ignore[union-attr]
     as_it_is = next(iter(options.model_copy(update={"degrade": False}).reading_from(tmp_path).images(photos(), [0])))
-    assert np.array_equal(as_it_is.change.pixels, load_restorer(tmp_path).restored(photos().pixels[0]))  # type: ignore[union-attr]
+    assert np.array_equal(as_it_is.change.pixels, load_restorer(tmp_path).changed(photos().pixels[0]))  # type: ignore[union-attr]
     with pytest.raises(ValueError, match="has not been trained"):
         next(iter(options.images(photos(), [0])))
 
@@ -152,7 +152,7 @@ def test_options_that_learn_nothing_and_sides_that_do_not_halve_are_refused(tmp_
     with pytest.raises(ValidationError, match="nothing ties a restored photo to the clean one"):
         Restore(l1=0, perceptual=0)
     assert not Restore(perceptual=0, identity=0).needs_guide and Restore(perceptual=0).needs_guide
-    with pytest.raises(UserError, match="photos of 36 px cannot be restored"):
+    with pytest.raises(UserError, match="photos of 36 px cannot be halved"):
         trained(tmp_path, Restoration(**ALONE), photos(side=36))
     with pytest.raises(UserError, match="no restorer in"):
         load_restorer(tmp_path / "nothing")
