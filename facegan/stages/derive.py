@@ -84,8 +84,8 @@ def run(options: Derive, extra: dict[str, Any], inputs: dict[str, Path], out: Pa
         "likeness": like,
     }
     write_atomic(out / "summary.json", json.dumps(summary, indent=1).encode())
-    if left_out:
-        context.say(f"{left_out} of {len(photos.person)} train photos left out: no face where the others have theirs")
+    if left_out and isinstance(options.set, AugmenterConfig):
+        context.say(f"{left_out} of {len(photos.person)} train photos left out: {options.set.left_out}")
     context.say(
         f"{summary['identities']} identities, {summary['images']} images ({len(different)} different) of kind "
         f"{options.set.kind}; largest similarity to a train photo: median {like['median']:.2f}"

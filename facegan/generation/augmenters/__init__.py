@@ -61,6 +61,7 @@ class AugmenterConfig(Options):
     lends: ClassVar[bool] = False  # whether another person's photo takes part
     composite: ClassVar[bool] = False  # whether pixels of two people stand in one picture: its metadata say so
     retouched: ClassVar[bool] = False  # whether a trained network has drawn in it: its metadata say so
+    left_out: ClassVar[str] = "no face where the others have theirs"  # why a photo cannot be used
     kind: str
     per_photo: int = Field(1, ge=1, le=1000, description="rows made of each train photo")
     seed: int = Field(0, ge=0, description="of all that is drawn")

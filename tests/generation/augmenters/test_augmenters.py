@@ -18,6 +18,7 @@ from facegan.data.degradation import Round
 from facegan.generation.augmenters import AUGMENTERS, AugmentedImage, AugmenterConfig
 from facegan.generation.augmenters._bands import adain, bands_of, statistics
 from facegan.generation.augmenters._lender import stranger
+from facegan.generation.augmenters._trained import TrainedConfig
 from facegan.generation.augmenters.adain import restyle
 from facegan.generation.augmenters.degrade import Degrade
 from facegan.generation.augmenters.methods import registered
@@ -27,7 +28,8 @@ from facegan.generation.augmenters.swap import Swap
 from facegan.generation.gans.networks.registration import GRID
 from facegan.generation.train_photos import TrainPhotos
 
-KINDS = sorted(set(AUGMENTERS.load()) - {"restore"})  # which is trained: tests/generation/restoration
+KINDS = sorted(k for k, member in AUGMENTERS.load().items() if not issubclass(member, TrainedConfig))
+"""Those that are trained: tests/generation/restoration and translation."""
 LENDING = [kind for kind in KINDS if AUGMENTERS.get(kind).lends]
 SIDE = 32
 

@@ -38,7 +38,7 @@ class UNet(nn.Module):
 
     def __init__(self, img_channels: int, channels: int) -> None:
         super().__init__()
-        widths = [channels, 3 * channels, 6 * channels, 6 * channels]
+        self.widths = widths = [channels, 3 * channels, 6 * channels, 6 * channels]
         steps = list(itertools.pairwise(widths))
         self.begin = nn.Conv2d(img_channels, channels, 3, padding=1)
         self.down = nn.ModuleList(nn.Conv2d(i, o, 4, 2, 1) for i, o in steps)
@@ -49,11 +49,15 @@ class UNet(nn.Module):
         nn.init.zeros_(self.end.weight)
         nn.init.zeros_(self.end.bias)  # type: ignore[arg-type] # there is one
 
-    def forward(self, img: torch.Tensor) -> torch.Tensor:
-        x, skips = self.begin(img), []
+    def encoded(self, img: torch.Tensor) -> list[torch.Tensor]:
+        """The maps (N, width, side, side) on the way down, from the full side to an eighth of it."""
+        maps = [self.begin(img)]
         for down, inner in zip(self.down, self.inner, strict=True):
-            skips.append(x)
-            x = inner(down(F.leaky_relu(x, 0.2)))
+            maps.append(inner(down(F.leaky_relu(maps[-1], 0.2))))
+        return maps
+
+    def forward(self, img: torch.Tensor) -> torch.Tensor:
+        *skips, x = self.encoded(img)
         for up, outer in zip(self.up, self.outer, strict=True):
             x = outer(F.interpolate(up(x), scale_factor=2.0) + skips.pop())  # transposed convolutions draw a grid
         change: torch.Tensor = self.end(F.leaky_relu(x, 0.2))
