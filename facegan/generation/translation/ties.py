@@ -89,7 +89,7 @@ def distance(made: Pair, photos: Pair) -> torch.Tensor:
 
 def at(maps: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     """Maps (N, C, H, W) at places (S,), numbered by rows -> (N, S, C)."""
-    return maps.flatten(2)[:, :, places].transpose(1, 2)
+    return maps.permute(0, 2, 3, 1).flatten(1, 2).index_select(1, places)  # no copy: channels are last in memory
 
 
 def patch_nce(queries: torch.Tensor, keys: torch.Tensor, temperature: float = TEMPERATURE) -> torch.Tensor:
