@@ -180,6 +180,26 @@ def test_one_person_is_refused_before_anything_is_written(augmented: Recipe, sha
         derive.run(options, {}, inputs, tmp_path / "out", Context(RUNTIME))
 
 
+def test_domains_are_values_of_a_column_of_the_manifest(augmented: Recipe, shared: Lab, tmp_path: Path) -> None:
+    """Photos without a value are left out and counted; a column without values is refused first."""
+    rows = manifest.read(shared.stage(augmented, "prepare").path, split="train").to_pylist()
+    inputs, said = {"manifest": tmp_path / "prepared"}, list[str]()
+    options = Derive.model_validate({"set": {"kind": "cut", **TRANSLATED, "by": "group"}})
+    context = Context(RUNTIME, lambda event: said.append(event.text))
+    with pytest.raises(UserError, match="values of `group`, and the train photos have 0: none"):
+        manifest.write(tmp_path / "prepared", rows, "prepare", {})
+        derive.run(options, {}, inputs, tmp_path / "out", context)
+    assert not (tmp_path / "out").exists()
+    grouped = [{**row, "group": ("indoors", "outdoors", None)[number % 3]} for number, row in enumerate(rows)]
+    manifest.write(tmp_path / "prepared", grouped, "prepare", {})
+    derive.run(options, {}, inputs, tmp_path / "out", context)
+    without = sum(row["group"] is None for row in grouped)
+    made = {json.loads(row["latent"])["photos"][0] for row in manifest.read(tmp_path / "out").to_pylist()}
+    assert made == {row["image_id"] for row in grouped if row["group"]}
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["photos_left_out"] == without
+    assert f"{without} of {len(rows)} train photos left out: of neither domain" in said
+
+
 def test_from_photos_to_the_page(faces: Path, shared: Lab) -> None:
     arms = {"real": {}, "swapped": {"set": "swap"}, "ringed": {"set": "rim"}}
     recipe = tiny(
