@@ -228,7 +228,7 @@ class TrainRecognizer(Options):
         if self.pretrained:
             return STARTS.get("timm")(own_input=False)  # type: ignore[no-any-return]
         if self.weights:
-            return STARTS.get("file")(path=self.weights)  # type: ignore[no-any-return]
+            return STARTS.get("file")(path=self.weights, of="random")  # type: ignore[no-any-return]
         return self.start or STARTS.get("random")()
 
     def asked(self, channels: int, size_px: int) -> Asked:
@@ -253,7 +253,7 @@ class TrainRecognizer(Options):
             raise ValueError(f"tune is {self.tune}, but nothing was learned that could be kept: give a start")
         if self.l2_sp is not None and start.kind == "random":
             raise ValueError("l2_sp pulls to what one begins with, but that is random: give a start")
-        if start.frozen_only and self.tune != "frozen":
+        if start.form.frozen_only and self.tune != "frozen":
             raise ValueError(f"the start '{start.kind}' cannot be trained: set tune: frozen")
         return self
 
@@ -261,7 +261,7 @@ class TrainRecognizer(Options):
     def _can_be_attacked(self) -> TrainRecognizer:
         if self.adversarial is not None and self.sharded is not None:
             raise ValueError("adversarial needs the whole head in each rank: leave out sharded or adversarial")
-        if self.adversarial is not None and self.begins.frozen_only:
+        if self.adversarial is not None and self.begins.form.frozen_only:
             raise ValueError(f"the start '{self.begins.kind}' has no gradient to attack it by: leave out adversarial")
         return self
 

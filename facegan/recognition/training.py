@@ -184,7 +184,7 @@ def train(
     if not first:
         return
     save_tensors(out / "embedder.safetensors", best_net)
-    of_start = options.begins.licenses
+    of_start = options.begins.weights_licenses()
     if of_start is None:
         of_start = (f"{licences.UNKNOWN} (weights it started from)",)
     spec = {
