@@ -1,4 +1,4 @@
-"""The files of a promoted model, and what embeds with them."""
+"""The files of promoted models, and which model is current."""
 
 from __future__ import annotations
 
@@ -8,11 +8,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from facegan.core.digests import file_sha256
 from facegan.core.errors import UserError
-from facegan.core.types import Embed
 
 SPEC, WEIGHTS, ONNX, CARD, PEOPLE = "model.json", "model.safetensors", "model.onnx", "card.md", "people.parquet"
 TRAINED_SPEC, TRAINED_WEIGHTS = "embedder.json", "embedder.safetensors"
@@ -69,16 +66,3 @@ def verified_file(folder: Path, spec: dict[str, Any], name: str) -> Path:
         what = "was changed" if path.is_file() else "is missing"
         raise UserError(f"{path} {what}", fix="promote it again, or `facegan rollback` to another version")
     return path
-
-
-def torch_embedder(folder: Path, device: Any = "cpu") -> Embed:
-    """The network of a version as PyTorch runs it."""
-    from facegan.recognition import embedder
-
-    spec = read_spec(folder)
-    net = embedder.restored(spec["network"], verified_file(folder, spec, WEIGHTS), device)
-
-    def embed(pixels: np.ndarray) -> np.ndarray:
-        return embedder.embed(net, pixels, len(pixels), device)
-
-    return embedder.with_mirror(embed) if spec["preprocessing"]["flip"] else embed
