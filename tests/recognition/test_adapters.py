@@ -121,9 +121,9 @@ def test_each_stage_has_its_rate() -> None:
     rate = {id(parameter): group["lr_scale"] for group in groups for parameter in group["params"]}
     trained = {name: parameter for name, parameter in net.named_parameters() if parameter.requires_grad}
     assert len(rate) == len(trained)
+    expected = {"project": 1, "layer4": 1 / 2, "layer3": 1 / 4, "layer2": 1 / 8, "layer1": 1 / 16, "conv1": 1 / 32}
     for name, parameter in trained.items():
-        expected = 1 if name.startswith("project") else 1 / 2 if ".layer4" in name else None
-        assert expected in (None, rate[id(parameter)])
+        assert rate[id(parameter)] == expected[name.removeprefix("backbone.").split(".")[0]], name
 
 
 def test_a_run_hands_over_a_recognizer_of_the_same_form(recipe: Recipe, shared: Lab, lab: Lab) -> None:
