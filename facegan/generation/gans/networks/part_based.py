@@ -118,8 +118,8 @@ def _shrunk(img: torch.Tensor, side: int) -> torch.Tensor:
 def part_masks(side: int) -> torch.Tensor:
     """Which pixel of the common frame is of which part, (4, 1, side, side) of 0 and 1: rim, eyes, nose, lower face.
 
-    The frame is that of aligned faces: eyes at 0.45 of the height, nostrils at 0.7, the mouth at 0.8. Eyes reach down to
-    the cheeks beside the nose, so that whole glasses are of one photo.
+    The frame is that of aligned faces: eyes at 0.45 of the height, nostrils at 0.7, the mouth at 0.8. Eyes reach down
+    to the cheeks beside the nose, so that whole glasses are of one photo.
     """
     x, y = ((unit_grid(side)[0] + 1) / 2).unbind(-1)
     aside = (x - 0.5).abs()
