@@ -24,7 +24,8 @@ from facegan.evaluation.judges.onnx import Onnx
 from facegan.metrics.verification import unit_rows
 from facegan.recognition.embedder import MIRRORED, embed, load_embedder, with_mirror
 from facegan.recognition.fitted import fitted_spec, is_fitted, load_fitted
-from facegan.recognition.saved_model import SPEC, read_spec, torch_embedder
+from facegan.recognition.promoted_embedder import torch_embedder
+from facegan.recognition.saved_model import SPEC, read_spec
 
 FORMS = (
     "give FILE.onnx, timm:NAME, package.module:callable, dlib, or the folder of a run's train_recognizer or "

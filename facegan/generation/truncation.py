@@ -1,6 +1,6 @@
-"""Truncation: codes nearer to the middle of what the generator has learned give fewer kinds of faces, and better ones.
+"""Truncation: codes nearer to the middle of what the generator has learned, for fewer kinds of faces and better ones.
 
-Both ends of the trade are measured by `benchmarks/generators.py`.
+`benchmarks/generators.py` measures both ends of that trade.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from pathlib import Path
 from facegan.data.suppression import SuppressionList
 from facegan.pipeline import graph, preflight
 from facegan.pipeline.disk import check_room
-from facegan.recipe.load import resolved
+from facegan.recipe.load import in_workdir
 from facegan.recipe.recipe import Recipe
 from facegan.store.local import Store
 from facegan.store.workdir import open_store
@@ -34,7 +34,7 @@ class PlannedRun:
 
 def nodes_of(recipe: Recipe, workdir: Path, until: str | None) -> list[graph.Node]:
     """The nodes of a run in a working directory, without the people who were erased there; raises ConfigError."""
-    return graph.planned(recipe, SuppressionList.read(workdir), until)
+    return graph.planned(in_workdir(recipe, workdir), SuppressionList.read(workdir), until)
 
 
 @contextmanager
@@ -44,12 +44,14 @@ def planned_run(recipe: Recipe, workdir: Path, until: str | None, say: Callable[
     `say` is called with what it waits for. Raises ConfigError for what cannot work, UserError for
     what is missing here, before anything is computed.
     """
-    recipe, workdir = resolved(recipe), workdir.expanduser().absolute()
+    asked, workdir = recipe, workdir.expanduser().absolute()
+    recipe = in_workdir(asked, workdir, say)
     suppressed = SuppressionList.read(workdir)
     nodes = graph.planned(recipe, suppressed, until)
     store = open_store(workdir, recipe.runtime)
     with store.in_use(say):
         if SuppressionList.read(workdir) != suppressed:  # somebody was erased while this waited
+            recipe = in_workdir(asked, workdir, say)
             nodes = nodes_of(recipe, workdir, until)
         unmade = graph.unmade(nodes, store)
         preflight.check(unmade, recipe.runtime)

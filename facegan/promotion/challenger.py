@@ -210,14 +210,19 @@ def trained_on(folder: Path) -> set[str]:
 
 
 def started_from(models: Models, weights: str | None) -> list[Path]:
-    """The versions whose weights, by sha256, a recognizer started from: one, and those that it started from in turn."""
-    by_weights = {spec["files"][WEIGHTS]: spec for spec in map(models.spec, models.versions())}
-    folders: list[Path] = []
-    while weights in by_weights:
-        spec = by_weights.pop(weights)
-        folders.append(models.folder(spec["version"]))
-        weights = spec["lineage"]["weights"]
-    return folders
+    """The versions whose weights, by sha256, a recognizer started from, and those that they started from in turn.
+
+    Several may have the same weights: one that began with another, and was not bettered by its training.
+    """
+    specs = {version: models.spec(version) for version in models.versions()}
+    found: list[str] = []
+    queue = [weights]
+    while queue:
+        weights = queue.pop()
+        same = [name for name, spec in specs.items() if spec["files"][WEIGHTS] == weights and name not in found]
+        found += same
+        queue += [specs[name]["lineage"]["weights"] for name in same]
+    return [models.folder(version) for version in found]
 
 
 def _people(table: pa.Table, split: str, column: str = "identity") -> set[str]:

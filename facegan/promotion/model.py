@@ -18,7 +18,8 @@ from facegan.data.images import BadImage, decode
 from facegan.data.options import Align, Prepare
 from facegan.data.preparation.alignment import Aligner
 from facegan.data.preparation.photo import square
-from facegan.recognition.saved_model import ONNX, WEIGHTS, read_spec, torch_embedder, verified_file
+from facegan.recognition.promoted_embedder import torch_embedder
+from facegan.recognition.saved_model import ONNX, WEIGHTS, read_spec, verified_file
 
 BATCH = 64
 USUAL_FAR = 0.01

@@ -40,6 +40,7 @@ from facegan.promotion.challenger import (
 from facegan.promotion.gates import Gate, GateResults, compare_models
 from facegan.promotion.registry import Models, TestSetLooks
 from facegan.promotion.thresholds import operating_points
+from facegan.recipe.load import in_workdir
 from facegan.recipe.recipe import Recipe
 from facegan.recognition.embedder import embed, load_embedder, with_mirror
 from facegan.recognition.saved_model import CARD, ONNX, PEOPLE, SPEC, WEIGHTS
@@ -81,11 +82,16 @@ def promote(
         raise ConfigError("--force needs a reason", fix="it is put down in the history: say why")
     store, models = store_at(workdir, recipe.runtime), Models(workdir)
     with store.in_use(say), models.locked():
-        nodes = graph.build(recipe, SuppressionList.read(workdir)) if nodes is None else nodes
+        if nodes is None:
+            recipe = in_workdir(recipe, workdir)
+            nodes = graph.build(recipe, SuppressionList.read(workdir))
         challenger = select_challenger(recipe, arm, list(nodes), store)
         _check_held_back(recipe, challenger, nodes, store)
         champion = models.current()
         version = _version_of(models, challenger)
+        if force is None and champion is not None and _same_model(models.spec(champion), challenger):
+            why = "nothing that was trained was better on val people: these are the weights of the current model"
+            return Decision("kept", champion, champion, why)
         if version is not None and version == champion:
             return Decision("kept", version, champion, "this recognizer is the current model already")
         if force is None and (reason := _earlier_refusal(models, version, champion, recipe)) is not None:
@@ -105,6 +111,13 @@ def _check_held_back(recipe: Recipe, challenger: Challenger, nodes: Sequence[Nod
             f"no report of this run held back {recipe.benchmark.held_back:g} of the test people",
             fix="give `facegan run` the same benchmark.held_back first: those people judge whom no report has seen",
         )
+
+
+def _same_model(spec: dict[str, Any], challenger: Challenger) -> bool:
+    """Whether a recognizer that began with a version is still that one, and sees faces as it does."""
+    weights = file_sha256(challenger.folder / "embedder.safetensors")
+    began = challenger.node.raw.get("weights") == weights
+    return began and spec["files"][WEIGHTS] == weights and spec["preprocessing"] == _preprocessing(challenger.recipe)
 
 
 def _version_of(models: Models, challenger: Challenger) -> str | None:

@@ -22,9 +22,9 @@ from filelock import FileLock
 
 from facegan.core.errors import ConfigError, UserError
 from facegan.core.files import fsync, new_folder, replace_link, write_private
-from facegan.recognition.saved_model import read_spec
+from facegan.recognition.saved_model import CURRENT, current_model, models_of, read_spec
 
-CURRENT, HISTORY, LOOKS, LOCK = "current", "history.jsonl", "looks.json", "lock"
+HISTORY, LOOKS, LOCK = "history.jsonl", "looks.json", "lock"
 CHOSEN = ("promoted", "rollback")
 """The events after which another version is current."""
 
@@ -42,7 +42,7 @@ class Models:
     """The registry of a working directory; what changes it is called within `locked`."""
 
     def __init__(self, workdir: Path) -> None:
-        self.root = workdir / "data" / "models"
+        self.root = models_of(workdir)
 
     def folder(self, version: str) -> Path:
         """The folder of a version."""
@@ -55,9 +55,8 @@ class Models:
 
     def current(self) -> str | None:
         """The version that `current` leads to; None where there is none."""
-        link = self.root / CURRENT
-        name = os.readlink(link) if link.is_symlink() else ""
-        return name if name in self.versions() else None
+        folder = current_model(self.root)
+        return None if folder is None else folder.name
 
     def find(self, version: str | None = None) -> Path:
         """The folder of a version, or of the current one; raises ConfigError where it is not there."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.resources import files
@@ -32,7 +32,7 @@ from facegan.evaluation.protocols import ProtocolConfig
 from facegan.generation.options import ExternalFaces
 from facegan.recipe.errors import defaults, explain
 from facegan.recipe.recipe import Recipe
-from facegan.recognition.starts import StartConfig
+from facegan.recognition.starts import StartConfig, start_of
 
 DEFAULT = "orl-quick"
 WithPaths = TypeVar("WithPaths", SourceConfig, DetectorConfig, ProtocolConfig, StartConfig)
@@ -72,6 +72,27 @@ def resolved(recipe: Recipe) -> Recipe:
     if recipe.name in RESERVED:
         raise ConfigError(f"a recipe cannot be called '{recipe.name}': reports/ keeps that name for itself")
     return _absolute(recipe)
+
+
+def in_workdir(recipe: Recipe, workdir: Path, say: Callable[[str], None] = lambda text: None) -> Recipe:
+    """The recipe, resolved, whose starts are what they stand for in a working directory (the current model).
+
+    `say` is called where that is another kind of start. Raises UserError where there is nothing that they stand for,
+    ConfigError where that does not go with the other options.
+    """
+    starts = {"train_recognizer": recipe.train_recognizer.start}
+    if (own := recipe.guide.get("start")) is not None:
+        starts["guide"] = start_of({"kind": own} if isinstance(own, str) else own)
+    found = {name: start.in_workdir(workdir) for name, start in starts.items() if start is not None}
+    changed = {name: start for name, start in found.items() if start is not starts[name]}
+    if not changed:
+        return resolved(recipe)
+    data = recipe.model_dump(mode="json")
+    for name, start in changed.items():
+        data.setdefault(name, {})["start"] = start.model_dump(mode="json")
+        if start.kind != (was := starts[name]).kind:  # type: ignore[union-attr]
+            say(f"{name}: there is no {was.kind} in '{workdir}' yet, so it begins with {start.words}")  # type: ignore[union-attr]
+    return resolved(_validate(data, f"recipe '{recipe.name}' in '{workdir}'"))
 
 
 @dataclass(frozen=True)

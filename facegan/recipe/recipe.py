@@ -125,7 +125,7 @@ class Recipe(Options):
                 "guide: {steps: 300}, or the audit another judge"
             )
         learns = getattr(self.train_gan.gan, "identity", None) is not None
-        if guide.frozen_only and learns and synthetic:
+        if guide.form.frozen_only and learns and synthetic:
             raise ValueError(
                 f"the generator learns from the guide, but no gradient passes through the start '{guide.kind}': give "
                 "the guide another, guide: {start: random, tune: all}"

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from facegan.core.seeds import subseed
+from facegan.recognition.distillation import distance
 from facegan.recognition.heads.networks.sharded import ShardedHead
 from facegan.recognition.options import TrainRecognizer
 from facegan.training import ranks
@@ -101,16 +102,23 @@ def shard_name(place: int, start: int) -> str:
 
 
 class Classifier(nn.Module):
-    """Embedder and heads as one: images (N, C, H, W) of `rows[part]` -> their share of the batch's loss."""
+    """Embedder and heads as one: images (N, C, H, W) of `rows[part]` -> their share of the batch's loss.
+
+    With embeddings `held_to` (N, embedding_dim) that have `options.distil` times their distance in it.
+    """
 
     def __init__(self, options: TrainRecognizer, net: nn.Module, head: Heads) -> None:
         super().__init__()
         self.in_bfloat16 = options.precision == "bfloat16"
         self.net: nn.Module = torch.compile(net) if options.compile else net  # type: ignore[assignment]
-        self.head = head
+        self.head, self.distil = head, options.distil
 
-    def forward(self, img: torch.Tensor, rows: np.ndarray, part: slice, draw: int) -> torch.Tensor:
+    def forward(
+        self, img: torch.Tensor, rows: np.ndarray, part: slice, draw: int, held_to: torch.Tensor | None = None
+    ) -> torch.Tensor:
         with torch.autocast(img.device.type, torch.bfloat16, enabled=self.in_bfloat16):
             embedding = self.net(img)
         loss: torch.Tensor = self.head(embedding.float(), rows, part, draw)
+        if held_to is not None and self.distil is not None:
+            loss = loss + self.distil * distance(embedding.float(), held_to) / len(rows)
         return loss

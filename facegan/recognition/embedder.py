@@ -37,8 +37,8 @@ class Embedder(nn.Module):
     def __init__(self, options: TrainRecognizer, channels: int, size_px: int) -> None:
         super().__init__()
         self.backbone = options.begins.network(options.asked(channels, size_px))
-        self.has_layer = not options.begins.embeds
-        self.has_gradient = not options.begins.frozen_only
+        self.has_layer = not options.begins.form.embeds
+        self.has_gradient = not options.begins.form.frozen_only
         if self.has_layer:
             self.project = nn.Linear(num_features(self.backbone), options.embedding_dim, bias=False)
             self.norm = nn.BatchNorm1d(options.embedding_dim)

@@ -34,7 +34,9 @@ SEARCHABLE = (
     "lr",
     "layer_decay",
     "tune",
+    "adapter_rank",
     "l2_sp",
+    "distil",
     "weight_decay",
     "warmup",
     "ema",
@@ -179,9 +181,12 @@ class TrainRecognizer(Options):
     start: AnyStart | None = unhashed_default(
         None, description="the network that every arm begins with, and its weights; null: random"
     )
-    tune: Literal["all", "last-stage", "frozen"] = unhashed_default(
-        "all", description="what of a start is trained: all, its last stage, or nothing but the embedding layer"
+    tune: Literal["all", "last-stage", "frozen", "adapters"] = unhashed_default(
+        "all",
+        description="what of a start is trained: all, its last stage, nothing but the embedding layer, or low-rank "
+        "changes of all its weights",
     )
+    adapter_rank: int = unhashed_default(8, ge=1, le=4096, description="rank of those changes (tune: adapters)")
     layer_decay: float | None = unhashed_default(
         None,
         gt=0,
@@ -191,6 +196,12 @@ class TrainRecognizer(Options):
     )
     l2_sp: float | None = unhashed_default(
         None, gt=0, description="pulls weights to those that they began with, as weight_decay to 0; null: no"
+    )
+    distil: float | None = unhashed_default(
+        None,
+        gt=0,
+        description="weight of 1 - cosine between the embedding of an image and that by the start, added to the loss; "
+        "null: no",
     )
     pretrained: bool = Field(False, description="as start={kind: timm, own_input: false}")
     weights: str | None = Field(
@@ -228,7 +239,7 @@ class TrainRecognizer(Options):
         if self.pretrained:
             return STARTS.get("timm")(own_input=False)  # type: ignore[no-any-return]
         if self.weights:
-            return STARTS.get("file")(path=self.weights)  # type: ignore[no-any-return]
+            return STARTS.get("file")(path=self.weights, of="random")  # type: ignore[no-any-return]
         return self.start or STARTS.get("random")()
 
     def asked(self, channels: int, size_px: int) -> Asked:
@@ -253,7 +264,12 @@ class TrainRecognizer(Options):
             raise ValueError(f"tune is {self.tune}, but nothing was learned that could be kept: give a start")
         if self.l2_sp is not None and start.kind == "random":
             raise ValueError("l2_sp pulls to what one begins with, but that is random: give a start")
-        if start.frozen_only and self.tune != "frozen":
+        if self.distil is not None and not start.as_is:
+            raise ValueError(
+                f"distil holds embeddings to those of the start, but '{start.kind}' has no embedding layer of its own: "
+                "give another start"
+            )
+        if start.form.frozen_only and self.tune != "frozen":
             raise ValueError(f"the start '{start.kind}' cannot be trained: set tune: frozen")
         return self
 
@@ -261,7 +277,7 @@ class TrainRecognizer(Options):
     def _can_be_attacked(self) -> TrainRecognizer:
         if self.adversarial is not None and self.sharded is not None:
             raise ValueError("adversarial needs the whole head in each rank: leave out sharded or adversarial")
-        if self.adversarial is not None and self.begins.frozen_only:
+        if self.adversarial is not None and self.begins.form.frozen_only:
             raise ValueError(f"the start '{self.begins.kind}' has no gradient to attack it by: leave out adversarial")
         return self
 

@@ -1,18 +1,52 @@
-"""The files of a promoted model, and what embeds with them."""
+"""The files of promoted models, and which model is current."""
 
 from __future__ import annotations
 
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from facegan.core.digests import file_sha256
 from facegan.core.errors import UserError
-from facegan.core.types import Embed
 
 SPEC, WEIGHTS, ONNX, CARD, PEOPLE = "model.json", "model.safetensors", "model.onnx", "card.md", "people.parquet"
+TRAINED_SPEC, TRAINED_WEIGHTS = "embedder.json", "embedder.safetensors"
+CURRENT = "current"
+
+
+def models_of(workdir: Path) -> Path:
+    """Where the promoted models of a working directory lie."""
+    return workdir / "data" / "models"
+
+
+def current_model(models: Path) -> Path | None:
+    """The folder of the version that the link `current` leads to; None where there is none."""
+    link = models / CURRENT
+    name = os.readlink(link) if link.is_symlink() else ""
+    folder = models / name
+    return folder if re.fullmatch(r"v[1-9]\d*", name) and folder.is_dir() else None
+
+
+def network_beside(weights: Path) -> dict[str, Any] | None:
+    """What the JSON beside a file of weights says of its network (options, channels, size_px).
+
+    None where it is no file of a promoted model or of a finished train_recognizer, or has no such JSON. Raises
+    UserError where that cannot be read.
+    """
+    if weights.name == WEIGHTS and (weights.parent / SPEC).is_file():
+        return dict(read_spec(weights.parent)["network"])
+    path = weights.parent / TRAINED_SPEC
+    if weights.name != TRAINED_WEIGHTS or not path.is_file():
+        return None
+    try:
+        network: dict[str, Any] = json.loads(path.read_bytes())
+        dict(network["options"])
+        return network
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        fix = "move the weights away from it, and say whose network they are (train_recognizer.start.of)"
+        raise UserError(f"{path} cannot be read: {error!r}", fix) from error
 
 
 def read_spec(folder: Path) -> dict[str, Any]:
@@ -32,16 +66,3 @@ def verified_file(folder: Path, spec: dict[str, Any], name: str) -> Path:
         what = "was changed" if path.is_file() else "is missing"
         raise UserError(f"{path} {what}", fix="promote it again, or `facegan rollback` to another version")
     return path
-
-
-def torch_embedder(folder: Path, device: Any = "cpu") -> Embed:
-    """The network of a version as PyTorch runs it."""
-    from facegan.recognition import embedder
-
-    spec = read_spec(folder)
-    net = embedder.restored(spec["network"], verified_file(folder, spec, WEIGHTS), device)
-
-    def embed(pixels: np.ndarray) -> np.ndarray:
-        return embedder.embed(net, pixels, len(pixels), device)
-
-    return embedder.with_mirror(embed) if spec["preprocessing"]["flip"] else embed

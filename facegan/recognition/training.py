@@ -18,10 +18,11 @@ from facegan.core.seeds import subseed
 from facegan.data import licences
 from facegan.data.dataset import KEEP_BYTES, ManifestImages
 from facegan.metrics.verification import eer, pair_scores
-from facegan.recognition import tuning
+from facegan.recognition import adapters, tuning
 from facegan.recognition.adversarial import perturbed
 from facegan.recognition.batches import Batches, groups_of
 from facegan.recognition.classifier import Classifier, Heads
+from facegan.recognition.distillation import Teacher
 from facegan.recognition.embedder import Embedder, embed
 from facegan.recognition.heads.networks.sharded import ShardedHead
 from facegan.recognition.loader import Loader
@@ -59,9 +60,10 @@ def try_out(options: TrainRecognizer, channels: int, size_px: int, runtime: Runt
     if runtime.nproc_per_node > 1:
         runtimes_of(runtime)
     net = Embedder(options, channels, size_px)
-    if not options.begins.downloads:
-        begin(net, options, channels, size_px)
-    tuning.freeze(net, options)
+    begun = Begun() if options.begins.downloads else begin(net, options, channels, size_px)
+    if options.distil:
+        Teacher(net, begun.whole)
+    tuning.freeze(net, options, begun.whole)
     tuning.decay_groups(net, nn.Identity(), options)
     if options.sharded:
         ShardedHead(options.head, 2, options.embedding_dim, options.sharded.sample_rate)
@@ -104,7 +106,8 @@ def train(
         if text:
             context.say(text)
     net = with_sync_batchnorm(net, device).to(device).to(memory_format=torch.channels_last)
-    tuning.freeze(net, options)
+    teacher = Teacher(net, begun.whole, options.precision == "bfloat16") if options.distil else None
+    tuning.freeze(net, options, begun.whole)
     head = Heads(options, train.label, row_group).to(device)
     optimizer = torch.optim.AdamW(tuning.decay_groups(net, head, options), lr=options.lr, foreach=True)
     origin = tuning.Origin(net, optimizer, begun.whole) if options.l2_sp else None
@@ -116,7 +119,7 @@ def train(
 
     # Resume.
     checkpoints, step, best = Checkpoints(out / WORK), 0, {"step": 0, "val_eer": math.inf}
-    best_net = copy.deepcopy(kept.state_dict())
+    best_net = adapters.state_of(kept)
     curve = Curve(out / "curve.jsonl")
     if (latest := ranks.first_alone(checkpoints.load_latest)) is not None:
         step, state = latest[0] // batch_size, latest[1]
@@ -148,9 +151,10 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = lr * group.get("lr_scale", 1)  # an older checkpoint has none
         img = to_input(batch.img, device)
+        held_to = None if teacher is None else teacher.embed(img)
         if options.adversarial is not None:
             img = perturbed(classifier, img, batch.rows, mine, options.adversarial)
-        loss = loss_of(img, batch.rows, mine, subseed("sample", seed, batch.nimg))
+        loss = loss_of(img, batch.rows, mine, subseed("sample", seed, batch.nimg), held_to)
         optimizer.zero_grad(set_to_none=True)
         (loss * ranks.world_size()).backward()  # ranks take the mean of their gradients, but their losses add up
         optimizer.step()
@@ -169,7 +173,7 @@ def train(
             tuning.train_mode(net)
             if values["val_eer"] < best["val_eer"]:
                 best = {"step": step, "val_eer": values["val_eer"]}
-                best_net = copy.deepcopy(kept.state_dict())
+                best_net = adapters.state_of(kept)
         context.progress(step, options.steps, "steps", **values)
         check_finite(step * batch_size, values)
         if first:
@@ -184,7 +188,7 @@ def train(
     if not first:
         return
     save_tensors(out / "embedder.safetensors", best_net)
-    of_start = options.begins.licenses
+    of_start = options.begins.weights_licenses()
     if of_start is None:
         of_start = (f"{licences.UNKNOWN} (weights it started from)",)
     spec = {

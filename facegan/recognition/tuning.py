@@ -9,6 +9,7 @@ from timm.models._manipulate import group_with_matcher
 from torch import nn
 
 from facegan.core.errors import UserError
+from facegan.recognition import adapters
 from facegan.recognition.embedder import Embedder
 from facegan.recognition.options import TrainRecognizer
 from facegan.recognition.starts.networks.own_input import OwnInput
@@ -46,8 +47,14 @@ def stages(net: Embedder) -> list[list[str]]:
     return [*found[:-1], [*found[-1], *left_out], layer]
 
 
-def freeze(net: Embedder, options: TrainRecognizer) -> None:
-    """Leave what `options.tune` does not name as it is: no gradients for it (and see `train_mode`)."""
+def freeze(net: Embedder, options: TrainRecognizer, whole: bool = True) -> None:
+    """Leave what `options.tune` does not name as it is: no gradients for it (and see `train_mode`).
+
+    `whole`: see Begun. Where adapters are tuned, an embedding layer that began at random is trained as it is.
+    """
+    if options.tune == "adapters":
+        adapters.insert(net, options.adapter_rank, () if whole else EMBEDDING_LAYER)
+        return
     kept = {"all": 0, "last-stage": -2, "frozen": -1}[options.tune]
     frozen = {name for stage in (stages(net)[:kept] if kept else []) for name in stage}
     for name, parameter in net.named_parameters():

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Biggan(AdversarialConfig):
     """Brock et al. 2019 in a small form: residual blocks whose batch norms take the person's code, shared by all, and
     a part of z; filters kept apart; D with a projection of the person that is ramped in. Without self-attention. Made
-    for `synthesize.truncate_z` and `truncate_identity`: fewer kinds of faces, and better ones."""
+    for `synthesize.truncate_z` and `truncate_identity`. Its default length was not tried: look at its sample grids."""
 
     kind: Literal["biggan"] = "biggan"
     default_kimg: ClassVar[float] = 120.0

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from facegan.core.digests import file_sha256
 from facegan.core.errors import UserError
 from facegan.core.files import user_path
 from facegan.core.options import Options
-from facegan.core.registry import Registry
+from facegan.core.registry import NAMED, Registry
 
 if TYPE_CHECKING:
     from torch import nn
@@ -61,6 +61,19 @@ class StartConfig(Options):
     licenses: ClassVar[tuple[str, ...] | None] = None
     kind: str
 
+    @property
+    def form(self) -> StartConfig:
+        """The start whose network this one's is: itself, but for stored recognizers."""
+        return self
+
+    def in_workdir(self, workdir: Path) -> StartConfig:
+        """What it stands for in a working directory; raises UserError where there is nothing."""
+        return self
+
+    def weights_licenses(self) -> tuple[str, ...] | None:
+        """The licences of its weights, None where they are not known."""
+        return self.licenses
+
     def identifying(self) -> dict[str, Any]:
         """The options that decide what it is, without where files lie: enough for `network`."""
         return self.model_dump(mode="json", exclude=set(self.paths))
@@ -78,6 +91,26 @@ class StartConfig(Options):
     def load(self, net: nn.Module, backbone: nn.Module, asked: Asked) -> Begun:
         """Put the weights into `net`, of which `backbone` is its `network`; raises UserError where they do not fit."""
         return Begun()
+
+
+def _checked_start(value: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A start as a mapping: its options checked, but kept as they were given."""
+    if value is not None:
+        start_of(value)
+    return value
+
+
+AnotherStart = Annotated[dict[str, Any] | None, AfterValidator(_checked_start), NAMED]
+"""A start within a start."""
+
+
+def start_of(value: dict[str, Any]) -> StartConfig:
+    """The member of a mapping with a `kind`; raises ValueError where there is no such one."""
+    try:
+        member: type[StartConfig] = STARTS.get(str(value.get("kind")))
+    except UserError as error:
+        raise ValueError(str(error)) from None
+    return member.model_validate(value)
 
 
 class FromFile(StartConfig):

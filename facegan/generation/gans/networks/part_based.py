@@ -118,9 +118,12 @@ def _shrunk(img: torch.Tensor, side: int) -> torch.Tensor:
 def part_masks(side: int) -> torch.Tensor:
     """Which pixel of the common frame is of which part, (4, 1, side, side) of 0 and 1: rim, eyes, nose, lower face.
 
-    The frame is that of aligned faces: eyes at 0.45 of the height, nostrils at 0.7, the mouth at 0.8.
+    The frame is that of aligned faces: eyes at 0.45 of the height, nostrils at 0.7, the mouth at 0.8. Eyes reach down
+    to the cheeks beside the nose, so that whole glasses are of one photo.
     """
     x, y = ((unit_grid(side)[0] + 1) / 2).unbind(-1)
-    nose = (y >= 0.53) & (y < 0.75) & (x > 0.3) & (x < 0.7)
-    eyes = (y > 0.3) & (y < 0.6) & (x > 0.1) & (x < 0.9) & ~nose
-    return torch.stack([(y < 0.53) & ~eyes, eyes, nose, (y >= 0.53) & ~nose & ~eyes]).float()[:, None]
+    aside = (x - 0.5).abs()
+    nose = (y < 0.75) & (((y >= 0.53) & (aside < 0.09)) | ((y >= 0.63) & (aside < 0.2)))
+    eyes = (y > 0.3) & (y < 0.65) & (aside < 0.4) & ~nose
+    rim = (y < 0.53) & ~eyes
+    return torch.stack([rim, eyes, nose, ~rim & ~eyes & ~nose]).float()[:, None]
