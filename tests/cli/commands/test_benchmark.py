@@ -117,7 +117,7 @@ def test_what_cannot_work_is_said(here: Path) -> None:
         ((*base, "--split", "test"), "is no manifest"),
         (
             (*base, "--benchmark", "none"),
-            "the benchmarks are: attack, domains, enrolled, groups, identification, membership, open_set, pairs, verification",
+            "attack, domains, enrolled, groups, identification, membership, open_set, pairs, verification",
         ),
         ((*base, "--benchmark", "{kind: pairs, file: gone.txt}"), "is not there"),
         ((*base, "--pairs", "gone.txt"), "is not there"),
