@@ -72,6 +72,10 @@ def test_the_commands_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     photo, other = faces / "p00" / "0.png", faces / "p01" / "0.png"
     facegan("embed", photo, "--out", "embeddings.npz")
     facegan("verify", photo, other, "--far", 0.1)
+    arms = "{real: {}, restored: {set: {kind: restore, kimg: 0.06, batch_size: 8, channels: 8}}}"
+    facegan("stage", "derive", "orl-tiny", *own, "--set", "comparison.arm=restored", "--set", f"arms={arms}")
+    facegan("restore", photo, "--out", "better")
+    assert {path.name for path in Path("better").iterdir()} >= {"0.png", "side-by-side.png"}
     made = next(stage["path"] for stage in answer["stages"] if stage["stage"] == "synthesize")
     row = manifest.read(Path(made)).to_pylist()[0]
     facegan("regenerate", made, row["image_id"], "--out", "again.png")
