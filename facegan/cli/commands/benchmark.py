@@ -133,10 +133,10 @@ def run(
     protocols = benchmarks(options)
     if options.det is not None:
         compare.check_det(options.det, protocols)
+    labels = compare.labels([*embedders, *map(str, options.scores)])
     out = console(to_stderr=json_to == "-")
     nets = [face_embedder(spec, input_options, device_of(Runtime(device=options.device))) for spec in embedders]
     files = _score_files(options, protocols, out)
-    labels = compare.labels([*embedders, *map(str, options.scores)])
     embedded = [_embedded(net, data or "", protocols, options, out, net is nets[0]) for net in nets]
     if files:
         sides = compare.by_scores(files, list(zip(labels, embedded, strict=False)), protocols)

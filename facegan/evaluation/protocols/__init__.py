@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import Field
 
 from facegan.core.options import Options
 from facegan.core.registry import Registry
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from facegan.evaluation.embedded_faces import EmbeddedFaces
 
 PROTOCOLS = Registry("benchmark", __name__)
+Rates = tuple[Annotated[float, Field(gt=0, lt=1)], ...]
+"""Error rates at which others are reported."""
 
 
 @dataclass(frozen=True)

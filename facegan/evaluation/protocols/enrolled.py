@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pydantic import Field
 
-from facegan.evaluation.protocols import PROTOCOLS, Metric, ProtocolConfig, ProtocolResult
+from facegan.evaluation.protocols import PROTOCOLS, Metric, ProtocolConfig, ProtocolResult, Rates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,8 +60,8 @@ class Enrolled(ProtocolConfig):
         "training",
         description="photos behind the templates: those that were trained on, or the first half of the held-out ones",
     )
-    fpir: tuple[float, ...] = Field((0.1, 0.01), description="false-positive identification rates to report FNIR at")
-    far: tuple[float, ...] = Field((1e-3, 1e-4, 1e-5), description="false-accept rates to report TAR at")
+    fpir: Rates = Field((0.1, 0.01), description="false-positive identification rates to report FNIR at")
+    far: Rates = Field((1e-3, 1e-4, 1e-5), description="false-accept rates to report TAR at")
     fmr: float = Field(0.01, gt=0, lt=0.5, description="false-match rate on val people that sets the threshold")
 
     @property

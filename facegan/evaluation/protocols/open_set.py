@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from facegan.evaluation.protocols import PROTOCOLS, Metric, ProtocolConfig, ProtocolResult
+from facegan.evaluation.protocols import PROTOCOLS, Metric, ProtocolConfig, ProtocolResult, Rates
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +20,7 @@ class OpenSet(ProtocolConfig):
     """DIR at FPIR: a share of the people is not enrolled, and searches of them must find nobody."""
 
     kind: Literal["open_set"] = "open_set"
-    fpir: tuple[float, ...] = Field((0.1, 0.01), description="false-positive identification rates to report DIR at")
+    fpir: Rates = Field((0.1, 0.01), description="false-positive identification rates to report DIR at")
     unknown: float = Field(0.5, gt=0, lt=1, description="share of the people who are not enrolled")
     seed: int = Field(0, ge=0, description="seeds the hash of names that chooses them")
     rotations: int = Field(10, ge=1, le=1000, description="how many images of each enrolled person stand in turn")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from facegan.core.files import user_path
-from facegan.evaluation.protocols import PROTOCOLS, Metric, ProtocolConfig, ProtocolResult
+from facegan.evaluation.protocols import PROTOCOLS, Metric, ProtocolConfig, ProtocolResult, Rates
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,8 +36,8 @@ class Pairs(ProtocolConfig):
     people: Literal["all", "test"] = Field(
         "all", description="test: only the pairs whose people both are test people, which is another protocol"
     )
-    far: tuple[float, ...] = Field((0.1, 0.01), description="false-accept rates to report TAR at")
-    fmr: tuple[float, ...] = Field((0.01,), description="false-match rates to report FNMR at")
+    far: Rates = Field((0.1, 0.01), description="false-accept rates to report TAR at")
+    fmr: Rates = Field((0.01,), description="false-match rates to report FNMR at")
     folds: int = Field(
         10, ge=2, le=100, description="of a list without folds: its genuine and its impostor pairs in so many blocks"
     )

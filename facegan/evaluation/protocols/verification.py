@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from facegan.evaluation.protocols import PROTOCOLS, Metric, ProtocolConfig, ProtocolResult
+from facegan.evaluation.protocols import PROTOCOLS, Metric, ProtocolConfig, ProtocolResult, Rates
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +23,7 @@ class Verification(ProtocolConfig):
     """Are these two photos of one person? All pairs of different images; sources in facegan.metrics.verification."""
 
     kind: Literal["verification"] = "verification"
-    far: tuple[float, ...] = Field((0.1, 0.01, 0.001), description="false-accept rates to report TAR at")
+    far: Rates = Field((0.1, 0.01, 0.001), description="false-accept rates to report TAR at")
     folds: int = Field(10, ge=2, le=100, description="person-disjoint folds of the accuracy")
 
     def names(self) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from facegan.core.errors import UserError
 from facegan.data.pair_lists import PairList
@@ -152,3 +153,17 @@ def test_one_person_cannot_be_benchmarked(kind: str) -> None:
     codes = np.zeros(5, int)
     with pytest.raises((ValueError, UserError), match=r"\w"):
         member(kind, codes).run(faces_of(random(codes), codes))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("verification", "far"), ("open_set", "fpir"), ("pairs", "far"), ("pairs", "fmr"), ("enrolled", "far"),
+     ("enrolled", "fpir")],
+)  # fmt: skip
+@pytest.mark.parametrize("rate", [0, -0.1, 1, 2])
+def test_a_rate_is_between_none_and_all(kind: str, name: str, rate: float) -> None:
+    """Refused in the recipe: after hours of training the benchmark could not be made."""
+    with pytest.raises(ValidationError, match=rf"{name}\.1"):
+        PROTOCOLS.get(kind).model_validate(
+            {"kind": kind, name: [0.1, rate], **({"file": "f"} if kind == "pairs" else {})}
+        )

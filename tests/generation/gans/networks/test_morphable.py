@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from scipy.ndimage import gaussian_filter
 
 from drawn import Lab, draw_face, tiny
+from facegan.core.errors import UserError
 from facegan.generation.gans.morphable import Morphable
 from facegan.generation.gans.networks.morphable import MOST_GAIN, MorphableGenerator
 from facegan.generation.gans.networks.registration import GRID, dense, inverse, warp
@@ -198,3 +200,15 @@ def test_it_is_read_from_its_file(faces: Path, shared: Lab) -> None:
     assert torch.equal(again(w, z), G(w, z))
     again.load_state_dict(G.state_dict())  # over what was derived before
     assert torch.equal(again(w, z), G(w, z))
+
+
+def test_a_generator_of_another_version_is_refused_in_words(tmp_path: Path) -> None:
+    """Such as one of part_based from before there were gains."""
+    spec = {"gan": {"kind": "part_based"}, "identities": ["a", "b"], "channels": 1, "size_px": 16}
+    (tmp_path / "generator.json").write_text(json.dumps(spec))
+    soft = Morphable().build_generator(2, 1, 16)
+    soft.start(torch.rand(4, 1, 16, 16) * 2 - 1, torch.tensor([0, 0, 1, 1]))
+    save_file(soft.state_dict(), tmp_path / "generator.safetensors")
+    with pytest.raises(UserError, match="of another version of facegan") as error:
+        load_generator(tmp_path)
+    assert "run the recipe again" in error.value.fix
