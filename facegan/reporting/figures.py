@@ -27,7 +27,7 @@ Series = tuple[np.ndarray, np.ndarray]
 
 
 PAPER, INK, MUTED, GRID = "#ffffff", "#1f2328", "#667080", "#e4e7eb"
-LONG = 24  # characters of a title that fit over one of four panels
+LONG = 21  # characters of a title that fit over one of four panels
 ARMS = ("#0072b2", "#d55e00", "#009e73", "#aa4499", "#b8860b", "#56b4e9", "#7f3b08", "#666666")
 """Told apart by people with any colour vision (after Okabe and Ito)."""
 BASELINES = (INK, MUTED)

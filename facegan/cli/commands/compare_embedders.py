@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,12 +23,13 @@ from facegan.metrics.all_pairs import SmallSet
 from facegan.reporting import figures
 
 SCALE = Scale(n_boot=1000)
+FINGERPRINT = re.compile(r"^([0-9a-f]{12})[0-9a-f]{52}$")  # what a stage's folder is called
 Sides = Sequence[tuple[str, ModelFigures]]
 
 
 def labels(specs: Sequence[str]) -> list[str]:
-    """A short name for each: of a path its last part, and the whole where two would be alike."""
-    short = [Path(spec).name if "/" in spec else spec for spec in specs]
+    """A short name for each: of a path its last part, a fingerprint by its beginning; the whole where two are alike."""
+    short = [FINGERPRINT.sub(r"\1", Path(spec).name) if "/" in spec else spec for spec in specs]
     counts = Counter(short)
     named = [spec if counts[name] > 1 else name for spec, name in zip(specs, short, strict=True)]
     if twice := [name for name, count in Counter(named).items() if count > 1]:

@@ -13,7 +13,9 @@ from typer.testing import CliRunner
 
 from drawn import Lab, draw_folder, pick, tiny
 from embedder_modules import write_modules
+from facegan.cli.commands.compare_embedders import labels
 from facegan.cli.main import main
+from facegan.core.errors import ConfigError
 from facegan.data import manifest
 from facegan.metrics import intervals, verification
 from facegan.pipeline import graph
@@ -45,6 +47,14 @@ def answer(*words: str) -> dict[str, Any]:
 
 def values(entry: dict[str, Any]) -> dict[str, float]:
     return {m["name"]: m["value"] for result in entry["benchmarks"].values() for m in result["metrics"]}
+
+
+def test_names_are_short_and_different() -> None:
+    one, other = "runs/0123456789ab" + 52 * "c", "runs/0123456789ab" + 52 * "d"
+    assert labels(["dlib", "models/mine.onnx", one]) == ["dlib", "mine.onnx", "0123456789ab"]
+    assert labels([one, other, "a/mine.onnx", "b/mine.onnx"]) == [one, other, "a/mine.onnx", "b/mine.onnx"]
+    with pytest.raises(ConfigError, match="'dlib' is given twice"):
+        labels(["dlib", "dlib"])
 
 
 def test_several_embedders_are_paired_with_the_first(here: Path) -> None:
