@@ -267,9 +267,9 @@ def _audit(recipe: Recipe, prepare: Node, synthesize: Node, hashes: dict[str, An
         needs["generator"] = synthesize.needs["generator"]
     extra = {"redraw": recipe.synthesize.model_dump(mode="json", include=REDRAW)}
     trained: list[Node] = []
-    if isinstance(judge, Recognizer):
+    if isinstance(judge, Recognizer) and recipe.judge is not None:
         real = _merge(recipe, JUDGE, Arm(), {"real": prepare}, judge.people)
-        trained = [real, _recognizer(recipe.recognizer(recipe.guide), JUDGE, judge.seed, real, prepare, hashes)]
+        trained = [real, _recognizer(recipe.judge, JUDGE, judge.seed, real, prepare, hashes)]
         needs["judge"] = trained[1]
     return [*trained, Node("audit", options, hashed, extra, needs=needs, raw=files)]
 
@@ -313,7 +313,8 @@ def _recognizer(
     trial: str | None = None,
 ) -> Node:
     raw, needs = _start_files(options, hashes), {"train": train, "val": prepare}
-    return Node("train_recognizer", options, options.identifying(), {"seed": seed}, needs, raw, name, seed, trial)
+    extra = {"seed": 0 if options.is_fitted else seed}  # nothing is drawn: the same for all seeds
+    return Node("train_recognizer", options, options.identifying(), extra, needs, raw, name, seed, trial)
 
 
 def _start_files(options: TrainRecognizer, hashes: dict[str, Any]) -> dict[str, str]:

@@ -71,10 +71,17 @@ def _head(spec: dict[str, Any]) -> list[str]:
     return [
         f"# Model {spec['version']}",
         "",
-        f"A face recognizer: {network['options']['backbone']}, embeddings of {spec['embedding_dim']} numbers, compared "
+        f"A face recognizer: {_network(network['options'])}, embeddings of {spec['embedding_dim']} numbers, compared "
         f"by cosine. Made {spec['created']} from recipe `{lineage['recipe']}`, arm `{lineage['arm']}`, seed "
         f"{lineage['seed']} (the best of its seeds on val people), commit {lineage['commit'] or 'unknown'}.",
     ]
+
+
+def _network(options: dict[str, Any]) -> str:
+    """The network in words: its name in timm or, where that plays no part, the start; and what of it was tuned."""
+    start = (options.get("start") or {"kind": "random"})["kind"]
+    network = options["backbone"] if start in ("random", "timm", "file", "champion") else f"start `{start}`"
+    return network if options.get("tune", "all") == "all" else f"{network}, tune `{options['tune']}`"
 
 
 def _training(spec: dict[str, Any]) -> list[str]:

@@ -8,6 +8,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from facegan.core.options import Name, Options, merge, unhashed_default
 from facegan.data.options import Prepare
+from facegan.evaluation.judges.recognizer import Recognizer
 from facegan.evaluation.options import Audit, Benchmark
 from facegan.generation.controls import ControlConfig
 from facegan.generation.options import Synthesize, TrainGan
@@ -119,10 +120,11 @@ class Recipe(Options):
         self._check_overlay("guide", self.guide)
         guide_options = self.recognizer(self.guide)
         guide, synthetic = guide_options.begins, any(arm.synthetic for arm in self.arms.values())
-        if synthetic and guide_options.steps == 0 and self.audit.judge.kind == "recognizer":
+        self._check_overlay("audit.judge.options", getattr(self.audit.judge, "options", {}))
+        if synthetic and guide_options.steps == 0 and self.judge is not None and self.judge.steps == 0:
             raise ValueError(
-                "guide and judge are one network, since nothing of their start is trained: give them a training, "
-                "guide: {steps: 300}, or the audit another judge"
+                "guide and judge are one network, since nothing of their start is trained: give one of them a "
+                "training, audit.judge.options: {start: random, tune: all, steps: 300}, or the audit another judge"
             )
         learns = getattr(self.train_gan.gan, "identity", None) is not None
         if guide.form.frozen_only and learns and synthetic:
@@ -243,13 +245,20 @@ class Recipe(Options):
     def _check_overlay(self, where: str, options: dict[str, Any]) -> None:
         if "weights" in options:
             raise ValueError(f"{where}: weights must be the same for all recognizers")
-        if "start" in options and where != "guide":
+        if "start" in options and where not in ("guide", "audit.judge.options"):
             raise ValueError(f"{where}: the start must be the same for all arms; steps: 0 is the start as it is")
         try:
-            self.recognizer(options)
+            self.recognizer(merge(self.guide, options) if where == "audit.judge.options" else options)
         except ValidationError as error:
             faults = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}{_valid_here(e)}" for e in error.errors())
             raise ValueError(f"{where}.{'; '.join(faults)}") from None
+
+    @property
+    def judge(self) -> TrainRecognizer | None:
+        """The options of the recognizer that audits; None where the judge is none of the recipe's own."""
+        if not isinstance(self.audit.judge, Recognizer):
+            return None
+        return self.recognizer(merge(self.guide, self.audit.judge.options))
 
     def recognizer(self, options: dict[str, Any]) -> TrainRecognizer:
         """train_recognizer with `options` (of an arm's trial, of guide and judge) laid over it."""

@@ -23,7 +23,8 @@ from torch import nn
 from facegan.core.errors import UserError
 from facegan.metrics.verification import unit_rows
 from facegan.recognition.options import TrainRecognizer
-from facegan.recognition.starts.networks.backbone import num_features
+from facegan.recognition.starts.networks.backbone import block_sizes, num_features
+from facegan.recognition.whitened_layer import WhitenedLayer
 from facegan.training.weights import load_weights
 
 
@@ -31,7 +32,8 @@ class Embedder(nn.Module):
     """NCHW float32 in -1..1 -> embedding (N, embedding_dim), not normalised.
 
     The embedding layer is that of the network that `options.begins` gives or, where it has none, a linear map followed
-    by batch norm, as in ArcFace's output setting E (Deng et al. 2019, section 3.1).
+    by batch norm, as in ArcFace's output setting E (Deng et al. 2019, section 3.1). Where it is fitted (tune: whitened)
+    it follows the network's own, and takes the mirror image too.
     """
 
     def __init__(self, options: TrainRecognizer, channels: int, size_px: int) -> None:
@@ -39,12 +41,18 @@ class Embedder(nn.Module):
         self.backbone = options.begins.network(options.asked(channels, size_px))
         self.has_layer = not options.begins.form.embeds
         self.has_gradient = not options.begins.form.frozen_only
-        if self.has_layer:
+        self.is_fitted = options.is_fitted
+        if self.is_fitted:
+            self.has_layer = True
+            self.project: nn.Module = WhitenedLayer(block_sizes(self.backbone), options.embedding_dim)
+        elif self.has_layer:
             self.project = nn.Linear(num_features(self.backbone), options.embedding_dim, bias=False)
             self.norm = nn.BatchNorm1d(options.embedding_dim)
 
     def forward(self, img: torch.Tensor) -> torch.Tensor:
         output: torch.Tensor = self.backbone(img)
+        if self.is_fitted:
+            return self.project(output, self.backbone(img.flip(3)))  # type: ignore[no-any-return]
         embedding: torch.Tensor = self.norm(self.project(output).float()) if self.has_layer else output.float()
         return embedding
 

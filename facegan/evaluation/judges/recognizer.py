@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from facegan.core.errors import UserError
+from facegan.core.options import unhashed_default
 from facegan.core.types import Embed
 from facegan.evaluation.judges import JUDGES, JudgeConfig
 
 
 @JUDGES.register
 class Recognizer(JudgeConfig):
-    """Trained by the pipeline on real people with the options of train_recognizer."""
+    """Trained by the pipeline on real people, with the options of the guide but for `options`."""
 
     kind: Literal["recognizer"] = "recognizer"
     seed: int = Field(2000, ge=0, description="its own: neither the guide's nor one that is compared")
@@ -22,6 +23,10 @@ class Recognizer(JudgeConfig):
         "train",
         description="whom it learns from; val: every second val person, whom the generator never saw; "
         "thresholds are then measured on the other val people",
+    )
+
+    options: dict[str, Any] = unhashed_default(
+        {}, description="laid over those of the guide, which are train_recognizer's with the recipe's `guide`"
     )
 
     def note(self) -> str:

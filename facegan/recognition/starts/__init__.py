@@ -23,7 +23,7 @@ STARTS = Registry("start", __name__)
 @dataclass(frozen=True)
 class Asked:
     """What is asked of a network: timm's name for it and the arguments of timm.create_model, where it has none of its
-    own; channels and side of the images; numbers in an embedding.
+    own; channels and side of the images; numbers in an embedding. `fitted`: its embedding layer will be fitted.
     """
 
     backbone: str
@@ -31,6 +31,7 @@ class Asked:
     channels: int
     size_px: int
     embedding_dim: int
+    fitted: bool = False
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib.util
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from facegan.core.errors import UserError
-from facegan.recognition.fitted.imagenet import PACKAGE
+from facegan.core.options import unhashed_default
+from facegan.recognition.fitted.imagenet import PACKAGE, STAGES, checked_stages
 from facegan.recognition.fitted.imagenet import Imagenet as FittedImagenet
 from facegan.recognition.starts import STARTS, Asked, Begun, StartConfig
 
@@ -29,6 +30,23 @@ class Imagenet(StartConfig):
     licenses: ClassVar[tuple[str, ...] | None] = FittedImagenet.licenses
     kind: Literal["imagenet"] = "imagenet"
     size_px: int = Field(112, ge=32, le=448, description="side to which images are resized; ImageNet's was 224")
+    stages: tuple[int, ...] = unhashed_default(
+        (),
+        description=f"maps of these, 0 to {STAGES - 1}, side by side, for tune: whitened ([2, 3, 4, 5] is good); none: "
+        "the last one, averaged",
+    )
+    grid: int = Field(
+        7,
+        ge=1,
+        le=28,
+        exclude_if=lambda grid: grid == 7,
+        description="maps of stages are averaged to so many cells a side",
+    )
+
+    @field_validator("stages")
+    @classmethod
+    def _are_there(cls, stages: tuple[int, ...]) -> tuple[int, ...]:
+        return stages and checked_stages(stages)
 
     def check(self) -> None:
         """See Options."""
@@ -43,12 +61,18 @@ class Imagenet(StartConfig):
         from facegan.recognition.fitted.methods.imagenet import BACKBONE
         from facegan.recognition.starts.networks.backbone import timm_backbone
         from facegan.recognition.starts.networks.own_input import OwnInput
+        from facegan.recognition.starts.networks.stage_maps import StageMaps
 
-        return OwnInput(timm_backbone(BACKBONE, {}, 3, None), asked.size_px, self.size_px)
+        network = timm_backbone(BACKBONE, {}, 3, None)
+        if self.stages:
+            network = StageMaps(network, self.stages, self.grid, self.size_px)
+        return OwnInput(network, asked.size_px, self.size_px)
 
     def load(self, net: nn.Module, backbone: nn.Module, asked: Asked) -> Begun:
         """See StartConfig; raises UserError where the package's weights are not those that they should be."""
         from facegan.recognition.fitted.methods.imagenet import weights
 
-        cast("OwnInput", backbone).net.load_state_dict(weights(PACKAGE))
-        return Begun("EfficientNet-Lite0 with weights from ImageNet; the embedding layer begins at random")
+        network = cast("OwnInput", backbone).net
+        (network.get_submodule("net") if self.stages else network).load_state_dict(weights(PACKAGE))
+        layer = "" if asked.fitted else "; the embedding layer begins at random"
+        return Begun(f"EfficientNet-Lite0 with weights from ImageNet{layer}")

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 @STARTS.register
 class Onnx(FromFile):
-    """An ONNX embedder of your own, frozen, under an embedding layer that begins as the identity (`tune: frozen`).
+    """An ONNX embedder of your own, frozen, under an embedding layer that begins as the identity (`tune:
+    frozen`, or `whitened`).
 
     Its file is stored with the recognizer (`pip install facegan[onnx]`).
     """
@@ -67,7 +68,8 @@ class Onnx(FromFile):
                 f"{asked.embedding_dim}",
                 fix=f"set train_recognizer.embedding_dim={dim}",
             )
-        torch.nn.init.eye_(net.get_parameter("project.weight"))
+        if not asked.fitted:
+            torch.nn.init.eye_(net.get_parameter("project.weight"))
         outputs = network.opened().outputs
         first = f"; of its {len(outputs)} outputs the first, '{outputs[0]}', is taken" if len(outputs) > 1 else ""
         return Begun(f"{self.file.name}: {dim} numbers for (N, 3, {self.size_px}, {self.size_px}){first}", whole=True)

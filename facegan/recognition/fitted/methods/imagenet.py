@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,15 +68,29 @@ def measure_by(state: dict[str, torch.Tensor], grid: int, size_px: int) -> Measu
         img = torch.from_numpy(images).permute(0, 3, 1, 2).float().expand(-1, 3, -1, -1)
         if img.shape[2:] != (size_px, size_px):
             img = F.interpolate(img, (size_px, size_px), mode="bilinear", antialias=True)
-        maps: dict[str, Floats] = {}
-        values = net.bn1(net.conv_stem(img / 127.5 - 1))
-        for stage, blocks in enumerate(net.blocks):
-            values = blocks(values)
-            if (name := f"stage{stage}") in names:
-                side = min(grid, *values.shape[2:])
-                maps[name] = F.adaptive_avg_pool2d(values, side).flatten(1).numpy()
-            if len(maps) == len(names):
-                break
-        return maps
+        stage_of = {name: int(name.removeprefix("stage")) for name in names}
+        maps = maps_of(net, img / 127.5 - 1, stage_of.values(), grid)
+        return {name: maps[stage].numpy() for name, stage in stage_of.items()}
 
     return measure
+
+
+def maps_of(net: Any, img: torch.Tensor, stages: Iterable[int], grid: int) -> dict[int, torch.Tensor]:
+    """The maps of some stages of timm's EfficientNet, each (N, channels x cells).
+
+    img: (N, 3, side, side) as it knows images. Maps with more than `grid` cells a side are averaged to (grid, grid).
+    What comes behind the last is not computed.
+    """
+    wanted, maps = set(stages), {}
+    values = net.bn1(net.conv_stem(img))
+    for stage, blocks in enumerate(net.blocks[: max(wanted) + 1]):
+        values = blocks(values)
+        if stage in wanted:
+            cells = int(values.shape[2])  # a number, so that it can be exported
+            averaged = values
+            if cells % grid == 0:
+                averaged = F.avg_pool2d(values, cells // grid)  # as the adaptive one, which ONNX has not
+            elif cells > grid:
+                averaged = F.adaptive_avg_pool2d(values, grid)
+            maps[stage] = averaged.flatten(1)
+    return maps

@@ -41,7 +41,7 @@ class Choices:
 def fit(options: Choices, measure: Measure, train: ManifestImages, val: ManifestImages, context: Context) -> Fit:
     """Mean and map of each feature, from the rows and their mirror images. See FittedConfig.fit.
 
-    Memory: one feature of `max_images` images and their mirror images, 4 bytes a number.
+    Memory: the features of `max_images` images and their mirror images, 4 bytes a number, and one of them twice.
     """
     chosen, judged = whole_people(train, options.max_images), whole_people(val, VAL_IMAGES)
     train_pixels, val_pixels = train.pixels[chosen], val.pixels[judged]
@@ -49,21 +49,27 @@ def fit(options: Choices, measure: Measure, train: ManifestImages, val: Manifest
     arrays: dict[str, np.ndarray] = {}
     settings: dict[str, Any] = {}
     embeddings: list[Floats] = []
-    for done, name in enumerate(options.features, start=1):
-        of_train = measured(measure, train_pixels, name)
+    counts = [len(train_pixels), len(val_pixels)]
+
+    def tell(images: int) -> None:
+        context.progress(images, sum(counts), "images")
+
+    train_features = all_measured(measure, train_pixels, options.features, tell)
+    val_features = all_measured(measure, val_pixels, options.features, lambda done: tell(counts[0] + done))
+    for name in options.features:
+        of_train = train_features.pop(name)
         rows = of_train.reshape(-1, of_train.shape[2])
         mean, directions = principal(rows, max(options.components))
         if len(directions):
             projected = rows @ directions.T.astype(np.float32)
             del rows, of_train
-            of_val = [(side - mean) @ directions.T.astype(np.float32) for side in measured(measure, val_pixels, name)]
+            of_val = [(side - mean) @ directions.T.astype(np.float32) for side in val_features.pop(name)]
             best = _choose(options, projected.astype(np.float64), label, of_val, val_person)
             settings[name] = {key: best[key] for key in ("components", "shrinkage", "val_eer")}
             embeddings.append(best["embedding"])
             arrays[f"{name}.mean"] = mean
             mapped = directions[: len(best["whitening"])].T @ best["whitening"]
             arrays[f"{name}.map"] = np.ascontiguousarray(mapped, np.float32)
-        context.progress(done, len(options.features), "features")
     if not arrays:
         raise UserError(
             f"nothing can be fitted: {len(chosen)} train images are all the same to {', '.join(options.features)}",
@@ -135,14 +141,22 @@ def fused(sides: list[Floats]) -> Floats:
 
 def measured(measure: Measure, images: Any, name: str) -> Floats:
     """A feature of images (N, H, W, C) uint8 and, after them, of their mirror images: (2, N, d)."""
-    rows = np.empty((2, len(images), 0), np.float32)
+    return all_measured(measure, images, (name,))[name]
+
+
+def all_measured(
+    measure: Measure, images: Any, names: Sequence[str], tell: Callable[[int], None] = lambda done: None
+) -> dict[str, Floats]:
+    """Several features as `measured`; `tell` hears how many images are done."""
+    rows: dict[str, Floats] = {}
     for start in range(0, len(images), BATCH):
         batch = images[start : start + BATCH]
         for side, of_side in enumerate((batch, mirrored(batch))):
-            values = measure(of_side, (name,))[name]
-            if not rows.shape[2]:
-                rows = np.empty((2, len(images), values.shape[1]), np.float32)
-            rows[side, start : start + BATCH] = values
+            for name, values in measure(of_side, names).items():
+                if name not in rows:
+                    rows[name] = np.empty((2, len(images), values.shape[1]), np.float32)
+                rows[name][side, start : start + BATCH] = values
+        tell(start + len(batch))
     return rows
 
 

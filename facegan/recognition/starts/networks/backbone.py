@@ -41,3 +41,8 @@ def timm_backbone(
 def num_features(backbone: nn.Module) -> int:
     """How many numbers a backbone gives; some (MobileNetV3) widen theirs before the classifier that is left out."""
     return int(getattr(backbone, "head_hidden_size", None) or backbone.num_features)  # type: ignore[arg-type]
+
+
+def block_sizes(backbone: nn.Module) -> tuple[int, ...]:
+    """How many numbers each of the maps has that a network gives side by side; one, but for `StageMaps`."""
+    return tuple(getattr(backbone, "block_sizes", None) or (num_features(backbone),))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from facegan.recognition.starts.networks.backbone import num_features
+from facegan.recognition.starts.networks.backbone import block_sizes, num_features
 from facegan.recognition.starts.networks.resized import Resized
 
 
@@ -50,3 +50,8 @@ class OwnInput(nn.Module):
     def num_features(self) -> int:
         """Of the network."""
         return num_features(self.net)
+
+    @property
+    def block_sizes(self) -> tuple[int, ...]:
+        """Of the network."""
+        return block_sizes(self.net)
