@@ -168,7 +168,7 @@ class MixStyle(Options):
     """Behind the first stages each image takes on mean and deviation between its own and another's (Zhou et al. 2021).
 
     In training alone. Its control in a study is brightness, contrast and gamma of `augment` at a strong setting: the
-    same of pixels, for nothing.
+    same of pixels, at no cost.
     """
 
     probability: float = Field(0.5, ge=0, le=1, description="that a stage mixes, in each step anew")
