@@ -53,6 +53,12 @@ def test_four_images_by_the_formula(maps: np.ndarray) -> None:
     assert part.dtype == torch.bfloat16 and np.allclose(part.float(), expected, atol=0.1)
 
 
+def test_maps_of_one_number_take_on_the_mean(maps: np.ndarray) -> None:
+    one = torch.from_numpy(maps[:, :, :1, :1])
+    share = WEIGHT.double()[:, None, None, None]
+    assert torch.allclose(mixed(one, ORDER, WEIGHT), share * one + (1 - share) * one[ORDER], atol=1e-6)
+
+
 def test_channels_may_stand_last(maps: np.ndarray) -> None:
     x, expected = torch.from_numpy(maps), torch.from_numpy(by_the_formula(maps))
     last = mixed(x.permute(0, 2, 3, 1), ORDER, WEIGHT, channels_last=True)
