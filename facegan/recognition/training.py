@@ -26,6 +26,7 @@ from facegan.recognition.distillation import Teacher
 from facegan.recognition.embedder import Embedder, embed
 from facegan.recognition.heads.networks.sharded import ShardedHead
 from facegan.recognition.loader import Loader
+from facegan.recognition.mixstyle import StyleMixing
 from facegan.recognition.options import TrainRecognizer
 from facegan.recognition.starts import Begun
 from facegan.runtime.context import Context
@@ -74,6 +75,8 @@ def try_out(options: TrainRecognizer, channels: int, size_px: int, runtime: Runt
         return
     tuning.freeze(net, options, begun.whole)
     tuning.decay_groups(net, nn.Identity(), options)
+    if options.mixstyle is not None:
+        StyleMixing(net, options.mixstyle, channels, size_px)
     if options.sharded:
         ShardedHead(options.head, 2, options.embedding_dim, options.sharded.sample_rate)
 
@@ -148,6 +151,7 @@ def train(
             curve.add(0, {"val_eer": as_is})
 
     # Train.
+    mixing = StyleMixing(net, options.mixstyle, channels, size_px) if options.mixstyle else None
     whole = options.sharded is None  # else no rank's centres are a copy of another's
     classifier = Classifier(options, net if whole else ranks.parallel(net, device), head)
     loss_of: nn.Module = ranks.parallel(classifier, device) if whole else classifier
@@ -159,6 +163,8 @@ def train(
         lr = options.lr * cosine_lr(step, options.steps, options.warmup)
         for group in optimizer.param_groups:
             group["lr"] = lr * group.get("lr_scale", 1)  # an older checkpoint has none
+        if mixing is not None:
+            mixing.draw(seed, batch.nimg, batch_size, mine)
         img = to_input(batch.img, device)
         held_to = None if teacher is None else teacher.embed(img)
         if options.adversarial is not None:

@@ -33,7 +33,7 @@ def stages(net: Embedder) -> list[list[str]]:
     if not hasattr(network, "group_matcher"):
         raise UserError(
             f"the network {type(network).__name__} does not tell its stages apart",
-            fix="tune all of it, without train_recognizer.layer_decay, or choose another backbone",
+            fix="tune all of it, without train_recognizer.layer_decay and mixstyle, or choose another backbone",
         )
     nowhere = ""  # what no matcher matches
     groups = group_with_matcher(iter((name, name) for name in [*names, nowhere]), network.group_matcher(coarse=True))
