@@ -33,6 +33,7 @@ from facegan.evaluation.options import AnyBenchmark
 from facegan.evaluation.pair_scores import named_in
 from facegan.evaluation.protocols import PROTOCOLS, ProtocolConfig
 from facegan.evaluation.score_files import (
+    FORMS,
     ScoreFile,
     aligned,
     all_comparisons,
@@ -59,6 +60,7 @@ class BenchmarkArguments:
     source: dict[str, Any] = field(default_factory=dict)
     scores: tuple[Path, ...] = ()
     save_scores: Path | None = None
+    score_form: str = "bob"
     det: Path | None = None
 
 
@@ -130,6 +132,8 @@ def run(
         )
     if embedders and data is None:
         raise ConfigError("an embedder needs faces", fix="give --data: a manifest, a folder of people's folders, a zip")
+    if options.score_form not in FORMS:
+        raise ConfigError(f"--score-form '{options.score_form}' is not known", fix=f"the forms are: {', '.join(FORMS)}")
     protocols = benchmarks(options)
     if options.det is not None:
         compare.check_det(options.det, protocols)
@@ -250,6 +254,6 @@ def _write_scores(
         else:
             scores, absent = all_comparisons(faces, label), 0
         path = folder / f"{re.sub(r'[^A-Za-z0-9._+-]', '_', label)}.txt"
-        write_scores(path, scores)
+        write_scores(path, scores, options.score_form)
         without = f"; {absent} pairs of photos that are not here are left out" if absent else ""
         out.print(f"{len(scores):,} scores: {path}{without}", markup=False, soft_wrap=True)
