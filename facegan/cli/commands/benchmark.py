@@ -26,6 +26,7 @@ from facegan.core.units import format_seconds
 from facegan.data import manifest
 from facegan.data.pair_lists import read_pairs
 from facegan.data.sources import NOBODY, SourceImage, SourceNotes
+from facegan.evaluation import asked
 from facegan.evaluation.embedded_faces import EmbeddedFaces, OwnPeople
 from facegan.evaluation.embedders import FaceEmbedder, ImageEntry, InputOptions, embed_all, entries, face_embedder
 from facegan.evaluation.model_figures import ModelFigures
@@ -228,13 +229,12 @@ def _embedded(
 
 def _own_people(path: Path, net: FaceEmbedder, options: BenchmarkArguments) -> OwnPeople | None:
     """The train and val people of a manifest that has photos held out; None where none are."""
-    if not manifest.is_manifest(path) or not manifest.read(path, ["identity"], split=manifest.HELD_OUT).num_rows:
-        return None
-    parts = []
-    for split, side in (("train", "trained"), (manifest.HELD_OUT, "held_out"), ("val", "val")):
-        if manifest.read(path, ["identity"], split=split).num_rows:
-            parts.append((embed_all(entries(path, split), net, options.flip, options.batch_size), side))
-    return OwnPeople.joined(parts)
+
+    def embedded(split: str) -> EmbeddedFaces | None:
+        there = manifest.read(path, ["identity"], split=split).num_rows
+        return embed_all(entries(path, split), net, options.flip, options.batch_size) if there else None
+
+    return asked.own_people(embedded, options.templates) if manifest.is_manifest(path) else None
 
 
 def _write_scores(
