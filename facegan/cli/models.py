@@ -64,11 +64,16 @@ def benchmark(
     identity_column: IdentityColumnOpt = None,
     scores: Annotated[
         list[Path] | None,
-        typer.Option("--scores", metavar="FILE", help="scores of pairs, bob's plain text, as one more (repeatable)"),
+        typer.Option(
+            "--scores", metavar="FILE", help="scores of pairs, bob's or NIST's plain text, as one more (repeatable)"
+        ),
     ] = None,
     save_scores: Annotated[
         Path | None, typer.Option("--save-scores", metavar="DIR", help="a file of scores for each embedder")
     ] = None,
+    score_form: Annotated[
+        str, typer.Option("--score-form", metavar="FORM", help="of those files: bob or nist")
+    ] = "bob",
     det: Annotated[Path | None, typer.Option("--det", metavar="FILE", help="the DET curves of all, a PNG")] = None,
     json: JsonOpt = None,
 ) -> None:
@@ -83,7 +88,18 @@ def benchmark(
     protocols = tuple(benchmarks or ())
     source = {"level": level, "identity_column": identity_column}
     options = benchmark.BenchmarkArguments(
-        pairs, protocols, split, flip, templates, batch_size, device, source, tuple(scores or ()), save_scores, det
+        pairs,
+        protocols,
+        split,
+        flip,
+        templates,
+        batch_size,
+        device,
+        source,
+        tuple(scores or ()),
+        save_scores,
+        score_form,
+        det,
     )
     benchmark.run(embedders or [], data, input_options, options, json)
 

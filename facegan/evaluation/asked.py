@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from facegan.evaluation.embedded_faces import EmbeddedFaces
+from facegan.data.manifest import HELD_OUT
+from facegan.evaluation.embedded_faces import EmbeddedFaces, OwnPeople
 from facegan.evaluation.protocols import ProtocolConfig
 from facegan.metrics.verification import pair_scores, resolvable, threshold_at_far
 
@@ -27,6 +28,22 @@ def thresholds_on(val: EmbeddedFaces, rates: Sequence[float]) -> dict[float, flo
     pairs = pair_scores(val.embedding, val.person)
     impostors = pairs.score[~pairs.genuine]
     return {rate: threshold_at_far(impostors, rate) for rate in rates if resolvable(rate, len(impostors)).ok}
+
+
+def own_people(
+    embedded: Callable[[str], EmbeddedFaces | None], templates: bool = False, quarantined: int = 0
+) -> OwnPeople | None:
+    """The photos of train people, trained on and held out, and of val people; None where none is held out.
+
+    embedded: the photos of a split, None where there are none. templates: held-out photos of one person and group are
+    pooled, as test photos are.
+    """
+    held_out = embedded(HELD_OUT)
+    if held_out is None:
+        return None
+    parts = [(embedded("train"), "trained"), (held_out.pooled() if templates else held_out, "held_out")]
+    parts.append((embedded("val"), "val"))
+    return OwnPeople.joined([(faces, side) for faces, side in parts if faces is not None], quarantined)
 
 
 def probed(

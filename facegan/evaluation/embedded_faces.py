@@ -139,6 +139,11 @@ class OwnPeople:
         """The photos of one side."""
         return self.faces.only(self.side == side)
 
+    def of_group(self, name: str) -> OwnPeople:
+        """The photos of one group; all of val people, who set the threshold."""
+        rows = (self.faces.group == name) | (self.side == "val")
+        return replace(self, faces=self.faces.only(rows), side=self.side[rows])
+
     def enrol(self, gallery: str) -> tuple[EmbeddedFaces, EmbeddedFaces]:
         """(photos to enrol by, photos to search by): trained and held-out ones, or halves of everybody's held-out ones.
 

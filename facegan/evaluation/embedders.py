@@ -235,8 +235,12 @@ class ImageEntry:
     read: Callable[[], bytes]
 
 
-def entries(path: Path, split: str | None = None, names: set[str] | None = None) -> Iterator[ImageEntry]:
+def entries(
+    path: Path, split: str | None = None, names: set[str] | None = None, without: Collection[str] = ()
+) -> Iterator[ImageEntry]:
     """The images of a manifest in its order, of one split or of the identities `names` where given.
+
+    without: image_ids that are left out.
 
     One row group is in memory at a time. A row without bytes reads as no bytes, which cannot be decoded. Raises
     UserError as `facegan.data.manifest.read`.
@@ -245,8 +249,8 @@ def entries(path: Path, split: str | None = None, names: set[str] | None = None)
     def reader(data: bytes) -> Callable[[], bytes]:
         return lambda: data
 
-    for row in manifest.iterate(path, split, ["image", "identity", "group"]):
-        if names is None or row["identity"] in names:
+    for row in manifest.iterate(path, split, ["image", "identity", "group", *(["image_id"] if without else [])]):
+        if (names is None or row["identity"] in names) and not (without and row["image_id"] in without):
             image = row["image"]
             yield ImageEntry(row["identity"], image["path"] or "", row["group"], reader(image["bytes"] or b""))
 

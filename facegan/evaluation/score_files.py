@@ -1,13 +1,20 @@
-"""Scores of pairs in bob's plain text: `claimed_id model_label real_id test_label score`, one comparison a line.
+"""Scores of pairs in plain text, one comparison a line, in two forms: bob's and NIST's.
 
-bob's five columns, and its four, which lack model_label: the photo that the claim stands on. Cells are separated by a
-blank or a tab; one that holds a blank stands in double quotes. claimed_id and real_id are people, labels are photos,
-and a larger score is more alike; `nan` is a comparison that could not be made. Source: bob.bio.base.score,
-`five_column` and `four_column`.
+bob's: `claimed_id model_label real_id test_label score`, or four columns, which lack model_label: the photo that the
+claim stands on. Cells are separated by a blank or a tab; one that holds a blank stands in double quotes. claimed_id and
+real_id are people, labels are photos, and a larger score is more alike; `nan` is a comparison that could not be made.
+Source: bob.bio.base.score, `five_column` and `four_column`.
+
+NIST's: `enrollTempl verifTempl simScore returnCode` below a line of these words, as the driver of FRVT 1:1 writes them
+(usnistgov/frvt, 11/src/testdriver/validate11.cpp); or with the words of IJB-A's submissions, ENROLL_TEMPLATE_ID ...
+SIMILARITY_SCORE. A template is taken for a photo, and the folder in its name for the person, whom the form does not
+name; a returnCode other than 0 is a comparison that could not be made. FRVT's scores are not negative: those written
+here are the cosines as they are.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,7 +35,14 @@ COLUMNS = ("claimed_id", "model_label", "real_id", "test_label", "score")
 MOST = 5_000_000
 """Comparisons in a file: some 500 MB of text."""
 
+NIST = ("enrollTempl", "verifTempl", "simScore", "returnCode")
+_NIST_WORDS = dict(zip(("ENROLL_TEMPLATE_ID", "VERIF_TEMPLATE_ID", "SIMILARITY_SCORE", "RETCODE"), NIST, strict=True))
+_NIST_FAILED = "-1 6"  # score and code of templates without a face: VerifTemplateError of frvt_structs.h
+FORMS = ("bob", "nist")
+
 FIX = f"give lines of {' '.join(COLUMNS)} (or the same without model_label), separated by one blank or tab"
+NIST_FIX = f"give lines of {' '.join(NIST)} below these words, separated by one blank or tab"
+BOB_FIX = "take bob's form, which names people: --score-form bob"
 Rows = NDArray[np.int64]
 
 
@@ -76,31 +90,71 @@ class ScoreFile:
 
 
 def read_scores(path: Path) -> ScoreFile:
-    """The comparisons of a file; raises UserError for what is no such file."""
+    """The comparisons of a file of either form, told by its first line; raises UserError for what is no such file."""
     try:
         with path.open(encoding="utf-8") as file:
             line = file.readline(100_000)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"the scores '{path}' cannot be read: {error}", fix=FIX) from error
     separator = "\t" if "\t" in line else " "
-    parsed = pa_csv.ParseOptions(delimiter=separator, quote_char='"', newlines_in_values=False)
-    try:
-        kinds = {f"f{n}": pa.string() for n in range(5)}
-        options = pa_csv.ConvertOptions(column_types=kinds, strings_can_be_null=False)
-        table = pa_csv.read_csv(path, pa_csv.ReadOptions(autogenerate_column_names=True), parsed, options)
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"the scores '{path}' cannot be read: {error}"[:500], fix=FIX) from error
+    words = [cell.strip('"') for cell in line.strip().split(separator)]
+    header = [_NIST_WORDS.get(word, word) for word in words]
+    if NIST[2] in header:
+        return _of_nist(path, header, separator)
+    table = _columns(path, separator, 5, FIX)
     if table.num_columns not in (4, 5):
         raise UserError(f"the scores '{path}' have {table.num_columns} columns, expected 4 or 5", fix=FIX)
+    names = COLUMNS if table.num_columns == 5 else tuple(name for name in COLUMNS if name != "model_label")
+    table = table.rename_columns(list(names))
+    if table.num_columns == 4:
+        table = table.append_column("model_label", pa.nulls(table.num_rows, pa.string()))
+    return ScoreFile(path.name, table.select(list(COLUMNS[:-1])), _scores(path, table["score"]))
+
+
+def _columns(path: Path, separator: str, most: int, fix: str, skip: int = 0) -> pa.Table:
+    """The cells of a file as text, in columns f0, f1 ...; raises UserError where lines differ or are too many."""
+    parsed = pa_csv.ParseOptions(delimiter=separator, quote_char='"', newlines_in_values=False)
+    try:
+        kinds = {f"f{n}": pa.string() for n in range(most)}
+        options = pa_csv.ConvertOptions(column_types=kinds, strings_can_be_null=False)
+        reading = pa_csv.ReadOptions(autogenerate_column_names=True, skip_rows=skip)
+        table = pa_csv.read_csv(path, reading, parsed, options)
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"the scores '{path}' cannot be read: {error}"[:500], fix=fix) from error
     if table.num_rows > MOST:
         raise UserError(
             f"the scores '{path}' have {table.num_rows:,} lines, at most {MOST:,} are read", fix="give fewer"
         )
-    names = COLUMNS if table.num_columns == 5 else tuple(name for name in COLUMNS if name != "model_label")
-    table = table.rename_columns(list(names)).combine_chunks()
-    if table.num_columns == 4:
-        table = table.append_column("model_label", pa.nulls(table.num_rows, pa.string()))
-    return ScoreFile(path.name, table.select(list(COLUMNS[:-1])), _scores(path, table["score"]))
+    return table.combine_chunks()
+
+
+def _of_nist(path: Path, header: list[str], separator: str) -> ScoreFile:
+    """The comparisons of a file with NIST's words in its first line; columns of other words are passed over."""
+    if missing := [word for word in NIST if word not in header]:
+        raise UserError(f"the scores '{path}' have no column {missing[0]}, only {' '.join(header)}", fix=NIST_FIX)
+    table = _columns(path, separator, len(header), NIST_FIX, skip=1)
+    if table.num_columns != len(header):
+        raise UserError(f"the scores '{path}' have {table.num_columns} columns below {len(header)} words", fix=NIST_FIX)
+    first, second, score, code = (table[header.index(word)] for word in NIST)
+    made = pc.equal(code, "0")
+    if not pc.all(pc.match_substring_regex(code, r"^\d+$")).as_py():
+        wrong = code.filter(pc.invert(pc.match_substring_regex(code, r"^\d+$")))[0].as_py()
+        raise UserError(f"the scores '{path}': the returnCode '{wrong}' is no whole number", fix=NIST_FIX)
+    who = [_folders(path, templates) for templates in (first, second)]
+    keys = pa.table([who[0], first, who[1], second], names=list(COLUMNS[:-1])).combine_chunks()
+    return ScoreFile(path.name, keys, _scores(path, pc.if_else(made, score, "nan")))
+
+
+def _folders(path: Path, templates: pa.ChunkedArray) -> pa.Array:
+    """What stands before the last / of each name; raises UserError where one has none."""
+    coded = pc.dictionary_encode(templates.combine_chunks())
+    names = coded.dictionary.to_pylist()
+    if without := [name for name in names if "/" not in name]:
+        raise UserError(
+            f"the scores '{path}' do not say of whom the template '{without[0]}' is: it stands in no folder",
+            fix="name templates PERSON/PHOTO, or give bob's form, which names people",
+        )
+    return pa.array([name.rpartition("/")[0] for name in names], pa.string()).take(coded.indices)
 
 
 def _scores(path: Path, column: pa.ChunkedArray) -> NDArray[np.float32]:
@@ -238,13 +292,41 @@ def comparisons(faces: EmbeddedFaces, first: Rows, second: Rows, name: str) -> S
     return ScoreFile(name, pa.table(columns, names=list(COLUMNS[:-1])), cosines(faces, first, second))
 
 
-def write_scores(path: Path, scores: ScoreFile) -> None:
-    """Write the comparisons in five columns; the same give the same bytes."""
+def write_scores(path: Path, scores: ScoreFile, form: str = "bob") -> None:
+    """Write the comparisons in one of FORMS, bob's in five columns; the same give the same bytes.
+
+    Raises UserError where the folders of photos are not their people, whom NIST's form does not name.
+    """
     text = pc.cast(pa.array(scores.score), pa.string())
-    text = pc.if_else(pa.array(scores.score == np.float32(FAILED)), "nan", text)
-    cells = [_quoted(scores.keys[name].combine_chunks()) for name in COLUMNS[:-1]]
-    lines = pc.binary_join_element_wise(*cells, text, " ")
-    write_atomic(path, "".join(f"{line}\n" for line in lines.to_pylist()).encode())
+    failed = pa.array(scores.score == np.float32(FAILED))
+    columns: tuple[str, ...] = COLUMNS[:-1]
+    if form == "nist":
+        _check_folders(scores)
+        columns = ("model_label", "test_label")
+        text = pc.if_else(failed, _NIST_FAILED, pc.binary_join_element_wise(text, "0", " "))
+    else:
+        text = pc.if_else(failed, "nan", text)
+    cells = [_quoted(scores.keys[name].combine_chunks()) for name in columns]
+    lines = pc.binary_join_element_wise(*cells, text, " ").to_pylist()
+    header = [" ".join(NIST)] if form == "nist" else []
+    write_atomic(path, "".join(f"{line}\n" for line in (*header, *lines)).encode())
+
+
+def _check_folders(scores: ScoreFile) -> None:
+    """Raise UserError unless each folder of photos is of one person, and each person's photos stand in one."""
+    if scores.keys["model_label"].null_count:
+        raise UserError(f"'{scores.name}' does not name the photo that a claim stands on", fix=BOB_FIX)
+    sides = [scores.keys.select(side) for side in (("claimed_id", "model_label"), ("real_id", "test_label"))]
+    photos = pa.concat_tables([side.rename_columns(["who", "what"]) for side in sides])
+    rows = photos.group_by(["who", "what"]).aggregate([]).to_pylist()
+    words = "NIST's form names no people but by the folders of their photos"
+    if without := [row["what"] for row in rows if "/" not in row["what"]]:
+        raise UserError(f"{words}, and '{min(without)}' stands in none", fix=BOB_FIX)
+    couples = {(row["who"], row["what"].rpartition("/")[0]) for row in rows}
+    for side, fault in ((1, "'{}' holds photos of several people"), (0, "'{}' has photos in several")):
+        counts = Counter(couple[side] for couple in couples)
+        if twice := [name for name, count in counts.items() if count > 1]:
+            raise UserError(f"{words}, and {fault.format(min(twice))}", fix=BOB_FIX)
 
 
 def _quoted(column: pa.Array) -> pa.Array:

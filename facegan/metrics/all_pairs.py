@@ -24,7 +24,6 @@ from facegan.metrics.verification import FoldAccuracy, Ints, OperatingCurve, Pai
 LARGE = 1_000_000
 """A set of this many pairs (1,415 images) or more counts as large."""
 
-_BLOCK = 2**22  # scores computed at once
 _SORTED_AT_ONCE = 2**24  # impostor scores sorted at once
 _CHUNK = 2**20  # numbers in one working array of a replicate's search
 _EXACT = 2**24  # whole numbers up to here are exact in float32
@@ -209,12 +208,11 @@ class LargeSet:
 def _impostors(
     rows: NDArray[np.float32], person: Ints, acquired: verification.Bools
 ) -> Iterator[NDArray[np.float32]]:  # fmt: skip
-    """Cosines of the impostor pairs, from the same matrix products as in `_sorted_pairs`, several blocks at a time."""
-    size = max(1, _BLOCK // len(rows))
+    """Cosines of the impostor pairs, several blocks at a time."""
     scores: list[NDArray[np.float32]] = []
-    for start in range(0, len(rows) - 1, size):
-        block = np.arange(start, min(start + size, len(rows)))  # a copy: all rows with themselves round otherwise
-        score = (rows[block] @ rows.T)[:, start + 1 :]  # the others are earlier ones
+    for block, cosine in verification.cosines_in_blocks(rows):
+        start = block[0]
+        score = cosine[:, start + 1 :]  # the others are earlier ones
         np.clip(score, -1, 1, out=score)
         score[~acquired[block]] = verification.FAILED
         score[:, ~acquired[start + 1 :]] = verification.FAILED
@@ -235,13 +233,11 @@ def _sorted_pairs(
 
     Score and couple are packed into one uint64 that sorts like the score: a quarter of an argsort's memory.
     """
-    size = max(1, _BLOCK // len(rows))
     keys = []
-    for start in range(0, len(rows) - 1, size):
-        block = np.arange(start, min(start + size, len(rows)))
+    for block, cosine in verification.cosines_in_blocks(rows):
         later = np.arange(len(rows)) > block[:, None]
         i, j = np.nonzero(later & ((person[block, None] == person) == genuine))
-        score = np.clip((rows[block] @ rows.T)[i, j], -1, 1) + np.float32(0)  # no -0
+        score = np.clip(cosine[i, j], -1, 1) + np.float32(0)  # no -0
         score[~(acquired[block][i] & acquired[j])] = verification.FAILED
         bits = score.view(np.uint32)
         rising = np.where(bits >> 31, ~bits, bits | np.uint32(2**31)).astype(np.uint64)

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from facegan.metrics.verification import unit_rows
+from facegan.metrics.verification import cosines_in_blocks, unit_rows
 
 Doubles = NDArray[np.float64]
-_BLOCK = 2048  # rows compared at once
 
 
 @dataclass(frozen=True)
@@ -86,10 +85,10 @@ def count_errors(
     """Compare all images of one group: embedding (N, d), person int (N,) below n_people, accepted at >= threshold."""
     rows = unit_rows(embedding)
     matched, couples = np.zeros(n_people, np.int64), []
-    for start in range(0, len(rows), _BLOCK):
-        i, j = np.nonzero(rows[start : start + _BLOCK] @ rows[start:].T >= threshold)
-        once = i < j
-        one, other = person[start + i[once]].astype(np.int64), person[start + j[once]].astype(np.int64)
+    for block, cosine in cosines_in_blocks(rows) if len(rows) else ():
+        i, j = np.nonzero(cosine >= threshold)
+        once = block[i] < j
+        one, other = person[block[i[once]]].astype(np.int64), person[j[once]].astype(np.int64)
         matched += np.bincount(one[one == other], minlength=n_people)
         apart = one != other
         couples.append(np.minimum(one, other)[apart] * n_people + np.maximum(one, other)[apart])

@@ -8,6 +8,7 @@ Only numpy is imported, and nothing loops over pairs.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -29,6 +30,7 @@ pair is not accepted. Rates over all pairs are then FRR = FTA + FNMR (1 - FTA) a
 19795-1, with FTA the share of such pairs. An accuracy counts these pairs as wrong, whichever they are.
 """
 
+_BLOCK = 2**22  # scores computed at once
 _ROUNDING = 1e-9  # of a pair or a rate: 0.29 * 100 is 28.999999999999996
 
 
@@ -98,6 +100,18 @@ def unit_rows(embedding: ArrayLike) -> NDArray[np.float32]:
     if not np.isfinite(norm).all() or ((norm == 0) & rows.any(axis=1, keepdims=True)).any():  # squares left float32
         norm = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
     return (rows / np.where(norm > 0, norm, 1)).astype(np.float32)
+
+
+def cosines_in_blocks(rows: NDArray[np.float32]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """Cosines of each of N >= 1 rows of unit length with all, not clipped, in bounded memory.
+
+    Yields the numbers (n,) of some rows, rising, and (n, N). Pairs that are counted by these products alone have the
+    same cosines to the last bit.
+    """
+    size = max(1, _BLOCK // len(rows))
+    for start in range(0, len(rows), size):
+        block = np.arange(start, min(start + size, len(rows)))
+        yield block, rows[block] @ rows.T  # a copy: all rows with themselves round otherwise
 
 
 def person_codes(identity: ArrayLike, n: int) -> Ints:

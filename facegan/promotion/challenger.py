@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from facegan.core.digests import digest
 from facegan.core.errors import ConfigError, UserError
 from facegan.data import manifest
+from facegan.data.manifest import HELD_OUT
 from facegan.data.preparation.splits import held_back
 from facegan.evaluation.embedders import ImageEntry, entries
 from facegan.generation.controls import ControlConfig
@@ -141,7 +142,7 @@ def _val_eer(folder: Path) -> float:
 
 def write_people(prepared: Path, path: Path) -> None:
     """Write everybody in a run's manifest, the photos by sha256: later models are compared on none of train and val."""
-    pq.write_table(manifest.read(prepared, COLUMNS), path, compression="zstd")
+    pq.write_table(manifest.read(prepared, [*COLUMNS, HELD_OUT]), path, compression="zstd")
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,8 @@ class PeopleCompared:
 
     `names` of them, `failed` (identity, file) of their images that the quarantine holds. `left_out`: test people of the
     challenger on whom the champion, or a model that the challenger started from, was developed. `moved`: test people of
-    the champion on whom the challenger was.
+    the champion on whom the challenger was. learned: image_ids of the photos held out of the challenger's training that
+    are among those of the champion, or of such a model. quarantined: photos of train people that could not be used.
     """
 
     prepared: Path
@@ -158,6 +160,8 @@ class PeopleCompared:
     failed: list[tuple[str, str]]
     left_out: int = 0
     moved: int = 0
+    learned: frozenset[str] = frozenset()
+    quarantined: int = 0
 
     def entries(self) -> Iterator[ImageEntry]:
         """Their images, in the manifest's order."""
@@ -177,12 +181,15 @@ def people_compared(
     test = _people(table, "test")
     test = held_back(test, share) if share else test
     rows = [row for row in table.to_pylist() if row["identity"] in test]
+    held_out = manifest.read(prepared, COLUMNS, split=HELD_OUT).to_pylist()
     barred: set[str] = set()
+    learned: set[str] = set()
     moved: set[str] = set()
     for folder in {*started_from, *([champion] if champion else [])}:
         earlier = pq.read_table(folder / PEOPLE)
         developed = {name: _people(earlier, "train", name) | _people(earlier, "val", name) for name in COLUMNS[:-1]}
         barred |= {row["identity"] for row in rows if any(row[name] in values for name, values in developed.items())}
+        learned |= _learned(held_out, earlier)
         if folder == champion:
             moved = _people(earlier, "test") & (_people(table, "train") | _people(table, "val"))
     names = sorted(test - barred)
@@ -199,9 +206,22 @@ def people_compared(
     if share:
         held_back_names = held_back({column for column, _ in failed}, share)
         failed = [image for image in failed if image[0] in held_back_names]
-    return PeopleCompared(
-        prepared, names, [image for image in failed if image[0] not in barred], len(barred), len(moved)
-    )
+    failed = [image for image in failed if image[0] not in barred]
+    of_train = sum(image["split"] == "train" for image in quarantined)
+    return PeopleCompared(prepared, names, failed, len(barred), len(moved), frozenset(learned), of_train)
+
+
+def _learned(held_out: list[dict[str, Any]], earlier: pa.Table) -> set[str]:
+    """The image_ids of the photos that are among those that a model was developed on.
+
+    earlier: as `write_people` wrote it; where it does not say what was held out, nothing was.
+    """
+    is_learned = pc.is_in(earlier["split"], pa.array(["train", "val"]))
+    if HELD_OUT in earlier.column_names:
+        is_learned = pc.and_(is_learned, pc.invert(pc.fill_null(earlier[HELD_OUT], False)))
+    rows = earlier.filter(is_learned)
+    seen = {name: set(rows[name].to_pylist()) - {None} for name in ("image_id", "source_sha256")}
+    return {photo["image_id"] for photo in held_out if any(photo[name] in values for name, values in seen.items())}
 
 
 def trained_on(folder: Path) -> set[str]:

@@ -8,7 +8,7 @@ bound, has failed where the whole interval lies beyond it, and cannot tell other
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -185,14 +185,14 @@ def _group_gates(
 ) -> list[Gate]:
     """One gate a group; those with too few people share one."""
     gates, too_small = [], []
+    of_own = any(item.gives(metric) and item.asks_own_people() for item in benchmarks)
     for name in sorted(set(challenger.group.tolist()) - {""}):
-        rows = challenger.group == name
-        people = len(set(challenger.identity[rows].tolist()))
+        people = _people_of(challenger, name, of_own)
         if people < LEAST_PEOPLE:
             too_small.append(f"{name} ({people})")
             continue
         try:
-            sides = (model_figures(faces.only(rows), benchmarks, scale) for faces in (challenger, champion))
+            sides = (model_figures(_of_group(faces, name), benchmarks, scale) for faces in (challenger, champion))
             difference = next(sides).minus(next(sides), metric)
         except ValueError:  # no pair, or nothing to search for
             too_small.append(f"{name} ({people})")
@@ -202,6 +202,20 @@ def _group_gates(
         listed = ", ".join(too_small[:8]) + (f" and {len(too_small) - 8} more" if len(too_small) > 8 else "")
         gates.append(Gate("group", "cannot tell", f"{TOO_FEW} in {listed}", blocks=options.too_few == "refuse"))
     return gates
+
+
+def _of_group(faces: EmbeddedFaces, name: str) -> EmbeddedFaces:
+    own = None if faces.own is None else faces.own.of_group(name)
+    return replace(faces.only(faces.group == name), own=own)
+
+
+def _people_of(faces: EmbeddedFaces, name: str, of_own: bool) -> int:
+    """The test people of a group, or the own people who are searched where they are fewer and the metric is of them."""
+    of_group = _of_group(faces, name)
+    people = len(set(of_group.identity.tolist()))
+    if not of_own or of_group.own is None:
+        return people
+    return min(people, len(set(of_group.own.of("held_out").identity.tolist())))
 
 
 def _group_gate(name: str, difference: Figure, options: Promotion, people: int) -> Gate:

@@ -17,11 +17,13 @@ from facegan.core.digests import file_sha256
 from facegan.core.errors import ConfigError, UserError
 from facegan.core.files import write_atomic
 from facegan.core.versions import commit, package_versions
+from facegan.data import manifest
 from facegan.data.image_measures import measure
 from facegan.data.images import decode_pixels
+from facegan.data.manifest import HELD_OUT
 from facegan.data.suppression import SuppressionList
 from facegan.evaluation import asked
-from facegan.evaluation.embedded_faces import EmbeddedFaces
+from facegan.evaluation.embedded_faces import EmbeddedFaces, OwnPeople
 from facegan.evaluation.embedders import FaceEmbedder, InputOptions, embed_all, entries, face_embedder
 from facegan.evaluation.model_figures import Scale
 from facegan.evaluation.protocols import ProtocolConfig
@@ -199,13 +201,17 @@ def _compare(challenger: Challenger, faces: EmbeddedFaces, champion_faces: Embed
     protocols = _benchmarks(recipe)
     pooled = recipe.benchmark.templates  # groups are then media of one person, not groups of people
     if pooled:
-        faces, champion_faces = faces.pooled(), None if champion_faces is None else champion_faces.pooled()
+        faces, champion_faces = _pooled(faces), None if champion_faces is None else _pooled(champion_faces)
     try:
         return compare_models(faces, champion_faces, protocols, recipe.promotion, metric, scale, groups=not pooled)
     except ValueError as error:
         raise UserError(
             f"the test people cannot judge: {error}", fix="more test people, with two photos each"
         ) from error
+
+
+def _pooled(faces: EmbeddedFaces) -> EmbeddedFaces:
+    return replace(faces.pooled(), own=faces.own)
 
 
 def _benchmarks(recipe: Recipe) -> list[ProtocolConfig]:
@@ -239,6 +245,8 @@ def _with_asked(
         val_faces = embed_all(val, embedder) if val else None
         thresholds = {} if val_faces is None else asked.thresholds_on(val_faces, rates)
         faces = replace(faces, thresholds=thresholds)
+    if any(benchmark.asks_own_people() for benchmark in benchmarks):
+        faces = replace(faces, own=_own_people(recipe, people, embedder, learned))
     if not (measures or (net is not None and (asks_network or asks_train))):
         return faces
     pixels = np.stack([decode_pixels(entry.read()) for entry in people.entries()])
@@ -249,6 +257,27 @@ def _with_asked(
     train = embed_all(entries(people.prepared, "train"), embedder) if asks_train else None
     found = asked.probed(benchmarks, faces, pixels, net if net.has_gradient else None, train)
     return replace(faces, probed=found)
+
+
+def _own_people(
+    recipe: Recipe, people: PeopleCompared, embedder: FaceEmbedder, learned: set[str]
+) -> OwnPeople | None:  # fmt: skip
+    """Train people of the challenger, and their held-out photos that no earlier model was trained on.
+
+    learned: the names of val people who set no threshold.
+    """
+
+    def embedded(split: str) -> EmbeddedFaces | None:
+        rows = manifest.read(people.prepared, ["identity", "image_id"], split=split)
+        names = set(rows["identity"].to_pylist()) - (learned if split == "val" else set())
+        without = people.learned if split == HELD_OUT else frozenset()
+        there = any(
+            name in names and photo not in without
+            for name, photo in zip(rows["identity"].to_pylist(), rows["image_id"].to_pylist(), strict=True)
+        )
+        return embed_all(entries(people.prepared, split, names, without), embedder) if there else None
+
+    return asked.own_people(embedded, recipe.benchmark.templates, people.quarantined)
 
 
 def _leakage_gates(challenger: Challenger) -> list[Gate]:
@@ -395,6 +424,8 @@ def _remarks(
     if people.left_out:
         whose = champion or "that of its weights"
         yield f"{people.left_out} test people were left out: an earlier model ({whose}) was developed on them"
+    if people.learned:
+        yield f"{len(people.learned)} held-out photos are not searched by: an earlier model was trained on them"
     if people.moved:
         yield f"{people.moved} people who were test people of {champion} now are train or val people: they do not judge"
     if champion and not any(gate.name.startswith("group") for gate in results.gates):

@@ -186,7 +186,7 @@ class Sharded(Options):
     )
 
 
-FOR_TRAINING = ("layer_decay", "l2_sp", "distil", "sharded", "ema", "adversarial", "use")
+FOR_TRAINING = ("layer_decay", "l2_sp", "distil", "sharded", "ema", "adversarial", "mixstyle", "use")
 
 
 class TrainRecognizer(Options):

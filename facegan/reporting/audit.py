@@ -86,6 +86,21 @@ def collect(prepared: Path, synthetic: Path, audit: Path, faces_per_row: int) ->
     return AuditMaterial(table(card), sentences(gate), tuple(item for item in galleries if item[2]))
 
 
+def set_card(audit: Path, compositions: list[dict[str, Any]], show_people: bool) -> dict[str, Any]:
+    """The card of the set for programs: its figures, `leakage` as in a model's `model.json`, and `groups`.
+
+    compositions: of whom it is made, `composition.collect`. show_people: else neither faults nor the most consistent
+    people are in it, which name people.
+    """
+    card, gate = read_json(audit / "card.json"), read_json(audit / "gate.json")
+    leakage = {"judge": card["judge"], "outcome": verdict(gate), "membership": gate.get("membership")}
+    if show_people:
+        leakage["faults"] = [fault["what"] for fault in gate["faults"]]
+    else:
+        del card["people"]
+    return {**card, "leakage": leakage, "groups": compositions}
+
+
 def closest_pairs(gate: dict[str, Any], prepared: Path, synthetic: Path) -> tuple[Person, ...]:
     """The PAIRS closest pairs: a synthetic image and its most similar photo."""
     pairs = gate["copies"]["closest"][:PAIRS]

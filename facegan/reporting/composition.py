@@ -17,6 +17,23 @@ from facegan.reporting import words
 NONE = "in no group"
 
 
+def in_words(compositions: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The shares of `collect` as percent, '' where no parent is unknown."""
+
+    def percent(share: float | None) -> str:
+        return "–" if share is None else words.percent(round(share, 3))
+
+    return [
+        {
+            **item,
+            "rows": [{"group": row.pop("group"), **{name: percent(share) for name, share in row.items()}}
+                     for row in map(dict, item["rows"])],
+            "unknown": percent(item["unknown"]) if item["unknown"] else "",
+        }
+        for item in compositions
+    ]  # fmt: skip
+
+
 def collect(recipe: dict[str, Any], inputs: dict[str, Path]) -> list[dict[str, Any]]:
     """For each benchmark of groups of people: {label, rows: [{group, people, photos, parents}], new, unknown}.
 
@@ -37,7 +54,7 @@ def collect(recipe: dict[str, Any], inputs: dict[str, Path]) -> list[dict[str, A
             try:
                 found.append({"label": benchmark.label, **_composition(benchmark, inputs)})
             except UserError:  # its table is of other people
-                found.append({"label": benchmark.label, "rows": [], "new": 0, "unknown": ""})
+                found.append({"label": benchmark.label, "rows": [], "new": 0, "unknown": 0.0})
     return found
 
 
@@ -65,7 +82,7 @@ def _composition(benchmark: Groups, inputs: dict[str, Path]) -> dict[str, Any]:
         {"group": name, **{column: _share(values, n) for column, values in columns.items()}}
         for n, name in enumerate(names.tolist())
     ]
-    return {"rows": rows, "new": n_new, "unknown": words.percent(round(unknown / n_new, 3)) if unknown else ""}
+    return {"rows": rows, "new": n_new, "unknown": float(unknown / max(n_new, 1))}
 
 
 def _parents(synthetic: Path, train: set[str]) -> Iterator[dict[str, float]]:
@@ -79,6 +96,6 @@ def _parents(synthetic: Path, train: set[str]) -> Iterator[dict[str, float]]:
         yield dict(zip(row["parents"], (weights / total).tolist(), strict=True))
 
 
-def _share(values: np.ndarray, n: int) -> str:
+def _share(values: np.ndarray, n: int) -> float | None:
     total = values.sum()
-    return words.percent(round(float(values[n] / total), 3)) if total else "–"
+    return float(values[n] / total) if total else None

@@ -33,6 +33,7 @@ class PageMaterial:
     audited: AuditMaterial | None = None
     controls: list[dict[str, Any]] = field(default_factory=list)  # galleries of the control arms
     transfers: list[dict[str, Any]] = field(default_factory=list)  # of each attack: `transfer.as_rows`
+    compositions: list[dict[str, Any]] = field(default_factory=list)  # `composition.collect`
 
 
 def context(
@@ -79,7 +80,7 @@ def context(
             if draw is figures.domains
         ],
         "transfers": material.transfers,
-        "compositions": composition.collect(recipe, inputs),
+        "compositions": composition.in_words(material.compositions),
         "gallery": material.gallery,
         "controls": material.controls,
         "samples": material.samples,

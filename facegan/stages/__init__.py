@@ -20,7 +20,7 @@ VERSIONS = {
     "fit_recognizer": 2,
     "select": 1,
     "benchmark": 2,
-    "report": 7,
+    "report": 8,
     "study": 7,
 }
 STAGES = tuple(VERSIONS)

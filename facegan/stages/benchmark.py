@@ -167,13 +167,14 @@ def _val_thresholds(options: Benchmark, path: Path, embed_pixels: Embed) -> dict
     return asked.thresholds_on(_of_split(options, path, "val", embed_pixels), rates)
 
 
-def _own_people(options: Benchmark, path: Path, embed_pixels: Embed) -> OwnPeople:
+def _own_people(options: Benchmark, path: Path, embed_pixels: Embed) -> OwnPeople | None:
     """The photos of train people, trained on and held out, and of val people."""
-    parts = [
-        (_of_split(options, path, split, embed_pixels, split == manifest.HELD_OUT), side)
-        for split, side in (("train", "trained"), (manifest.HELD_OUT, "held_out"), ("val", "val"))
-    ]
-    return OwnPeople.joined(parts, len(_quarantined(path, "train")))
+
+    def embedded(split: str) -> EmbeddedFaces | None:
+        there = manifest.read(path, ["identity"], split=split).num_rows
+        return _of_split(options, path, split, embed_pixels, templates=False) if there else None
+
+    return asked.own_people(embedded, options.templates, len(_quarantined(path, "train")))
 
 
 def _quarantined(path: Path, split: str) -> list[tuple[str, str]]:

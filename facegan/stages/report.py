@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,19 @@ import torch
 
 from facegan.core.files import write_atomic
 from facegan.recipe.comparison import Report
-from facegan.reporting import audit, controls, figures, galleries, page, prepare, results, runs, sections, transfer
+from facegan.reporting import (
+    audit,
+    composition,
+    controls,
+    figures,
+    galleries,
+    page,
+    prepare,
+    results,
+    runs,
+    sections,
+    transfer,
+)
 from facegan.reporting.figures import RenderedFigure
 from facegan.reporting.results import Findings
 from facegan.runtime.context import Context
@@ -17,7 +30,7 @@ from facegan.runtime.devices import threads_of
 
 
 def run(options: Report, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
-    """Write `index.html`, `report.md`, `results.json`, `results.parquet` and `figures/*.png`.
+    """Write `index.html`, `report.md`, `results.json`, `results.parquet`, `figures/*.png` and, of a set, `card.json`.
 
     Reads nothing but its inputs; the same inputs give the same bytes. Raises UserError when the comparison's
     metric was not measured, or the recognizers were not judged on the same images.
@@ -44,6 +57,10 @@ def run(options: Report, extra: dict[str, Any], inputs: dict[str, Path], out: Pa
     if "audit" in inputs:
         faces_per_row = options.faces_per_identity if options.show_faces else 0
         audited = audit.collect(inputs["prepare"], inputs["synthesize"], inputs["audit"], faces_per_row)
+    compositions = composition.collect(recipe, inputs)
+    if "audit" in inputs:
+        card = audit.set_card(inputs["audit"], compositions, options.show_faces)
+        write_atomic(out / "card.json", json.dumps(card, indent=1, allow_nan=False).encode())
     samples = _samples(inputs) if options.show_faces else None
     rendered_figures = _figures(recipe, inputs, findings)
     pngs = {name: figure.png for name, figure in rendered_figures.items()}
@@ -67,7 +84,9 @@ def run(options: Report, extra: dict[str, Any], inputs: dict[str, Path], out: Pa
     for name, data in pngs.items():
         write_atomic(out / "figures" / f"{name}.png", data)
     prepared = prepare.collect(inputs["prepare"], options.show_faces)
-    material = page.PageMaterial(rendered_figures, gallery, samples, prepared, audited, shown_controls, shown_transfers)
+    material = page.PageMaterial(
+        rendered_figures, gallery, samples, prepared, audited, shown_controls, shown_transfers, compositions
+    )
     values = page.context(recipe, inputs, findings, material)
     html, markdown = page.pages(values)
     write_atomic(out / "report.md", markdown.encode())

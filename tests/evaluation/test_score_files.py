@@ -1,4 +1,4 @@
-"""Scores in bob's plain text: written and read back, put in one order, scored anew, and refused in words."""
+"""Scores in bob's and NIST's plain text: written and read back, put in one order, scored anew, and refused in words."""
 
 from __future__ import annotations
 
@@ -74,6 +74,75 @@ def test_four_columns_and_tabs(tmp_path: Path) -> None:
     assert aligned(four, read_scores(written(tmp_path / "five.txt", *five))).score.tolist() == pytest.approx(
         [0.7, 0.3, 0.6, 0.1]
     )
+
+
+def test_nists_form_is_written_and_read_back(tmp_path: Path) -> None:
+    """As FRVT's own log is laid out; the same rates, and people by the folders of their photos."""
+    scores = all_comparisons(faces(failed=True), "net")
+    write_scores(tmp_path / "a.txt", scores, "nist")
+    rows = lines(tmp_path / "a.txt")
+    assert rows[0] == ["enrollTempl", "verifTempl", "simScore", "returnCode"] and len(rows) == 46
+    assert rows[1][:2] == ["Ann Lee/0.png", "Ann Lee/1.png"] and rows[1][3] == "0"
+    assert sum(row[2:] == ["-1", "6"] for row in rows) == 9
+    again = read_scores(tmp_path / "a.txt")
+    assert np.array_equal(again.score, scores.score)
+    assert np.array_equal(again.pairs().genuine, scores.pairs().genuine)
+    assert again.people()[0] == ["Ann Lee", 'B "b" C', "dora"]
+    assert score_pairs_of(again, faces(failed=True), "n").score == pytest.approx(scores.score, abs=1e-6)
+    write_scores(tmp_path / "b.txt", again, "nist")
+    assert (tmp_path / "b.txt").read_bytes() == (tmp_path / "a.txt").read_bytes()
+
+
+FRVT = "enrollTempl verifTempl simScore returnCode"
+IJBA = (
+    "ENROLL_TEMPLATE_ID VERIF_TEMPLATE_ID ENROLL_TEMPLATE_SIZE_BYTES VERIF_TEMPLATE_SIZE_BYTES RETCODE SIMILARITY_SCORE"
+)
+
+
+def test_nists_two_headers_are_told_apart_by_their_words(tmp_path: Path) -> None:
+    """By hand; 384 and more are scores of FRVT's, mapped in their order, and a code is a failure whatever the score."""
+    rows = ("a/1 a/2 384 0", "a/1 b/1 12 0", "b/1 b/2 887 0", "b/2 a/2 -1 6", "b/1 a/2 999 1")
+    frvt = read_scores(written(tmp_path / "f.txt", FRVT, *rows))
+    sizes = (f"{row[:7]} 100 100 {row.split()[3]} {row.split()[2]}" for row in rows)
+    ijba = read_scores(written(tmp_path / "i.txt", IJBA, *sizes))
+    quoted = read_scores(written(tmp_path / "q.txt", '"enrollTempl" "verifTempl" "simScore" "returnCode"', *rows))
+    for file in (frvt, ijba, quoted):
+        assert file.pairs().genuine.tolist() == [True, False, True, False, False] and file.failed == 2
+        assert np.argsort(file.score[:3]).tolist() == [1, 0, 2] and file.keys.equals(frvt.keys)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ((FRVT, "17.template 18.template 3 0"), "do not say of whom the template '17.template' is"),
+        ((FRVT, "a/1 a/2 high 0"), "'high' is no number"),
+        ((FRVT, "a/1 a/2 0.5 ok"), "the returnCode 'ok' is no whole number"),
+        ((FRVT, "a/1 a/2 0.5"), "3 columns below 4 words"),
+        ((FRVT, "a/1 a/2 0.5 0", "a/1 a/2"), "cannot be read: .*Expected 4 columns, got 2"),
+        ((FRVT,), "cannot be read"),
+        ((FRVT.removesuffix(" returnCode"), "a/1 a/2 0.5"), "have no column returnCode"),
+    ],
+)
+def test_what_is_not_nists_form_is_said(tmp_path: Path, rows: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        read_scores(written(tmp_path / "a.txt", *rows))
+    assert error.value.fix
+
+
+def test_people_whom_nists_form_cannot_name_are_not_written(tmp_path: Path) -> None:
+    def scores(files: list[str]) -> ScoreFile:
+        return all_comparisons(embed_faces(np.eye(4), ["x", "x", "y", "y"], files), "net")
+
+    for files, message in (
+        (["1", "2", "3", "4"], "'1' stands in none"),
+        (["p/1", "p/2", "p/3", "p/4"], "'p' holds photos of several people"),
+        (["p/1", "q/2", "r/3", "r/4"], "'x' has photos in several"),
+    ):
+        with pytest.raises(UserError, match=message):
+            write_scores(tmp_path / "a.txt", scores(files), "nist")
+    with pytest.raises(UserError, match="does not name the photo"):
+        write_scores(tmp_path / "a.txt", read_scores(written(tmp_path / "four.txt", *FOUR)), "nist")
+    assert not (tmp_path / "a.txt").exists()
 
 
 def test_another_order_is_put_in_the_first_ones(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from facegan.evaluation.embedded_faces import embed_faces
 from facegan.evaluation.protocols.verification import Verification
 from facegan.metrics import all_pairs, intervals, verification
 from facegan.metrics.all_pairs import LargeSet, SmallSet
+from facegan.metrics.groups import count_errors
 
 FARS = (0.3, 0.1, 0.01)
 
@@ -50,7 +51,7 @@ def test_impostors_are_scored_in_blocks(monkeypatch: pytest.MonkeyPatch, tied: b
     """In blocks of `images`, `at_once` sorted at once, some not acquired: ranks and rates as of one array."""
     embedding, who = uneven(30, 8, tied)
     acquired = np.random.default_rng(0).random(len(who)) < 0.8
-    monkeypatch.setattr(all_pairs, "_BLOCK", images * len(who))
+    monkeypatch.setattr(verification, "_BLOCK", images * len(who))
     monkeypatch.setattr(all_pairs, "_SORTED_AT_ONCE", at_once)
     small, large = SmallSet(embedding, who, acquired), LargeSet(embedding, who, acquired)
     impostors = large.sorted_impostors[0]
@@ -161,3 +162,19 @@ def weighed(large: LargeSet, drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray,
         genuine,
         np.concatenate([drawn[large.genuine_person], impostor]),
     )
+
+
+@pytest.mark.parametrize("images", [7, 10**6])
+def test_groups_count_what_is_sorted_here(monkeypatch: pytest.MonkeyPatch, images: int) -> None:
+    """At thresholds that are scores themselves, in blocks or at once: to the last bit."""
+    embedding, who = uneven(30, 8, False)
+    monkeypatch.setattr(verification, "_BLOCK", images * len(who))
+    large = LargeSet(embedding, who)
+    impostors, couples = large.sorted_impostors
+    for rank in (0, len(impostors) // 2, len(impostors) - 1):
+        errors = count_errors(embedding, large.person, large.n_people, impostors[rank])
+        assert errors.false_matches == len(impostors) - rank
+        first, second = np.divmod(couples[rank:].astype(np.int64), large.n_people)
+        expected = np.unique(np.stack([np.minimum(first, second), np.maximum(first, second)]), axis=1)
+        assert_array_equal(np.stack([errors.first, errors.second]), expected)
+        assert errors.false_non_matches == np.count_nonzero(large.genuine < impostors[rank])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from facegan.evaluation.embedded_faces import EmbeddedFaces
+from facegan.evaluation.embedded_faces import EmbeddedFaces, OwnPeople
 from facegan.evaluation.model_figures import Scale
 from facegan.evaluation.protocols import PROTOCOLS
 from facegan.promotion.gates import GateResults, compare_models
@@ -121,3 +122,25 @@ def test_limits_name_what_is_measured() -> None:
     with pytest.raises(ValidationError, match=r"promotion\.limits names 'attack/median', which is not measured"):
         Recipe(name="x", benchmark={"benchmarks": specs}, promotion={"limits": {"attack/median": 1}})  # type: ignore[arg-type]
     assert "limits" not in Promotion().model_dump()
+
+
+def test_groups_are_asked_by_their_own_people() -> None:
+    """Photos of group b that are held out are poor; strangers are alike in both."""
+
+    def model(seed: int, **noise: float) -> EmbeddedFaces:
+        strangers, trained, val = planted(0.3, seed, people=28), planted(0.3, seed + 10), planted(0.3, seed + 20)
+        own = OwnPeople.joined([(trained, "trained"), (planted(0.3, seed + 30, **noise), "held_out"), (val, "val")])
+        names = np.asarray([name.replace("d/", "s/") for name in strangers.identity])
+        return replace(strangers, identity=names, own=own)
+
+    enrolled = PROTOCOLS.get("enrolled")(name="own", fmr=0.1)
+    options = Promotion.model_validate({"not_worse_by": 1, "max_group_loss": 0.1})
+    metric = "own/fnmr@val-fmr=0.1"
+    champion, poor, fine = model(1), model(2, b=6.0), model(3)
+    results = compare_models(poor, champion, [*USED, enrolled], options, metric, SCALE)
+    assert outcomes(results) == {"not worse by 1": "passed", "group a": "passed", "group b": "failed"}
+    assert "of 7 people" in results.why, "of own people, not of the fourteen strangers"
+    assert compare_models(fine, champion, [*USED, enrolled], options, metric, SCALE).accepted
+    limits = Promotion.model_validate({"not_worse_by": 1, "max_group_loss": 1, "limits": {metric: 0.05}})
+    assert not compare_models(poor, champion, [*USED, enrolled], limits, "eer", SCALE).accepted
+    assert compare_models(fine, champion, [*USED, enrolled], limits, "eer", SCALE).accepted

@@ -18,6 +18,7 @@ from command_imports import imported_by
 from drawn import Lab, draw_folder, merged, pick, tiny
 from facegan.cli.main import main
 from facegan.core.errors import ConfigError, UserError
+from facegan.data import manifest
 from facegan.data.dataset import ManifestImages
 from facegan.data.images import decode, encode_png, to_square
 from facegan.data.preparation.splits import held_back, splits_of
@@ -257,6 +258,49 @@ def test_groups_attacks_and_membership_are_measured_gated_and_on_the_card(
     assert "| eer |" in parts["How well it does"] and "membership" not in parts["How well it does"]
     plain = (Models(promoted[1]).folder("v1") / "card.md").read_text()
     assert "## Attacks\n\nNot asked" in plain and "None is a guarantee" in plain
+
+
+def test_own_people_are_asked_of_both_models_by_photos_that_neither_saw(
+    promoted: tuple[Path, Path, Decision, Decision], tmp_path: Path
+) -> None:
+    """Both have the figures of their own runs' reports, and a gate on one holds for champion and challenger alike."""
+    specs = [{"kind": "verification"}, {"kind": "enrolled", "fpir": [0.4], "far": [0.1], "fmr": 0.3}]
+    options: dict[str, Any] = {
+        "prepare": {"held_out": 1, "split": {"train": 0.375, "val": 0.25, "test": 0.375}},
+        "benchmark": {"benchmarks": specs},
+        "seeds": [0],
+    }
+    gates = {"metric": "enrolled/rank-1", "not_worse_by": 1.0, "limits": {"enrolled/fnmr@val-fmr=0.3": 1.0}}
+    first = variant(promoted[0], 4, **options)
+    second = variant(promoted[0], 6, **options, promotion=gates)
+    lab, reported, decisions = Lab(tmp_path / "data" / "store"), [], []
+    for recipe in (first, second):
+        results = json.loads((lab.stage(recipe, "benchmark", "real", 0).path / "results.json").read_bytes())
+        reported.append({metric["name"]: metric["value"] for metric in results["enrolled"]["metrics"]})
+        decisions.append(promote(recipe, tmp_path))
+    results = decisions[1].results
+    assert results is not None and len(reported[0]) == 5
+    for figures, values in ((results.champion, reported[0]), (results.challenger, reported[1])):
+        of_own = {figure.name: figure for figure in figures if figure.name in values}
+        assert {name: figure.value for name, figure in of_own.items()} == pytest.approx(values)
+        assert of_own["enrolled/rank-1"].low is not None
+    assert outcomes(results) == {"not worse by 1": "passed", "limit enrolled/fnmr@val-fmr=0.3 1": "passed"}
+    difference = next(figure for figure in results.differences if figure.name == "enrolled/rank-1")
+    assert difference.value == pytest.approx(reported[1]["enrolled/rank-1"] - reported[0]["enrolled/rank-1"])
+    assert "| enrolled/rank-1 |" in (Models(tmp_path).folder("v1") / "card.md").read_text()
+    prepared = lab.stage(second, "prepare").path
+    assert challenging.people_compared(prepared, Models(tmp_path).folder("v1")).learned == frozenset()
+
+    # A champion that was trained on all photos: none is left to search by, and the gate cannot tell.
+    held_out = manifest.read(prepared, ["image_id"], split="held_out")["image_id"].to_pylist()
+    path = Models(tmp_path).folder(decisions[1].version) / "people.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["held_out"]), path)
+    assert challenging.people_compared(prepared, path.parent).learned == set(held_out)
+    third = variant(promoted[0], 7, **options, promotion={"metric": "enrolled/rank-1"})
+    lab.stage(third, "train_recognizer", "real", 0)
+    refused = promote(third, tmp_path)
+    assert refused.event == "refused" and "none that an earlier model was not trained on" in refused.why
+    assert any(f"{len(held_out)} held-out photos are not searched by" in remark for remark in refused.remarks)
 
 
 def test_an_unfinished_run_and_a_failed_audit(

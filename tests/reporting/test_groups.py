@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 
 from facegan.evaluation.protocols import PROTOCOLS
 from facegan.reporting import composition
@@ -40,6 +41,11 @@ def test_a_report_shows_groups(tmp_path: Path) -> None:
         assert line in markdown
     assert "made of (site)" in (out / "index.html").read_text()
     assert "| in no group | 50\xa0% | 50\xa0% | 50\xa0% |" in markdown
+    (shares,) = json.loads((out / "card.json").read_text())["groups"]
+    by_group = {row["group"]: (row["people"], row["photos"], row["parents"]) for row in shares["rows"]}
+    assert by_group == {name: pytest.approx(share) for name, share in (
+        ("a", (1 / 6, 1 / 6, 0.5)), ("b", (1 / 3, 1 / 3, 0)), ("in no group", (0.5, 0.5, 0.5)),
+    )} and (shares["label"], shares["new"], shares["unknown"]) == ("site", 36, 0)  # fmt: skip
     found = read(out)["arms"]["real"]["site/fnmr:a"]
     assert found["ci_low"] < found["mean"] < found["ci_high"]
     ratio = read(out)["arms"]["real"]["site/fnmr-ratio"]
@@ -55,6 +61,6 @@ def test_a_table_of_test_people_alone_says_nothing_of_the_set(tmp_path: Path) ->
     spec = {"kind": "groups", "name": "site", "by": "site", "file": str(table)}
     world.recipe["benchmark"]["benchmarks"].append(spec)
     (found,) = composition.collect(world.recipe, world.inputs)
-    assert found == {"label": "site", "rows": [], "new": 0, "unknown": ""}
+    assert found == {"label": "site", "rows": [], "new": 0, "unknown": 0.0}
     world.recipe["benchmark"]["benchmarks"] = [{"kind": "groups"}]  # by light, of photos
     assert composition.collect(world.recipe, world.inputs) == []

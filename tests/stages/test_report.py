@@ -39,6 +39,11 @@ def test_without_faces_the_pages_hold_figures_alone(gained: tuple[ReportInputs, 
     }  # fmt: skip
     pages = [(bare / name).read_text() for name in ("index.html", "report.md")]
     assert all("shows no faces" in text and "report.show_faces" in text for text in pages)
+    card, bare_card = (json.loads((folder / "card.json").read_text()) for folder in (out, bare))
+    assert card["leakage"]["membership"]["person"]["auc"] == 0.75 and card["leakage"]["outcome"] == "failed"
+    assert card["sets"]["existing"]["kid"] == -0.01 and EVIL in card["leakage"]["faults"][0]
+    assert EVIL not in json.dumps(bare_card) and bare_card["leakage"]["outcome"] == "failed"
+    assert card == {**bare_card, "people": card["people"], "leakage": card["leakage"]} and card["groups"] == []
     n_pictures = pages[0].count("data:image/"), (out / "index.html").read_text().count("data:image/")
     assert n_pictures[0] == len(list((bare / "figures").iterdir())) < n_pictures[1]
     assert "face of" not in pages[0] and "figures/faces" not in pages[1] and "samples.png" not in pages[1]

@@ -26,6 +26,7 @@ from facegan.core.units import format_seconds
 from facegan.data import manifest
 from facegan.data.pair_lists import read_pairs
 from facegan.data.sources import NOBODY, SourceImage, SourceNotes
+from facegan.evaluation import asked
 from facegan.evaluation.embedded_faces import EmbeddedFaces, OwnPeople
 from facegan.evaluation.embedders import FaceEmbedder, ImageEntry, InputOptions, embed_all, entries, face_embedder
 from facegan.evaluation.model_figures import ModelFigures
@@ -33,6 +34,7 @@ from facegan.evaluation.options import AnyBenchmark
 from facegan.evaluation.pair_scores import named_in
 from facegan.evaluation.protocols import PROTOCOLS, ProtocolConfig
 from facegan.evaluation.score_files import (
+    FORMS,
     ScoreFile,
     aligned,
     all_comparisons,
@@ -59,6 +61,7 @@ class BenchmarkArguments:
     source: dict[str, Any] = field(default_factory=dict)
     scores: tuple[Path, ...] = ()
     save_scores: Path | None = None
+    score_form: str = "bob"
     det: Path | None = None
 
 
@@ -130,6 +133,8 @@ def run(
         )
     if embedders and data is None:
         raise ConfigError("an embedder needs faces", fix="give --data: a manifest, a folder of people's folders, a zip")
+    if options.score_form not in FORMS:
+        raise ConfigError(f"--score-form '{options.score_form}' is not known", fix=f"the forms are: {', '.join(FORMS)}")
     protocols = benchmarks(options)
     if options.det is not None:
         compare.check_det(options.det, protocols)
@@ -224,13 +229,12 @@ def _embedded(
 
 def _own_people(path: Path, net: FaceEmbedder, options: BenchmarkArguments) -> OwnPeople | None:
     """The train and val people of a manifest that has photos held out; None where none are."""
-    if not manifest.is_manifest(path) or not manifest.read(path, ["identity"], split=manifest.HELD_OUT).num_rows:
-        return None
-    parts = []
-    for split, side in (("train", "trained"), (manifest.HELD_OUT, "held_out"), ("val", "val")):
-        if manifest.read(path, ["identity"], split=split).num_rows:
-            parts.append((embed_all(entries(path, split), net, options.flip, options.batch_size), side))
-    return OwnPeople.joined(parts)
+
+    def embedded(split: str) -> EmbeddedFaces | None:
+        there = manifest.read(path, ["identity"], split=split).num_rows
+        return embed_all(entries(path, split), net, options.flip, options.batch_size) if there else None
+
+    return asked.own_people(embedded, options.templates) if manifest.is_manifest(path) else None
 
 
 def _write_scores(
@@ -250,6 +254,6 @@ def _write_scores(
         else:
             scores, absent = all_comparisons(faces, label), 0
         path = folder / f"{re.sub(r'[^A-Za-z0-9._+-]', '_', label)}.txt"
-        write_scores(path, scores)
+        write_scores(path, scores, options.score_form)
         without = f"; {absent} pairs of photos that are not here are left out" if absent else ""
         out.print(f"{len(scores):,} scores: {path}{without}", markup=False, soft_wrap=True)

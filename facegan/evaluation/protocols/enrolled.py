@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from facegan.evaluation.embedded_faces import EmbeddedFaces, OwnPeople
     from facegan.metrics.enrolled import EnrolledScores
 
-NO_OWN = "no photos of train people are held out here: set prepare.held_out in a recipe"
+NO_OWN = (
+    "no photos of train people are held out here, or none that an earlier model was not trained on: set "
+    "prepare.held_out in a recipe"
+)
 KEPT, LEAST_KEPT = 16, 2**18  # so many times as many of the strangers' comparisons as the largest rate accepts are kept
 
 

@@ -108,6 +108,17 @@ def test_saved_scores_are_one_more_to_compare(here: Path) -> None:
     assert (Path("again") / file.name).read_bytes() == file.read_bytes() and Path("det.png").is_file()
 
 
+def test_nists_form_gives_the_same_figures(here: Path) -> None:
+    words = ("--embedder", "theirs_y:rows", *BASE, "--benchmark", "verification", "--save-scores", "out")
+    alone = answer(*words, "--score-form", "nist")
+    (file,) = Path("out").iterdir()
+    assert file.read_text().startswith("enrollTempl verifTempl simScore returnCode\n")
+    both = answer("--scores", str(file), "--embedder", "theirs_x:rows", *BASE)["compared"]
+    assert values(both[1]) == pytest.approx(values(alone))
+    code, text = command(*words, "--score-form", "csv")
+    assert code == 2 and "the forms are: bob, nist" in " ".join(text.split())
+
+
 def test_scores_of_a_list_of_pairs(here: Path) -> None:
     Path("p.csv").write_text(
         "first,second,same\np00/0.png,p00/1.png,1\np01/0.png,p01/2.png,1\np00/0,p02/1,0\np03/1,p01/2,0\np09/1,p01/2,0\n"

@@ -15,6 +15,7 @@ from facegan.evaluation.attacks import Attack
 from facegan.evaluation.embedded_faces import EmbeddedFaces, embed_faces
 from facegan.evaluation.options import Benchmark
 from facegan.evaluation.protocols.attack import AttackProtocol
+from facegan.metrics.verification import pair_scores
 from facegan.recognition.embedder import embed
 from facegan.recognition.options import TrainRecognizer
 
@@ -201,3 +202,61 @@ def test_pairs_of_many_images_are_of_some_whole_people(monkeypatch: pytest.Monke
     same = faces.person[first] == faces.person[second]
     assert len({*faces.person[first], *faces.person[second]}) == 5  # of 4 images each, out of 12 people
     assert same.sum() == 5 * 6 and (~same).sum() == 30  # every genuine pair of theirs is there
+
+
+def bent(pixels: np.ndarray) -> nn.Module:
+    """A small network of random weights whose gradient turns on the way."""
+    torch.manual_seed(0)
+    layers = (nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.Tanh(), nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8))
+    net = nn.Sequential(*layers, nn.Tanh(), nn.Flatten(), nn.Linear(8 * (SIDE - 2) ** 2, 8))
+    img = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
+    for _ in range(60):  # until its moments are those of the photos
+        net(img)
+    return net.eval()
+
+
+class Decision(nn.Module):
+    """Images in 0 .. 1 -> (0, cosine with the enrolled embedding of each less the threshold): two classes."""
+
+    def __init__(self, net: nn.Module, enrolled: torch.Tensor, threshold: float) -> None:
+        super().__init__()
+        self.net, self.enrolled, self.threshold = net, enrolled, threshold
+
+    def forward(self, img: torch.Tensor) -> torch.Tensor:
+        margin = attacks.cosine(self.net, 255 * img, self.enrolled) - self.threshold
+        return torch.stack([torch.zeros_like(margin), margin], dim=1)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_adv_lib_finds_as_small_ones(norm: str) -> None:
+    """The median smallest perturbation is within a tenth of that of adv-lib's FMN, made for finding it.
+
+    No extra of this project: visdom, which adv-lib needs, is built with setuptools below 81 alone.
+    `pip install "setuptools<81" wheel && pip install --no-build-isolation adv-lib`
+    """
+    fmn = pytest.importorskip("adv_lib.attacks", exc_type=ImportError).fmn
+    pixels = (128 + 3 * (photos().astype(int) - 128)).clip(0, 255).astype(np.uint8)
+    net = bent(pixels)
+    embedding = embed(net, pixels, 64)
+    threshold = float(np.quantile(pair_scores(embedding, np.arange(len(pixels))).score, 0.9))
+    faces = replace(embed_faces(embedding, np.repeat(np.arange(PEOPLE), EACH)), thresholds={0.01: threshold})
+
+    def smallest(method: str) -> dict[str, np.ndarray]:
+        options = {"norm": norm, "pairs": 200, "bisections": 12, "epsilon": (1, 2, 4, 8, 16, 32, 64)}
+        return AttackProtocol(method=method, **options).probe(net, pixels, faces)
+
+    found = smallest("pgd")
+    right = found["smallest"] > 0
+    first, second = found["first"][right], found["second"][right]
+    img = torch.from_numpy(pixels[first]).permute(0, 3, 1, 2).float() / 255
+    enrolled = torch.nn.functional.normalize(torch.from_numpy(embedding[second]))
+    label = torch.from_numpy((faces.person[first] == faces.person[second]).astype(np.int64))
+    decision = Decision(net, enrolled, threshold)
+    assert right.sum() > 80 and torch.equal(decision(img).argmax(dim=1), label)
+    image = fmn(decision, img, label, norm=float("inf") if norm == "linf" else 2, steps=100)
+    fallen = (decision(image).argmax(dim=1) != label).numpy()
+    change = 255 * (image - img).flatten(1).detach()
+    size = (change.abs().amax(dim=1) if norm == "linf" else change.square().mean(dim=1).sqrt()).numpy()
+    theirs = np.median(np.where(fallen, size, np.inf))
+    assert np.median(found["smallest"][right]) == pytest.approx(theirs, rel=0.1)
+    assert np.median(smallest("fgsm")["smallest"][right]) > 1.15 * theirs, "one step would do: this shows nothing"
