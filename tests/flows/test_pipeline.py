@@ -23,7 +23,7 @@ from facegan.recipe.load import load
 from facegan.store.local import Store
 from flows.service.server import prefect_server
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
+pytestmark = pytest.mark.slow
 NAME = "drawn-tiny"
 BASE: dict[str, Any] = {"extends": "orl-tiny", "seeds": [0, 1]}
 FEW = {"kind": "classical", "components": [10], "shrinkage": [0.3], "features": ["pixels"]}
