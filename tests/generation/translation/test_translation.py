@@ -206,7 +206,7 @@ def test_photos_that_are_all_alike_and_odd_options_are_refused(tmp_path: Path) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "options"), [("cut", {"kimg": 1.2}), ("cyclegan", {"kimg": 0.8})])
+@pytest.mark.parametrize(("kind", "options"), [("cut", {"kimg": 0.6}), ("cyclegan", {"kimg": 0.4})])
 def test_new_people_in_other_light_are_drawn_as_they_are(kind: str, options: dict[str, Any], tmp_path: Path) -> None:
     """Dark photos have a quarter of the light that they lacked, bright ones lost as much; each is still itself."""
     member = translate(kind, identity=0, channels=8, batch_size=8, checkpoint_kimg=2, **options)

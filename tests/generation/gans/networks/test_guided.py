@@ -252,35 +252,32 @@ def test_only_those_who_ask_wait_for_the_guide(faces: Path) -> None:
     assert pick(graph.build(Recipe.model_validate(data)), "train_gan").key != before.key  # another guide
 
 
-def test_from_faces_to_synthetic_people(faces: Path, lab: Lab) -> None:
+def test_from_faces_to_synthetic_people(faces: Path, shared: Lab) -> None:
     data = tiny(faces).model_dump(mode="json")
     data["train_gan"]["gan"] |= BOTH
     recipe = Recipe.model_validate(data)
-    artifact = lab.stage(recipe, "synthesize")
+    artifact = shared.stage(recipe, "synthesize")
     rows = manifest.read(artifact.path).to_pylist()
     assert manifest.validate(artifact.path) == [] and {row["split"] for row in rows} == {"train"}
-    _, spec = load_generator(lab.store.folder("train_gan", rows[0]["generator"]))
+    _, spec = load_generator(shared.store.folder("train_gan", rows[0]["generator"]))
     assert spec["gan"]["codes"] == "guide" and spec["gan"]["identity"]
 
 
-def test_licences_of_the_guide_reach_generator_and_rows(faces: Path, lab: Lab, tmp_path: Path) -> None:
+def test_licences_of_the_guide_reach_generator_and_rows(
+    people: Path, guide: Path, recipe: Recipe, tmp_path: Path
+) -> None:
     """A guide that began with somebody else's weights teaches G: what comes of it says so."""
-    data = tiny(faces).model_dump(mode="json")
-    data["train_gan"]["gan"] |= BOTH
-    nodes = graph.build(Recipe.model_validate(data))
-    prepared, guide = lab.make(pick(nodes, "prepare")), lab.make(pick(nodes, "train_recognizer", "guide"))
     other = tmp_path / "guide"
-    shutil.copytree(guide.path, other)
+    shutil.copytree(guide, other)
     spec = json.loads((other / "embedder.json").read_text())
     (other / "embedder.json").write_text(json.dumps(spec | {"licenses": [*spec["licenses"], "weights (c) them"]}))
     context, generator = Context(RUNTIME), tmp_path / "generator"
     generator.mkdir()
-    inputs = {"manifest": prepared.path, "guide": other}
-    options = Recipe.model_validate(data)
-    train_gan.run(options.train_gan, {}, inputs, generator, context)
+    inputs = {"manifest": people, "guide": other}
+    train_gan.run(gan_options("cvae_gan", 2, **BOTH), {}, inputs, generator, context)
     assert "weights (c) them" in json.loads((generator / "generator.json").read_text())["licenses"]
     out = tmp_path / "made"
-    synthesize.run(options.synthesize, {}, {**inputs, "generator": generator}, out, context)
+    synthesize.run(recipe.synthesize, {}, {**inputs, "generator": generator}, out, context)
     assert {row["license"] for row in manifest.read(out).to_pylist()} == {"licence unknown AND weights (c) them"}
 
 
