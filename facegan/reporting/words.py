@@ -276,7 +276,7 @@ def learning(recognizers: list[dict[str, Any]], comparison: dict[str, Any], eval
 
 
 def began(recipe: dict[str, Any]) -> list[tuple[str, str]]:
-    """What all arms began with, as an entry of `limits`; nothing where that was random weights."""
+    """What all arms began with, and whether they are fitted, as entries of `limits`; nothing of random weights."""
     kind = (recipe["train_recognizer"].get("start") or {"kind": "random"})["kind"]
     if kind == "random":
         return []
@@ -284,7 +284,15 @@ def began(recipe: dict[str, Any]) -> list[tuple[str, str]]:
         f"All arms begin with {STARTS.get(kind).words}. Whether it has learned from photos of the test people is not "
         "known here: the difference between arms is what this can tell, their own values are not."
     )
-    return [("Where the arms begin", text)]
+    found = [("Where the arms begin", text)]
+    if recipe["train_recognizer"].get("tune") == "whitened":
+        text = (
+            "No network is trained: a linear map of frozen features is fitted on the images of each arm (within-class "
+            "whitening). Nothing of it is drawn, so that all seeds of an arm are one recognizer, and what is said of "
+            "steps and batches says nothing here."
+        )
+        found.append(("Fitted, not trained", text))
+    return found
 
 
 def limits(comparison: dict[str, Any], n_images: int, synthetic: bool) -> list[tuple[str, str]]:

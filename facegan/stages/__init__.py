@@ -21,6 +21,6 @@ VERSIONS = {
     "select": 1,
     "benchmark": 2,
     "report": 8,
-    "study": 7,
+    "study": 8,
 }
 STAGES = tuple(VERSIONS)

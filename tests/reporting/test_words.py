@@ -44,6 +44,11 @@ def test_what_arms_begin_with_is_said(kind: str) -> None:
         assert text.startswith(f"All arms begin with {STARTS.get(kind).words}.") and "photos of the test people" in text
 
 
+def test_what_is_fitted_is_not_said_to_be_trained() -> None:
+    options = {"start": {"kind": "dlib"}, "tune": "whitened"}
+    assert [heading for heading, _ in words.began({"train_recognizer": options})][1:] == ["Fitted, not trained"]
+
+
 def test_figures_of_own_people_are_put_in_words() -> None:
     assert words.phrase("own/rank-1") == "rank-1 identification rate of own"
     assert words.phrase("own/fnir@fpir=0.1").startswith("false-negative identification rate (at a false-positive")

@@ -117,7 +117,8 @@ def schedule(recipe: dict[str, Any], variant: VariantFindings, arm: str) -> str:
         everyone = f"{external['identities']} people" if external.get("identities") else "all people"
         share = "" if synthesize["new_identities"] else _batch_share(use, "new")
         parts.append(f"{everyone} of the external source{share}")
-    return f"That is: {' and '.join(parts)}; {options['steps']} steps." if parts else ""
+    how = "a map fitted on them" if options.get("tune") == "whitened" else f"{options['steps']} steps"
+    return f"That is: {' and '.join(parts)}; {how}." if parts else ""
 
 
 def _batch_share(use: dict[str, Any], group: str) -> str:
