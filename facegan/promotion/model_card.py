@@ -79,7 +79,8 @@ def _head(spec: dict[str, Any]) -> list[str]:
 
 def _network(options: dict[str, Any]) -> str:
     """The network in words: its name in timm or, where that plays no part, the start; and what of it was tuned."""
-    start = (options.get("start") or {"kind": "random"})["kind"]
+    begun = options.get("start") or {"kind": "random"}
+    start = (begun.get("of") or begun)["kind"]
     network = options["backbone"] if start in ("random", "timm", "file", "champion") else f"start `{start}`"
     return network if options.get("tune", "all") == "all" else f"{network}, tune `{options['tune']}`"
 

@@ -121,11 +121,8 @@ class Recipe(Options):
         guide_options = self.recognizer(self.guide)
         guide, synthetic = guide_options.begins, any(arm.synthetic for arm in self.arms.values())
         self._check_overlay("audit.judge.options", getattr(self.audit.judge, "options", {}))
-        if synthetic and guide_options.steps == 0 and self.judge is not None and self.judge.steps == 0:
-            raise ValueError(
-                "guide and judge are one network, since nothing of their start is trained: give one of them a "
-                "training, audit.judge.options: {start: random, tune: all, steps: 300}, or the audit another judge"
-            )
+        if synthetic and self.judge is not None:
+            self._check_judge(self.judge, (guide_options, self.train_recognizer))
         learns = getattr(self.train_gan.gan, "identity", None) is not None
         if guide.form.frozen_only and learns and synthetic:
             raise ValueError(
@@ -145,6 +142,18 @@ class Recipe(Options):
                     "(images_per_existing, new_identities)"
                 )
         return self
+
+    def _check_judge(self, judge: TrainRecognizer, others: tuple[TrainRecognizer, ...]) -> None:
+        if judge.steps == 0 and any(judge.begins == other.begins for other in others):
+            raise ValueError(
+                "the judge is the network that guide or arms begin with, since nothing of it is trained: give it a "
+                "training, audit.judge.options: {start: random, tune: all, steps: 300}, or the audit another judge"
+            )
+        if "start" in getattr(self.audit.judge, "options", {}) and judge.begins.paths:
+            raise ValueError(
+                f"audit.judge.options.start is '{judge.begins.kind}', which reads a file: a judge of the recipe's own "
+                "begins with a start that reads none (random), one from a file is audit.judge.kind=onnx or dlib"
+            )
 
     def _check_truncation(self) -> None:
         gan = self.train_gan.gan
@@ -200,6 +209,10 @@ class Recipe(Options):
                 )
         if search is None:
             return
+        if self.train_recognizer.steps == 0:
+            raise ValueError(
+                "nothing is trained (train_recognizer.steps is 0), so nothing can be searched: search: null"
+            )
         for name, arm in self.arms.items():
             if arm.trials != Arm.model_fields["trials"].default:
                 raise ValueError(f"arm '{name}' has trials and a search: take one of them away (search: null)")

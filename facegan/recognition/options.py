@@ -203,7 +203,7 @@ class TrainRecognizer(Options):
         "all",
         description="what of a start is trained: all, its last stage, nothing but the embedding layer, or low-rank "
         "changes of all its weights; whitened: nothing, a linear map of its features is fitted (within-class "
-        "whitening, with the mirror image; steps: 0)",
+        "whitening, with the mirror image; steps: 0, and no option of the training plays a part)",
     )
     adapter_rank: int = unhashed_default(8, ge=1, le=4096, description="rank of those changes (tune: adapters)")
     layer_decay: float | None = unhashed_default(
@@ -304,6 +304,8 @@ class TrainRecognizer(Options):
     def _is_fitted_alone(self) -> TrainRecognizer:
         if not self.is_fitted:
             return self
+        if self.start is None:
+            raise ValueError("tune is whitened, which needs a start: give start={kind: file} or {kind: timm} instead")
         if self.steps:
             raise ValueError(f"tune is whitened, which fits a map and trains nothing, but steps is {self.steps}: set 0")
         idle = [name for name in FOR_TRAINING if getattr(self, name) != type(self).model_fields[name].default]

@@ -216,6 +216,7 @@ def fit(options: TrainRecognizer, inputs: dict[str, Path], out: Path, context: C
         context.say(text)
     net = net.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     fitted = whitened_layer.fit(net, train, val, device, context)
+    cut_curve(out / "curve.jsonl", -1)
     Curve(out / "curve.jsonl").add(0, {"val_eer": fitted["val_eer"]})
     seen = {"steps": 0, "best_step": 0, "val_eer": fitted["val_eer"], "images_seen": fitted["images"], "fit": fitted}
     _hand_over(options, train, inputs["train"], net.state_dict(), seen, out)

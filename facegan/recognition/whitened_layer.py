@@ -73,9 +73,10 @@ def fit(net: Embedder, train: ManifestImages, val: ManifestImages, device: Any, 
     """Fit the whitened layer of `net` on the rows of `train`; nothing is drawn, the same rows give the same layer.
 
     Within-class whitening of principal components (WCCN, Hatch et al. 2006). Val people choose components and
-    shrinkage of each map; the summary of the fit says what. Raises UserError where nothing can be fitted.
+    shrinkage of each map; the summary of the fit says what. Raises UserError where nothing can be fitted, features are no
+    numbers, or all synthetic images would be left out.
     """
-    from facegan.recognition.fitted.methods.linear_maps import Choices
+    from facegan.recognition.fitted.methods.linear_maps import Choices, whole_people
     from facegan.recognition.fitted.methods.linear_maps import fit as fit_maps
 
     layer = net.project
@@ -83,10 +84,18 @@ def fit(net: Embedder, train: ManifestImages, val: ManifestImages, device: Any, 
 
     @torch.no_grad()
     def measure(images: NDArray[np.uint8], names: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        features = net.backbone(to_input(images, device)).float().cpu().split(layer.blocks, dim=1)
+        output = net.backbone(to_input(images, device)).float().cpu()
+        if not output.isfinite().all():
+            raise UserError("what this starts from gives features that are no numbers", fix="give other weights")
+        features = output.split(layer.blocks, dim=1)
         of_name = dict(zip(layer.names, features, strict=True))
         return {name: of_name[name].numpy() for name in names}
 
+    if "synthetic" in train.source and "synthetic" not in train.source[whole_people(train, MAX_IMAGES)]:
+        raise UserError(
+            f"no synthetic image would take part: a map is fitted on at most {MAX_IMAGES} images, real ones first",
+            fix="tune the network otherwise (train_recognizer.tune), or learn from fewer people (prepare.train_identities)",
+        )
     net.eval()
     components = tuple(sorted({max(1, layer.components // 3), layer.components}))
     fitted = fit_maps(Choices(layer.names, components, SHRINKAGE, MAX_IMAGES), measure, train, val, context)

@@ -19,14 +19,19 @@ from facegan.metrics.verification import eer, pair_scores
 from facegan.pipeline import graph
 from facegan.pipeline.graph import Node
 from facegan.recipe.recipe import Recipe
+from facegan.recognition import whitened_layer
 from facegan.recognition.embedder import Embedder, embed, load_embedder
 from facegan.recognition.fitted import load_fitted
 from facegan.recognition.options import TrainRecognizer
+from facegan.recognition.starts.networks.iresnet import IResNet
 from facegan.recognition.whitened_layer import SHRINKAGE, WhitenedLayer
 from onnx_networks import flatten_network
 
 IMAGENET: dict[str, Any] = {"kind": "imagenet", "size_px": 32, "stages": [2, 4]}
 WHITENED: dict[str, Any] = {"tune": "whitened", "steps": 0, "embedding_dim": 24}
+
+
+NEW = {"real": {}, "real+synthetic": {"new": True}, "synthetic": {"real": False, "new": True}}
 
 
 def changed(recipe: Recipe, train_recognizer: dict[str, Any], **changes: Any) -> Recipe:
@@ -118,11 +123,43 @@ def test_an_onnx_network_is_whitened(recipe: Recipe, lab: Lab, tmp_path: Path) -
     assert embedding == pytest.approx(embed(net, np.ascontiguousarray(pixels[:, :, ::-1]), 2), abs=1e-5)  # mirrored
 
 
+def test_a_face_network_is_whitened_behind_its_own_layer_and_stored(
+    recipe: Recipe, lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = {"kind": "iresnet", "depth": 18, "width": 4, "path": str(tmp_path / "r18.safetensors")}
+    torch.manual_seed(0)
+    network = IResNet(18, 16, 4)
+    save_file(network.state_dict(), tmp_path / "r18.safetensors")
+    artifact = lab.make(recognizer(recipe, start, embedding_dim=16))
+    net, spec = load_embedder(artifact.path)
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 1), dtype=np.uint8)
+    assert embed(net, pixels, 2).shape == (3, 16) and spec["options"]["start"]["kind"] == "iresnet"
+    stored = {"kind": "file", "path": str(artifact.path / "embedder.safetensors")}
+    again, _ = load_embedder(lab.make(recognizer(recipe, stored, embedding_dim=16)).path)
+    assert embed(again, pixels, 2) == pytest.approx(embed(net, pixels, 2), abs=1e-5)  # fitted anew, on the same rows
+    with pytest.raises(UserError, match="was fitted on a network's features, and cannot be trained on"):
+        lab.make(recognizer(recipe, stored, tune="all", steps=2, embedding_dim=16))
+    monkeypatch.setattr(whitened_layer, "MAX_IMAGES", 20)
+    both = changed(recipe, {**WHITENED, "start": stored, "embedding_dim": 16}, arms=NEW)
+    with pytest.raises(UserError, match="no synthetic image would take part: a map is fitted on at most 20 images"):
+        lab.make(pick(graph.build(both), "train_recognizer", "real+synthetic", 0))
+
+
+def test_features_that_are_no_numbers(recipe: Recipe, lab: Lab, tmp_path: Path) -> None:
+    network = IResNet(18, 16, 4)
+    torch.nn.init.constant_(network.fc.weight, float("nan"))
+    save_file(network.state_dict(), tmp_path / "nan.safetensors")
+    start = {"kind": "iresnet", "depth": 18, "width": 4, "path": str(tmp_path / "nan.safetensors")}
+    with pytest.raises(UserError, match="features that are no numbers"):
+        lab.make(recognizer(recipe, start, embedding_dim=16))
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         ({"steps": 5}, "trains nothing, but steps is 5: set 0"),
         ({"start": None}, "nothing was learned that could be kept"),
+        ({"start": None, "pretrained": True}, "which needs a start"),
         ({"ema": 0.1, "use": {"new": 0.5}}, "leave out ema, use"),
         ({"adversarial": {}}, "leave out adversarial"),
     ],
@@ -139,8 +176,13 @@ def test_an_embedding_that_cannot_be_shared_out(recipe: Recipe, lab: Lab) -> Non
 
 def test_guide_and_judge_differ_by_what_is_laid_over(recipe: Recipe) -> None:
     options = {**WHITENED, "start": {"kind": "dlib"}}
-    with pytest.raises(ValidationError, match="guide and judge are one network"):
+    with pytest.raises(ValidationError, match="the judge is the network that guide or arms begin with"):
         changed(recipe, options, guide={})
+    with pytest.raises(ValidationError, match="the judge is the network that guide or arms begin with"):
+        changed(recipe, options, audit={"judge": {"kind": "recognizer", "options": WHITENED | {"start": "dlib"}}})
+    of_file = {"start": {"kind": "iresnet", "depth": 18, "path": "x"}, "steps": 3, "tune": "all"}
+    with pytest.raises(ValidationError, match=r"audit\.judge\.options\.start is 'iresnet', which reads a file"):
+        changed(recipe, options, audit={"judge": {"kind": "recognizer", "options": of_file}})
     judge = {"kind": "recognizer", "options": {"start": "random", "tune": "all", "steps": 6, "embedding_dim": 16}}
     with pytest.raises(ValidationError, match=r"audit\.judge\.options.*seed"):
         changed(recipe, options, guide={}, audit={"judge": {"kind": "recognizer", "options": {"seed": 1}}})

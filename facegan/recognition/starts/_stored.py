@@ -46,13 +46,19 @@ class Stored(FromFile):
         """See StartConfig."""
         from facegan.training.weights import load_weights
 
+        beside = network_beside(self.file)
+        if beside is not None and beside["options"].get("tune") == "whitened" and not asked.fitted:
+            raise UserError(
+                f"the embedding layer in {self.file.name} was fitted on a network's features, and cannot be trained on",
+                fix="set train_recognizer.tune=whitened (a layer is fitted anew), or begin with something else",
+            )
         fit = load_weights(
             self.file,
             {"recognizer": net, "backbone": backbone},
             fix="choose what they were trained with: train_recognizer.backbone, backbone_args, and prepare.color",
         )
         whole = fit.part == "recognizer" or self.form.embeds
-        return Begun(fit.text + ("" if whole else "; the embedding layer begins at random"), whole)
+        return Begun(fit.text + ("" if whole or asked.fitted else "; the embedding layer begins at random"), whole)
 
 
 def _form_of(options: dict[str, Any]) -> StartConfig:

@@ -72,8 +72,14 @@ class Champion(Stored):
 
         spec = read_spec(self.file.parent)
         own = [
-            f"train_recognizer.{name}={spec['network']['options'].get(name)}" for name in ("backbone", "embedding_dim")
+            f"train_recognizer.{name}={spec['network']['options'].get(name, 'all')}"
+            for name in ("backbone", "embedding_dim", "tune")
         ]
         fix = f"begin as that model was trained: {', '.join(own)}, prepare.color={spec['preprocessing']['color']}"
+        if asked.fitted:  # the layer is fitted anew, and may be of another size
+            fit = load_weights(self.file, {"backbone": backbone}, fix)
+            return Begun(
+                f"the current model {spec['version']}, its embedding layer fitted anew: {fit.text}", whole=True
+            )
         fit = load_weights(self.file, {"recognizer": net}, fix, exact=True)
         return Begun(f"the current model {spec['version']}: {fit.text}", whole=True)

@@ -46,7 +46,8 @@ class Timm(StartConfig):
                     fix="give a safetensors file of them: train_recognizer.start={kind: file, path: FILE}",
                 ) from error
         backbone.load_state_dict(pretrained.state_dict())
-        return Begun(f"{asked.backbone} with timm's weights; the embedding layer begins at random")
+        layer = "" if asked.fitted else "; the embedding layer begins at random"
+        return Begun(f"{asked.backbone} with timm's weights{layer}")
 
     def _network(self, asked: Asked, pretrained: bool) -> nn.Module:
         import timm

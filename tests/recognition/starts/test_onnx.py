@@ -151,7 +151,7 @@ def test_the_judge_is_not_what_it_judges(flat: Path, faces: Path) -> None:
         graph.build(tiny(faces, train_recognizer=start, audit=judge))
     with pytest.raises(UserError, match="the judge is the network that the arms begin with"):
         graph.build(tiny(faces, train_recognizer=start, guide={"start": "random", "tune": "all"}, audit=judge))
-    with pytest.raises(ValueError, match="guide and judge are one network"):
+    with pytest.raises(ValueError, match="the judge is the network that guide or arms begin with"):
         tiny(faces, train_recognizer={**start, "steps": 0})
 
 

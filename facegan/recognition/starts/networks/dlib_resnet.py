@@ -72,6 +72,7 @@ class DlibResNet(nn.Module):
     """RGB (N, 3, 150, 150) float32 in 0..255 -> (N, 128), not of unit length (L2 below 0.6: one person)."""
 
     mean: torch.Tensor
+    num_features = 128  # as timm says how many numbers a network gives
 
     def __init__(self) -> None:
         super().__init__()

@@ -56,6 +56,7 @@ class IResNet(nn.Module):
 
     def __init__(self, depth: int, embedding_dim: int, width: int = 64) -> None:
         super().__init__()
+        self.num_features = embedding_dim  # as timm says how many numbers a network gives
         self.conv1 = nn.Conv2d(3, width, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.prelu = nn.PReLU(width)
@@ -109,6 +110,7 @@ class Ir(nn.Module):
 
     def __init__(self, depth: int, embedding_dim: int, width: int = 64) -> None:
         super().__init__()
+        self.num_features = embedding_dim
         self.input_layer = nn.Sequential(
             nn.Conv2d(3, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.PReLU(width)
         )
