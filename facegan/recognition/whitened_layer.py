@@ -73,8 +73,8 @@ def fit(net: Embedder, train: ManifestImages, val: ManifestImages, device: Any, 
     """Fit the whitened layer of `net` on the rows of `train`; nothing is drawn, the same rows give the same layer.
 
     Within-class whitening of principal components (WCCN, Hatch et al. 2006). Val people choose components and
-    shrinkage of each map; the summary of the fit says what. Raises UserError where nothing can be fitted, features are no
-    numbers, or all synthetic images would be left out.
+    shrinkage of each map; the summary of the fit says what. Raises UserError where nothing can be fitted, features are
+    no numbers, or all synthetic images would be left out.
     """
     from facegan.recognition.fitted.methods.linear_maps import Choices, whole_people
     from facegan.recognition.fitted.methods.linear_maps import fit as fit_maps
@@ -94,7 +94,7 @@ def fit(net: Embedder, train: ManifestImages, val: ManifestImages, device: Any, 
     if "synthetic" in train.source and "synthetic" not in train.source[whole_people(train, MAX_IMAGES)]:
         raise UserError(
             f"no synthetic image would take part: a map is fitted on at most {MAX_IMAGES} images, real ones first",
-            fix="tune the network otherwise (train_recognizer.tune), or learn from fewer people (prepare.train_identities)",
+            fix="tune the network otherwise (train_recognizer.tune), or take fewer people (prepare.train_identities)",
         )
     net.eval()
     components = tuple(sorted({max(1, layer.components // 3), layer.components}))

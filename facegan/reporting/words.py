@@ -288,8 +288,8 @@ def began(recipe: dict[str, Any]) -> list[tuple[str, str]]:
     if recipe["train_recognizer"].get("tune") == "whitened":
         text = (
             "No network is trained: a linear map of frozen features is fitted on the images of each arm (within-class "
-            "whitening). Nothing of it is drawn, so that all seeds of an arm are one recognizer: the interval knows no luck of "
-            "a training, and what is said of steps and batches says nothing here."
+            "whitening). Nothing of it is drawn, so that all seeds of an arm are one recognizer: the interval knows no "
+            "luck of a training, and what is said of steps and batches says nothing here."
         )
         if "tune" not in recipe.get("guide", {}):
             text += " The guide, which filters new people, is fitted likewise on the real images."

@@ -78,8 +78,6 @@ class Champion(Stored):
         fix = f"begin as that model was trained: {', '.join(own)}, prepare.color={spec['preprocessing']['color']}"
         if asked.fitted:  # the layer is fitted anew, and may be of another size
             fit = load_weights(self.file, {"backbone": backbone}, fix)
-            return Begun(
-                f"the current model {spec['version']}, its embedding layer fitted anew: {fit.text}", whole=True
-            )
+            return Begun(f"the current model {spec['version']}, its layer to be fitted anew: {fit.text}", whole=True)
         fit = load_weights(self.file, {"recognizer": net}, fix, exact=True)
         return Begun(f"the current model {spec['version']}: {fit.text}", whole=True)
