@@ -91,8 +91,11 @@ def measure(
     n_people = len(runs[0].names)
     weights = intervals.person_weights(n_people, n_boot, seed)
     replicates_of: dict[tuple[str, int | None], dict[str, Doubles]] = {}
+    of_folder: dict[Path, dict[str, Doubles]] = {}  # which seeds share where nothing is drawn
     for done, run in enumerate(runs, start=1):
-        replicates_of[run.arm, run.seed] = replicates(benchmarks, run, weights)
+        if run.folder not in of_folder:
+            of_folder[run.folder] = replicates(benchmarks, run, weights)
+        replicates_of[run.arm, run.seed] = of_folder[run.folder]
         progress(done, len(runs))
     measures = tuple(
         _measure(recipe, *kind_and_metric, runs, replicates_of, n_people) for kind_and_metric in metrics.values()

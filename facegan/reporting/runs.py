@@ -39,6 +39,11 @@ class Run:
     image_id: tuple[str | None, ...]
     names: tuple[str, ...]
 
+    def without_faces(self) -> Run:
+        """The same without its embeddings, for as long as only its values are asked for."""
+        nobody = self.faces.only(np.arange(0))
+        return replace(self, faces=replace(nobody, probed={}, own=None))
+
 
 def baselines(inputs: dict[str, Path]) -> list[str]:
     """The names of the fitted recognizers that were benchmarked: those without a seed."""
@@ -79,9 +84,24 @@ def _faces(folder: Path, who: str, suffix: str = "") -> tuple[EmbeddedFaces, dic
 
 
 def load_all(recipe: dict[str, Any], inputs: dict[str, Path]) -> list[Run]:
-    """The runs of all arms and seeds, then those of the baselines; raises UserError as `load`."""
-    runs = [load(inputs, arm, seed) for arm in recipe["arms"] for seed in recipe["seeds"]]
+    """The runs of all arms and seeds, then those of the baselines; raises UserError as `load`.
+
+    Seeds that share a recognizer, in which nothing is drawn, share its faces.
+    """
+    runs: list[Run] = []
+    of_folder: dict[Path, Run] = {}
+    for arm, seed in [(arm, seed) for arm in recipe["arms"] for seed in recipe["seeds"]]:
+        folder = inputs[f"benchmark:{arm}:{seed}"]
+        if folder not in of_folder:
+            of_folder[folder] = load(inputs, arm, seed)
+        runs.append(replace(of_folder[folder], seed=seed))
     return runs + [load(inputs, name) for name in baselines(inputs)]
+
+
+def test_people(inputs: dict[str, Path]) -> frozenset[str]:
+    """Everybody whose photos the benchmarks of a cell have embedded, by name."""
+    rows = next(folder for name, folder in inputs.items() if name.startswith("benchmark:")) / "rows.parquet"
+    return frozenset(pq.read_table(rows, columns=["identity"])["identity"].to_pylist())
 
 
 def test_digest(prepared: Path, names: tuple[str, ...]) -> str:

@@ -12,6 +12,7 @@ from facegan.reporting.study import efficiency, pooled
 from facegan.reporting.study import figures as study_figures
 from facegan.reporting.study import page as study_page
 from facegan.runtime.context import Context
+from facegan.runtime.devices import threads_of
 
 
 def run(options: Report, extra: dict[str, Any], inputs: dict[str, Path], out: Path, context: Context) -> None:
@@ -26,7 +27,8 @@ def run(options: Report, extra: dict[str, Any], inputs: dict[str, Path], out: Pa
     def progress(done: int, total: int) -> None:
         context.progress(done, total, "recognizers judged")
 
-    findings = pooled.measure(recipe, inputs, options.bootstrap, options.seed, progress)
+    threads = threads_of(context.runtime)
+    findings = pooled.measure(recipe, inputs, options.bootstrap, options.seed, progress, threads)
     answer = study_page.write(out, recipe, findings, study_page.licences(recipe, inputs))
     curve = efficiency.measure(recipe, findings)
     figures = [study_figures.differences(recipe, findings.variants)]

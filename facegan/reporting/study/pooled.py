@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -75,27 +76,42 @@ def cell_inputs(inputs: dict[str, Path], variant: str, split: int) -> dict[str, 
 
 
 def measure(
-    recipe: dict[str, Any], inputs: dict[str, Path], n_boot: int, seed: int, progress: Callable[[int, int], None]
+    recipe: dict[str, Any],
+    inputs: dict[str, Path],
+    n_boot: int,
+    seed: int,
+    progress: Callable[[int, int], None],
+    threads: int = 1,
 ) -> StudyFindings:
-    """All numbers of a study; `progress(done, total)` counts recognizers.
+    """All numbers of a study; `progress(done, total)` counts recognizers, of which `threads` are judged at once.
 
-    Raises UserError when the comparison's metric was not measured, or runs of a split judged different images.
+    In memory are the embeddings of one split. What several seeds share is judged once. Raises UserError when the
+    comparison's metric was not measured, or runs of a split judged different images.
     """
     benchmarks = [PROTOCOLS.get(spec["kind"]).model_validate(spec) for spec in recipe["benchmark"]["benchmarks"]]
-    cells = {
-        (name, split): _runs(recipe, cell_inputs(inputs, name, split))
-        for name in recipe["study"]["variants"]
-        for split in recipe["study"]["splits"]
+    study = recipe["study"]
+    of_cells = {
+        (name, split): cell_inputs(inputs, name, split) for name in study["variants"] for split in study["splits"]
     }
-    everybody = sorted({name for runs in cells.values() for name in runs[0].names})
+    everybody = sorted({name for of_cell in of_cells.values() for name in benchmark_runs.test_people(of_cell)})
     weights = intervals.person_weights(len(everybody), n_boot, seed)
+    cells: dict[tuple[str, int], list[Run]] = {}
     replicates_of: dict[tuple[str, int, str, int | None], dict[str, Doubles]] = {}
-    total = sum(map(len, cells.values()))
-    for (name, split), runs in cells.items():
+    for done, ((name, split), of_cell) in enumerate(of_cells.items()):
+        runs = _runs(recipe, of_cell)
         split_weights = weights[:, np.searchsorted(everybody, runs[0].names)]
+        by_folder = {run.folder: run for run in runs}
+        with ThreadPoolExecutor(threads) as pool:
+            judged_now = {
+                folder: pool.submit(results.replicates, benchmarks, run, split_weights)
+                for folder, run in by_folder.items()
+            }
+            for count, future in enumerate(judged_now.values(), start=1):
+                future.result()
+                progress(done * len(by_folder) + count, len(of_cells) * len(by_folder))
         for run in runs:
-            replicates_of[name, split, run.arm, run.seed] = results.replicates(benchmarks, run, split_weights)
-            progress(len(replicates_of), total)
+            replicates_of[name, split, run.arm, run.seed] = judged_now[run.folder].result()
+        cells[name, split] = [run.without_faces() for run in runs]
     variants = tuple(_variant(recipe, inputs, name, cells, replicates_of) for name in recipe["study"]["variants"])
     judged = {
         benchmark_runs.test_digest(cell_inputs(inputs, *cell)["prepare"], runs[0].names) for cell, runs in cells.items()
@@ -105,8 +121,7 @@ def measure(
 
 
 def _runs(recipe: dict[str, Any], inputs: dict[str, Path]) -> list[Run]:
-    runs = [benchmark_runs.load(inputs, arm, seed) for arm in recipe["arms"] for seed in recipe["seeds"]]
-    runs += [benchmark_runs.load(inputs, name) for name in benchmark_runs.baselines(inputs)]
+    runs = benchmark_runs.load_all(recipe, inputs)
     benchmark_runs.same_test(runs)
     metrics, primary_name = benchmark_runs.measured_metrics(runs), recipe["comparison"]["metric"]
     if primary_name not in metrics:
