@@ -215,7 +215,9 @@ def fit(options: TrainRecognizer, inputs: dict[str, Path], out: Path, context: C
     if text := begin(net, options, channels, size_px).text:
         context.say(text)
     net = net.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    fitted = whitened_layer.fit(net, train, val, device, context)
+    layer = net.project
+    assert isinstance(layer, whitened_layer.WhitenedLayer)
+    fitted = whitened_layer.fit(layer, net.backbone, train, val, device, context)
     cut_curve(out / "curve.jsonl", -1)
     Curve(out / "curve.jsonl").add(0, {"val_eer": fitted["val_eer"]})
     seen = {"steps": 0, "best_step": 0, "val_eer": fitted["val_eer"], "images_seen": fitted["images"], "fit": fitted}

@@ -16,7 +16,6 @@ from facegan.training.tensors import to_input
 
 if TYPE_CHECKING:
     from facegan.data.dataset import ManifestImages
-    from facegan.recognition.embedder import Embedder
     from facegan.runtime.context import Context
 
 SHRINKAGE = (0.1, 0.3, 1.0)  # of the within-class covariance, of which val people choose
@@ -69,8 +68,15 @@ class WhitenedLayer(nn.Module):
                 self.get_buffer(name)[:, : fitted.shape[1]] = fitted
 
 
-def fit(net: Embedder, train: ManifestImages, val: ManifestImages, device: Any, context: Context) -> dict[str, Any]:
-    """Fit the whitened layer of `net` on the rows of `train`; nothing is drawn, the same rows give the same layer.
+def fit(
+    layer: WhitenedLayer,
+    backbone: nn.Module,
+    train: ManifestImages,
+    val: ManifestImages,
+    device: Any,
+    context: Context,
+) -> dict[str, Any]:
+    """Fit the layer behind `backbone` on the rows of `train`; nothing is drawn, the same rows give the same layer.
 
     Within-class whitening of principal components (WCCN, Hatch et al. 2006). Val people choose components and
     shrinkage of each map; the summary of the fit says what. Raises UserError where nothing can be fitted, features are
@@ -79,12 +85,9 @@ def fit(net: Embedder, train: ManifestImages, val: ManifestImages, device: Any, 
     from facegan.recognition.fitted.methods.linear_maps import Choices, whole_people
     from facegan.recognition.fitted.methods.linear_maps import fit as fit_maps
 
-    layer = net.project
-    assert isinstance(layer, WhitenedLayer)
-
     @torch.no_grad()
     def measure(images: NDArray[np.uint8], names: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        output = net.backbone(to_input(images, device)).float().cpu()
+        output = backbone(to_input(images, device)).float().cpu()
         if not output.isfinite().all():
             raise UserError("what this starts from gives features that are no numbers", fix="give other weights")
         features = output.split(layer.blocks, dim=1)
@@ -96,7 +99,7 @@ def fit(net: Embedder, train: ManifestImages, val: ManifestImages, device: Any, 
             f"no synthetic image would take part: a map is fitted on at most {MAX_IMAGES} images, real ones first",
             fix="tune the network otherwise (train_recognizer.tune), or take fewer people (prepare.train_identities)",
         )
-    net.eval()
+    backbone.eval()
     components = tuple(sorted({max(1, layer.components // 3), layer.components}))
     fitted = fit_maps(Choices(layer.names, components, SHRINKAGE, MAX_IMAGES), measure, train, val, context)
     layer.fill(fitted.arrays)
