@@ -139,7 +139,7 @@ def _of_nist(path: Path, header: list[str], separator: str) -> ScoreFile:
     made = pc.equal(code, "0")
     if not pc.all(pc.match_substring_regex(code, r"^\d+$")).as_py():
         wrong = code.filter(pc.invert(pc.match_substring_regex(code, r"^\d+$")))[0].as_py()
-        raise UserError(f"the scores '{path}': the returnCode '{wrong}' is no whole number", fix=NIST_FIX)
+        raise UserError(f"the scores '{path}': the returnCode '{wrong}' is not 0 or a number above", fix=NIST_FIX)
     who = [_folders(path, templates) for templates in (first, second)]
     keys = pa.table([who[0], first, who[1], second], names=list(COLUMNS[:-1])).combine_chunks()
     return ScoreFile(path.name, keys, _scores(path, pc.if_else(made, score, "nan")))

@@ -116,7 +116,7 @@ def test_nists_two_headers_are_told_apart_by_their_words(tmp_path: Path) -> None
     [
         ((FRVT, "17.template 18.template 3 0"), "do not say of whom the template '17.template' is"),
         ((FRVT, "a/1 a/2 high 0"), "'high' is no number"),
-        ((FRVT, "a/1 a/2 0.5 ok"), "the returnCode 'ok' is no whole number"),
+        ((FRVT, "a/1 a/2 0.5 ok"), "the returnCode 'ok' is not 0 or a number above"),
         ((FRVT, "a/1 a/2 0.5"), "3 columns below 4 words"),
         ((FRVT, "a/1 a/2 0.5 0", "a/1 a/2"), "cannot be read: .*Expected 4 columns, got 2"),
         ((FRVT,), "cannot be read"),

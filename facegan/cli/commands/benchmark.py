@@ -136,6 +136,8 @@ def run(
     if options.score_form not in FORMS:
         raise ConfigError(f"--score-form '{options.score_form}' is not known", fix=f"the forms are: {', '.join(FORMS)}")
     protocols = benchmarks(options)
+    if options.score_form != "bob" and options.save_scores is None:
+        raise ConfigError("--score-form says how scores are saved, and none are", fix="give --save-scores DIR too")
     if options.det is not None:
         compare.check_det(options.det, protocols)
     labels = compare.labels([*embedders, *map(str, options.scores)])

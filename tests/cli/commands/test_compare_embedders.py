@@ -117,6 +117,8 @@ def test_nists_form_gives_the_same_figures(here: Path) -> None:
     assert values(both[1]) == pytest.approx(values(alone))
     code, text = command(*words, "--score-form", "csv")
     assert code == 2 and "the forms are: bob, nist" in " ".join(text.split())
+    code, text = command(*words[:-2], "--score-form", "nist")
+    assert code == 2 and "give --save-scores DIR too" in " ".join(text.split())
 
 
 def test_scores_of_a_list_of_pairs(here: Path) -> None:
