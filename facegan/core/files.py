@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from facegan.core.errors import UserError
@@ -52,6 +52,22 @@ def write_atomic(path: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise disk_error(path, error) from error
+
+
+def evict(paths: Iterable[Path], most_bytes: int, keep: Path) -> None:
+    """Delete those of `paths`, but `keep`, that were used longest ago until `most_bytes` or less are left; who reads
+    one has it open."""
+    files = []
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            files.append((path.stat().st_mtime, path.stat().st_size, path))
+    total_bytes = sum(size for _, size, _ in files)
+    for _, size, path in sorted(files):
+        if total_bytes <= most_bytes:
+            return
+        if path != keep:
+            path.unlink(missing_ok=True)
+            total_bytes -= size
 
 
 @contextlib.contextmanager

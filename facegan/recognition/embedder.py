@@ -22,6 +22,7 @@ from torch import nn
 
 from facegan.core.errors import UserError
 from facegan.metrics.verification import unit_rows
+from facegan.recognition.frozen_features import FrozenFeatures
 from facegan.recognition.options import TrainRecognizer
 from facegan.recognition.starts.networks.backbone import block_sizes, num_features
 from facegan.recognition.whitened_layer import WhitenedLayer
@@ -38,6 +39,7 @@ class Embedder(nn.Module):
 
     def __init__(self, options: TrainRecognizer, channels: int, size_px: int) -> None:
         super().__init__()
+        self.made_of = [options.begins.model_dump(mode="json"), channels, size_px]
         self.backbone = options.begins.network(options.asked(channels, size_px))
         self.has_layer = not options.begins.form.embeds
         self.has_gradient = not options.begins.form.frozen_only
@@ -58,11 +60,26 @@ class Embedder(nn.Module):
 
 
 @torch.no_grad()
-def embed(net: nn.Module, pixels: np.ndarray, batch_size: int, device: torch.device | str = "cpu") -> np.ndarray:
-    """Embeddings of unit length (N, embedding_dim) float32 of NHWC uint8 images; `net` is set to eval mode."""
+def embed(
+    net: nn.Module,
+    pixels: np.ndarray,
+    batch_size: int,
+    device: torch.device | str = "cpu",
+    features: FrozenFeatures | None = None,
+) -> np.ndarray:
+    """Embeddings of unit length (N, embedding_dim) float32 of NHWC uint8 images; `net` is set to eval mode.
+
+    features: those of the backbone of a net whose layer is fitted, where they may be known already.
+    """
     net.eval()
+
+    def embedding(batch: np.ndarray) -> torch.Tensor:
+        if features is None:
+            return net(to_input(batch, device))  # type: ignore[no-any-return]
+        return net.project(features(batch), features(batch[:, :, ::-1]))  # type: ignore[operator, no-any-return]
+
     batches = [pixels[start : start + batch_size] for start in range(0, len(pixels), batch_size)]
-    parts = [F.normalize(net(to_input(batch, device)).float()).cpu().numpy() for batch in batches]
+    parts = [F.normalize(embedding(batch).float()).cpu().numpy() for batch in batches]
     return np.concatenate(parts).astype(np.float32)
 
 

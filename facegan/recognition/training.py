@@ -24,6 +24,7 @@ from facegan.recognition.batches import Batches, groups_of
 from facegan.recognition.classifier import Classifier, Heads
 from facegan.recognition.distillation import Teacher
 from facegan.recognition.embedder import Embedder, embed
+from facegan.recognition.frozen_features import FrozenFeatures
 from facegan.recognition.heads.networks.sharded import ShardedHead
 from facegan.recognition.loader import Loader
 from facegan.recognition.mixstyle import StyleMixing
@@ -217,7 +218,7 @@ def fit(options: TrainRecognizer, inputs: dict[str, Path], out: Path, context: C
     net = net.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     layer = net.project
     assert isinstance(layer, whitened_layer.WhitenedLayer)
-    fitted = whitened_layer.fit(layer, net.backbone, train, val, device, context)
+    fitted = whitened_layer.fit(layer, FrozenFeatures(net, device, context), train, val, context)
     cut_curve(out / "curve.jsonl", -1)
     Curve(out / "curve.jsonl").add(0, {"val_eer": fitted["val_eer"]})
     seen = {"steps": 0, "best_step": 0, "val_eer": fitted["val_eer"], "images_seen": fitted["images"], "fit": fitted}

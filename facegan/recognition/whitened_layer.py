@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from facegan.core.errors import UserError
-from facegan.training.tensors import to_input
 
 if TYPE_CHECKING:
     from facegan.data.dataset import ManifestImages
+    from facegan.recognition.frozen_features import FrozenFeatures
     from facegan.runtime.context import Context
 
 SHRINKAGE = (0.1, 0.3, 1.0)  # of the within-class covariance, of which val people choose
@@ -69,14 +69,9 @@ class WhitenedLayer(nn.Module):
 
 
 def fit(
-    layer: WhitenedLayer,
-    backbone: nn.Module,
-    train: ManifestImages,
-    val: ManifestImages,
-    device: Any,
-    context: Context,
+    layer: WhitenedLayer, features: FrozenFeatures, train: ManifestImages, val: ManifestImages, context: Context
 ) -> dict[str, Any]:
-    """Fit the layer behind `backbone` on the rows of `train`; nothing is drawn, the same rows give the same layer.
+    """Fit the layer to the `features` of `train`'s rows; nothing is drawn, the same rows give the same layer.
 
     Within-class whitening of principal components (WCCN, Hatch et al. 2006). Val people choose components and
     shrinkage of each map; the summary of the fit says what. Raises UserError where nothing can be fitted, features are
@@ -85,13 +80,8 @@ def fit(
     from facegan.recognition.fitted.methods.linear_maps import Choices, whole_people
     from facegan.recognition.fitted.methods.linear_maps import fit as fit_maps
 
-    @torch.no_grad()
     def measure(images: NDArray[np.uint8], names: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        output = backbone(to_input(images, device)).float().cpu()
-        if not output.isfinite().all():
-            raise UserError("what this starts from gives features that are no numbers", fix="give other weights")
-        features = output.split(layer.blocks, dim=1)
-        of_name = dict(zip(layer.names, features, strict=True))
+        of_name = dict(zip(layer.names, features(images).cpu().split(layer.blocks, dim=1), strict=True))
         return {name: of_name[name].numpy() for name in names}
 
     if "synthetic" in train.source and "synthetic" not in train.source[whole_people(train, MAX_IMAGES)]:
@@ -99,7 +89,6 @@ def fit(
             f"no synthetic image would take part: a map is fitted on at most {MAX_IMAGES} images, real ones first",
             fix="tune the network otherwise (train_recognizer.tune), or take fewer people (prepare.train_identities)",
         )
-    backbone.eval()
     components = tuple(sorted({max(1, layer.components // 3), layer.components}))
     fitted = fit_maps(Choices(layer.names, components, SHRINKAGE, MAX_IMAGES), measure, train, val, context)
     layer.fill(fitted.arrays)

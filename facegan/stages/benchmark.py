@@ -27,6 +27,7 @@ from facegan.evaluation.protocols import score
 from facegan.recognition import trial_choice
 from facegan.recognition.embedder import MIRRORED, batched, embed, load_embedder, with_mirror
 from facegan.recognition.fitted import is_fitted, load_fitted
+from facegan.recognition.frozen_features import FrozenFeatures
 from facegan.runtime.context import Context
 from facegan.runtime.devices import device_of, threads_of
 from facegan.training.checkpoints import save_tensors
@@ -47,7 +48,7 @@ def run(options: Benchmark, extra: dict[str, Any], inputs: dict[str, Path], out:
     check_disjoint(inputs["train"], inputs["test"])
     test = _without_held_back(ManifestImages(inputs["test"], split="test"), options.held_back)
     device = device_of(context.runtime)
-    embed_pixels = _embedder(chosen_recognizer(inputs), options.batch_size, device)
+    embed_pixels = _embedder(chosen_recognizer(inputs), options.batch_size, device, context)
     test_faces = _embedded_faces(options, inputs["test"], test, embed_pixels)
     if thresholds := _val_thresholds(options, inputs["test"], embed_pixels):
         test_faces = replace(test_faces, thresholds=thresholds)
@@ -69,12 +70,13 @@ def run(options: Benchmark, extra: dict[str, Any], inputs: dict[str, Path], out:
         _write_rows(out, test_faces.own.faces, [], "-own", {"side": test_faces.own.side.tolist()})
 
 
-def _embedder(folder: Path, batch_size: int, device: torch.device) -> Embed:
+def _embedder(folder: Path, batch_size: int, device: torch.device, context: Context) -> Embed:
     """The embedder of a recognizer that was trained, or fitted."""
     if is_fitted(folder):
         return load_fitted(folder)
     net, _ = load_embedder(folder, device)
-    return lambda pixels: embed(net, pixels, batch_size, device)
+    features = FrozenFeatures(net, device, context) if net.is_fitted else None
+    return lambda pixels: embed(net, pixels, batch_size, device, features)
 
 
 def _without_held_back(test: ManifestImages, share: float) -> ManifestImages:

@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from facegan.core.digests import file_sha256
 from facegan.core.errors import UserError
-from facegan.core.files import disk_error
+from facegan.core.files import disk_error, evict
 from facegan.store.bucket import Bucket, BucketObject
 
 POINTER = "manifest.remote.json"
@@ -56,11 +56,11 @@ class RemotePart:
         path = self.cache / f"{self.sha256}.parquet"
         with contextlib.suppress(FileNotFoundError):
             if file_sha256(path) == self.sha256:
-                os.utime(path)  # most recently used: `_evict` takes others first
+                os.utime(path)  # most recently used: `evict` takes others first
                 return path.open("rb")
         fetch(Bucket(self.url), self.name, path, self.sha256)
         file = path.open("rb")
-        _evict(self.cache, self.cache_bytes, path)
+        evict(self.cache.glob("*.parquet"), self.cache_bytes, path)
         return file
 
 
@@ -86,21 +86,6 @@ def _replacing(path: Path) -> Iterator[Path]:
             os.replace(temporary, path)
     except OSError as error:
         raise disk_error(path, error) from error
-
-
-def _evict(folder: Path, max_bytes: int, keep: Path) -> None:
-    """Delete the parts used longest ago until the folder holds `max_bytes` or less; readers keep theirs open."""
-    parts = []
-    for path in folder.glob("*.parquet"):
-        with contextlib.suppress(FileNotFoundError):
-            parts.append((path.stat().st_mtime, path.stat().st_size, path))
-    total_bytes = sum(size for _, size, _ in parts)
-    for _, size, path in sorted(parts):
-        if total_bytes <= max_bytes:
-            return
-        if path != keep:
-            path.unlink(missing_ok=True)
-            total_bytes -= size
 
 
 def write_pointer(
