@@ -12,6 +12,7 @@ from pydantic import Field
 
 from facegan.core.errors import UserError
 from facegan.core.files import user_path
+from facegan.core.options import unhashed_default
 from facegan.data.sources import SOURCES, Side, SourceConfig, SourceImage, SourceNotes
 from facegan.data.sources._disk import files_on_disk
 from facegan.data.sources._facts import BACKSLASHES
@@ -26,6 +27,7 @@ HERE = (
 VIEW1 = (
     "give LFW's own pairsDevTrain.txt (View 1) as prepare.source.pairs, or null and a prepare.split with test people"
 )
+UNNAMED = ("photo of whom source.pairs does not name", "photos of people whom source.pairs does not name")
 LINES = "give a list in LFW's text form, as pairs.txt and pairsDevTrain.txt have it"
 
 _IMAGE = re.compile(r"(?:(?P<top>[^/]+)/)?(?P<file>(?P<name>[!-.0-~]+)/(?P=name)_\d{4}\.jpg)")
@@ -33,13 +35,19 @@ _IMAGE = re.compile(r"(?:(?P<top>[^/]+)/)?(?P<file>(?P<name>[!-.0-~]+)/(?P=name)
 
 @SOURCES.register
 class Lfw(SourceConfig):
-    """LFW (Huang et al. 2007, UMass Amherst TR 07-49); with `pairs`, View 1's people are for train and val alone."""
+    """LFW (Huang et al. 2007, UMass Amherst TR 07-49); with `pairs`, View 1's people are for train and val alone, or
+    nobody else takes part."""
 
     paths: ClassVar[tuple[str, ...]] = ("root", "pairs")
     kind: Literal["lfw"] = "lfw"
     root: str = Field("data/lfw", min_length=1, description="folder or .zip of NAME/NAME_0001.jpg")
     pairs: str | None = Field(
         None, description="View 1's pairsDevTrain.txt: its people are for train and val, all others for test"
+    )
+    others: Literal["test", "left_out"] = unhashed_default(
+        "test",
+        description="people whom pairs does not name; left_out: they take no part, and prepare.split divides the named "
+        "ones into train, val and test, for trials that leave the test people alone",
     )
 
     def rows(self) -> Iterator[SourceImage]:
@@ -51,6 +59,8 @@ class Lfw(SourceConfig):
             raise UserError(f"no face of LFW found in '{root}'", fix=HERE)
         if len({row.relative for row in images}) < len(images):
             raise UserError(f"'{root}' holds the same faces below several folders", fix="name one of them as root")
+        if self.others == "left_out" and develop is None:
+            raise UserError("source.others=left_out leaves out whom source.pairs does not name, but pairs is null", VIEW1)
         names = {row.identity for row in images}
         if develop is not None and not names & {f"lfw/{name}" for name in develop}:
             raise UserError(f"nobody of '{self.pairs}' is among the {len(names)} people in '{root}'", fix=VIEW1)
@@ -59,7 +69,12 @@ class Lfw(SourceConfig):
             side: Side | None = None
             if develop is not None:
                 side = "develop" if row.identity.removeprefix("lfw/") in develop else "test"
-            yield replace(row, side=side)
+            if self.others == "test":
+                yield replace(row, side=side)
+            elif side == "develop":
+                yield row
+            else:
+                notes.leave_out(UNNAMED, row.relative)
 
 
 def _folder(root: Path, notes: SourceNotes) -> Iterator[SourceImage]:
