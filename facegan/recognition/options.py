@@ -196,7 +196,7 @@ class Privacy(Options):
         None, gt=0, description="of the whole training; the noise follows from it (give this or noise)"
     )
     noise: float | None = Field(
-        None, gt=0, description="standard deviation of the noise, in clip; epsilon follows from it"
+        None, ge=1e-3, description="standard deviation of the noise, in units of clip; epsilon follows from it"
     )
     delta: float | None = Field(None, gt=0, lt=1, description="null: 1 / number of photos")
     clip: float = Field(1.0, gt=0, description="longest gradient of a photo, over all that is trained")

@@ -2,14 +2,14 @@
 
 The unit is a photo, added or removed: a person with m photos has about m times the epsilon (group privacy), which is
 little once it is large. The number of photos and who the people are count as known. Of the weights of all steps the
-guarantee is told, so that val people may choose among them and an average may be kept; what the val people themselves
-give away it does not cover, nor the curve of the loss, nor what else was made of the same photos (another seed is
-another release: epsilons add up).
+guarantee is told, so that val people may choose among them and an average may be kept; AdamW's moments and weight decay
+are likewise made of private gradients alone. What the val people themselves give away it does not cover, nor the curve
+of the loss, nor what else was made of the same photos (another seed is another release: epsilons add up).
 
 Batches are Poisson samples, each photo in a step with the same probability for itself, as the accountant assumes.
-Noise, batches and augmentation follow from `privacy.key_file` or else from the seed, so that a resume needs no state;
-who knows them can take the noise off. They are drawn by the common generators of torch and numpy, not by opacus' secure
-mode: neither is cryptographic, nor are normal numbers in float32 exactly normal (Mironov 2012).
+Noise, batches and augmentation follow from `privacy.key_file` and the seed, so that a resume needs no state; who knows
+both (without a file: the seed) can take the noise off. They are drawn by the common generators of torch and numpy, not
+by opacus' secure mode: neither is cryptographic, nor are normal numbers in float32 exactly normal (Mironov 2012).
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ ACCOUNTANT = "rdp"  # Renyi differential privacy of the subsampled Gaussian: Mir
 class Guarantee:
     """What is promised: (epsilon, delta) for each `unit`, after `steps` in which each takes part with `sample_rate`.
 
-    `noise` is its standard deviation in `clip`, the longest gradient; `keyed`: drawn from a secret. `opacus`: version.
+    `noise`: its standard deviation, in units of `clip`, the longest gradient. `keyed`: drawn from a secret. `opacus`: its
+    version.
     """
 
     epsilon: float

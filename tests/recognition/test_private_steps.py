@@ -362,4 +362,4 @@ def test_the_promise_in_words() -> None:
         and "validation people" in text
         and "RDP accountant" in text
     )
-    assert "secret key" in words.private({**facts, "keyed": True}) and "seeds" not in words.private(facts)
+    assert "secret key" in words.private({**facts, "keyed": True}) and "releases" not in words.private(facts)
