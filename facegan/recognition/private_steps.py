@@ -37,7 +37,7 @@ ACCOUNTANT = "rdp"  # Renyi differential privacy of the subsampled Gaussian: Mir
 class Guarantee:
     """What is promised: (epsilon, delta) for each `unit`, after `steps` in which each takes part with `sample_rate`.
 
-    `noise`: its standard deviation, in units of `clip`, the longest gradient. `keyed`: drawn from a secret. `opacus`: its
+    `noise`: standard deviation in units of `clip`, the longest gradient. `keyed`: drawn from a secret. `opacus`: its
     version.
     """
 
