@@ -313,6 +313,8 @@ def _recognizer(
     trial: str | None = None,
 ) -> Node:
     raw, needs = _start_files(options, hashes), {"train": train, "val": prepare}
+    if options.privacy is not None:
+        raw = {**raw, **options.privacy.fingerprint()}
     extra = {"seed": 0 if options.is_fitted else seed}  # nothing is drawn: the same for all seeds
     return Node("train_recognizer", options, options.identifying(), extra, needs, raw, name, seed, trial)
 
@@ -349,6 +351,8 @@ def _recipe_on_page(recipe: Recipe) -> dict[str, Any]:
         shown["prepare"]["align"]["detector"] = recipe.prepare.align.detector.identifying()
     shown["synthesize"] = _synthesize_hashed(recipe)
     shown["train_recognizer"] = recipe.train_recognizer.identifying()
+    for arm in shown["arms"].values():
+        arm |= {"trials": _without_paths(arm["trials"])} if "trials" in arm else {}
     if "start" in (guide := shown.get("guide", {})):
         guide["start"] = _without_paths(guide["start"])
     for variant in (shown.get("study") or {}).get("variants", {}).values():
@@ -374,7 +378,7 @@ def _path_options() -> set[str]:
     members = [
         member for family in (SOURCES, DETECTORS, JUDGES, PROTOCOLS, STARTS) for member in family.load().values()
     ]
-    return {"weights", *(name for member in members for name in getattr(member, "paths", ()))}
+    return {"weights", "key_file", *(name for member in members for name in getattr(member, "paths", ()))}
 
 
 def input_name(item: Node) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from facegan.reporting.words import interval, number
+from facegan.reporting.words import interval, number, private
 
 ASKED = {
     "groups": (
@@ -33,6 +33,7 @@ def text(spec: dict[str, Any]) -> str:
     parts = (
         _head(spec),
         _training(spec),
+        *_privacy(spec),
         _figures(spec),
         *(_asked(spec, kind) for kind in ASKED),
         _thresholds(spec),
@@ -95,6 +96,12 @@ def _training(spec: dict[str, Any]) -> list[str]:
         f"- licences of all that it learned from: {'; '.join(spec['licenses']) or 'none stated'}",
         f"- manifest {spec['lineage']['manifest'][:12]}, generator {(spec['lineage']['generator'] or 'none')[:12]}",
     ]
+
+
+def _privacy(spec: dict[str, Any]) -> list[list[str]]:
+    """The section on differential privacy, where there was any; models of before say nothing of it."""
+    facts = spec.get("privacy")
+    return [["## Differential privacy", "", private(facts)]] if facts else []
 
 
 def _figures(spec: dict[str, Any]) -> list[str]:

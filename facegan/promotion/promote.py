@@ -344,6 +344,7 @@ def _spec(
             "synthetic_share": synthetic / max(1, real + synthetic),
         },
         "licenses": network_spec.get("licenses", []),
+        "privacy": network_spec.get("privacy"),
         "metrics": [asdict(figure) for figure in results.challenger],
         "judged_on": {
             "people": results.people,

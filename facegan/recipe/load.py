@@ -321,6 +321,10 @@ def _absolute(recipe: Recipe) -> Recipe:
     if recognizer.weights:
         weights = str(user_path(recognizer.weights).absolute())
         recognizer = recognizer.model_copy(update={"weights": weights})
+    if recognizer.privacy is not None and recognizer.privacy.key_file:
+        key_file = str(user_path(recognizer.privacy.key_file).absolute())
+        private = recognizer.privacy.model_copy(update={"key_file": key_file})
+        recognizer = recognizer.model_copy(update={"privacy": private})
     if recognizer.start is not None:
         recognizer = recognizer.model_copy(update={"start": _absolute_member(recognizer.start)})
     benchmarks = tuple(map(_absolute_member, recipe.benchmark.benchmarks))

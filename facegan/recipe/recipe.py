@@ -133,6 +133,7 @@ class Recipe(Options):
         self._check_search()
         for name, arm in self.arms.items():
             self._check_trials(name, arm)
+            self._check_privacy(name, arm)
             self._check_set(name, arm)
             existing = arm.existing and self.synthesize.images_per_existing > 0
             new = arm.new and (self.synthesize.new_identities > 0 or self.synthesize.external is not None)
@@ -197,6 +198,21 @@ class Recipe(Options):
             )
         for trial, options in arm.trials.items():
             self._check_overlay(f"arms.{name}.trials.{trial}", options)
+
+    def _check_privacy(self, name: str, arm: RecipeArm) -> None:
+        if all(self.recognizer(options).privacy is None for options in arm.trials.values()):
+            return
+        if len(arm.trials) > 1 or self.search_of(name) is not None:
+            raise ValueError(
+                f"arm '{name}' has privacy and several trials: each learns from the photos, so that the epsilon of the "
+                "chosen one is not that of the choice; give it one trial, and no search"
+            )
+        if arm.synthetic or arm.set is not None:
+            raise ValueError(
+                f"arm '{name}' has privacy and rows that are made of photos: one photo is in many of them, and the "
+                "epsilon would cover none; give privacy to arms of real photos alone "
+                "(arms.NAME.trials: {private: {privacy: {epsilon: 8}}})"
+            )
 
     def _check_search(self) -> None:
         searches = {name: self.search_of(name) for name in self.arms}

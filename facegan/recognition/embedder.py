@@ -22,6 +22,7 @@ from torch import nn
 
 from facegan.core.errors import UserError
 from facegan.metrics.verification import unit_rows
+from facegan.recognition.batch_norms import replace_batch_norms
 from facegan.recognition.frozen_features import FrozenFeatures
 from facegan.recognition.options import TrainRecognizer
 from facegan.recognition.starts.networks.backbone import block_sizes, num_features
@@ -34,7 +35,8 @@ class Embedder(nn.Module):
 
     The embedding layer is that of the network that `options.begins` gives or, where it has none, a linear map followed
     by batch norm, as in ArcFace's output setting E (Deng et al. 2019, section 3.1). Where it is fitted (tune: whitened)
-    it follows the network's own, and takes the mirror image too.
+    it follows the network's own, and takes the mirror image too. With `options.privacy` the norm of the linear map is a
+    layer norm, and those of a random backbone are group norms: what an image becomes must not depend on others.
     """
 
     def __init__(self, options: TrainRecognizer, channels: int, size_px: int) -> None:
@@ -49,7 +51,11 @@ class Embedder(nn.Module):
             self.project: nn.Module = WhitenedLayer(block_sizes(self.backbone), options.embedding_dim)
         elif self.has_layer:
             self.project = nn.Linear(num_features(self.backbone), options.embedding_dim, bias=False)
-            self.norm = nn.BatchNorm1d(options.embedding_dim)
+            self.norm: nn.Module = nn.BatchNorm1d(options.embedding_dim)
+        if options.privacy is not None:
+            if options.begins.kind == "random":
+                replace_batch_norms(self.backbone)
+            self.norm = nn.LayerNorm(options.embedding_dim)
 
     def forward(self, img: torch.Tensor) -> torch.Tensor:
         output: torch.Tensor = self.backbone(img)

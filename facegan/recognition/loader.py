@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Batch:
-    """`nimg` images were read before it; `rows` (batch_size,) int64 of the manifest.
+    """`nimg` images were read before it; `rows` (batch_size,) int64 of the manifest, or fewer.
 
     `img` is this rank's part of it, NCHW, channels last in memory: float32 in -1..1, or uint8 where the loader does not
     normalise.
@@ -50,9 +50,10 @@ class Batch:
 class Loader:
     """Batches of a manifest's images, from any step on, made ahead by threads or processes to the same bits.
 
-    Which rows a batch has is `rows_of(step)`, and what is drawn for them depends on the seed and the step alone: a
-    resume starts at a step and needs no state. Ranks that share a batch each read their `part` of it: together they
-    read what one would, to the bit. A batch's memory is used again once nothing refers to the batch any more.
+    Which rows a batch has is `rows_of(step)`, at most batch_size of them, and what is drawn for them depends on the
+    seed and the step alone: a resume starts at a step and needs no state. Ranks that share a batch each read their
+    `part` of it: together they read what one would, to the bit. A batch's memory is used again once nothing refers to
+    the batch any more.
     """
 
     def __init__(
@@ -99,7 +100,7 @@ class Loader:
             made = self._in_threads(asked)
         with contextlib.closing(made):
             for (nimg, rows), values in made:
-                yield Batch(nimg, rows, torch.from_numpy(values).permute(0, 3, 1, 2))
+                yield Batch(nimg, rows, torch.from_numpy(values)[: len(rows[self.part])].permute(0, 3, 1, 2))
 
     def _in_threads(
         self, asked: Iterator[tuple[int, np.ndarray]]
@@ -187,8 +188,11 @@ class _BatchFiller:
     def __call__(self, values: np.ndarray, nimg: int, rows: np.ndarray) -> None:
         """Into `values` (n, H, W, C) the images of the part of `rows` (batch_size,), the batch at `nimg`.
 
-        `values` are float32 in -1..1 or uint8.
+        `values` are float32 in -1..1 or uint8; where there are fewer rows, the rest stay as they are.
         """
+        if not len(rows):
+            return
+        values = values[: len(rows[self.part])]
         if self.augmenter is not None:
             seed = subseed("augment", self.seed, nimg)
             into(self.augmenter(self.pixels[rows[self.part]], seed, before=self.part.start), values)

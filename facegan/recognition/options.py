@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
+from facegan.core.digests import file_sha256
+from facegan.core.errors import UserError
+from facegan.core.files import user_path
 from facegan.core.options import Name, Options, unhashed_default
 from facegan.recognition.heads import HEADS, HeadConfig
 from facegan.recognition.starts import STARTS, Asked, StartConfig
@@ -178,6 +182,66 @@ class MixStyle(Options):
     stages: int = Field(2, ge=1, le=100, description="so many, the first behind the stem; never the last one")
 
 
+SECRET_BYTES = 16
+
+
+class Privacy(Options):
+    """Differential privacy (DP-SGD, Abadi et al. 2016): each photo's gradient is clipped, and noise is added.
+
+    One photo more or less, and no set of weights is more than e^epsilon times as probable, plus delta (Dwork and Roth
+    2014, definition 2.4). `facegan/recognition/private_steps.py` says what that does not cover.
+    """
+
+    epsilon: float | None = Field(
+        None, gt=0, description="of the whole training; the noise follows from it (give this or noise)"
+    )
+    noise: float | None = Field(
+        None, ge=1e-3, description="standard deviation of the noise, in units of clip; epsilon follows from it"
+    )
+    delta: float | None = Field(None, gt=0, lt=1, description="null: 1 / number of photos")
+    clip: float = Field(1.0, gt=0, description="longest gradient of a photo, over all that is trained")
+    key_file: str | None = unhashed_default(
+        None,
+        description=f"file of {SECRET_BYTES} or more random bytes to keep secret, from which all is drawn (hashed by "
+        "content); null: from the seed, against whose readers nothing is private",
+    )
+
+    def check(self) -> None:
+        """See Options."""
+        if importlib.util.find_spec("opacus") is None:
+            raise UserError(
+                "train_recognizer.privacy needs the package opacus, which is not installed",
+                fix="pip install 'facegan[privacy]'",
+            )
+        self.secret()
+
+    def secret(self) -> bytes:
+        """The bytes of `key_file`, none without it; raises UserError where they cannot be read or are too few."""
+        if self.key_file is None:
+            return b""
+        fix = f"write {SECRET_BYTES} random bytes or more into it, and keep them secret: head -c 32 /dev/urandom > FILE"
+        try:
+            secret = user_path(self.key_file).read_bytes()
+        except OSError as error:
+            raise UserError(f"train_recognizer.privacy.key_file cannot be read: {error}", fix) from error
+        if len(secret) < SECRET_BYTES:
+            raise UserError(f"train_recognizer.privacy.key_file '{self.key_file}' has {len(secret)} bytes", fix)
+        return secret
+
+    def fingerprint(self) -> dict[str, str]:
+        """{name: sha256} of the file that it reads; raises UserError as `secret` does."""
+        return {"privacy_key": file_sha256(user_path(self.key_file))} if self.key_file and self.secret() else {}
+
+    @model_validator(mode="after")
+    def _has_one_measure(self) -> Privacy:
+        if (self.epsilon is None) == (self.noise is None):
+            raise ValueError(
+                f"privacy needs either epsilon or noise, the other follows: got epsilon {self.epsilon}, noise "
+                f"{self.noise}"
+            )
+        return self
+
+
 class Sharded(Options):
     """The class centres shared out over the ranks (Partial FC, An et al. 2022), for hundreds of thousands of people."""
 
@@ -186,7 +250,7 @@ class Sharded(Options):
     )
 
 
-FOR_TRAINING = ("layer_decay", "l2_sp", "distil", "sharded", "ema", "adversarial", "mixstyle", "use")
+FOR_TRAINING = ("layer_decay", "l2_sp", "distil", "sharded", "ema", "adversarial", "mixstyle", "privacy", "use")
 
 
 class TrainRecognizer(Options):
@@ -250,6 +314,9 @@ class TrainRecognizer(Options):
     mixstyle: MixStyle | None = unhashed_default(
         None, description="mix means and deviations of maps between images (control: a strong augment); null: no"
     )
+    privacy: Privacy | None = unhashed_default(
+        None, description="differential privacy of the photos that it learns from; null: none"
+    )
     use: Use = Field(Use(), exclude_if=lambda use: use == Use())
     evaluations: int = Field(6, ge=1, description="how often val people are scored; the best weights are kept")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="of the arithmetic in training")
@@ -276,7 +343,7 @@ class TrainRecognizer(Options):
     def identifying(self) -> dict[str, Any]:
         """The options that decide the results, without where files lie."""
         start = {"start": self.start.identifying()} if self.start else {}
-        return {**self.model_dump(mode="json", exclude={"weights"}), **start}
+        return {**self.model_dump(mode="json", exclude={"weights": True, "privacy": {"key_file"}}), **start}
 
     @model_validator(mode="after")
     def _one_start(self) -> TrainRecognizer:
@@ -328,6 +395,41 @@ class TrainRecognizer(Options):
                 f"mixstyle changes what the first stages give, which tune: {self.tune} keeps as it is: set tune to all "
                 "or adapters, or leave out mixstyle"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_private(self) -> TrainRecognizer:
+        if self.privacy is None:
+            return self
+        start = self.begins
+        if start.as_is or start.embeds:
+            raise ValueError(
+                f"the start '{start.kind}' may have learned from these very photos, which no noise would hide, and its "
+                "embedding layer may have batch statistics: with privacy begin with random, imagenet or timm"
+            )
+        if start.kind != "random" and self.tune != "frozen":
+            raise ValueError(
+                f"privacy trains the embedding layer of a start alone, but tune is {self.tune}: set tune: frozen, or "
+                "leave out the start"
+            )
+        if not self.steps:
+            raise ValueError("privacy is of a training, but steps is 0: leave out privacy")
+        if self.head.sees_batch:
+            raise ValueError(
+                f"privacy needs a gradient of each photo alone, but the head '{self.head.kind}' has statistics of the "
+                "batch: choose another, such as cosface"
+            )
+        if self.mixstyle is not None:
+            raise ValueError("privacy needs a gradient of each photo alone, but mixstyle mixes them: leave one out")
+        odd = {
+            "adversarial": self.adversarial is not None,
+            "sharded": self.sharded is not None,
+            "compile": self.compile,
+            "precision": self.precision != "float32",
+        }
+        if any(odd.values()):
+            names = ", ".join(name for name, given in odd.items() if given)
+            raise ValueError(f"privacy has not been built together with {names}: leave out one or the other")
         return self
 
     @model_validator(mode="after")

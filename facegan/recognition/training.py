@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from facegan.core.seeds import subseed
 from facegan.data import licences
 from facegan.data.dataset import KEEP_BYTES, ManifestImages
 from facegan.metrics.verification import eer, pair_scores
-from facegan.recognition import adapters, tuning, whitened_layer
+from facegan.recognition import adapters, private_steps, tuning, whitened_layer
 from facegan.recognition.adversarial import perturbed
 from facegan.recognition.batches import Batches, groups_of
 from facegan.recognition.classifier import Classifier, Heads
@@ -29,6 +30,7 @@ from facegan.recognition.heads.networks.sharded import ShardedHead
 from facegan.recognition.loader import Loader
 from facegan.recognition.mixstyle import StyleMixing
 from facegan.recognition.options import TrainRecognizer
+from facegan.recognition.private_steps import Guarantee, PoissonBatches, PrivateSteps
 from facegan.recognition.starts import Begun
 from facegan.runtime.context import Context
 from facegan.runtime.devices import device_of, slow_precision, threads_of
@@ -78,6 +80,8 @@ def try_out(options: TrainRecognizer, channels: int, size_px: int, runtime: Runt
     tuning.decay_groups(net, nn.Identity(), options)
     if options.mixstyle is not None:
         StyleMixing(net, options.mixstyle, channels, size_px)
+    if options.privacy is not None:
+        private_steps.try_out(net, options, channels, size_px)
     if options.sharded:
         ShardedHead(options.head, 2, options.embedding_dim, options.sharded.sample_rate)
 
@@ -87,6 +91,11 @@ def _check_share(options: TrainRecognizer, size: int) -> None:
         raise UserError(
             f"{size} ranks share batches of {options.batch_size}: some would have no image",
             fix="set a smaller runtime.nproc_per_node or a larger train_recognizer.batch_size",
+        )
+    if options.privacy is not None and size > 1:
+        raise UserError(
+            f"{size} ranks cannot share a training with train_recognizer.privacy, which draws batches of any size",
+            fix="set runtime.nproc_per_node to 1, or leave out privacy",
         )
 
 
@@ -103,10 +112,16 @@ def train(
     val = ManifestImages(inputs["val"], split="val", keep_bytes=keep_bytes)
     size_px, channels = train.pixels.shape[1], train.pixels.shape[3]
     row_group = groups_of(train)
-    batches = Batches(row_group, options.use, options.steps, batch_size, seed)
+    batches: Batches | PoissonBatches = Batches(row_group, options.use, options.steps, batch_size, seed)
+    largest, draws = batch_size, seed  # draws: the seed of all that is drawn in the steps
+    guarantee = private_steps.guarantee(options, train) if options.privacy else None
+    if options.privacy is not None:
+        draws = subseed("private", options.privacy.secret().hex(), seed)
+        batches = PoissonBatches(len(train), options.steps, batch_size, draws)
+        largest, mine = batches.largest, slice(0, batches.largest)
     on_cpu = device.type == "cpu"
     loader = Loader(
-        train, batches.rows, batch_size, seed, augment=options.augment, part=mine, normalise=on_cpu,
+        train, batches.rows, largest, draws, augment=options.augment, part=mine, normalise=on_cpu,
         threads=0 if on_cpu else 1,  # on a GPU the next batch is made while it works
         processes=context.runtime.readers,
     )  # fmt: skip
@@ -124,6 +139,7 @@ def train(
     head = Heads(options, train.label, row_group).to(device)
     optimizer = torch.optim.AdamW(tuning.decay_groups(net, head, options), lr=options.lr, foreach=True)
     origin = tuning.Origin(net, optimizer, begun.whole) if options.l2_sp else None
+    private = None if guarantee is None else PrivateSteps(net, head, optimizer, guarantee, batch_size, draws)
     trained: dict[str, Any] = {"net": net, "head": head, "optimizer": optimizer}
     kept = net  # what val people score and what is handed over
     ema_every = max(1, int((options.ema or 0) * options.steps / EMA_UPDATES))
@@ -160,7 +176,7 @@ def train(
     tuning.train_mode(net)
 
     for batch in loader.batches(step, options.steps):
-        reseed(seed, batch.nimg + mine.start, device)
+        reseed(draws, batch.nimg + mine.start, device)
         lr = options.lr * cosine_lr(step, options.steps, options.warmup)
         for group in optimizer.param_groups:
             group["lr"] = lr * group.get("lr_scale", 1)  # an older checkpoint has none
@@ -170,10 +186,13 @@ def train(
         held_to = None if teacher is None else teacher.embed(img)
         if options.adversarial is not None:
             img = perturbed(classifier, img, batch.rows, mine, options.adversarial)
-        loss = loss_of(img, batch.rows, mine, subseed("sample", seed, batch.nimg), held_to)
-        optimizer.zero_grad(set_to_none=True)
-        (loss * ranks.world_size()).backward()  # ranks take the mean of their gradients, but their losses add up
-        optimizer.step()
+        if private is not None:
+            loss = private(img, batch.rows, step)
+        else:
+            loss = loss_of(img, batch.rows, mine, subseed("sample", seed, batch.nimg), held_to)
+            optimizer.zero_grad(set_to_none=True)
+            (loss * ranks.world_size()).backward()  # ranks take the mean of their gradients, but their losses add up
+            optimizer.step()
         if origin is not None and options.l2_sp:
             origin.pull(optimizer, options.l2_sp)
         head.update(lr, options.weight_decay)
@@ -202,7 +221,7 @@ def train(
 
     if first:
         seen = {"steps": step, "best_step": best["step"], "val_eer": best["val_eer"], "images_seen": step * batch_size}
-        _hand_over(options, train, inputs["train"], best_net, seen, out)
+        _hand_over(options, train, inputs["train"], best_net, seen, out, guarantee)
 
 
 def fit(options: TrainRecognizer, inputs: dict[str, Path], out: Path, context: Context) -> None:
@@ -235,6 +254,7 @@ def _hand_over(
     weights: dict[str, torch.Tensor],
     summary: dict[str, Any],
     out: Path,
+    guarantee: Guarantee | None = None,
 ) -> None:
     """Write the recognizer, with the licences of all that its weights have learned from, and the summary."""
     save_tensors(out / "embedder.safetensors", weights)
@@ -247,6 +267,8 @@ def _hand_over(
         "size_px": train.pixels.shape[1],
         "licenses": [*licences.of(folder), *of_start],
     }
+    if guarantee is not None:
+        spec["privacy"] = asdict(guarantee)
     write_atomic(out / "embedder.json", json.dumps(spec).encode())
     write_atomic(out / "summary.json", json.dumps(summary).encode())
 

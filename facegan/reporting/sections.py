@@ -21,7 +21,7 @@ from facegan.recognition.search import trials as trials_of
 from facegan.recognition.trial_choice import read as read_choice
 from facegan.reporting.comparisons import is_control
 from facegan.reporting.runs import baselines as names_of_baselines
-from facegan.reporting.words import number, percent
+from facegan.reporting.words import number, percent, private
 
 LISTED = 20
 
@@ -60,7 +60,15 @@ def arms(recipe: dict[str, Any], inputs: dict[str, Path]) -> list[dict[str, Any]
             words.append(f"{instead}{words_of_set(kind)}")
         rows.append({"name": name, "place": index, "words": ", ".join(words), **summary, "arm": name})
         rows[-1]["control"] = is_control(recipe, name)
+        rows[-1]["privacy"] = privacy(recipe, inputs, name)
     return rows
+
+
+def privacy(recipe: dict[str, Any], inputs: dict[str, Path], arm: str) -> str:
+    """What the training of an arm's recognizers promises about the photos; "" where it was not private."""
+    folders = [folder for seed in recipe["seeds"] if (folder := recognizer(inputs, arm, seed)) is not None]
+    facts = read_json(folders[0] / "embedder.json").get("privacy") if folders else None
+    return private(facts, len(folders)) if facts else ""
 
 
 def words_of_set(kind: str) -> str:

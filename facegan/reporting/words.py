@@ -297,6 +297,30 @@ def began(recipe: dict[str, Any]) -> list[tuple[str, str]]:
     return found
 
 
+def private(facts: dict[str, Any], seeds: int = 1) -> str:
+    """What a private training promises and what it does not, of the `privacy` of an `embedder.json`.
+
+    `seeds`: how many recognizers were trained so on the same photos.
+    """
+    drawn = (
+        "Noise and batches were drawn from a secret key, by generators that are not cryptographic."
+        if facts["keyed"]
+        else "Noise and batches follow from the seed: against somebody who knows it nothing is promised (set "
+        "train_recognizer.privacy.key_file)."
+    )
+    together = f" The {seeds} seeds are {seeds} releases: their epsilons and deltas add up." if seeds > 1 else ""
+    return (
+        f"Differentially private with epsilon {facts['epsilon']:.3g} and delta {facts['delta']:.2g} for each "
+        f"{facts['unit']}, added or removed: not for a person, of whom m photos have about m times the epsilon. "
+        f"{facts['steps']} steps of DP-SGD on Poisson samples ({facts['sample_rate']:.3g} of {facts['photos']} photos)"
+        f", gradients clipped at {facts['clip']:g}, noise {facts['noise']:.3g} times that; "
+        f"{facts['accountant'].upper()} accountant of opacus {facts['opacus']}. {drawn} Not covered: validation "
+        "people, who chose the weights; names of people and the number of photos; the curve of the loss; weights that "
+        "it began with; whatever else is made of the same photos, such as other seeds, also where one of them is "
+        f"chosen.{together}"
+    )
+
+
 def limits(comparison: dict[str, Any], n_images: int, synthetic: bool) -> list[tuple[str, str]]:
     """What the verdict cannot tell: (heading, text)."""
     people = comparison["n_identities"]

@@ -112,6 +112,24 @@ def test_of_trials_the_chosen_one_is_promoted_whichever_seed_is_best(
     assert lineage["recognizer"] == folders[min(eers, key=eers.__getitem__)].name
 
 
+def test_what_a_private_training_promises_stands_on_the_card(
+    promoted: tuple[Path, Path, Decision, Decision], tmp_path: Path
+) -> None:
+    pytest.importorskip("opacus")
+    arms = {"private": {"trials": {"private": {"privacy": {"noise": 2.0}}}}}
+    recipe = variant(
+        promoted[0], 4, seeds=[0], arms={"real": {}, **arms}, comparison={"arm": "private", "baseline": "real"}
+    )
+    Lab(tmp_path / "data" / "store").stage(recipe, "train_recognizer", "private", 0)
+    models = Models(tmp_path)
+    version = promote(recipe, tmp_path).version
+    card = (models.folder(version) / "card.md").read_text()
+    assert "## Differential privacy" in card and "Differentially private with epsilon" in card
+    assert models.spec(version)["privacy"]["noise"] == 2.0 and "missing" not in models.spec(version)["onnx"]
+    plain = Models(promoted[1])
+    assert plain.spec("v1")["privacy"] is None and "rivacy" not in (plain.folder("v1") / "card.md").read_text()
+
+
 def test_a_refused_one_is_kept_with_the_reason(promoted: tuple[Path, Path, Decision, Decision]) -> None:
     root, workdir, _, second = promoted
     models = Models(workdir)

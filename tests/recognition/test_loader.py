@@ -178,6 +178,18 @@ def test_processes_make_what_threads_make(
     assert not multiprocessing.active_children()
 
 
+@pytest.mark.parametrize("augment", [None, Augment()])
+@pytest.mark.parametrize("how", [{"threads": 0}, {"threads": 2}, {"processes": 2}])
+def test_a_batch_may_have_fewer_rows(faces: Path, augment: Augment | None, how: dict[str, int]) -> None:
+    images, sizes = ManifestImages(faces), [3, 0, 7, 1]
+    loader = Loader(images, lambda step: np.arange(sizes[step]), 7, 3, augment=augment, **how)
+    for size, batch in zip(sizes, loader.batches(0, 4), strict=True):
+        assert batch.rows.tolist() == list(range(size)) and batch.img.shape[0] == size
+        alone = Loader(images, lambda step, n=size: np.arange(n), max(size, 1), 3, augment=augment)
+        if size == 7:
+            assert batch.nimg == 14 and torch.equal(batch.img, next(alone.batches(2)).img)
+
+
 @pytest.mark.parametrize("threads", [0, 1, 3])
 def test_what_is_made_ahead_comes_in_order(threads: int) -> None:
     asked: list[int] = []

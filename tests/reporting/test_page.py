@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -81,6 +82,19 @@ def test_html_stands_alone_and_escapes(gained: tuple[ReportInputs, Path]) -> Non
     assert "http://" not in outside and "https://" not in outside and "url(" not in outside
     anchors = {link[1:] for link in page.links if link.startswith("#")}
     assert all(f'id="{anchor}"' in text for anchor in anchors)
+
+
+def test_a_private_training_is_told_beside_its_arm(tmp_path: Path) -> None:
+    world = ReportInputs(tmp_path)
+    facts = {"epsilon": 8.0, "delta": 0.005, "noise": 2.0, "clip": 1.0, "sample_rate": 0.16, "steps": 600}
+    facts |= {"photos": 200, "unit": "photo", "accountant": "rdp", "keyed": False, "opacus": "1.6.0"}
+    for name, folder in world.inputs.items():
+        if name.startswith("train_recognizer:real:"):
+            (folder / "embedder.json").write_text(json.dumps({"privacy": facts}))
+    out = world.report()
+    for text in ((out / name).read_text() for name in ("index.html", "report.md")):
+        assert text.count("Differentially private with epsilon 8 and delta 0.005 for each photo") == 1
+        assert "The 3 seeds are 3 releases" in text
 
 
 def test_markdown_escapes_and_its_figures_are_there(gained: tuple[ReportInputs, Path]) -> None:

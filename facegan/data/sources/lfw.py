@@ -60,7 +60,9 @@ class Lfw(SourceConfig):
         if len({row.relative for row in images}) < len(images):
             raise UserError(f"'{root}' holds the same faces below several folders", fix="name one of them as root")
         if self.others == "left_out" and develop is None:
-            raise UserError("source.others=left_out leaves out whom source.pairs does not name, but pairs is null", VIEW1)
+            raise UserError(
+                "source.others=left_out leaves out whom source.pairs does not name, but pairs is null", VIEW1
+            )
         names = {row.identity for row in images}
         if develop is not None and not names & {f"lfw/{name}" for name in develop}:
             raise UserError(f"nobody of '{self.pairs}' is among the {len(names)} people in '{root}'", fix=VIEW1)

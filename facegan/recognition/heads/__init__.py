@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from facegan.core.options import Options
 from facegan.core.registry import Registry
@@ -14,8 +14,12 @@ HEADS = Registry("head", __name__)
 
 
 class HeadConfig(Options):
-    """What every head config has: a literal `kind` and `build`."""
+    """What every head config has: a literal `kind` and `build`.
 
+    `sees_batch`: what an image's logits are depends on the others of its batch, or of batches before.
+    """
+
+    sees_batch: ClassVar[bool] = False
     kind: str
 
     def build(self, num_classes: int, embedding_dim: int) -> nn.Module:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -21,6 +21,7 @@ class AdaFace(HeadConfig):
     z in -1..1 is the embedding's length relative to the others', taken for the image's quality.
     """
 
+    sees_batch: ClassVar[bool] = True
     kind: Literal["adaface"] = "adaface"
     s: Scale = 0.0
     m: float = Field(
