@@ -117,7 +117,8 @@ class Prepare(Options):
 
     @model_validator(mode="after")
     def _has_test_people(self) -> Prepare:
-        if self.split.test == 0 and not getattr(self.source, "pairs", None):
+        names_test_people = getattr(self.source, "pairs", None) and getattr(self.source, "others", "test") == "test"
+        if self.split.test == 0 and not names_test_people:
             raise ValueError(f"split.test is 0, but the source '{self.source.kind}' names no test people")
         return self
 

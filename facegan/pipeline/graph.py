@@ -15,6 +15,7 @@ from facegan.data.suppression import SuppressionList
 from facegan.evaluation.judges import JUDGES
 from facegan.evaluation.judges.recognizer import Recognizer
 from facegan.evaluation.protocols import PROTOCOLS
+from facegan.generation.controls import ControlConfig
 from facegan.generation.options import Derive
 from facegan.recipe.arms import RecipeArm
 from facegan.recipe.load import study_cells
@@ -275,11 +276,12 @@ def _audit(recipe: Recipe, prepare: Node, synthesize: Node, hashes: dict[str, An
 
 
 def _derive(name: str, arm: RecipeArm, prepare: Node, synthesize: Node | None, guide: Node | None) -> Node:
-    """The stage that makes the set of an arm: of a control as many rows as there are new people."""
-    if arm.set is None or (synthesize is None and not arm.augmented):
+    """The stage that makes the set of an arm: of a control as many rows as there are new people, or as it says."""
+    equals = isinstance(arm.set, ControlConfig) and arm.set.sizes is None
+    if arm.set is None or (synthesize is None and equals):
         raise ValueError(f"arm '{name}' has no set, or there are no new people to equal")
     needs = {"manifest": prepare}
-    if synthesize is not None and not arm.augmented:
+    if synthesize is not None and equals:
         needs["synthetic"] = synthesize
     if guide is not None and arm.needs_guide:
         needs["guide"] = guide
@@ -289,10 +291,10 @@ def _derive(name: str, arm: RecipeArm, prepare: Node, synthesize: Node | None, g
 def _rows_of(arm: RecipeArm, prepare: Node, synthesize: Node | None, derived: Node | None) -> dict[str, Node]:
     """The inputs of an arm's merge, by name: photos, what a generator made or what equals it, augmented photos."""
     needs = {"real": prepare}
-    if (synthetic := derived if derived and not arm.augmented else synthesize) and arm.generated:
-        needs["synthetic"] = synthetic
-    if derived and arm.augmented:
-        needs["augmented"] = derived
+    if derived is not None:
+        needs["augmented" if arm.augmented else "synthetic"] = derived
+    if synthesize is not None and arm.generated:
+        needs.setdefault("synthetic", synthesize)
     return needs
 
 

@@ -92,13 +92,15 @@ def select_challenger(recipe: Recipe, arm: str | None, nodes: list[Node], store:
     arm = arm or recipe.comparison.arm
     if arm not in recipe.arms:
         raise ConfigError(f"there is no arm '{arm}'", fix=f"the arms are: {', '.join(recipe.arms)}")
-    if isinstance(recipe.arms[arm].set, ControlConfig):
+    is_derived = isinstance(recipe.arms[arm].set, ControlConfig)
+    if is_derived and arm != recipe.comparison.arm:
         others = (name for name, other in recipe.arms.items() if not isinstance(other.set, ControlConfig))
         raise ConfigError(
-            f"arm '{arm}' is a control, whose images come from train people on purpose: it is not promoted",
-            fix=f"promote another: {', '.join(others)}",
+            f"arm '{arm}' is a control beside the comparison, which asks about '{recipe.comparison.arm}': it is not "
+            "promoted",
+            fix=f"promote another: {', '.join(others)}; or ask about it beforehand: comparison.arm={arm}",
         )
-    generated = recipe.arms[arm].generated
+    generated = recipe.arms[arm].generated and not is_derived
     candidates = [node for node in nodes if node.arm == arm and node.stage in ("train_recognizer", "select")]
     audits = [node for node in nodes if node.stage == "audit" and generated]
     artifacts = _finished([*candidates, *audits], nodes, store, recipe)

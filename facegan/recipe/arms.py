@@ -33,7 +33,7 @@ class RecipeArm(Arm):
     @property
     def generated(self) -> bool:
         """Whether it asks for what a generator makes, or for as many rows as that."""
-        return super().synthetic or (self.set is not None and not self.augmented)
+        return super().synthetic or (isinstance(self.set, ControlConfig) and self.set.sizes is None)
 
     @property
     def synthetic(self) -> bool:

@@ -165,13 +165,14 @@ class Recipe(Options):
             )
 
     def _check_set(self, name: str, arm: RecipeArm) -> None:
-        if not isinstance(arm.set, ControlConfig):
+        if not isinstance(arm.set, ControlConfig) or arm.set.sizes is not None:
             return
         external = self.synthesize.external is not None
         if not self.synthesize.new_identities and not external:
             raise ValueError(
                 f"arm '{name}' is a control ({arm.set.kind}) with as many classes as there are new people, but "
-                "synthesize.new_identities is 0: make some, or take the arm away"
+                "synthesize.new_identities is 0: make some, take the arm away, or give it classes and images_per_class "
+                "of its own (warp, duplicates)"
             )
         if arm.set.needs_mixtures and external:
             raise ValueError(

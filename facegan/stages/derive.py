@@ -37,8 +37,8 @@ def run(options: Derive, extra: dict[str, Any], inputs: dict[str, Path], out: Pa
     """Write `manifest/` (train rows) and `summary.json`.
 
     `inputs` are `manifest` (real rows), `guide` (a recognizer) of an augmenter that learns with it, which also writes
-    what it has learned, and, of a control, `synthetic` (the new people): its rows are of identities
-    `synthetic/derived/KIND-NNNNNN`, those of an augmenter of the train people.
+    what it has learned, and, of a control without sizes of its own, `synthetic` (the new people). A control's rows are
+    of identities `synthetic/derived/KIND-NNNNNN`, those of an augmenter of the train people.
     summary.json has kind, identities, images, different images, train photos left out, and the likeness to the train
     photos: quantiles of the largest similarity (`facegan.metrics.registered`), which stops nothing. Raises UserError
     where synthesize made no new people, and where the photos give no image.
@@ -53,7 +53,9 @@ def run(options: Derive, extra: dict[str, Any], inputs: dict[str, Path], out: Pa
     else:
         train = ManifestImages(inputs["manifest"], split="train", keep_bytes=KEEP_BYTES)
         names, person = train.codes()
-        photos, people = TrainPhotos(train.pixels, person, names), new_people(inputs, names)
+        photos = TrainPhotos(train.pixels, person, names)
+        sizes = options.set.sizes
+        people = new_people(inputs, names) if sizes is None else NewPeople(sizes, inputs["manifest"], no_mixture)
         total, made = int(people.sizes.sum()), control_rows(options.set, photos, people)
     license_ = licences.inherited(_licences(inputs))
     origin = {"generator": out.name.removesuffix(".incomplete"), "license": license_}
@@ -136,6 +138,11 @@ def new_people(inputs: dict[str, Path], names: list[str]) -> NewPeople:
     sizes = np.bincount(code)[order]
     classes = [str(new[index]) for index in np.sort(first)]
     return NewPeople(sizes, inputs["synthetic"], Mixtures(inputs["synthetic"], classes, names))
+
+
+def no_mixture(number: int) -> tuple[np.ndarray, np.ndarray]:
+    """The mixture of a class that stands for no new person: there is none."""
+    raise UserError(f"class {number} stands for no new person", fix="leave out classes and images_per_class")
 
 
 def evenly(count: int, most: int) -> np.ndarray:

@@ -183,3 +183,38 @@ def test_from_photos_to_the_page(faces: Path, shared: Lab) -> None:
     assert (out / "figures" / "faces-control-mixed.png").is_file() and "mixed (control)" in (
         out / "index.html"
     ).read_text()
+
+
+SIZED = {"kind": "warp", "classes": 5, "images_per_class": 3}
+
+
+def test_a_set_of_its_own_size_needs_no_generator(faces: Path, lab: Lab) -> None:
+    recipe = tiny(
+        faces, arms={"real": {}, "warp": {"set": SIZED}},
+        comparison={"arm": "warp"}, synthesize={"new_identities": 0, "images_per_existing": 0}, baselines={},
+    )  # fmt: skip
+    stages = {node.stage for node in graph.build(recipe)}
+    assert "derive" in stages and not stages & {"train_gan", "synthesize", "audit"}
+    rows = manifest.read(lab.stage(recipe, "derive", "warp").path, ["identity"]).to_pylist()
+    assert sorted(Counter(row["identity"] for row in rows).values()) == [3] * 5
+    merged = json.loads((lab.stage(recipe, "merge", "warp").path / "summary.json").read_text())
+    people = len(
+        set(manifest.read(lab.stage(recipe, "prepare").path, ["identity"], split="train")["identity"].to_pylist())
+    )
+    assert merged["identities"] == people + 5
+    lab.stage(recipe, "train_recognizer", "warp", 0)
+    chosen = select_challenger(recipe, None, graph.build(recipe), lab.store)
+    assert chosen.arm == "warp" and chosen.leakage is None, "what was asked about may be promoted"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"kind": "warp", "classes": 5}, "go together"),
+        ({"kind": "duplicates", "images_per_class": 5}, "go together"),
+        ({"kind": "pixel_mix", "classes": 5, "images_per_class": 3}, "classes"),
+    ],
+)
+def test_sizes_that_cannot_be(faces: Path, given: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        tiny(faces, arms={"control": {"set": given}})

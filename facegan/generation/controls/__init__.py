@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from facegan.core.options import Options
+from facegan.core.options import Options, unhashed_default
 from facegan.core.registry import Registry
 
 if TYPE_CHECKING:
@@ -63,3 +63,32 @@ class ControlConfig(Options):
         They depend on the options and the inputs alone; memory is bounded by one class.
         """
         raise TypeError(f"{type(self).__name__} must define images()")
+
+    @property
+    def sizes(self) -> np.ndarray | None:
+        """The numbers of images (classes,) int64 where they do not follow the new people, of whom there may be none."""
+        return None
+
+
+class SizedControl(ControlConfig):
+    """A control that asks nothing of new people, so that it may have classes of its own number and size."""
+
+    classes: int | None = unhashed_default(
+        None, ge=1, le=1_000_000, description="so many classes; null: as many as new people, who must be made first"
+    )
+    images_per_class: int | None = unhashed_default(
+        None, ge=1, le=10_000, description="images of each; to be given with classes, and only then"
+    )
+
+    @model_validator(mode="after")
+    def _has_both(self) -> SizedControl:
+        if (self.classes is None) != (self.images_per_class is None):
+            raise ValueError("classes and images_per_class go together: give both, or neither")
+        return self
+
+    @property
+    def sizes(self) -> np.ndarray | None:
+        """See ControlConfig."""
+        import numpy as np
+
+        return None if self.classes is None else np.full(self.classes, self.images_per_class, np.int64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from facegan.generation.controls import CONTROLS, ControlConfig, ControlImage
+from facegan.generation.controls import CONTROLS, ControlImage, SizedControl
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @CONTROLS.register
-class Duplicates(ControlConfig):
+class Duplicates(SizedControl):
     """Each class is a train person's photos as they are under a new name; where classes are many, people come again.
 
     Where a class has more images than the person has photos, photos stand in it several times.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from facegan.generation.controls import CONTROLS, ControlConfig, ControlImage
+from facegan.generation.controls import CONTROLS, ControlImage, SizedControl
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @CONTROLS.register
-class Warp(ControlConfig):
+class Warp(SizedControl):
     """Each class is one train person's photos under one smooth warp, tone curve, light and mirror, all its own.
 
     Where a class has more images than the person has photos, photos stand in it several times.

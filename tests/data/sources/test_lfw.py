@@ -74,6 +74,27 @@ def test_pairs_say_who_is_for_test(drawn: Path, tmp_path: Path) -> None:
     assert source.identifying() == {"kind": "lfw"}
 
 
+def test_others_may_take_no_part(lab: Lab, drawn: Path) -> None:
+    """The named people alone are divided, into test people too; the rest is counted."""
+    source = lfw(drawn / "lfw.zip", drawn / "pairs.txt").model_copy(update={"others": "left_out"})
+    rows = list(source.rows())
+    assert {row.identity for row in rows} == {f"lfw/{name}" for name in DEVELOP} and {row.side for row in rows} == {
+        None
+    }
+    assert f"{sum(TEST.values())} photos of people whom source.pairs does not name" in source.notes.left_out_line()
+    changes = {"split": {"train": 0.34, "val": 0.33, "test": 0.33}, "min_images": 1}
+    artifact = lab.stage(tiny("unused", prepare={"source": source.model_dump(), **changes}), "prepare")
+    table = manifest.read(artifact.path, ["identity", "split"]).to_pylist()
+    assert Counter({row["identity"]: row["split"] for row in table}.values()) == {"train": 2, "val": 2, "test": 2}
+
+
+def test_others_need_a_list_and_a_share_for_test(drawn: Path) -> None:
+    with pytest.raises(UserError, match="pairs is null"):
+        next(lfw(drawn).model_copy(update={"others": "left_out"}).rows())
+    with pytest.raises(ValidationError, match="names no test people"):
+        Prepare(source=Lfw(root=str(drawn), pairs="pairs.txt", others="left_out"), split=Split(**SPLIT))
+
+
 def test_prepare_keeps_the_protocol(lab: Lab, drawn: Path) -> None:
     """Test people stay with one image; development people need two, and share train and val among them."""
     artifacts = [prepared(lab, root, drawn / "pairs.txt") for root in (drawn, drawn / "lfw.zip")]
