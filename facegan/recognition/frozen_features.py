@@ -7,18 +7,18 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from facegan.core.errors import UserError
 from facegan.core.files import evict, write_private
 from facegan.training.tensors import to_input
 
 if TYPE_CHECKING:
-    from facegan.recognition.embedder import Embedder
     from facegan.runtime.context import Context
 
 FOLDER = "features"  # in the cache of a run
@@ -27,7 +27,9 @@ DIGEST_BYTES = 32
 
 
 class FrozenFeatures:
-    """images (N, H, W, C) uint8 -> the output (N, d) float32 of an embedder's backbone, looked up in `context.cache`.
+    """images (N, H, W, C) uint8 -> the output (N, d) float32 of a backbone, looked up in the cache of `context`.
+
+    `made_of` is what the backbone was made of, in JSON's types.
 
     A file holds one batch: its features behind their sha256, under the sha256 of network, device and pixels. So arms
     that ask for the same batch share it, with the bits that it would have without a cache. A file whose bytes were
@@ -35,11 +37,11 @@ class FrozenFeatures:
     all is computed.
     """
 
-    def __init__(self, net: Embedder, device: torch.device, context: Context) -> None:
-        self._backbone, self._device, self._say = net.backbone.eval(), device, context.say
+    def __init__(self, backbone: nn.Module, made_of: Any, device: torch.device, context: Context) -> None:
+        self._backbone, self._device, self._say = backbone.eval(), device, context.say
         self._folder: Path | None = None
         if context.cache is not None:
-            self._folder = context.cache / FOLDER / network_digest(net, device)
+            self._folder = context.cache / FOLDER / network_digest(backbone, made_of, device)
 
     @torch.no_grad()
     def __call__(self, images: NDArray[np.uint8]) -> torch.Tensor:
@@ -69,10 +71,10 @@ class FrozenFeatures:
         evict(path.parent.parent.glob("*/*.bin"), MOST_BYTES, path)
 
 
-def network_digest(net: Embedder, device: torch.device) -> str:
+def network_digest(backbone: nn.Module, made_of: Any, device: torch.device) -> str:
     """sha256 of what a backbone is made of and of its tensors, of the kind of device and torch's version."""
-    told = hashlib.sha256(json.dumps([net.made_of, device.type, torch.__version__]).encode())
-    for name, value in [*net.backbone.named_parameters(), *net.backbone.named_buffers()]:
+    told = hashlib.sha256(json.dumps([made_of, device.type, torch.__version__]).encode())
+    for name, value in [*backbone.named_parameters(), *backbone.named_buffers()]:
         told.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         told.update(value.detach().cpu().contiguous().view(-1).numpy().tobytes())
     return told.hexdigest()

@@ -75,7 +75,7 @@ def _embedder(folder: Path, batch_size: int, device: torch.device, context: Cont
     if is_fitted(folder):
         return load_fitted(folder)
     net, _ = load_embedder(folder, device)
-    features = FrozenFeatures(net, device, context) if net.is_fitted else None
+    features = FrozenFeatures(net.backbone, net.made_of, device, context) if net.is_fitted else None
     return lambda pixels: embed(net, pixels, batch_size, device, features)
 
 

@@ -28,7 +28,9 @@ def network(**start: Any) -> Embedder:
 
 
 def features(net: Embedder, cache: Path | None, events: list[Event] | None = None) -> FrozenFeatures:
-    return FrozenFeatures(net, CPU, Context(Runtime(), (events if events is not None else []).append, cache=cache))
+    return FrozenFeatures(
+        net.backbone, net.made_of, CPU, Context(Runtime(), (events if events is not None else []).append, cache=cache)
+    )
 
 
 def silenced(net: Embedder) -> Embedder:
