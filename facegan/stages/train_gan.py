@@ -59,6 +59,8 @@ def make(options: TrainGan, inputs: dict[str, Path], out: Path, context: Context
     size_px, channels = images.pixels.shape[1], images.pixels.shape[3]
     torch.manual_seed(subseed("gan", options.seed))
     G = options.gan.build_generator(len(names), channels, size_px).to(device)
+    if options.gan.assumption and ranks.rank() == 0:
+        context.say(options.gan.assumption)
     if isinstance(options.gan, AdversarialConfig):
         guide = Guide.of(inputs["guide"], images.pixels, codes, device) if options.gan.needs_guide else None
         nimg, G = train(options, options.gan, G, images, codes, guide, out, context)

@@ -33,6 +33,11 @@ class GanConfig(Options):
         """Whether the training needs the guide, a recognizer that has to be trained before."""
         return False
 
+    @property
+    def assumption(self) -> str:
+        """What is taken for granted of the photos, to be said when it begins; '' where nothing is."""
+        return ""
+
     def build_generator(self, num_identities: int, img_channels: int, size_px: int) -> Generator:
         """G with its identity codes: see networks.base.Generator."""
         raise TypeError(f"{type(self).__name__} must define build_generator()")

@@ -24,6 +24,14 @@ class PartBased(Morphable):
     kind: Literal["part_based"] = "part_based"  # type: ignore[assignment]
     sharpen: bool = Field(True, description="give back the detail that being warped twice takes")
 
+    @property
+    def assumption(self) -> str:
+        """See GanConfig."""
+        return (
+            "eyes, nose and mouth are taken from where aligned faces have them: of photos that are framed otherwise "
+            "align the faces (prepare.align), or set train_gan.gan.kind=morphable"
+        )
+
     def build_generator(self, num_identities: int, img_channels: int, size_px: int) -> MorphableGenerator:
         """See GanConfig."""
         from facegan.generation.gans.networks.part_based import PartBasedGenerator

@@ -44,6 +44,11 @@ class Refiner(AdversarialConfig):
             )
         return self
 
+    @property
+    def assumption(self) -> str:
+        """See GanConfig: that of the draft."""
+        return self.draft.assumption
+
     def build_generator(self, num_identities: int, img_channels: int, size_px: int) -> Generator:
         """See GanConfig."""
         from facegan.generation.gans.networks.refiner import RefinerGenerator

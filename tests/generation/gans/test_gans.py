@@ -429,3 +429,10 @@ def test_helps_that_are_off_change_no_fingerprint(kind: str) -> None:
     config = adversary(kind, ada={"target": 0.5}, ramp={"start_kimg": 1, "end_kimg": 2}).model_dump(mode="json")
     assert config["ada"]["target"] == 0.5 and config["ramp"] == {"start_kimg": 1, "end_kimg": 2}
     assert adversary(kind, ada=None, ramp=adversary(kind).ramp) == adversary(kind)
+
+
+def test_what_a_family_takes_for_granted_is_said() -> None:
+    part_based, refiner = GANS.get("part_based")(), GANS.get("refiner")()
+    assert "aligned faces" in part_based.assumption and refiner.assumption == part_based.assumption
+    assert GANS.get("refiner").model_validate({"draft": {"kind": "morphable"}}).assumption == ""
+    assert not any(GANS.get(kind)().assumption for kind in GANS.load() if kind not in ("part_based", "refiner"))
