@@ -61,7 +61,8 @@ class Lfw(SourceConfig):
             raise UserError(f"'{root}' holds the same faces below several folders", fix="name one of them as root")
         if self.others == "left_out" and develop is None:
             raise UserError(
-                "source.others=left_out leaves out whom source.pairs does not name, but pairs is null", VIEW1
+                "source.others=left_out leaves out whom source.pairs does not name, but pairs is null",
+                fix="give View 1's pairsDevTrain.txt as prepare.source.pairs, or leave out prepare.source.others",
             )
         names = {row.identity for row in images}
         if develop is not None and not names & {f"lfw/{name}" for name in develop}:
