@@ -30,7 +30,9 @@ from facegan.data.image_measures import measure
 from facegan.data.pixels import to_uint8
 from facegan.evaluation.cross_fitted import Fitted
 from facegan.generation.augmenters import AUGMENTERS
+from facegan.generation.augmenters._bands import moved
 from facegan.generation.augmenters._translate import TranslateConfig
+from facegan.generation.augmenters.moments import moments_of
 from facegan.generation.train_photos import TrainPhotos
 from facegan.generation.translation.domains import Domains, split
 from facegan.generation.translation.network import SPEC, load_translator
@@ -48,21 +50,16 @@ def domains_of(options: TranslateConfig, images: ManifestImages) -> Domains:
     return split(lenient, TrainPhotos(images.pixels, person, names, images.group))
 
 
-def moved(pixels: np.ndarray, like: np.ndarray) -> np.ndarray:
-    """Photos (N, H, W, C) with the mean and the deviation, of each channel, that photos of another domain have."""
-    axes = (1, 2)
-    mean, deviation = (like.mean(axis=axes).mean(axis=0), like.std(axis=axes).mean(axis=0))
-    flat = pixels.astype(np.float32) - pixels.mean(axis=axes, keepdims=True)
-    return np.stack([to_uint8(one) for one in flat / pixels.std(axis=axes, keepdims=True) * deviation + mean])
-
-
 def both_ways(options: TranslateConfig, folder: Path, images: ManifestImages, train: ManifestImages) -> np.ndarray:
     """(2, N, H, W, C): the control and the translation of each photo, to the domain that it is not of."""
     of, of_train, nets = domains_of(options, images).of, domains_of(options, train), load_translator(folder)
+    names, person = train.codes()
+    train_photos = TrainPhotos(train.pixels, person, names)
     made = np.stack([images.pixels, images.pixels])
     for domain in (0, 1):
         rows = np.flatnonzero(of == domain)
-        made[0, rows] = moved(images.pixels[rows], train.pixels[of_train.rows(1 - domain)])
+        mean, deviation = moments_of(train_photos, of_train.rows(1 - domain))
+        made[0, rows] = [to_uint8(moved(images.pixels[row], mean, deviation)) for row in rows]
         made[1, rows] = np.stack([nets.into(1 - domain).changed(images.pixels[row]) for row in rows])
     return made
 

@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, model_validator
 
 from facegan.core.options import Options, unhashed_default
+from facegan.data.conditions import CONDITIONS, ConditionConfig
 from facegan.data.detectors import DETECTORS, DetectorConfig
 from facegan.data.sources import SOURCES, SourceConfig
 
 if TYPE_CHECKING:
     AnySource = SourceConfig
     AnyDetector = DetectorConfig
+    AnyCondition = ConditionConfig
 else:
     AnySource = SOURCES.union()
     AnyDetector = DETECTORS.union()
+    AnyCondition = CONDITIONS.union()
 
 
 SplitName = Literal["train", "val", "test"]
@@ -90,6 +93,9 @@ class Prepare(Options):
     max_megapixels: float = Field(100, gt=0, le=178, description="larger images go to the quarantine unread")
     align: Align | None = unhashed_default(
         None, description="find and align the face; null: photos are aligned already"
+    )
+    conditions: tuple[AnyCondition, ...] = unhashed_default(
+        (), description="what becomes of each stored photo, in turn: what if the camera were poorer, or the light"
     )
     min_quality: float | None = unhashed_default(
         None, ge=0, le=1, description="images of lower quality go to the quarantine"

@@ -15,6 +15,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -22,6 +23,7 @@ from PIL import Image
 from drawn import SHARED, Lab, draw_face, draw_folder, pick, tiny
 from facegan.core.errors import UserError
 from facegan.data import manifest
+from facegan.data.conditions.small import Small
 from facegan.data.dataset import ManifestImages
 from facegan.data.images import decode_pixels, encode_png
 from facegan.data.options import Prepare, Split
@@ -40,6 +42,12 @@ def prepared(lab: Lab, root: Path, **options: Any) -> Artifact:
 
 def quarantine(artifact: Artifact) -> dict[str, str]:
     return {r["file"]: r["reason"] for r in pq.read_table(artifact.path / "quarantine.parquet").to_pylist()}
+
+
+def pixels_by_photo(artifact: Artifact) -> dict[str, np.ndarray]:
+    """Stored pixels (side, side, C) uint8 by the sha256 of the photo's file."""
+    rows = manifest.read(artifact.path, ["source_sha256", "image"]).to_pylist()
+    return {row["source_sha256"]: decode_pixels(row["image"]["bytes"]) for row in rows}
 
 
 def huge_png(width: int, height: int) -> bytes:
@@ -289,6 +297,24 @@ def test_limits_left_unset_are_in_no_fingerprint(faces: Path) -> None:
     hashed = pick(graph.build(tiny(faces)), "prepare").config
     assert not {"train_images", "val_images", "test_images", "train_identities"} & hashed.keys()
     assert pick(graph.build(tiny(faces, prepare={"train_images": 3})), "prepare").config["train_images"] == 3
+
+
+@pytest.mark.parametrize("color", ["grey", "rgb"])
+def test_photos_under_conditions_are_those_without_changed_in_turn(lab: Lab, faces: Path, color: str) -> None:
+    assert "conditions" not in pick(graph.build(tiny(faces)), "prepare").config
+    small = {"kind": "small", "side_px": 8}
+    plain, one, both = (
+        pixels_by_photo(prepared(lab, faces, color=color, conditions=conditions))
+        for conditions in ([], [small], [small, {"kind": "side_light", "ambient": 0.0}])
+    )
+    brighter = set()
+    for photo, before in plain.items():
+        assert np.array_equal(Small(side_px=8).changed(before, np.random.default_rng(0)), one[photo])
+        halves = np.split(both[photo] / one[photo].clip(1), 2, axis=1)
+        left, right = (half.mean() for half in halves)
+        assert max(left, right) > 1.5 * min(left, right), "the light is changed after the pixels, from one side"
+        brighter.add(left > right)
+    assert brighter == {True, False}, "each photo draws for itself"
 
 
 CELEBRITIES = SHARED / "celeb17_raw.zip"

@@ -23,7 +23,7 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "heads": ("train_recognizer.head.kind", "facegan.recognition.heads:HEADS"),
     "backbones": ("train_recognizer.backbone", ""),
     "baselines": ("baselines.NAME.kind", "facegan.recognition.fitted:FITTED"),
-    "conditions": ("conditions of the benchmark domains", "facegan.data.conditions:CONDITIONS"),
+    "conditions": ("prepare.conditions, and conditions of the benchmark domains", "facegan.data.conditions:CONDITIONS"),
     "benchmarks": ("benchmark.benchmarks", "facegan.evaluation.protocols:PROTOCOLS"),
     "engines": ("runtime.engine.kind", "facegan.runtime.engines:ENGINES"),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from PIL import Image
 
 from facegan.core.errors import UserError
 from facegan.core.files import user_path
+from facegan.core.seeds import subseed
+from facegan.data.conditions import ConditionConfig
 from facegan.data.images import BadFace, BadImage, decode, encode_png, points_to_square, to_eight_bits, to_square
 from facegan.data.options import Prepare
 from facegan.data.preparation import quality, quarantine
@@ -28,6 +31,7 @@ def prepare_photo(
         before = aligner.several if aligner is not None else 0
         pixels, points = square(photo, landmarks, options, aligner)
         several = aligner is not None and aligner.several > before
+        pixels = under_conditions(pixels, data, options.conditions)
         score = quality.measure(pixels, points).score
         if options.min_quality is not None and score < options.min_quality:
             raise BadFace(f"quality under min_quality ({options.min_quality:g})")
@@ -50,6 +54,17 @@ def square(
         return np.asarray(aligned.image), aligned.landmarks
     points = None if landmarks is None else points_to_square(landmarks, photo.size, options.size_px)
     return np.asarray(to_square(photo, options.size_px, options.color)), points
+
+
+def under_conditions(pixels: np.ndarray, data: bytes, conditions: Sequence[ConditionConfig]) -> np.ndarray:
+    """Stored pixels under each condition in turn, alike in shape; what is random depends on the photo's bytes alone."""
+    if not conditions:
+        return pixels
+    rng = np.random.default_rng(subseed("prepare.conditions", hashlib.sha256(data).hexdigest()))
+    changed = pixels if pixels.ndim == 3 else pixels[..., None]
+    for condition in conditions:
+        changed = condition.changed(changed, rng)
+    return changed.reshape(pixels.shape)
 
 
 def check_unchanged(

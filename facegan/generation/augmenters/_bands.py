@@ -39,6 +39,10 @@ def adain(band: Floats, style: Floats, weight: Floats | None = None) -> Floats:
 
     Source: Huang and Belongie 2017 (ICCV), equation 8, with bands of the picture in the place of a network's features.
     """
-    (mean, deviation), (wanted_mean, wanted) = statistics(band, weight), statistics(style, weight)
-    gain = wanted / np.maximum(deviation, LEAST_DEVIATION)
-    return np.asarray(gain * (band - mean) + wanted_mean, np.float32)
+    return moved(band, *statistics(style, weight), weight)
+
+
+def moved(picture: Floats, mean: Floats, deviation: Floats, weight: Floats | None = None) -> Floats:
+    """A picture (H, W, C) with this mean and deviation (C,) of each channel, as `weight` (H, W, 1) counts: float32."""
+    own_mean, own = statistics(picture, weight)
+    return np.asarray(deviation / np.maximum(own, LEAST_DEVIATION) * (picture - own_mean) + mean, np.float32)

@@ -11,7 +11,7 @@ from facegan.core.errors import UserError
 from facegan.data.image_measures import GREY, measure
 from facegan.data.people_table import values_in_manifest
 from facegan.generation.train_photos import TrainPhotos
-from facegan.generation.translation import MANIFEST, Translation
+from facegan.generation.translation import MANIFEST, TwoDomains
 
 ENDS = {"light": ("dark", "bright"), "sharpness": ("blurred", "sharp"), "colour": ("grey", "colour")}
 
@@ -28,7 +28,7 @@ class Domains:
         return np.flatnonzero(self.of == domain)
 
 
-def split(options: Translation, photos: TrainPhotos) -> Domains:
+def split(options: TwoDomains, photos: TrainPhotos) -> Domains:
     """The two domains of the train photos.
 
     Raises UserError where what tells them apart is not there or has one value, where a column has more values than two
@@ -45,7 +45,7 @@ def split(options: Translation, photos: TrainPhotos) -> Domains:
     return Domains(names, of)
 
 
-def _by_measure(options: Translation, photos: TrainPhotos) -> tuple[tuple[str, str], np.ndarray]:
+def _by_measure(options: TwoDomains, photos: TrainPhotos) -> tuple[tuple[str, str], np.ndarray]:
     """Names and domains by a measure of the photos."""
     value = measure(options.by, photos.pixels)
     if options.by == "colour":
@@ -62,7 +62,7 @@ def _by_measure(options: Translation, photos: TrainPhotos) -> tuple[tuple[str, s
     return ENDS[options.by], np.where(low, 0, np.where(high, 1, -1)).astype(np.int8)
 
 
-def _by_column(options: Translation, photos: TrainPhotos) -> tuple[tuple[str, str], np.ndarray]:
+def _by_column(options: TwoDomains, photos: TrainPhotos) -> tuple[tuple[str, str], np.ndarray]:
     """Names and domains by a column of the manifest."""
     group = np.full(len(photos.person), "", object) if photos.group is None else photos.group
     value = values_in_manifest(options.by, [photos.names[person] for person in photos.person], group)

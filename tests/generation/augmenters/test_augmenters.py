@@ -23,12 +23,15 @@ from facegan.generation.augmenters.adain import restyle
 from facegan.generation.augmenters.degrade import Degrade
 from facegan.generation.augmenters.methods import registered
 from facegan.generation.augmenters.methods.registered import RegisteredPhotos
+from facegan.generation.augmenters.moments import Moments
 from facegan.generation.augmenters.rim import Rim
 from facegan.generation.augmenters.swap import Swap
+from facegan.generation.augmenters.tone import Tone
 from facegan.generation.gans.networks.registration import GRID
 from facegan.generation.train_photos import TrainPhotos
+from facegan.generation.translation import TwoDomains
 
-KINDS = sorted(k for k, member in AUGMENTERS.load().items() if not issubclass(member, TrainedConfig))
+KINDS = sorted(k for k, member in AUGMENTERS.load().items() if not issubclass(member, TrainedConfig | TwoDomains))
 """Those that are trained: tests/generation/restoration and translation."""
 LENDING = [kind for kind in KINDS if AUGMENTERS.get(kind).lends]
 SIDE = 32
@@ -224,6 +227,41 @@ def test_each_part_of_a_round_alone() -> None:
 def test_ranges_that_mean_nothing_are_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
         Degrade(**options)
+
+
+# tone and moments.
+
+
+def test_tone_is_one_curve_of_the_grey_values_for_all_channels() -> None:
+    grey = np.arange(256, dtype=np.uint8).reshape(16, 16, 1)
+    given = TrainPhotos(np.repeat(grey, 3, axis=2)[None], np.zeros(1, np.int64), ["d/p0"])
+    curves = [image.change.pixels for image in Tone(per_photo=400).images(given, [0]) if image.change is not None]
+    assert all(
+        np.array_equal(curve[..., 0], curve[..., 2]) and (np.diff(curve[..., 0].ravel()) >= 0).all() for curve in curves
+    )
+    black = np.asarray([curve[0, 0, 0] for curve in curves], int)
+    assert (black == 0).mean() == pytest.approx(0.5, abs=0.08) and 90 < black.max() <= 102, "brighter by 0.4 of 255"
+    alone = Tone(brightness=0, contrast=0, gamma=0.5).curve(np.random.default_rng(3))
+    assert alone[[0, 255]].tolist() == [0, 255], "gamma moves neither end"
+    exponent = np.log(alone[128] / 255) / np.log(128 / 255)
+    np.testing.assert_allclose(alone, 255 * (np.arange(256) / 255) ** exponent, atol=1.5)
+
+
+def test_moments_gives_photos_the_light_and_contrast_of_the_other_domain() -> None:
+    pixels = np.stack([picture(seed) // 4 + (100 if seed % 2 else 30) for seed in range(6)])
+    pixels[1::2] = pixels[1::2] // 2 + 60  # the bright ones have half the contrast
+    given = TrainPhotos(pixels, np.repeat(np.arange(3), 2), ["a", "b", "c"])
+    made = np.stack(pixels_of(list(Moments().images(given, range(6)))))
+    for own, other in ((slice(0, 6, 2), slice(1, 6, 2)), (slice(1, 6, 2), slice(0, 6, 2))):
+        wanted = pixels[other].mean(axis=(1, 2)).mean(axis=0), pixels[other].std(axis=(1, 2)).mean(axis=0)
+        for one, before in zip(made[own], pixels[own], strict=True):
+            np.testing.assert_allclose(one.mean(axis=(0, 1)), wanted[0], atol=0.6)
+            np.testing.assert_allclose(one.std(axis=(0, 1)), wanted[1], atol=0.6)
+            assert np.corrcoef(one.ravel(), before.ravel())[0, 1] > 0.9
+    of_thirds = list(Moments(part=0.34).images(given, range(6)))
+    assert sum(image.change is None for image in of_thirds) == 2, "photos of neither end are left out"
+    with pytest.raises(UserError, match="one light"):
+        list(Moments().images(TrainPhotos(pixels[:1].repeat(6, axis=0), given.person, given.names), range(6)))
 
 
 # swap and rim.
