@@ -34,12 +34,33 @@ def show_run(result: dict[str, Any], page: Path | None, seconds: float, to_stder
         out.print(_times_by_stage(stages, seconds))
     if page is None:
         return
-    header, rows = arms_table(result)
+    header, rows, left_out = fitted(*arms_table(result), out.width)
     out.print(_table(header, rows))
+    if left_out:
+        say(out, f"the report has {left_out} more figures of each")
     for line in (sentence(page.parent), *advice(page.parent)):
         say(out, line)
     say(out, result["look"]["text"])
     say(out, f"report: {page}")
+
+
+def fitted(header: list[str], rows: list[list[str]], width: int) -> tuple[list[str], list[list[str]], int]:
+    """Arms in columns, where these fit into `width` characters; else arms in rows, and the last metrics left out.
+
+    header, rows: of arms_table. Returns the table's, and how many metrics are left out: the deciding one never is.
+    """
+    if _width([header, *rows]) <= width:
+        return header, rows, 0
+    turned = [list(row) for row in zip(header, *rows, strict=True)]
+    turned[0][0] = "arm"
+    columns = next((n for n in range(len(turned[0]), 2, -1) if _width([row[:n] for row in turned]) <= width), 2)
+    return turned[0][:columns], [row[:columns] for row in turned[1:]], len(turned[0]) - columns
+
+
+def _width(rows: list[list[str]]) -> int:
+    """Characters of the widest line of a table, three between columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return sum(widths) + 3 * (len(widths) - 1)
 
 
 def _times_by_stage(stages: list[dict[str, Any]], seconds: float) -> Table:
