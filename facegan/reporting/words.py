@@ -285,7 +285,7 @@ def began(recipe: dict[str, Any]) -> list[tuple[str, str]]:
         "known here: the difference between arms is what this can tell, their own values are not."
     )
     found = [("Where the arms begin", text)]
-    if recipe["train_recognizer"].get("tune") == "whitened":
+    if is_fitted(recipe):
         text = (
             "No network is trained: a linear map of frozen features is fitted on the images of each arm (within-class "
             "whitening). Nothing of it is drawn, so that all seeds of an arm are one recognizer: the interval knows no "
@@ -295,6 +295,11 @@ def began(recipe: dict[str, Any]) -> list[tuple[str, str]]:
             text += " The guide, which filters new people, is fitted likewise on the real images."
         found.append(("Fitted, not trained", text))
     return found
+
+
+def is_fitted(recipe: dict[str, Any]) -> bool:
+    """Whether recognizers are fitted and not trained, so that all seeds of an arm are one."""
+    return bool(recipe["train_recognizer"].get("tune") == "whitened")
 
 
 def private(facts: dict[str, Any], seeds: int = 1) -> str:

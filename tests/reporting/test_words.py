@@ -9,6 +9,7 @@ import pytest
 
 from facegan.recognition.starts import STARTS
 from facegan.reporting import words
+from facegan.reporting.study import words as study_words
 from report_inputs import ReportInputs
 
 
@@ -47,6 +48,9 @@ def test_what_arms_begin_with_is_said(kind: str) -> None:
 def test_what_is_fitted_is_not_said_to_be_trained() -> None:
     options = {"start": {"kind": "dlib"}, "tune": "whitened"}
     assert [heading for heading, _ in words.began({"train_recognizer": options})][1:] == ["Fitted, not trained"]
+    study = {"study": {"splits": [0, 1]}, "seeds": [0, 1, 2]}
+    assert study_words.size({**study, "train_recognizer": options}) == "2 splits"
+    assert study_words.size({**study, "train_recognizer": {}}) == "2 splits × 3 seeds"
 
 
 def test_figures_of_own_people_are_put_in_words() -> None:

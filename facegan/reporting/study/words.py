@@ -17,9 +17,10 @@ Comparison = dict[str, Any]
 
 
 def size(recipe: dict[str, Any]) -> str:
-    """The number of splits and seeds in words: `5 splits × 5 seeds`."""
+    """The number of splits and seeds in words: `5 splits × 5 seeds`; of splits alone where no seed draws anything."""
     splits, seeds = len(recipe["study"]["splits"]), len(recipe["seeds"])
-    return f"{splits} split{'s' * (splits > 1)} × {seeds} seed{'s' * (seeds > 1)}"
+    words_of_splits = f"{splits} split{'s' * (splits > 1)}"
+    return words_of_splits if words.is_fitted(recipe) else f"{words_of_splits} × {seeds} seed{'s' * (seeds > 1)}"
 
 
 def sentence(recipe: dict[str, Any], variant: VariantFindings, comparison: Comparison) -> str:
@@ -201,8 +202,8 @@ def limits(recipe: dict[str, Any], comparison: Comparison, n_people: int) -> lis
     """What the intervals cover, and what not: (heading, text)."""
     splits, seeds, tried = len(recipe["study"]["splits"]), len(recipe["seeds"]), recipe.get("trial_seeds")
     unit = (
-        "Other splits (other people to learn from, another generator) and other test people of the same source, "
-        f"with {seeds} seeds averaged within each split."
+        "Other splits (other people to learn from, another generator) and other test people of the same source"
+        + ("." if words.is_fitted(recipe) else f", with {seeds} seeds averaged within each split.")
         if splits > 1
         else "Other seeds and other test people of the same source. There is one split: its people and its generator "
         "are taken as they are."
