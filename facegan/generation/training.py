@@ -104,6 +104,7 @@ def train(
     ranks.broadcast_module(G, D, G_ema)
 
     # Train.
+    G.mode_seeking = gan.mode_seeking
     beta = 0.5 ** (batch_size / max(gan.ema_kimg * 1000, 1e-8))
     for batch in loader.batches(nimg // batch_size, total // batch_size):
         reseed(options.seed, nimg, device)

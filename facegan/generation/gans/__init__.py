@@ -102,6 +102,7 @@ class AdversarialConfig(GanConfig):
     """
 
     conditional: ClassVar[bool] = True  # whether D is told who a face is
+    draws_z: ClassVar[bool] = True  # whether variation codes of fakes are drawn in training, and not of photos
 
     loss: Loss = Field(
         "relativistic",
@@ -124,6 +125,9 @@ class AdversarialConfig(GanConfig):
     ada: Ada | None = unhashed_default(None, description="apply diffaugment with an adaptive probability; null: always")
     ramp: Ramp | None = unhashed_default(
         None, description="from no condition on the person to the whole one; null: the whole one"
+    )
+    mode_seeking: float = unhashed_default(
+        0.0, ge=0, description="weight of a term by which two variation codes of one person give two images; 0: none"
     )
     ema_kimg: float = Field(1.0, ge=0, description="half-life of the averaged generator; 0: no average")
     lr_g: float = Field(1e-3, gt=0, description="learning rate of G")
@@ -151,6 +155,12 @@ class AdversarialConfig(GanConfig):
     def needs_guide(self) -> bool:
         """See GanConfig."""
         return self.identity is not None or self.codes == "guide"
+
+    @model_validator(mode="after")
+    def _seeks_modes(self) -> AdversarialConfig:
+        if self.mode_seeking and not self.draws_z:
+            raise ValueError("mode_seeking is for codes that are drawn, and variation is of photos here: leave it out")
+        return self
 
     @model_validator(mode="after")
     def _can_adapt(self) -> AdversarialConfig:

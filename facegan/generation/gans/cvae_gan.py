@@ -19,6 +19,7 @@ class CvaeGan(AdversarialConfig):
     """Bao et al. 2017 in a small form: an encoder infers the variation code of a real image; G rebuilds the
     image from it and the person's code, and must fool D when the variation comes from another person."""
 
+    draws_z: ClassVar[bool] = False
     kind: Literal["cvae_gan"] = "cvae_gan"
     encodes: ClassVar[bool] = True
     channels: int = Field(32, ge=8, le=512, multiple_of=8, description="at half the side; doubles below")

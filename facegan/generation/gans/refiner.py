@@ -22,6 +22,7 @@ class Refiner(AdversarialConfig):
     2017): it begins as the draft and learns what photos have that drafts lack. D is not told who a face is. The
     generator holds the registered photos: treat its file as you treat them."""
 
+    draws_z: ClassVar[bool] = False
     kind: Literal["refiner"] = "refiner"
     encodes: ClassVar[bool] = True
     conditional: ClassVar[bool] = False

@@ -14,7 +14,8 @@ from torch import nn
 
 from facegan.core.errors import ConfigError
 from facegan.generation.gans import GANS, Ada, AdversarialConfig, GanConfig, Ramp
-from facegan.generation.gans.networks.base import Generator, grid
+from facegan.generation.gans.networks.base import Generator, grid, mode_seeking_loss
+from facegan.generation.gans.networks.microbatches import Part
 from facegan.generation.gans.networks.objective import (
     Adaptive,
 )
@@ -420,6 +421,42 @@ def test_the_person_counts_as_much_as_the_ramp_says(kind: str) -> None:
     half, whole = fakes(people, 0.5), fakes(people, 1.0)
     assert torch.equal(half, whole) if kind == "cvae_gan" else (half - whole).abs().max() > 1e-3
     assert not torch.equal(fakes(people, 0.5), fakes(others, 0.5))
+
+
+@pytest.mark.parametrize("kind", ADVERSARIAL)
+def test_mode_seeking_is_its_formula_on_two_images_of_each_person(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not adversary(kind).draws_z:
+        with pytest.raises(ValidationError, match="variation is of photos"):
+            adversary(kind, mode_seeking=0.1)
+        return
+    G = networks(adversary(kind), 3, 1, 16)[0]
+    img, people = torch.zeros(4, 1, 16, 16), torch.tensor([0, 1, 2, 2])
+    torch.manual_seed(5)
+    without = G.step(img, people)
+    G.mode_seeking = 0.25
+    drawn, train_forward = list[tuple[torch.Tensor, torch.Tensor]](), G.train_forward
+
+    def noted(w: torch.Tensor, z: torch.Tensor, part: Part) -> torch.Tensor:
+        made = train_forward(w, z, part)
+        drawn.append((z, made.detach()))
+        return made
+
+    monkeypatch.setattr(G, "train_forward", noted)
+    torch.manual_seed(5)
+    step = G.step(img, people)
+    (z, first), (other_z, second) = drawn
+    assert not torch.equal(z, other_z)
+    distances = [
+        float((a - b).abs().mean()) / float((u - v).abs().mean())
+        for a, b, u, v in zip(first, second, z, other_z, strict=True)
+    ]
+    assert float(step.terms.pop("mode_seeking")) == pytest.approx(
+        0.25 * np.mean([1 / (d + 1e-5) for d in distances]), rel=1e-4
+    )
+    assert step.terms.keys() == without.terms.keys()
+    nearer = first + 0.5 * (second - first)  # half as far apart: the term doubles
+    losses = [mode_seeking_loss(image, second, z, other_z) for image in (first, nearer)]
+    torch.testing.assert_close(losses[1], 2 * losses[0], rtol=1e-3, atol=0)
 
 
 @pytest.mark.parametrize("kind", CONDITIONAL)

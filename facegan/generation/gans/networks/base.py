@@ -39,6 +39,7 @@ class Generator(nn.Module):
     code_dim: int
     z_dim: int
     conditioned: float = 1.0
+    mode_seeking: float = 0.0  # weight of the term by which two z of one person give two images
     start_images: int = 4000  # more would not change the start, and would have to be held as float32
 
     def codes(self) -> torch.Tensor:
@@ -88,16 +89,33 @@ class Generator(nn.Module):
     def step(self, real_img: torch.Tensor, label: torch.Tensor, part: Part = WHOLE) -> Step:
         """What G does with a part of a batch; `real_img` and `label` are the whole batch's.
 
-        By default: fake images of the part's people with variation drawn from N(0, 1), and no terms of its own.
+        By default: fake images of the part's people with variation drawn from N(0, 1), and, with `mode_seeking`, the
+        term of that name, for which each person is drawn once more.
         """
         label = part.take(label)
-        z = part.draw(torch.randn, len(label), self.z_dim, device=real_img.device)
-        return Step(self.train_forward(self.codes()[label], z, part), label, {}, part)
+        w, z = self.codes()[label], part.draw(torch.randn, len(label), self.z_dim, device=real_img.device)
+        img, terms = self.train_forward(w, z, part), dict[str, torch.Tensor]()
+        if self.mode_seeking:
+            other_z = part.draw(torch.randn, len(label), self.z_dim, device=real_img.device)
+            loss = mode_seeking_loss(img, self.train_forward(w, other_z, part), z, other_z)
+            terms["mode_seeking"] = self.mode_seeking * part.mean(loss)
+        return Step(img, label, terms, part)
 
     def train_forward(self, w: torch.Tensor, z: torch.Tensor, part: Part) -> torch.Tensor:
         """`forward` of rows of a batch, w times `conditioned`; for families that draw more than z in training."""
         img: torch.Tensor = self(w * self.conditioned, z)
         return img
+
+
+def mode_seeking_loss(
+    img: torch.Tensor, other_img: torch.Tensor, z: torch.Tensor, other_z: torch.Tensor
+) -> torch.Tensor:
+    """1 / (|G(w, z) - G(w, z')| / |z - z'| + epsilon), means of absolute values: images NCHW, codes (N, z_dim) -> (N,).
+
+    Source: Mao et al. 2019 (Mode seeking generative adversarial networks, CVPR), equation 5, as its code has it.
+    """
+    between = (img.float() - other_img.float()).abs().mean(dim=(1, 2, 3))
+    return 1 / (between / (z - other_z).abs().mean(dim=1) + 1e-5)
 
 
 def grid(size_px: int) -> tuple[int, int]:
