@@ -13,6 +13,7 @@ from facegan.core.files import user_path
 from facegan.core.options import Name, Options, unhashed_default
 from facegan.recognition.heads import HEADS, HeadConfig
 from facegan.recognition.starts import STARTS, Asked, StartConfig
+from facegan.recognition.views import Augment, Views
 
 if TYPE_CHECKING:
     AnyHead = HeadConfig
@@ -126,20 +127,6 @@ class Arm(Options):
         if self.synthetic_per_real is not None and not (self.real and self.synthetic):
             raise ValueError("synthetic_per_real needs an arm with both real and synthetic rows")
         return self
-
-
-class Augment(Options):
-    """The classical augmentation (albumentations) that every arm gets alike."""
-
-    flip: float = Field(0.5, ge=0, le=1, description="probability of the mirror image")
-    shift: float = Field(0.06, ge=0, le=0.5, description="moved by at most this share of the side")
-    scale: float = Field(0.1, ge=0, le=0.5, description="larger or smaller by at most this share")
-    rotate_deg: float = Field(10, ge=0, le=90, description="turned by at most so many degrees")
-    brightness: float = Field(0.25, ge=0, le=1, description="largest change of it, as a share")
-    contrast: float = Field(0.25, ge=0, le=1, description="largest change of it, as a share")
-    gamma: float = Field(0.2, ge=0, le=0.9, description="largest distance of the exponent from 1")
-    blur: float = Field(0.1, ge=0, le=1, description="probability of a slight blur")
-    erase: float = Field(0.3, ge=0, le=1, description="probability of one random rectangle")
 
 
 class Use(Options):
@@ -267,7 +254,13 @@ class TrainRecognizer(Options):
         "all",
         description="what of a start is trained: all, its last stage, nothing but the embedding layer, or low-rank "
         "changes of all its weights; whitened: nothing, a linear map of its features is fitted (within-class "
-        "whitening, with the mirror image; steps: 0, and no option of the training plays a part)",
+        "whitening, with the mirror image; steps: 0, and no option of the training plays a part but views and augment)",
+    )
+    views: tuple[Views, ...] = unhashed_default(
+        (0,),
+        min_length=1,
+        description="tune: whitened: how many augmented images of each (augment) the map is fitted on beside it; of "
+        "several numbers val people choose",
     )
     adapter_rank: int = unhashed_default(8, ge=1, le=4096, description="rank of those changes (tune: adapters)")
     layer_decay: float | None = unhashed_default(
@@ -370,6 +363,8 @@ class TrainRecognizer(Options):
     @model_validator(mode="after")
     def _is_fitted_alone(self) -> TrainRecognizer:
         if not self.is_fitted:
+            if self.views != (0,):
+                raise ValueError(f"views are for tune: whitened, but tune is {self.tune}: leave them out")
             return self
         if self.start is None:
             raise ValueError("tune is whitened, which needs a start: give start={kind: file} or {kind: timm} instead")

@@ -237,7 +237,8 @@ def fit(options: TrainRecognizer, inputs: dict[str, Path], out: Path, context: C
     net = net.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     layer = net.project
     assert isinstance(layer, whitened_layer.WhitenedLayer)
-    fitted = whitened_layer.fit(layer, FrozenFeatures(net.backbone, net.made_of, device, context), train, val, context)
+    features = FrozenFeatures(net.backbone, net.made_of, device, context)
+    fitted = whitened_layer.fit(layer, features, train, val, options, context)
     cut_curve(out / "curve.jsonl", -1)
     Curve(out / "curve.jsonl").add(0, {"val_eer": fitted["val_eer"]})
     seen = {"steps": 0, "best_step": 0, "val_eer": fitted["val_eer"], "images_seen": fitted["images"], "fit": fitted}

@@ -16,6 +16,7 @@ from facegan.core.errors import UserError
 if TYPE_CHECKING:
     from facegan.data.dataset import ManifestImages
     from facegan.recognition.frozen_features import FrozenFeatures
+    from facegan.recognition.options import TrainRecognizer
     from facegan.runtime.context import Context
 
 SHRINKAGE = (0.1, 0.3, 1.0)  # of the within-class covariance, of which val people choose
@@ -69,14 +70,21 @@ class WhitenedLayer(nn.Module):
 
 
 def fit(
-    layer: WhitenedLayer, features: FrozenFeatures, train: ManifestImages, val: ManifestImages, context: Context
+    layer: WhitenedLayer,
+    features: FrozenFeatures,
+    train: ManifestImages,
+    val: ManifestImages,
+    options: TrainRecognizer,
+    context: Context,
 ) -> dict[str, Any]:
-    """Fit the layer to the `features` of `train`'s rows; nothing is drawn, the same rows give the same layer.
+    """Fit the layer to the `features` of `train`'s rows; no seed plays a part, the same rows give the same layer.
 
-    Within-class whitening of principal components (WCCN, Hatch et al. 2006). Val people choose components and
-    shrinkage of each map; the summary of the fit says what. Raises UserError where nothing can be fitted, features are
+    Within-class whitening of principal components (WCCN, Hatch et al. 2006). Val people choose components, shrinkage
+    and, of `options.views`, how many augmented images of each row take part, for each map; the summary of the fit says
+    what. Raises UserError where nothing can be fitted, features are
     no numbers, or all synthetic images would be left out.
     """
+    from facegan.recognition.augment import Augmenter
     from facegan.recognition.fitted.methods.linear_maps import Choices, whole_people
     from facegan.recognition.fitted.methods.linear_maps import fit as fit_maps
 
@@ -90,6 +98,7 @@ def fit(
             fix="tune the network otherwise (train_recognizer.tune), or take fewer people (prepare.train_identities)",
         )
     components = tuple(sorted({max(1, layer.components // 3), layer.components}))
-    fitted = fit_maps(Choices(layer.names, components, SHRINKAGE, MAX_IMAGES), measure, train, val, context)
+    choices = Choices(layer.names, components, SHRINKAGE, MAX_IMAGES, options.views)
+    fitted = fit_maps(choices, measure, train, val, context, Augmenter(options.augment))
     layer.fill(fitted.arrays)
     return fitted.summary

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pydantic import Field, field_validator
 
+from facegan.core.options import unhashed_default
 from facegan.recognition.fitted import FittedConfig
+from facegan.recognition.views import Augment, Views
 
 
 class Whitened(FittedConfig):
@@ -21,6 +23,13 @@ class Whitened(FittedConfig):
     max_images: int = Field(
         8000, ge=2, description="fitted on at most so many, of whole people: 1 GB of memory; the rest is left out"
     )
+
+    views: tuple[Views, ...] = unhashed_default(
+        (0,),
+        min_length=1,
+        description="how many augmented images of each it is fitted on beside it; of several numbers val people choose",
+    )
+    augment: Augment = unhashed_default(Augment(), description="of these")
 
     @field_validator("components", "shrinkage")
     @classmethod

@@ -41,11 +41,12 @@ class Classical(Whitened):
 
     def fit(self, train: ManifestImages, val: ManifestImages, context: Context) -> Fit:
         """See FittedConfig; raises UserError where all images are the same."""
+        from facegan.recognition.augment import Augmenter
         from facegan.recognition.fitted.methods.features import measure
         from facegan.recognition.fitted.methods.linear_maps import Choices, fit
 
-        choices = Choices(self.features, self.components, self.shrinkage, self.max_images)
-        return fit(choices, measure, train, val, context)
+        choices = Choices(self.features, self.components, self.shrinkage, self.max_images, self.views)
+        return fit(choices, measure, train, val, context, Augmenter(self.augment))
 
     def embedder(self, arrays: dict[str, np.ndarray]) -> Embed:
         """See FittedConfig."""

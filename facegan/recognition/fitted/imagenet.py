@@ -69,14 +69,15 @@ class Imagenet(Whitened):
         """See FittedConfig; raises UserError where the weights are not those that they should be."""
         import torch
 
+        from facegan.recognition.augment import Augmenter
         from facegan.recognition.fitted.methods import imagenet
         from facegan.recognition.fitted.methods.linear_maps import Choices, fit
         from facegan.runtime.devices import threads_of
 
         torch.set_num_threads(threads_of(context.runtime))
         state = imagenet.weights(PACKAGE)
-        choices = Choices(self._names, self.components, self.shrinkage, self.max_images)
-        fitted = fit(choices, self._measure(state), train, val, context)
+        choices = Choices(self._names, self.components, self.shrinkage, self.max_images, self.views)
+        fitted = fit(choices, self._measure(state), train, val, context, Augmenter(self.augment))
         network = {f"{imagenet.NETWORK}{name}": value.numpy() for name, value in state.items()}
         return Fit(fitted.arrays | network, fitted.summary)
 

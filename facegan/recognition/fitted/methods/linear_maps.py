@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 Measure = Callable[[NDArray[np.uint8], Sequence[str]], dict[str, Floats]]
 """The features so named of images (N, H, W, C) uint8: {name: (N, d) float32}."""
+Augmented = Callable[[NDArray[np.uint8], int], NDArray[np.uint8]]
+"""Images (N, H, W, C) uint8 and a seed to as many that are augmented: facegan.recognition.augment.Augmenter."""
 BATCH = 128
 VAL_IMAGES = 3000  # 4.5 million pairs, scored once for each setting
 LEAST_VARIANCE = 1e-9  # of all variance: photos of a person that are all the same have none within
@@ -30,22 +32,41 @@ LEAST_VARIANCE = 1e-9  # of all variance: photos of a person that are all the sa
 
 @dataclass(frozen=True)
 class Choices:
-    """The names of the features, and the numbers of components and shrinkages among which val people choose."""
+    """The names of the features, and the numbers of components and shrinkages among which val people choose.
+
+    views: numbers of augmented images of each row that are fitted on beside it, of which val people choose too.
+    """
 
     features: tuple[str, ...]
     components: tuple[int, ...]
     shrinkage: tuple[float, ...]
     max_images: int
+    views: tuple[int, ...] = (0,)
 
 
-def fit(options: Choices, measure: Measure, train: ManifestImages, val: ManifestImages, context: Context) -> Fit:
-    """Mean and map of each feature, from the rows and their mirror images. See FittedConfig.fit.
+def fit(
+    options: Choices,
+    measure: Measure,
+    train: ManifestImages,
+    val: ManifestImages,
+    context: Context,
+    augmented: Augmented | None = None,
+) -> Fit:
+    """Mean and map of each feature, from the rows, their views and the mirror images of all. See FittedConfig.fit.
 
     Memory: the features of `max_images` images and their mirror images, 4 bytes a number, and one of them twice.
+    `augmented` makes views, view n from the seed n. Numbers of views for which `max_images` is too few are not tried.
     """
     chosen, judged = whole_people(train, options.max_images), whole_people(val, VAL_IMAGES)
+    views = [number for number in options.views if number == 0 or len(chosen) * (1 + number) <= options.max_images]
+    if len(views) < len(options.views):
+        text = ", ".join(map(str, sorted(set(options.views) - set(views))))
+        context.say(f"{text} views of each of {len(chosen):,} images are more than {options.max_images:,}: not tried")
+    views = sorted(views) or [0]
     train_pixels, val_pixels = train.pixels[chosen], val.pixels[judged]
-    label, val_person = np.tile(train.label[chosen], 2), val.codes()[1][judged]
+    if augmented is not None and views[-1]:
+        train_pixels = np.concatenate([train_pixels, *(augmented(train_pixels, n) for n in range(1, views[-1] + 1))])
+    val_person = val.codes()[1][judged]
     arrays: dict[str, np.ndarray] = {}
     settings: dict[str, Any] = {}
     embeddings: list[Floats] = []
@@ -57,19 +78,21 @@ def fit(options: Choices, measure: Measure, train: ManifestImages, val: Manifest
     train_features = all_measured(measure, train_pixels, options.features, tell)
     val_features = all_measured(measure, val_pixels, options.features, lambda done: tell(counts[0] + done))
     for name in options.features:
-        of_train = train_features.pop(name)
-        rows = of_train.reshape(-1, of_train.shape[2])
-        mean, directions = principal(rows, max(options.components))
-        if len(directions):
-            projected = rows @ directions.T.astype(np.float32)
-            del rows, of_train
-            of_val = [(side - mean) @ directions.T.astype(np.float32) for side in val_features.pop(name)]
-            best = _choose(options, projected.astype(np.float64), label, of_val, val_person)
-            settings[name] = {key: best[key] for key in ("components", "shrinkage", "val_eer")}
+        of_train, of_val = train_features.pop(name), val_features.pop(name)
+        best: dict[str, Any] = {"val_eer": np.inf}
+        for number in views:
+            rows = of_train[:, : len(chosen) * (1 + number)].reshape(-1, of_train.shape[2])
+            if number == views[-1]:
+                del of_train
+            label = np.tile(train.label[chosen], 2 * (1 + number))
+            found = _fit_one(options, rows, label, of_val, val_person)
+            if found is not None and found["val_eer"] < best["val_eer"]:
+                best = {**found, "views": number}
+        if "map" in best:
+            told = ("components", "shrinkage", *["views"] * (len(options.views) > 1), "val_eer")
+            settings[name] = {key: best[key] for key in told}
             embeddings.append(best["embedding"])
-            arrays[f"{name}.mean"] = mean
-            mapped = directions[: len(best["whitening"])].T @ best["whitening"]
-            arrays[f"{name}.map"] = np.ascontiguousarray(mapped, np.float32)
+            arrays[f"{name}.mean"], arrays[f"{name}.map"] = best["mean"], best["map"]
     if not arrays:
         raise UserError(
             f"nothing can be fitted: {len(chosen)} train images are all the same to {', '.join(options.features)}",
@@ -84,6 +107,26 @@ def fit(options: Choices, measure: Measure, train: ManifestImages, val: Manifest
         "left_out": {"images": len(train) - len(chosen), "val_images": len(val) - len(judged)},
     }
     return Fit(arrays, summary)
+
+
+def _fit_one(
+    options: Choices, rows: Floats, label: NDArray[np.int64], of_val: Floats, val_person: NDArray[np.int64]
+) -> dict[str, Any] | None:
+    """What `_choose` says of one feature's rows (n, d), with its `mean` and `map`; None where they are all the same.
+
+    of_val: (2, n, d) of val images and of their mirror images.
+    """
+    mean, directions = principal(rows, max(options.components))
+    if not len(directions):
+        return None
+    turned = directions.T.astype(np.float32)
+    projected = rows @ turned
+    del rows
+    best = _choose(
+        options, projected.astype(np.float64), label, [(side - mean) @ turned for side in of_val], val_person
+    )
+    mapped = directions[: len(best["whitening"])].T @ best["whitening"]
+    return best | {"mean": mean, "map": np.ascontiguousarray(mapped, np.float32)}
 
 
 def _choose(
