@@ -11,9 +11,9 @@ from facegan.core.digests import file_sha256
 from facegan.core.errors import UserError
 from facegan.core.files import user_path
 from facegan.core.options import Name, Options, unhashed_default
+from facegan.recognition.augment_options import Augment
 from facegan.recognition.heads import HEADS, HeadConfig
 from facegan.recognition.starts import STARTS, Asked, StartConfig
-from facegan.recognition.views import Augment, Views
 
 if TYPE_CHECKING:
     AnyHead = HeadConfig
@@ -254,13 +254,13 @@ class TrainRecognizer(Options):
         "all",
         description="what of a start is trained: all, its last stage, nothing but the embedding layer, or low-rank "
         "changes of all its weights; whitened: nothing, a linear map of its features is fitted (within-class "
-        "whitening, with the mirror image; steps: 0, and no option of the training plays a part but views and augment)",
+        "whitening, with the mirror image; steps: 0, and of all options of the training augment alone plays a part)",
     )
-    views: tuple[Views, ...] = unhashed_default(
-        (0,),
-        min_length=1,
-        description="tune: whitened: how many augmented images of each (augment) the map is fitted on beside it; of "
-        "several numbers val people choose",
+    augmented_to: int = unhashed_default(
+        0,
+        ge=0,
+        description="tune: whitened: augmented images of each (augment) beside it, to so many images in all, the same "
+        "for every arm; val people choose none, a quarter or all of them",
     )
     adapter_rank: int = unhashed_default(8, ge=1, le=4096, description="rank of those changes (tune: adapters)")
     layer_decay: float | None = unhashed_default(
@@ -363,8 +363,8 @@ class TrainRecognizer(Options):
     @model_validator(mode="after")
     def _is_fitted_alone(self) -> TrainRecognizer:
         if not self.is_fitted:
-            if self.views != (0,):
-                raise ValueError(f"views are for tune: whitened, but tune is {self.tune}: leave them out")
+            if self.augmented_to:
+                raise ValueError(f"augmented_to is for tune: whitened, but tune is {self.tune}: set 0")
             return self
         if self.start is None:
             raise ValueError("tune is whitened, which needs a start: give start={kind: file} or {kind: timm} instead")

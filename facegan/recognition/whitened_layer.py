@@ -80,9 +80,8 @@ def fit(
     """Fit the layer to the `features` of `train`'s rows; no seed plays a part, the same rows give the same layer.
 
     Within-class whitening of principal components (WCCN, Hatch et al. 2006). Val people choose components, shrinkage
-    and, of `options.views`, how many augmented images of each row take part, for each map; the summary of the fit says
-    what. Raises UserError where nothing can be fitted, features are
-    no numbers, or all synthetic images would be left out.
+    and how many augmented images take part (`augmented_to`), for each map; the summary of the fit says what. Raises
+    UserError where nothing can be fitted, features are no numbers, or all synthetic images would be left out.
     """
     from facegan.recognition.augment import Augmenter
     from facegan.recognition.fitted.methods.linear_maps import Choices, whole_people
@@ -98,7 +97,7 @@ def fit(
             fix="tune the network otherwise (train_recognizer.tune), or take fewer people (prepare.train_identities)",
         )
     components = tuple(sorted({max(1, layer.components // 3), layer.components}))
-    choices = Choices(layer.names, components, SHRINKAGE, MAX_IMAGES, options.views)
+    choices = Choices(layer.names, components, SHRINKAGE, MAX_IMAGES, options.augmented_to)
     fitted = fit_maps(choices, measure, train, val, context, Augmenter(options.augment))
     layer.fill(fitted.arrays)
     return fitted.summary

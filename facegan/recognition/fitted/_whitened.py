@@ -5,8 +5,8 @@ from __future__ import annotations
 from pydantic import Field, field_validator
 
 from facegan.core.options import unhashed_default
+from facegan.recognition.augment_options import Augment
 from facegan.recognition.fitted import FittedConfig
-from facegan.recognition.views import Augment, Views
 
 
 class Whitened(FittedConfig):
@@ -24,12 +24,13 @@ class Whitened(FittedConfig):
         8000, ge=2, description="fitted on at most so many, of whole people: 1 GB of memory; the rest is left out"
     )
 
-    views: tuple[Views, ...] = unhashed_default(
-        (0,),
-        min_length=1,
-        description="how many augmented images of each it is fitted on beside it; of several numbers val people choose",
+    augmented_to: int = unhashed_default(
+        0,
+        ge=0,
+        description="augmented images of each (augment) beside it, to so many images in all; val people choose none, a "
+        "quarter or all of them",
     )
-    augment: Augment = unhashed_default(Augment(), description="of these")
+    augment: Augment = unhashed_default(Augment(), description="how these are augmented")
 
     @field_validator("components", "shrinkage")
     @classmethod

@@ -45,7 +45,7 @@ class Classical(Whitened):
         from facegan.recognition.fitted.methods.features import measure
         from facegan.recognition.fitted.methods.linear_maps import Choices, fit
 
-        choices = Choices(self.features, self.components, self.shrinkage, self.max_images, self.views)
+        choices = Choices(self.features, self.components, self.shrinkage, self.max_images, self.augmented_to)
         return fit(choices, measure, train, val, context, Augmenter(self.augment))
 
     def embedder(self, arrays: dict[str, np.ndarray]) -> Embed:

@@ -76,7 +76,7 @@ class Imagenet(Whitened):
 
         torch.set_num_threads(threads_of(context.runtime))
         state = imagenet.weights(PACKAGE)
-        choices = Choices(self._names, self.components, self.shrinkage, self.max_images, self.views)
+        choices = Choices(self._names, self.components, self.shrinkage, self.max_images, self.augmented_to)
         fitted = fit(choices, self._measure(state), train, val, context, Augmenter(self.augment))
         network = {f"{imagenet.NETWORK}{name}": value.numpy() for name, value in state.items()}
         return Fit(fitted.arrays | network, fitted.summary)

@@ -34,14 +34,14 @@ LEAST_VARIANCE = 1e-9  # of all variance: photos of a person that are all the sa
 class Choices:
     """The names of the features, and the numbers of components and shrinkages among which val people choose.
 
-    views: numbers of augmented images of each row that are fitted on beside it, of which val people choose too.
+    augmented_to: see `views_of`.
     """
 
     features: tuple[str, ...]
     components: tuple[int, ...]
     shrinkage: tuple[float, ...]
     max_images: int
-    views: tuple[int, ...] = (0,)
+    augmented_to: int = 0
 
 
 def fit(
@@ -55,14 +55,13 @@ def fit(
     """Mean and map of each feature, from the rows, their views and the mirror images of all. See FittedConfig.fit.
 
     Memory: the features of `max_images` images and their mirror images, 4 bytes a number, and one of them twice.
-    `augmented` makes views, view n from the seed n. Numbers of views for which `max_images` is too few are not tried.
+    `augmented` makes the views, view n of all rows from the seed n.
     """
     chosen, judged = whole_people(train, options.max_images), whole_people(val, VAL_IMAGES)
-    views = [number for number in options.views if number == 0 or len(chosen) * (1 + number) <= options.max_images]
-    if len(views) < len(options.views):
-        text = ", ".join(map(str, sorted(set(options.views) - set(views))))
-        context.say(f"{text} views of each of {len(chosen):,} images are more than {options.max_images:,}: not tried")
-    views = sorted(views) or [0]
+    views = views_of(len(chosen), options.augmented_to)
+    if options.augmented_to and views == [0]:
+        text = f"augmented_to, {options.augmented_to:,}, is too few for a second view of each of {len(chosen):,} images"
+        context.say(f"{text}: none is augmented")
     train_pixels, val_pixels = train.pixels[chosen], val.pixels[judged]
     if augmented is not None and views[-1]:
         train_pixels = np.concatenate([train_pixels, *(augmented(train_pixels, n) for n in range(1, views[-1] + 1))])
@@ -89,7 +88,7 @@ def fit(
             if found is not None and found["val_eer"] < best["val_eer"]:
                 best = {**found, "views": number}
         if "map" in best:
-            told = ("components", "shrinkage", *["views"] * (len(options.views) > 1), "val_eer")
+            told = ("components", "shrinkage", *["views"] * bool(options.augmented_to), "val_eer")
             settings[name] = {key: best[key] for key in told}
             embeddings.append(best["embedding"])
             arrays[f"{name}.mean"], arrays[f"{name}.map"] = best["mean"], best["map"]
@@ -107,6 +106,15 @@ def fit(
         "left_out": {"images": len(train) - len(chosen), "val_images": len(val) - len(judged)},
     }
     return Fit(arrays, summary)
+
+
+def views_of(images: int, augmented_to: int) -> list[int]:
+    """Numbers of augmented views of each of so many images, of which val people choose: none, a quarter, all.
+
+    All are as many as give at most `augmented_to` images in all: whoever has fewer images has more views of each.
+    """
+    most = max(augmented_to // images - 1, 0)
+    return sorted({0, most // 4, most})
 
 
 def _fit_one(

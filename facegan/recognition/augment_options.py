@@ -1,14 +1,10 @@
-"""How images are augmented for a recognizer, and how many such views of each a map is fitted on."""
+"""How images are augmented for a recognizer."""
 
 from __future__ import annotations
-
-from typing import Annotated
 
 from pydantic import Field
 
 from facegan.core.options import Options
-
-Views = Annotated[int, Field(ge=0, le=1000)]
 
 
 class Augment(Options):
