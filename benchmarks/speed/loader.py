@@ -41,8 +41,8 @@ from torchvision.datasets import ImageFolder
 from facegan.data import manifest
 from facegan.data.dataset import ManifestImages
 from facegan.recognition.augment import Augmenter
+from facegan.recognition.augment_options import Augment
 from facegan.recognition.loader import IMAGES_AT_ONCE, Loader, into
-from facegan.recognition.options import Augment
 from facegan.training.loop import Sampler
 
 BATCH = 64

@@ -12,7 +12,7 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no look at the network
 
 import albumentations as A
 
-from facegan.recognition.options import Augment
+from facegan.recognition.augment_options import Augment
 
 cv2.setNumThreads(0)  # images are small and the cores are shared out already
 

@@ -21,7 +21,7 @@ from facegan.core.seeds import subseed
 from facegan.data.dataset import ManifestImages
 from facegan.data.encoded_images import EncodedImages
 from facegan.recognition.augment import Augmenter
-from facegan.recognition.options import Augment
+from facegan.recognition.augment_options import Augment
 from facegan.runtime.array_pool import ArrayPool
 from facegan.runtime.array_workers import fill_in_processes
 from facegan.runtime.shared_array import SharedArray

@@ -24,8 +24,8 @@ from facegan.data import manifest
 from facegan.data.dataset import ManifestImages
 from facegan.data.encoded_images import is_color_jpeg
 from facegan.recognition.augment import Augmenter
+from facegan.recognition.augment_options import Augment
 from facegan.recognition.loader import BATCHES_AT_ONCE, IMAGES_AT_ONCE, Loader, prefetch
-from facegan.recognition.options import Augment
 from facegan.training.loop import Sampler
 from facegan.training.tensors import to_input
 

@@ -25,8 +25,9 @@ from facegan.pipeline.graph import Node
 from facegan.recipe.recipe import Recipe
 from facegan.recognition import batches, loader, training
 from facegan.recognition.augment import Augmenter
+from facegan.recognition.augment_options import Augment
 from facegan.recognition.embedder import Embedder, embed, load_embedder
-from facegan.recognition.options import Augment, TrainRecognizer
+from facegan.recognition.options import TrainRecognizer
 from facegan.runtime.context import Context, Event
 from facegan.stages import train_recognizer
 from facegan.store.local import WORK, Artifact

@@ -12,7 +12,7 @@ from drawn import RUNTIME, Lab
 from facegan.core.errors import UserError
 from facegan.recipe.recipe import Recipe
 from facegan.recognition.augment import Augmenter
-from facegan.recognition.options import Augment
+from facegan.recognition.augment_options import Augment
 from facegan.runtime.context import Context
 from facegan.stages import train_recognizer
 from ranked import distance, options, rows_of, trained
