@@ -54,7 +54,8 @@ def fit(
 ) -> Fit:
     """Mean and map of each feature, from the rows, their views and the mirror images of all. See FittedConfig.fit.
 
-    Memory: the features of `max_images` images and their mirror images, 4 bytes a number, and one of them twice.
+    Memory: the features of `max_images` images, or `augmented_to` if that is more, and mirror images, 4 bytes a number,
+    and one feature twice.
     `augmented` makes the views, view n of all rows from the seed n.
     """
     chosen, judged = whole_people(train, options.max_images), whole_people(val, VAL_IMAGES)
