@@ -10,6 +10,8 @@ import warnings
 
 from facegan.stages import STAGES
 
+LATE = ["pandas"]  # what others import in the midst of a stage: pyarrow, when it first makes an array
+
 
 def _exit_with_parent(parent: int, done: threading.Event) -> None:
     """Exit when the command has ended while imports are under way; afterwards the fork server does so itself."""
@@ -22,9 +24,11 @@ def _load() -> None:
     done = threading.Event()
     watcher = threading.Thread(target=_exit_with_parent, args=(os.getppid(), done))
     watcher.start()
-    for name in [*(f"facegan.stages.{stage}" for stage in STAGES), "timm"]:
+    for name in [*(f"facegan.stages.{stage}" for stage in STAGES), "timm", *LATE]:
         with contextlib.suppress(Exception):  # the stage that needs it will say what is wrong
             importlib.import_module(name)
+    with contextlib.suppress(Exception):
+        sys.modules["PIL.Image"].init()  # imports a module for each format, at the first photo otherwise
     done.set()
     watcher.join()  # no thread may run when children are forked
 

@@ -1,7 +1,8 @@
-"""Which heavy packages a command imports."""
+"""Which heavy packages a command imports, and which modules a stage's process has."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -20,3 +21,9 @@ def imported_by(*arguments: object) -> set[str]:
     lines = [line for line in done.stdout.splitlines() if line.startswith("IMPORTED")]
     assert lines, done.stderr
     return set(lines[0].split()[1:])
+
+
+def modules_with(name: str, _: object) -> set[str]:
+    """The modules of this process once it has imported `name`; called in a process of a stage."""
+    importlib.import_module(name)
+    return set(sys.modules)
