@@ -16,11 +16,13 @@ from facegan.runtime.context import Event
 ADVERSARIAL = [kind for kind, member in GANS.load().items() if issubclass(member, AdversarialConfig)]
 CONDITIONAL = [kind for kind in ADVERSARIAL if GANS.get(kind).conditional]
 SMALL: dict[str, Any] = {"channels": 8, "max_channels": 16, "code_dim": 8, "z_dim": 4, "ramp": None}
+SMALLER: dict[str, dict[str, Any]] = {"refiner": {"channels": 4}}  # its U-net widens sixfold
 
 
 def small(kind: str) -> dict[str, Any]:
     """The options of a small network and a short training, of those that the family has."""
-    return {name: value for name, value in SMALL.items() if name in GANS.get(kind).model_fields}
+    options = {**SMALL, **SMALLER.get(kind, {})}
+    return {name: value for name, value in options.items() if name in GANS.get(kind).model_fields}
 
 
 def gan_node(root: Path, kind: str = "cvae_gan", **changes: Any) -> Node:
