@@ -37,10 +37,10 @@ from facegan.stages import derive
 KINDS = sorted(AUGMENTERS.load())
 COMPOSITES = {"swap", "rim"}
 TRAINED = {"restore", "cut", "cyclegan"}
-OF_ONE = {"degrade", *TRAINED}
+OF_ONE = {"degrade", "tone", "moments", *TRAINED}
 SHORT = {"channels": 4, "kimg": 0.016, "batch_size": 4}
 TRANSLATED = {**SHORT, "per_photo": 1, "least_photos": 4}
-BRIEF = {"restore": SHORT, "cut": TRANSLATED, "cyclegan": TRANSLATED}
+BRIEF = {"restore": SHORT, "cut": TRANSLATED, "cyclegan": TRANSLATED, "moments": {"per_photo": 1}}
 
 
 @pytest.fixture(scope="module")
