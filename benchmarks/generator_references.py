@@ -35,8 +35,7 @@ def stage(name: str, recipe: str, workdir: Path, options: list[str]) -> Path:
     answer = workdir / "answer.json"
     command = [sys.executable, "-m", "facegan", "stage", name, recipe, "--workdir", str(workdir), "--json", str(answer)]
     subprocess.run([*command, *options], check=True, stdout=subprocess.DEVNULL)
-    made = next(one for one in json.loads(answer.read_bytes())["stages"] if one["stage"] == name)
-    return workdir / "data/store" / name / str(made["fingerprint"])
+    return Path(next(one["path"] for one in json.loads(answer.read_bytes())["stages"] if one["stage"] == name))
 
 
 def scores(photos: np.ndarray, synthetic: Path) -> np.ndarray:
@@ -56,6 +55,8 @@ def main() -> None:
     parser.add_argument("--references", type=int, default=8)
     parser.add_argument("--images", type=int, default=10, help="photos of each person; who has fewer is left out")
     args = parser.parse_args()
+    if args.references < 4:
+        parser.error("give four references or more: of two, one knows a person and one does not, and nothing varies")
     args.workdir.mkdir(parents=True, exist_ok=True)
     options = [part for option in args.options for part in ("--set", option)]
     prepared = stage("prepare", args.recipe, args.workdir, options)
