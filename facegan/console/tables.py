@@ -34,7 +34,7 @@ def show_run(result: dict[str, Any], page: Path | None, seconds: float, to_stder
         out.print(_times_by_stage(stages, seconds))
     if page is None:
         return
-    header, rows, left_out = fitted(*arms_table(result), out.width)
+    header, rows, left_out = turned_to_fit(*arms_table(result), out.width)
     out.print(_table(header, rows))
     if left_out:
         say(out, f"the report has {left_out} more figures of each")
@@ -44,7 +44,7 @@ def show_run(result: dict[str, Any], page: Path | None, seconds: float, to_stder
     say(out, f"report: {page}")
 
 
-def fitted(header: list[str], rows: list[list[str]], width: int) -> tuple[list[str], list[list[str]], int]:
+def turned_to_fit(header: list[str], rows: list[list[str]], width: int) -> tuple[list[str], list[list[str]], int]:
     """Arms in columns, where these fit into `width` characters; else arms in rows, and the last metrics left out.
 
     header, rows: of arms_table. Returns the table's, and how many metrics are left out: the deciding one never is.

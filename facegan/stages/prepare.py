@@ -47,6 +47,9 @@ def run(options: Prepare, extra: dict[str, Any], inputs: dict[str, Path], out: P
     than two people are left for each of train, val and test, a train and a test person share a photo, or the source is
     no longer what it was when the run was planned.
     """
+    if options.conditions:
+        kinds = ", then ".join(condition.kind for condition in options.conditions)
+        context.say(f"every photo is changed before it is stored (prepare.conditions): {kinds}")
     quarantined: list[dict[str, str]] = []
     listed = list(options.source.rows())
     notes = options.source.notes

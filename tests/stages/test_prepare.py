@@ -307,6 +307,7 @@ def test_photos_under_conditions_are_those_without_changed_in_turn(lab: Lab, fac
         pixels_by_photo(prepared(lab, faces, color=color, conditions=conditions))
         for conditions in ([], [small], [small, {"kind": "side_light", "ambient": 0.0}])
     )
+    assert any("(prepare.conditions): small, then side_light" in event.text for event in lab.events)
     brighter = set()
     for photo, before in plain.items():
         assert np.array_equal(Small(side_px=8).changed(before, np.random.default_rng(0)), one[photo])
