@@ -24,6 +24,7 @@ from facegan.generation.controls import CONTROLS
 from facegan.generation.options import Synthesize
 from facegan.pipeline.graph import build
 from facegan.recipe.load import load, shipped
+from facegan.recognition.starts import dlib
 from facegan.stages import prepare
 
 PINNED = Path(__file__).parent / "fingerprints.txt"
@@ -31,7 +32,7 @@ PACKAGES = {"facegan": "1", "torch": "2", "numpy": "3"}  # in the place of those
 
 
 def draw_sources(root: Path) -> None:
-    """LFW's lists and folders and a folder of faces below `root/data`, whose bytes nobody decodes."""
+    """LFW's lists and folders, a folder of faces and dlib's weights below `root/data`, whose bytes nobody decodes."""
     folder = root / "data" / "lfw"
     for number in range(8):
         for people in (folder / "lfw", root / "data" / "faces"):
@@ -42,12 +43,14 @@ def draw_sources(root: Path) -> None:
     test = "1\nP4\t1\t1\nP5\t1\tP6\t1\n"
     for name, pairs in {"pairsDevTrain.txt": develop, "pairsDevTest.txt": test, "pairs.txt": test}.items():
         (folder / name).write_text(pairs)
+    (root / "data" / dlib.WEIGHTS).write_bytes(b"weights")
 
 
 @contextlib.contextmanager
-def fixed_versions() -> Iterator[None]:
-    """Package versions that are the same on every machine."""
+def any_machine() -> Iterator[None]:
+    """Package versions, and weights that come with a package, that are the same whatever is installed."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dlib, "model_file", lambda name: Path("data", name))
         for module in (prepare, shard_worker):
             patch.setattr(module, "package_versions", lambda: PACKAGES)
         yield
@@ -56,14 +59,14 @@ def fixed_versions() -> Iterator[None]:
 def keys() -> dict[str, str]:
     """{recipe · node: fingerprint} of every shipped recipe and set, and the keys of the photo cache and a shard."""
     pinned = {}
-    for name in shipped():
-        for node in build(load(name)):
-            pinned[f"{name} · {node.title}"] = node.key
-    for family, registry in (("control", CONTROLS), ("augmenter", AUGMENTERS)):
-        for kind in registry.load():
-            nodes = build(load("orl-tiny", [f"arms.{kind}.set={kind}"]))
-            pinned |= {f"{family} · {n.title}": n.key for n in nodes if n.arm == kind and n.seed is None}
-    with fixed_versions():
+    with any_machine():
+        for name in shipped():
+            for node in build(load(name)):
+                pinned[f"{name} · {node.title}"] = node.key
+        for family, registry in (("control", CONTROLS), ("augmenter", AUGMENTERS)):
+            for kind in registry.load():
+                nodes = build(load("orl-tiny", [f"arms.{kind}.set={kind}"]))
+                pinned |= {f"{family} · {n.title}": n.key for n in nodes if n.arm == kind and n.seed is None}
         aligned = {"kind": "landmarks"}
         for name, changes in {"plain": {}, "aligned": {"align": {"detector": aligned}}}.items():
             pinned[f"photo cache · {name}"] = prepare.photo_cache_key(Prepare.model_validate(changes))
