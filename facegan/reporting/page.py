@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -260,8 +261,9 @@ def fenced(text: str) -> str:
     return f"{fence}yaml\n{text.rstrip()}\n{fence}"
 
 
+@cache
 def environment() -> Environment:
-    """Jinja with facegan's templates and filters; HTML is escaped, an unknown name raises."""
+    """Jinja with facegan's templates, compiled once, and filters; HTML is escaped, an unknown name raises."""
     loader = FileSystemLoader(TEMPLATES)
     env = Environment(
         loader=loader,
