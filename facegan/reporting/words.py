@@ -240,9 +240,19 @@ def why(comparison: dict[str, Any]) -> str:
     return f"the whole interval lies on the {side} side of zero, {over}."
 
 
+ALIKE = "Both arms have the same figures throughout, as arms have that kept what they began with: val people chose it."
+
+
+def alike(comparison: dict[str, Any]) -> bool:
+    """Whether the compared arms differ nowhere, so that there is no gain which could have been shown."""
+    return comparison["delta"] == comparison["ci_low"] == comparison["ci_high"] == 0
+
+
 def smallest(primary: Measure, comparison: dict[str, Any]) -> str:
     """The smallest gain that the data could have shown, in a sentence."""
     least = comparison["smallest_detectable"]
+    if alike(comparison):
+        return ALIKE
     if least is None:
         return ""
     direction = "drop" if primary.better == "lower" else "rise"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,13 @@ def test_figures_of_own_people_are_put_in_words() -> None:
     assert words.phrase("view2/eer") == "equal error rate on the pairs of view2"
     assert "5 in 100 do not find the right one" in words.gloss("own/fnir@fpir=0.1", 0.05)
     assert "3 in 1000 tries of strangers pass" in words.gloss("own/fmr@val-fmr=0.01", 0.003)
+
+
+def test_arms_that_kept_the_same_network_have_no_gain_that_could_have_been_shown(tmp_path: Path) -> None:
+    world = ReportInputs(tmp_path)
+    for seed in world.recipe["seeds"]:
+        kept = world.inputs[f"benchmark:real:{seed}"]
+        shutil.copytree(kept, world.inputs[f"benchmark:real+synthetic:{seed}"], dirs_exist_ok=True)
+    text = (world.report() / "report.md").read_text()
+    assert "+0.000 to +0.000" in text and words.ALIKE in text and "The smallest gain" not in text
+    assert words.ALIKE not in (ReportInputs(tmp_path / "apart").report() / "report.md").read_text()

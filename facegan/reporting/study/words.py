@@ -130,6 +130,8 @@ def _batch_share(use: dict[str, Any], group: str) -> str:
 def smallest(better: str, comparison: Comparison) -> str:
     """The smallest gain that could have been shown."""
     least = comparison["smallest_detectable"]
+    if words.alike(comparison):
+        return words.ALIKE
     if least is None:
         return ""
     direction = "drop" if better == "lower" else "rise"
