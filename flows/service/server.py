@@ -24,7 +24,7 @@ from filelock import Timeout
 
 from facegan.core.errors import UserError
 from facegan.core.scratch import scratch
-from flows.service import address
+from flows.service import address, blank_database
 from flows.service.child_process import Child, begin_child
 from flows.service.recovery import end_runs, end_tasks
 
@@ -164,6 +164,7 @@ def _running(home: Path, password: str) -> Iterator[str]:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
         settings = {"PREFECT_SERVER_API_AUTH_STRING": password, "PREFECT_API_URL": url}
         start = partial(start_server, {**os.environ, **SHORT_LIVED, **settings}, listener, home / "server.log")
+        is_new = blank_database.lay(home)
         children, ended = [start()], threading.Event()
 
         def watch() -> None:
@@ -178,6 +179,8 @@ def _running(home: Path, password: str) -> Iterator[str]:
         try:
             wait(children[0], url, home / "server.log")
             thread.start()
+            if is_new:
+                blank_database.keep(home)
             yield url
         finally:
             ended.set()

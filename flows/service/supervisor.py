@@ -28,7 +28,7 @@ from filelock import Timeout
 from facegan.core.errors import ConfigError, UserError
 from facegan.core.files import write_atomic
 from facegan.core.scratch import caches, tidy
-from flows.service import address
+from flows.service import address, blank_database
 from flows.service.address import LOOPBACK, Address
 from flows.service.child_process import GRACE_S, Child
 from flows.service.flow_run import LOG_JSON, none_alive
@@ -171,10 +171,13 @@ class Supervisor:
             "watch", self._home / "watch.log", lambda: Child("flows.service.source_watch", self._worker_env())
         )
         try:
+            is_new = blank_database.lay(self._home)
             self._start(server)
             assert server.child is not None
             wait(server.child, self._address.api, log, self._stopping.is_set)
             if not self._stopping.is_set():
+                if is_new:
+                    blank_database.keep(self._home)
                 self._start(worker)
             ready = False
             while not self._stopping.wait(0.3):

@@ -1,0 +1,56 @@
+"""Prefect's empty database, kept for working directories to come: to migrate one takes ten seconds of processor time.
+
+It is kept in the user's cache folder, may be deleted at any time, and holds tables and Prefect's own kinds of blocks
+alone: a database in which anything has run is not kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from contextlib import closing
+from importlib.metadata import version
+from pathlib import Path
+
+from facegan.core.errors import UserError
+from facegan.core.files import write_atomic
+
+NAME = "prefect.db"  # in PREFECT_HOME, where no other database is asked for
+UNKEPT = (OSError, RuntimeError, UserError, sqlite3.Error)  # no home, no space, a file that is none: start without
+OTHERS = ("PREFECT_API_DATABASE_", "PREFECT_SERVER_DATABASE_")
+
+
+def template() -> Path:
+    """The file that is kept, of the Prefect that is installed: a version's tables are its own."""
+    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(caches) / "facegan" / f"prefect-{version('prefect')}.db"
+
+
+def lay(home: Path) -> bool:
+    """Lay the kept database into a home without one; whether the server will make one that is worth `keep`ing."""
+    if (home / NAME).exists() or any(name.startswith(OTHERS) for name in os.environ):
+        return False
+    with contextlib.suppress(*UNKEPT):
+        write_atomic(home / NAME, template().read_bytes())
+        with closing(sqlite3.connect(home / NAME)) as laid:
+            versions = laid.execute("SELECT count(*) FROM alembic_version").fetchone()
+            if (versions, laid.execute("PRAGMA quick_check").fetchone()) == ((1,), ("ok",)):
+                return False
+    (home / NAME).unlink(missing_ok=True)
+    return True
+
+
+def keep(home: Path) -> None:
+    """Keep the database of a server that has just started for the first time; where that cannot be, nothing is kept."""
+    with (
+        contextlib.suppress(*UNKEPT),
+        closing(sqlite3.connect(f"{(home / NAME).as_uri()}?mode=ro", uri=True)) as database,
+        closing(sqlite3.connect(":memory:")) as blank,
+    ):
+        database.backup(blank)
+        if blank.execute("SELECT count(*) FROM flow").fetchone() == (0,):
+            blank.execute("DELETE FROM configuration")  # keys of its own, if it has made any
+            blank.commit()
+            template().parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_atomic(template(), blank.serialize())
