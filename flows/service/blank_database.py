@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+from collections.abc import Mapping
 from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
@@ -27,9 +28,13 @@ def template() -> Path:
     return Path(caches) / "facegan" / f"prefect-{version('prefect')}.db"
 
 
-def lay(home: Path) -> bool:
-    """Lay the kept database into a home without one; whether the server will make one that is worth `keep`ing."""
-    if (home / NAME).exists() or any(name.startswith(OTHERS) for name in os.environ):
+def lay(home: Path, env: Mapping[str, str]) -> bool:
+    """Lay the kept database into a home without one, for a server with this environment.
+
+    Returns whether the server will make one that is worth `keep`ing.
+    """
+    elsewhere = [url for name, url in env.items() if name.startswith(OTHERS) and not url.endswith(str(home / NAME))]
+    if elsewhere or (home / NAME).exists():
         return False
     with contextlib.suppress(*UNKEPT):
         write_atomic(home / NAME, template().read_bytes())

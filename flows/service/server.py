@@ -163,8 +163,9 @@ def _running(home: Path, password: str) -> Iterator[str]:
     with listen("127.0.0.1", 0) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
         settings = {"PREFECT_SERVER_API_AUTH_STRING": password, "PREFECT_API_URL": url}
-        start = partial(start_server, {**os.environ, **SHORT_LIVED, **settings}, listener, home / "server.log")
-        is_new = blank_database.lay(home)
+        env = {**os.environ, **SHORT_LIVED, **settings}
+        start = partial(start_server, env, listener, home / "server.log")
+        is_new = blank_database.lay(home, env)
         children, ended = [start()], threading.Event()
 
         def watch() -> None:

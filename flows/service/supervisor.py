@@ -171,7 +171,7 @@ class Supervisor:
             "watch", self._home / "watch.log", lambda: Child("flows.service.source_watch", self._worker_env())
         )
         try:
-            is_new = blank_database.lay(self._home)
+            is_new = blank_database.lay(self._home, self._server_env())
             self._start(server)
             assert server.child is not None
             wait(server.child, self._address.api, log, self._stopping.is_set)

@@ -44,12 +44,12 @@ def rows(folder: Path, table: str) -> list[str]:
 def test_what_a_first_server_made_is_laid_for_the_next(tmp_path: Path) -> None:
     first, second = home(tmp_path / "first"), tmp_path / "second"
     second.mkdir()
-    assert blank.lay(second) and not list(second.iterdir()), "nothing is kept yet: the server makes its own"
+    assert blank.lay(second, {}) and not list(second.iterdir()), "nothing is kept yet: the server makes its own"
     blank.keep(first)
-    assert not blank.lay(second)
+    assert not blank.lay(second, {})
     assert rows(second, "alembic_version") == ["head"] and rows(second, "configuration") == []
     assert rows(first, "configuration") == ["ENCRYPTION_KEY"], "only read"
-    assert not blank.lay(first) and rows(first, "configuration") == ["ENCRYPTION_KEY"], "there is one"
+    assert not blank.lay(first, {}) and rows(first, "configuration") == ["ENCRYPTION_KEY"], "there is one"
 
 
 def test_a_database_in_which_something_ran_is_not_kept(tmp_path: Path) -> None:
@@ -63,17 +63,19 @@ def test_a_damaged_one_is_passed_over_and_replaced(tmp_path: Path, data: bytes) 
     blank.template().write_bytes(data)
     other = tmp_path / "other"
     other.mkdir()
-    assert blank.lay(other) and not (other / blank.NAME).exists()
+    assert blank.lay(other, {}) and not (other / blank.NAME).exists()
     blank.keep(home(tmp_path / "first"))
-    assert not blank.lay(other) and rows(other, "alembic_version") == ["head"]
+    assert not blank.lay(other, {}) and rows(other, "alembic_version") == ["head"]
 
 
-def test_nothing_is_laid_where_another_database_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_laid_where_another_database_is_asked_for(tmp_path: Path) -> None:
     blank.keep(home(tmp_path / "first"))
-    monkeypatch.setenv("PREFECT_API_DATABASE_CONNECTION_URL", "postgresql+asyncpg://u@h/d")
+    env = {"PREFECT_API_DATABASE_CONNECTION_URL": "postgresql+asyncpg://u@h/d"}
     other = tmp_path / "other"
     other.mkdir()
-    assert not blank.lay(other) and not list(other.iterdir())
+    assert not blank.lay(other, env) and not list(other.iterdir())
+    assert not blank.lay(other, dict.fromkeys(env, f"sqlite+aiosqlite:///{other / blank.NAME}"))
+    assert rows(other, "alembic_version") == ["head"]
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path, cache: Path) -> None:
@@ -81,4 +83,4 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path, cache: P
     blank.keep(home(tmp_path / "first"))
     other = tmp_path / "other"
     other.mkdir()
-    assert blank.lay(other)
+    assert blank.lay(other, {})

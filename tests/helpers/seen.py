@@ -43,12 +43,11 @@ def up(workdir: Path) -> Iterator[str]:
 
 @contextlib.contextmanager
 def browser(width: int = 1280, height: int = 900) -> Iterator[Page]:
-    """A page of Debian's Chromium, that draws without a GPU: to emulate one takes a core while anything moves."""
+    """A page of Debian's Chromium."""
     sandbox = [] if os.getuid() else ["--no-sandbox"]  # Chromium has none for root
     with sync_playwright() as playwright:
-        path = shutil.which("chromium")
-        chromium = playwright.chromium.launch(executable_path=path, args=["--disable-gpu", *sandbox])
-        page = chromium.new_page(viewport={"width": width, "height": height}, reduced_motion="reduce")
+        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=sandbox)
+        page = chromium.new_page(viewport={"width": width, "height": height})
         page.set_default_timeout(90_000)
         try:
             yield page
