@@ -14,6 +14,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from pathlib import Path
 
+# Each test's working directory is new: Prefect's database is not migrated for each.
+os.environ.setdefault("FACEGAN_CACHE", str(Path(__file__).parents[1] / ".pytest_cache" / "facegan"))
+
 import pytest
 import torch
 

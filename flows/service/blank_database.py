@@ -1,7 +1,7 @@
 """Prefect's empty database, kept for working directories to come: to migrate one takes ten seconds of processor time.
 
-It is kept in the user's cache folder, may be deleted at any time, and holds tables and Prefect's own kinds of blocks
-alone: a database in which anything has run is not kept.
+It is kept in the folder FACEGAN_CACHE, for nothing is written outside a working directory unasked. It may be deleted at
+any time, and holds tables and Prefect's own kinds of blocks alone: a database in which anything has run is not kept.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from facegan.core.errors import UserError
 from facegan.core.files import write_atomic
 
 NAME = "prefect.db"  # in PREFECT_HOME, where no other database is asked for
-UNKEPT = (OSError, RuntimeError, UserError, sqlite3.Error)  # no home, no space, a file that is none: start without
+CACHE = "FACEGAN_CACHE"
+UNKEPT = (OSError, UserError, sqlite3.Error)  # no space, no rights, a file that is none: the server makes its own
 OTHERS = ("PREFECT_API_DATABASE_", "PREFECT_SERVER_DATABASE_")
 
 
-def template() -> Path:
-    """The file that is kept, of the Prefect that is installed: a version's tables are its own."""
-    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(caches) / "facegan" / f"prefect-{version('prefect')}.db"
+def template() -> Path | None:
+    """The file that is kept, of the Prefect that is installed, as a version's tables are its own; None: not asked for."""
+    folder = os.environ.get(CACHE)
+    return Path(folder) / f"prefect-{version('prefect')}.db" if folder else None
 
 
 def lay(home: Path, env: Mapping[str, str]) -> bool:
@@ -33,11 +34,12 @@ def lay(home: Path, env: Mapping[str, str]) -> bool:
 
     Returns whether the server will make one that is worth `keep`ing.
     """
+    kept = template()
     elsewhere = [url for name, url in env.items() if name.startswith(OTHERS) and not url.endswith(str(home / NAME))]
-    if elsewhere or (home / NAME).exists():
+    if kept is None or elsewhere or (home / NAME).exists():
         return False
     with contextlib.suppress(*UNKEPT):
-        write_atomic(home / NAME, template().read_bytes())
+        write_atomic(home / NAME, kept.read_bytes())
         with closing(sqlite3.connect(home / NAME)) as laid:
             versions = laid.execute("SELECT count(*) FROM alembic_version").fetchone()
             if (versions, laid.execute("PRAGMA quick_check").fetchone()) == ((1,), ("ok",)):
@@ -48,6 +50,8 @@ def lay(home: Path, env: Mapping[str, str]) -> bool:
 
 def keep(home: Path) -> None:
     """Keep the database of a server that has just started for the first time; where that cannot be, nothing is kept."""
+    kept = template()
+    assert kept is not None, "`lay` said so"
     with (
         contextlib.suppress(*UNKEPT),
         closing(sqlite3.connect(f"{(home / NAME).as_uri()}?mode=ro", uri=True)) as database,
@@ -57,5 +61,5 @@ def keep(home: Path) -> None:
         if blank.execute("SELECT count(*) FROM flow").fetchone() == (0,):
             blank.execute("DELETE FROM configuration")  # keys of its own, if it has made any
             blank.commit()
-            template().parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            write_atomic(template(), blank.serialize())
+            kept.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_atomic(kept, blank.serialize())

@@ -22,8 +22,8 @@ INSERT INTO configuration VALUES ('ENCRYPTION_KEY');
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache folder of the user."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    """A folder that is not there yet."""
+    monkeypatch.setenv(blank.CACHE, str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
@@ -52,15 +52,15 @@ def test_what_a_first_server_made_is_laid_for_the_next(tmp_path: Path) -> None:
     assert not blank.lay(first, {}) and rows(first, "configuration") == ["ENCRYPTION_KEY"], "there is one"
 
 
-def test_a_database_in_which_something_ran_is_not_kept(tmp_path: Path) -> None:
+def test_a_database_in_which_something_ran_is_not_kept(tmp_path: Path, cache: Path) -> None:
     blank.keep(home(tmp_path / "used", "INSERT INTO flow VALUES ('facegan');"))
-    assert not blank.template().exists()
+    assert not cache.exists()
 
 
 @pytest.mark.parametrize("data", [b"", b"not a database", b"SQLite format 3\0" + bytes(5000)])
-def test_a_damaged_one_is_passed_over_and_replaced(tmp_path: Path, data: bytes) -> None:
-    blank.template().parent.mkdir(parents=True)
-    blank.template().write_bytes(data)
+def test_a_damaged_one_is_passed_over_and_replaced(tmp_path: Path, cache: Path, data: bytes) -> None:
+    blank.keep(home(tmp_path / "before"))
+    next(cache.iterdir()).write_bytes(data)
     other = tmp_path / "other"
     other.mkdir()
     assert blank.lay(other, {}) and not (other / blank.NAME).exists()
@@ -84,3 +84,11 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path, cache: P
     other = tmp_path / "other"
     other.mkdir()
     assert blank.lay(other, {})
+
+
+def test_nothing_is_kept_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blank.keep(home(tmp_path / "first"))
+    monkeypatch.delenv(blank.CACHE)
+    other = tmp_path / "other"
+    other.mkdir()
+    assert blank.template() is None and not blank.lay(other, {}) and not list(other.iterdir())
