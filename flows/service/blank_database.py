@@ -24,7 +24,7 @@ OTHERS = ("PREFECT_API_DATABASE_", "PREFECT_SERVER_DATABASE_")
 
 
 def template() -> Path | None:
-    """The file that is kept, of the Prefect that is installed, as a version's tables are its own; None: not asked for."""
+    """The file that is kept, of the installed Prefect, as a version's tables are its own; None: not asked for."""
     folder = os.environ.get(CACHE)
     return Path(folder) / f"prefect-{version('prefect')}.db" if folder else None
 
