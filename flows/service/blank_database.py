@@ -54,7 +54,7 @@ def keep(home: Path) -> None:
     assert kept is not None, "`lay` said so"
     with (
         contextlib.suppress(*UNKEPT),
-        closing(sqlite3.connect(f"{(home / NAME).as_uri()}?mode=ro", uri=True)) as database,
+        closing(sqlite3.connect(f"{(home / NAME).resolve().as_uri()}?mode=ro", uri=True)) as database,
         closing(sqlite3.connect(":memory:")) as blank,
     ):
         database.backup(blank)
