@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -142,12 +141,6 @@ class Recipe(Options):
                 raise ValueError(
                     f"arm '{name}' has only synthetic rows, but synthesize makes none of that sort "
                     "(images_per_existing, new_identities)"
-                )
-        for (name, arm), (other, other_arm) in combinations(self.arms.items(), 2):
-            if arm == other_arm:
-                raise ValueError(
-                    f"arms '{name}' and '{other}' are of the same rows and options: take one out, or make them differ "
-                    "(photos are part of an arm unless it says real: false)"
                 )
         return self
 

@@ -252,7 +252,7 @@ def test_options_that_did_not_help_are_refused_by_name(set_: str, name: str) -> 
         ({"seeds": [1]}, "sets seeds, which all variants share"),
         ({"trial_seeds": 1}, "sets trial_seeds, which all variants share"),
         ({"prepare.split.seed": 3}, "sets prepare.split.seed, which all variants share"),
-        ({"arms.extra": {"existing": True}}, "has the arms real, real\\+synthetic, synthetic, extra"),
+        ({"arms.extra": {"real": True}}, "has the arms real, real\\+synthetic, synthetic, extra"),
     ],
 )
 def test_variants_that_cannot_work_are_refused(tmp_path: Path, variant: dict[str, Any], words: str) -> None:

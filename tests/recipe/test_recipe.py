@@ -84,10 +84,6 @@ TWO_ARMS = {"real": {}, "real+synthetic": {"new": True}}
         ({"search": {"space": {"lr": [0.1, -1]}}}, "search.space.lr: Input should be greater than 0"),
         ({"search": {"space": {"lr": []}}}, "search.space.lr: wanted a list of values"),
         ({"search": {"space": {"budget": [0.5, 2]}}}, "search.space.budget: wanted shares above 0"),
-        (
-            {"arms": {"real": {}, "real+synthetic": {"new": True}, "synthetic": {"new": True}}},
-            r"arms 'real\+synthetic' and 'synthetic' are of the same rows and options.*unless it says real: false",
-        ),
         ({"search": {"space": {"lr": [0.1, 0.2]}}}, "2 combinations beside the recipe's own .* search.trials is 8"),
         ({"search": {"space": {"use.new": [0.3, 0.5]}}}, "0 combinations beside the recipe's own options"),
         (
