@@ -240,7 +240,10 @@ def why(comparison: dict[str, Any]) -> str:
     return f"the whole interval lies on the {side} side of zero, {over}."
 
 
-ALIKE = "Both arms have the same figures throughout, as arms have that kept what they began with: val people chose it."
+ALIKE = (
+    "Both arms have the same figures throughout: val people kept in both what they began with, or both ask for the "
+    "same."
+)
 
 
 def alike(comparison: dict[str, Any]) -> bool:

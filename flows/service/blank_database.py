@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from facegan.core.errors import UserError
-from facegan.core.files import write_atomic
+from facegan.core.files import user_path, write_atomic
 
 NAME = "prefect.db"  # in PREFECT_HOME, where no other database is asked for
 CACHE = "FACEGAN_CACHE"
@@ -26,7 +26,7 @@ OTHERS = ("PREFECT_API_DATABASE_", "PREFECT_SERVER_DATABASE_")
 def template() -> Path | None:
     """The file that is kept, of the installed Prefect, as a version's tables are its own; None: not asked for."""
     folder = os.environ.get(CACHE)
-    return Path(folder) / f"prefect-{version('prefect')}.db" if folder else None
+    return user_path(folder) / f"prefect-{version('prefect')}.db" if folder else None
 
 
 def lay(home: Path, env: Mapping[str, str]) -> bool:
