@@ -15,7 +15,7 @@ test: $(VENV)/installed-test
 # Real servers and a real browser (as root it installs what Debian has of them), kills at random moments, README.
 test-integration: $(VENV)/installed-integration
 	tests/integration/prepare.sh
-	$(BIN)/pytest -m integration
+	$(BIN)/pytest -m integration -n 2 --timeout 600
 
 check: $(VENV)/installed-test
 	$(BIN)/ruff check

@@ -28,7 +28,7 @@ from ranked_gan import ADAPTIVE, PENALISED, apart, gan_options, gan_trained, peo
 pytestmark = pytest.mark.integration
 
 LOSSES = ["relativistic", "nonsaturating", "hinge", "wasserstein"]
-STEPS, BATCH = 24, 7  # no even halves
+STEPS, BATCH = 10, 7  # two of G where D has five for each; no even halves
 STOPPED = gan_options("cvae_gan", steps=40, every=10, **PENALISED)
 
 UNDER_TORCHRUN = """
