@@ -3,11 +3,12 @@
     python benchmarks/generator_references.py RECIPE DIR [--set stage.field=VALUE ...]
 
 The target is the set of RECIPE. Reference sets are those of the same recipe with other train people: each of a half of
-its train and test people together, the halves of two make up all, so that half of them were made of each person. The
-guide of a set learns from the same people as its generator. A photo's score is its largest similarity to any image of
-a set, in place (facegan.metrics.leakage.closest); ratio and figures are those of membership_references.py. Printed:
-AUC of train people against test people with its 95 % interval over people, plain and by ratio. DIR is the working
-directory of all runs: the same command goes on after a stop.
+its train and test people together, the halves of two make up all, so that half of them were made of each person. With
+as many test people as train people (--others) they are as large as the target's; who is left out is in none. The guide
+of a set learns from the same people as its generator. A photo's score is its largest similarity to any image of a set,
+in place (facegan.metrics.leakage.closest); ratio and figures are those of membership_references.py. Printed: AUC of
+train people against test people with its 95 % interval over people, plain and by ratio. DIR is the working directory of
+all runs: the same command goes on after a stop.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], dest="options")
     parser.add_argument("--references", type=int, default=8)
     parser.add_argument("--images", type=int, default=10, help="photos of each person; who has fewer is left out")
+    parser.add_argument("--others", type=int, help="take so many test people, drawn by chance; by default all")
     args = parser.parse_args()
     if args.references < 4:
         parser.error("give four references or more: of two, one knows a person and one does not, and nothing varies")
@@ -62,9 +64,11 @@ def main() -> None:
     prepared = stage("prepare", args.recipe, args.workdir, options)
     split = splits_of(prepared)
     photos, names = [], {}
-    for side in ("train", "test"):
+    for side, most in (("train", None), ("test", args.others)):
         images = ManifestImages(prepared, split=side)
         names[side] = people_with(images, args.images)
+        if most is not None:
+            names[side] = list(np.random.default_rng(subseed("others")).permutation(names[side])[:most])
         photos += [images.pixels[np.flatnonzero(images.identity == name)[: args.images]] for name in names[side]]
     everybody, pixels = [*names["train"], *names["test"]], np.concatenate(photos)
 

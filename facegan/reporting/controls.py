@@ -23,7 +23,7 @@ def best(recipe: dict[str, Any], primary: Measure) -> dict[str, Any] | None:
     """The control with the best mean of the comparison's metric, for results.json; None where there is none.
 
     `delta` is the compared arm minus the control, in the metric's own unit. It has no verdict: the comparison that was
-    named beforehand is another.
+    named beforehand is another, but where the control is its baseline (`is_named`).
     """
     of_arm = kinds(recipe)
     means = {name: mean for name in primary.controls if (mean := primary.arms[name].mean) is not None}
@@ -37,6 +37,7 @@ def best(recipe: dict[str, Any], primary: Measure) -> dict[str, Any] | None:
         "metric": primary.name,
         "mean": means[name],
         "compared": spec["arm"],
+        "is_named": name == spec["baseline"],
         "delta": difference.delta,
         "ci_low": difference.low,
         "ci_high": difference.high,
@@ -54,11 +55,11 @@ def sentence(found: dict[str, Any] | None) -> str:
     span = f"{words.percent(found['confidence'])} interval {ends}" if ends else "no interval"
     others = f" of {len(found['of'])}" if len(found["of"]) > 1 else ""
     rows = sections.words_of_set(found["kind"])
+    status = "This is the comparison named" if found["is_named"] else "For orientation: another comparison was named"
     return (
         f"The best cheap alternative{others}, the control “{found['arm']}” ({rows}), has "
         f"{words.number(found['mean'], digits)}. “{found['compared']}” minus it: "
-        f"{words.signed(found['delta'], digits)} ({span}). For orientation: another comparison was named "
-        "before the run."
+        f"{words.signed(found['delta'], digits)} ({span}). {status} before the run."
     )
 
 

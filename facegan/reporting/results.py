@@ -162,14 +162,15 @@ def _measure(
 
 
 def beaten_by(recipe: dict[str, Any], primary: Measure) -> dict[str, Any] | None:
-    """The baseline, of those without `+synthetic`, that is better than every arm but controls by the primary metric.
+    """The baseline, of those without `+synthetic`, that is better than every arm by the primary metric.
 
-    None where none is.
-    The best one of several. `delta` and interval are those of the best arm minus the baseline; `holds_zero` are the
-    arms whose interval does not exclude zero, or who have none.
+    None where none is; the best one of several. Controls count only where they are compared. `delta` and interval are
+    those of the best arm minus the baseline; `holds_zero` are the arms whose interval does not exclude zero, or who
+    have none.
     """
     sign = 1 if primary.better == "lower" else -1
-    candidates = [arm for arm in primary.arms if not is_control(recipe, arm)]
+    compared = (recipe["comparison"]["baseline"], recipe["comparison"]["arm"])
+    candidates = [arm for arm in primary.arms if arm in compared or not is_control(recipe, arm)]
     beating = {}
     for name in recipe.get("baselines", {}):
         differences = {arm: d for arm, d in primary.from_baselines.get(name, {}).items() if arm in candidates}

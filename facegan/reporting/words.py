@@ -311,8 +311,10 @@ def began(recipe: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def is_fitted(recipe: dict[str, Any]) -> bool:
-    """Whether recognizers are fitted and not trained, so that all seeds of an arm are one."""
-    return bool(recipe["train_recognizer"].get("tune") == "whitened")
+    """Whether recognizers are fitted and not trained, in every trial, so that all seeds of an arm are one."""
+    trials = [trial for arm in recipe.get("arms", {}).values() for trial in arm.get("trials", {}).values()]
+    options = [recipe["train_recognizer"], *(trial for trial in trials if "tune" in trial)]
+    return all(option.get("tune") == "whitened" for option in options)
 
 
 def private(facts: dict[str, Any], seeds: int = 1) -> str:

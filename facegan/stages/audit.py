@@ -117,7 +117,7 @@ def stop(gate: dict[str, Any], out: Path, context: Context) -> None:
             f"the leakage gate is passed: {copies['images']} images, no near-copy; of each planted kind at least "
             f"{min(copies['power'].values()):.0%} are found"
         )
-    context.say(f"who was in it: AUC {person['auc']:.3f} for a person (0.5: the images do not tell)")
+    context.say(f"who was in it: AUC {person['auc']:.3f} for a person (0.5: the images do not tell, by this attack)")
     if (power := gate["people"]["power_unseen"]) is not None and power < WEAK:
         context.say(f"train people are hard to tell here: {power:.0%} are found when they stand under a new name")
 

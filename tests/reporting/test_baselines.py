@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,16 @@ def test_no_such_sentence_where_one_arm_is_better(tmp_path: Path) -> None:
     assert answer["beaten_by"] is None, "what was fitted on synthetic rows too is no reason"
     assert "Every arm is worse" not in (out / "report.md").read_text() + (out / "index.html").read_text()
     assert set(answer["baselines"]) == {"classical", "classical+synthetic"}
+
+
+def test_a_control_counts_where_it_is_the_baseline_of_the_comparison(lost: tuple[ReportInputs, Path]) -> None:
+    world, _ = lost
+    primary, recipe = next(m for m in world.numbers().measures if m.name == "eer"), copy.deepcopy(world.recipe)
+    recipe["arms"]["real"]["set"] = {"kind": "warp"}
+    primary.from_baselines["classical"]["real"] = replace(primary.from_baselines["classical"]["real"], delta=-0.01)
+    assert results.beaten_by(recipe, primary) is None
+    recipe["comparison"]["baseline"] = "another"
+    assert results.beaten_by(recipe, primary) is not None
 
 
 def test_whether_the_intervals_exclude_zero_is_said() -> None:

@@ -196,6 +196,7 @@ def context(
         "comparison": comparison,
         "percent": words.percent(comparison["confidence"]),
         "size": study_words.size(recipe),
+        "units": "three splits" if words.is_fitted(recipe) else "three splits and three seeds",
         "unit": findings.unit,
         "n_people": findings.n_people,
         "tone": words.tone(comparison["verdict"], beaten),

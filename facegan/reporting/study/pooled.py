@@ -9,6 +9,7 @@ one split the seeds are the units, as in a report.
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,14 +20,16 @@ from typing import Any
 import numpy as np
 
 from facegan.core.errors import UserError
+from facegan.core.options import set_at
 from facegan.evaluation.protocols import PROTOCOLS, bounds
 from facegan.metrics import intervals
-from facegan.reporting import comparisons, results, sections
+from facegan.reporting import comparisons, results, sections, words
 from facegan.reporting import runs as benchmark_runs
 from facegan.reporting.comparisons import NO_GAIN, ArmDifference, ArmValue, Measure
 from facegan.reporting.runs import Doubles, Run
 
 LEAST_UNITS = 3
+TOO_FEW = "a verdict needs three "
 Stack = tuple[Doubles, Doubles]
 """Replicates (n_units, n_boot) and values (n_units,) of one arm and metric."""
 
@@ -67,6 +70,14 @@ class StudyFindings:
     unit: str
     n_people: int
     test_people: tuple[str, ...]
+
+
+def variant_recipe(recipe: dict[str, Any], name: str) -> dict[str, Any]:
+    """The recipe with what a variant sets."""
+    varied = copy.deepcopy(recipe)
+    for path, value in recipe["study"]["variants"][name]["set"].items():
+        set_at(varied, path.split("."), value)
+    return varied
 
 
 def cell_inputs(inputs: dict[str, Path], variant: str, split: int) -> dict[str, Path]:
@@ -146,7 +157,7 @@ def _variant(
     people = {person for split in splits for person in cells[name, split][0].names}
     split_inputs = [cell_inputs(inputs, name, split) for split in splits]
     overlap = intervals.mean_overlap([benchmark_runs.train_people(cell["prepare"]) for cell in split_inputs])
-    claimed = name == recipe["study"]["claim"]
+    claimed, fitted = name == recipe["study"]["claim"], words.is_fitted(variant_recipe(recipe, name))
     points: dict[tuple[str, str], Doubles] = {}
     stacks: dict[tuple[str, str], Stack] = {}
     measures = []
@@ -159,7 +170,9 @@ def _variant(
                 axis = 1 if len(splits) > 1 else 0  # one split: its seeds are the units
                 stacks[metric, arm] = np.asarray(replicates, np.float64).mean(axis=axis), values.mean(axis=axis)
         baselines = [name for name in seeds_of if name not in recipe["arms"]]
-        measures.append(_measure(recipe, baselines, kind, fields, points, stacks, len(people), overlap, claimed))
+        measures.append(
+            _measure(recipe, baselines, kind, fields, points, stacks, len(people), overlap, claimed, fitted)
+        )
     x = recipe["study"]["variants"][name]["x"]
     chosen, images = _chosen_trials(recipe, split_inputs), _mean_images(recipe, split_inputs)
     return VariantFindings(name, x, len(people), tuple(measures), points, stacks, chosen, images, overlap)
@@ -175,6 +188,7 @@ def _measure(
     n_people: int,
     overlap: float,
     claimed: bool,
+    fitted: bool,
 ) -> Measure:
     name, spec = metric["name"], recipe["comparison"]
     n_people = metric.get("n_resampled") or n_people
@@ -195,7 +209,7 @@ def _measure(
         if stack and baseline_stack:
             sides = stack, baseline_stack
             difference = comparisons.difference(*sides, metric["better"], n_people, spec["confidence"], overlap)
-            differences[arm] = _verdict_if_enough(difference, points[name, arm].shape)
+            differences[arm] = _verdict_if_enough(difference, points[name, arm].shape, fitted)
         else:
             differences[arm] = comparisons.without_interval(arms[arm].mean, arms[spec["baseline"]].mean, metric)
         named = claimed and comparisons.is_named(recipe, name, arm)
@@ -215,12 +229,15 @@ def _measure(
     return comparisons.with_baselines(measured, of_metric, metric, n_people, spec["confidence"], overlap)
 
 
-def _verdict_if_enough(difference: ArmDifference, shape: tuple[int, ...]) -> ArmDifference:
-    """No verdict from fewer than three seeds or, where splits are the units, fewer than three of these."""
+def _verdict_if_enough(difference: ArmDifference, shape: tuple[int, ...], fitted: bool) -> ArmDifference:
+    """No verdict from fewer than three seeds or, where splits are the units, fewer than three of these.
+
+    Of recognizers that are `fitted` all seeds are one: three splits are enough.
+    """
     n_splits, n_seeds = shape
-    few = [f"three seeds, this study has {n_seeds}"] if n_seeds < LEAST_UNITS else []
-    few += [f"three splits, this study has {n_splits}"] if 1 < n_splits < LEAST_UNITS else []
-    return replace(difference, verdict=NO_GAIN, reason=f"a verdict needs {few[0]}") if few else difference
+    few = [f"seeds, this study has {n_seeds}"] if n_seeds < LEAST_UNITS and not (fitted and n_splits > 1) else []
+    few += [f"splits, this study has {n_splits}"] if 1 < n_splits < LEAST_UNITS else []
+    return replace(difference, verdict=NO_GAIN, reason=f"{TOO_FEW}{few[0]}") if few else difference
 
 
 def _chosen_trials(recipe: dict[str, Any], cells: list[dict[str, Path]]) -> dict[str, Counter[str]]:

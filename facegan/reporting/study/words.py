@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from typing import Any
 
-from facegan.core.options import merge, set_at
+from facegan.core.options import merge
 from facegan.metrics.intervals import overlap_factor
 from facegan.reporting import sections, words
 from facegan.reporting.comparisons import EXPLORATORY, NO_GAIN
 from facegan.reporting.study.efficiency import Efficiency, Worth
-from facegan.reporting.study.pooled import VariantFindings
+from facegan.reporting.study.pooled import TOO_FEW, VariantFindings, variant_recipe
 
 Comparison = dict[str, Any]
 
@@ -76,7 +75,7 @@ def _advice(recipe: dict[str, Any], variant: VariantFindings, comparison: Compar
     options = _with_trial(recipe, variant, baseline)
     what = f"No gain shown: stay with arm “{baseline}”{options} until more data says otherwise."
     why = f"Seen: {change}. {smallest(primary.better, comparison)}"
-    if comparison["n_seeds"] < 3 or 1 < comparison["n_splits"] < 3:
+    if comparison["reason"].startswith(TOO_FEW):
         why = f"{why} {comparison['reason'].capitalize()}."
     return {"what": what, "why": why}
 
@@ -88,14 +87,6 @@ def _with_trial(recipe: dict[str, Any], variant: VariantFindings, arm: str) -> s
     trial, count = chosen.most_common(1)[0]
     _, name = sections.tried(variant_recipe(recipe, variant.name), arm, trial)
     return f" with the options “{name}” (chosen on {count} of {chosen.total()} splits)"
-
-
-def variant_recipe(recipe: dict[str, Any], name: str) -> dict[str, Any]:
-    """The recipe with what a variant sets."""
-    varied = copy.deepcopy(recipe)
-    for path, value in recipe["study"]["variants"][name]["set"].items():
-        set_at(varied, path.split("."), value)
-    return varied
 
 
 def schedule(recipe: dict[str, Any], variant: VariantFindings, arm: str) -> str:

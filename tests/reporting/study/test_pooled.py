@@ -11,7 +11,7 @@ import pytest
 from facegan.metrics import intervals
 from facegan.metrics.identification import search_ranks
 from facegan.recognition import trial_choice
-from facegan.reporting import results
+from facegan.reporting import results, words
 from facegan.reporting.study import pooled
 from study_inputs import BOOT, PEOPLE, StudyInputs, three_variants
 
@@ -98,6 +98,22 @@ def test_too_few_splits_or_seeds_give_no_verdict(
 ) -> None:
     comparison = StudyInputs(tmp_path, {"a": 0.5}, splits, seeds).compared("a")
     assert comparison["verdict"] == "no gain shown" and reason in comparison["reason"]
+
+
+def test_of_fitted_maps_no_seeds_are_asked_for(tmp_path: Path) -> None:
+    fitted = {"start": {"kind": "imagenet"}, "tune": "whitened", "steps": 0}
+    for number, (splits, tune, expected) in enumerate(
+        [((0, 1, 2), fitted, "gain"), ((0, 1), fitted, "no gain shown"), ((0, 1, 2), {}, "no gain shown")]
+    ):
+        audit = (
+            {"judge": {"kind": "recognizer", "options": {"start": "random", "tune": "all", "steps": 300}}}
+            if tune
+            else {}
+        )
+        world = StudyInputs(tmp_path / str(number), {"a": 0.5}, splits, (0,), train_recognizer=tune, audit=audit)
+        assert world.compared("a")["verdict"] == expected
+    tried = {"arms": {"real": {"trials": {"last": {"tune": "last_stage"}}}}, "train_recognizer": fitted}
+    assert words.is_fitted({"train_recognizer": fitted}) and not words.is_fitted(tried)
 
 
 def test_a_study_of_one_split_says_what_a_report_says(tmp_path: Path) -> None:
