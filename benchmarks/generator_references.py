@@ -4,11 +4,11 @@
 
 The target is the set of RECIPE. Reference sets are those of the same recipe with other train people: each of a half of
 its train and test people together, the halves of two make up all, so that half of them were made of each person. With
-as many test people as train people (--others) they are as large as the target's; who is left out is in none. The guide
-of a set learns from the same people as its generator. A photo's score is its largest similarity to any image of a set,
-in place (facegan.metrics.leakage.closest); ratio and figures are those of membership_references.py. Printed: AUC of
-train people against test people with its 95 % interval over people, plain and by ratio. DIR is the working directory of
-all runs: the same command goes on after a stop.
+as many test people as train people (--others) they are as large as the target's: other test people are in none, train
+people with too few photos in all. The guide of a set learns from the same people as its generator. A photo's score is
+its largest similarity to any image of a set, in place (facegan.metrics.leakage.closest); ratio and figures are those of
+membership_references.py. Printed: AUC of train people against test people with its 95 % interval over people, plain and
+by ratio. DIR is the working directory of all runs: the same command goes on after a stop.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from facegan.data.dataset import ManifestImages
 from facegan.data.options import SplitName
 from facegan.data.preparation.splits import splits_of
 from facegan.metrics import leakage
+from facegan.recipe.load import load
 
 BLOCK = 500  # synthetic images compared at once
 
@@ -57,6 +58,12 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=10, help="photos of each person; who has fewer is left out")
     parser.add_argument("--others", type=int, help="take so many test people, drawn by chance; by default all")
     args = parser.parse_args()
+    if args.others is not None and args.others < 2:
+        parser.error("give two --others or more: they stand for those who were not in the set")
+    if load(args.recipe, args.options).prepare.train_identities is not None:
+        parser.error(
+            "train_identities would leave other people out of each reference: set prepare.train_identities=null"
+        )
     if args.references < 4:
         parser.error("give four references or more: of two, one knows a person and one does not, and nothing varies")
     args.workdir.mkdir(parents=True, exist_ok=True)

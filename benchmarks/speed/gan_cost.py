@@ -91,7 +91,8 @@ def row(name: str, images: ManifestImages, batch: int) -> str:
     kind, *changes = name.split(":")
     options = {"kind": kind, **yaml.safe_load("{" + ", ".join(one.replace("=", ": ") for one in changes) + "}")}
     gan = TrainGan.model_validate({"gan": options}).gan
-    assert isinstance(gan, AdversarialConfig)
+    if not isinstance(gan, AdversarialConfig):
+        raise SystemExit(f"{kind} is solved, not trained: no step to count")
     _, codes = images.codes()
     people, size_px, channels = int(codes.max()) + 1, images.pixels.shape[1], images.pixels.shape[3]
     G, D = gan.build_generator(people, channels, size_px), gan.build_discriminator(people, channels, size_px)

@@ -312,9 +312,12 @@ def began(recipe: dict[str, Any]) -> list[tuple[str, str]]:
 
 def is_fitted(recipe: dict[str, Any]) -> bool:
     """Whether recognizers are fitted and not trained, in every trial, so that all seeds of an arm are one."""
-    trials = [trial for arm in recipe.get("arms", {}).values() for trial in arm.get("trials", {}).values()]
-    options = [recipe["train_recognizer"], *(trial for trial in trials if "tune" in trial)]
-    return all(option.get("tune") == "whitened" for option in options)
+    arms = recipe.get("arms", {}).values()
+    trials = [trial for arm in arms for trial in arm.get("trials", {}).values()]
+    searches = [search for one in (recipe, *arms) if (search := one.get("search"))]
+    tunes = [recipe["train_recognizer"].get("tune"), *(trial["tune"] for trial in trials if "tune" in trial)]
+    tunes += [tune for search in searches for tune in search.get("space", {}).get("tune", [])]
+    return all(tune == "whitened" for tune in tunes)
 
 
 def private(facts: dict[str, Any], seeds: int = 1) -> str:

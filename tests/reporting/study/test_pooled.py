@@ -114,6 +114,8 @@ def test_of_fitted_maps_no_seeds_are_asked_for(tmp_path: Path) -> None:
         assert world.compared("a")["verdict"] == expected
     tried = {"arms": {"real": {"trials": {"last": {"tune": "last_stage"}}}}, "train_recognizer": fitted}
     assert words.is_fitted({"train_recognizer": fitted}) and not words.is_fitted(tried)
+    searched = {"search": {"space": {"tune": ["whitened", "all"]}}, "train_recognizer": fitted}
+    assert not words.is_fitted(searched)
 
 
 def test_a_study_of_one_split_says_what_a_report_says(tmp_path: Path) -> None:
