@@ -23,7 +23,7 @@ class Dcgan(AdversarialConfig):
     kind: Literal["dcgan"] = "dcgan"
     default_kimg: ClassVar[float] = 300.0  # two hours of one slow core at 64 px grey, 36 images/s
     mode_seeking: float = Field(
-        0.005, ge=0, description="weight of a term by which two variation codes of one person give two images; 0: none"
+        0.01, ge=0, description="weight of a term by which two variation codes of one person give two images; 0: none"
     )
     lr_g: float = Field(5e-4, gt=0, description="learning rate of G")
     lr_d: float = Field(5e-4, gt=0, description="learning rate of D")

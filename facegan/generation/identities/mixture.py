@@ -24,7 +24,7 @@ class Mixture(IdentitiesConfig):
     """
 
     kind: Literal["mixture"] = "mixture"
-    parents: int = Field(8, ge=2, le=10_000, description="training people in each mixture; all where there are fewer")
+    parents: int = Field(12, ge=2, le=10_000, description="training people in each mixture; all where there are fewer")
     concentration: float = Field(10.0, gt=0, description="of the Dirichlet weights; large means equal shares")
     distant: float = unhashed_default(
         0.0,

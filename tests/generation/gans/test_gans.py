@@ -446,17 +446,23 @@ def test_mode_seeking_is_its_formula_on_two_images_of_each_person(kind: str, mon
     step = G.step(img, people)
     (z, first), (other_z, second) = drawn
     assert not torch.equal(z, other_z)
+
+    def even(img: torch.Tensor) -> np.ndarray:
+        values = img.numpy().astype(np.float64)
+        return (values - values.mean()) / np.sqrt(values.var() + 1e-6)
+
     distances = [
-        float((a - b).abs().mean()) / float((u - v).abs().mean())
+        np.abs(even(a) - even(b)).mean() / float((u - v).abs().mean())
         for a, b, u, v in zip(first, second, z, other_z, strict=True)
     ]
     assert float(step.terms.pop("mode_seeking")) == pytest.approx(
         0.25 * np.mean([1 / (d + 1e-5) for d in distances]), rel=1e-4
     )
     assert step.terms.keys() == without.terms.keys()
-    nearer = first + 0.5 * (second - first)  # half as far apart: the term doubles
-    losses = [mode_seeking_loss(image, second, z, other_z) for image in (first, nearer)]
+    losses = [mode_seeking_loss(first, second, z, code) for code in (other_z, z + 2 * (other_z - z))]  # twice as far
     torch.testing.assert_close(losses[1], 2 * losses[0], rtol=1e-3, atol=0)
+    brighter = mode_seeking_loss(first, 0.5 * first + 0.2, z, other_z)  # what D is not shown is no difference
+    assert (brighter > 100 * losses[0]).all()
 
 
 @pytest.mark.parametrize("kind", CONDITIONAL)

@@ -112,10 +112,18 @@ def mode_seeking_loss(
 ) -> torch.Tensor:
     """1 / (|G(w, z) - G(w, z')| / |z - z'| + epsilon), means of absolute values: images NCHW, codes (N, z_dim) -> (N,).
 
-    Source: Mao et al. 2019 (Mode seeking generative adversarial networks, CVPR), equation 5, as its code has it.
+    Source: Mao et al. 2019 (Mode seeking generative adversarial networks, CVPR), equation 5, as its code has it. Here
+    images are compared less their mean and over their standard deviation: brightness and contrast, which D is not shown
+    where it sees images augmented in colour, cost G nothing and would be all that z does.
     """
-    between = (img.float() - other_img.float()).abs().mean(dim=(1, 2, 3))
+    between = (_standardised(img) - _standardised(other_img)).abs().mean(dim=(1, 2, 3))
     return 1 / (between / (z - other_z).abs().mean(dim=1) + 1e-5)
+
+
+def _standardised(img: torch.Tensor) -> torch.Tensor:
+    """Each image of mean 0 and standard deviation 1; zeros where it is flat."""
+    img = img.float() - img.float().mean(dim=(1, 2, 3), keepdim=True)
+    return img / (img.square().mean(dim=(1, 2, 3), keepdim=True) + 1e-6).sqrt()
 
 
 def grid(size_px: int) -> tuple[int, int]:

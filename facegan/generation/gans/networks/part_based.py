@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import torch
 
 from facegan.generation.gans.networks.morphable import BANDS_PX, MorphableGenerator
 from facegan.generation.gans.networks.registration import unit_grid
 
+RIM, EYES, NOSE, LOWER = range(4)
 SEAM_PX = 2.0  # blur of the masks that tells how wide the seam of a part is
 TONE_SIDE, DETAIL_SIDE = 16, 32  # px at which photos are compared: light and pose in a part, detail at its seam
 LEAST_WEIGHT = 0.01  # a person with less, as a share of the largest weight, lends no part
+Compared = dict[tuple[int, int], torch.Tensor]  # by two parts, the lower number first
 
 
 class PartBasedGenerator(MorphableGenerator):
     """G(w, z): as `morphable`, but that nothing finer than the tone of a face is a sum of faces.
 
     Displacements and tone, the coarsest band of a Laplacian pyramid, are mixed as there. The finer bands are put
-    together from parts in the common frame (`part_masks`), each of one photo: the first part of the person with the
-    largest weight in w; each other one of whom, among the others with a weight, is nearest to that person there, nobody
-    twice as long as there is somebody else. Near is alike in tone all over the part, and in detail along its seam.
-    Codes of one person alone give that person's photo, as `morphable` does. Bands are blended under masks as soft as
-    the band is coarse (Burt and Adelson 1983, ACM TOG 2(4)), as in the segmented morphable model (Blanz and Vetter
-    1999, section 3).
+    together from parts in the common frame (`part_masks`), each of one photo: the rim of the person with the largest
+    weight in w; then eyes, lower face and nose, each of who, among the others with a weight, fits best to all parts
+    before it, nobody twice as long as there is somebody else. Parts fit that are alike in detail at the seam between
+    them, and in tone to the rim's photo all over the part. Codes of one person alone give that person's photo, as
+    `morphable` does. Bands are blended under masks as soft as the band is coarse (Burt and Adelson 1983, ACM TOG 2(4)),
+    as in the segmented morphable model (Blanz and Vetter 1999, section 3).
     """
 
     def _drop_derived(self) -> None:
         super()._drop_derived()
-        self._compared: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._compared: tuple[Compared, Compared] | None = None
         self._soft: list[torch.Tensor] | None = None
 
     def leading(self, w: torch.Tensor, z: torch.Tensor, count: int) -> torch.Tensor:
@@ -38,22 +42,27 @@ class PartBasedGenerator(MorphableGenerator):
         return self.drawn(texture, field[:count])
 
     def photos(self, w: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
-        """The photo of each part, (N, parts) int64: w (N, people) weighs people, `own` (N, photos) photos."""
-        seen, apart = self._comparisons()
+        """The photo of each part, (N, parts) int64: w (N, people) weighs people, `own` (N, photos) photos.
+
+        Who lends a part is told by w alone, so that all images of a person have it of the same one.
+        """
+        compared, misfit = self._comparisons()
         first = w.argmax(dim=1)
         lends = w > LEAST_WEIGHT * w.gather(1, first[:, None])
         of_first = self.person == first[:, None]
-        first_photo = own.masked_fill(~of_first, -torch.inf).argmax(dim=1)
+        people, photos = {RIM: first}, {RIM: own.masked_fill(~of_first, -torch.inf).argmax(dim=1)}
         taken = torch.nn.functional.one_hot(first, w.shape[1]).bool()
-        photos = [first_photo]
-        for part in range(1, len(seen)):
+        for part in (EYES, LOWER, NOSE):
             free = lends & ~taken
             free = torch.where(free.any(dim=1, keepdim=True), free, lends)
-            person = apart[part][first].masked_fill(~free, torch.inf).argmin(dim=1)
-            taken = taken.scatter(1, person[:, None], True)
-            distance = torch.cdist(seen[part][first_photo], seen[part])
-            photos.append(distance.masked_fill(self.person != person[:, None], torch.inf).argmin(dim=1))
-        return torch.stack(photos, dim=1)
+            of_people = torch.stack([misfit[_pair(part, other)][person] for other, person in people.items()]).sum(dim=0)
+            people[part] = of_people.masked_fill(~free, torch.inf).argmin(dim=1)
+            taken = taken.scatter(1, people[part][:, None], True)
+            pairs = [(photo, compared[_pair(part, other)]) for other, photo in photos.items()]
+            of_photos = torch.stack([torch.cdist(values[photo], values).square() for photo, values in pairs]).sum(dim=0)
+            not_theirs = self.person != people[part][:, None]
+            photos[part] = of_photos.masked_fill(not_theirs, torch.inf).argmin(dim=1)
+        return torch.stack([photos[part] for part in (RIM, EYES, NOSE, LOWER)], dim=1)
 
     def put_together(self, mixed: torch.Tensor, photos: torch.Tensor) -> torch.Tensor:
         """One texture in the common frame (C, H, W): the tone of `mixed`, all that is finer of the parts' `photos`."""
@@ -83,31 +92,41 @@ class PartBasedGenerator(MorphableGenerator):
         soft = self._blurred(masks, blur_px)
         return soft / soft.sum(dim=0)
 
-    def _comparisons(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Photos as they are compared (parts, photos, values); people's least distances (parts, people, people)."""
-        if self._compared is None or self._compared[0].device != self.texture.device:
+    def _comparisons(self) -> tuple[Compared, Compared]:
+        """Of each two parts: photos as they are compared (photos, values), and people's misfit (people, people)."""
+        if self._compared is None or self._compared[0][RIM, EYES].device != self.texture.device:
             masks = part_masks(self.img_shape[-1]).to(self.light)
-            soft = self._softened(masks, SEAM_PX)
-            tone_masks, seams = _shrunk(masks, TONE_SIDE), _shrunk(4 * soft * (1 - soft), DETAIL_SIDE)
-            compared: list[list[torch.Tensor]] = [[] for _ in masks]
+            soft, tone_masks = self._softened(masks, SEAM_PX), _shrunk(masks, TONE_SIDE)
+            seams = {
+                (one, other): _shrunk(4 * soft[one] * soft[other], DETAIL_SIDE)
+                for one, other in combinations(range(len(masks)), 2)
+            }
+            values: dict[tuple[int, int], list[torch.Tensor]] = {pair: [] for pair in seams}
             for chunk in self.texture.split(64):
                 texture = chunk.float().div(127.5).sub(1)
                 tone = self._tone(texture)
                 small_tone, small_detail = _shrunk(tone, TONE_SIDE), _shrunk(texture - tone, DETAIL_SIDE)
-                for part, mask, seam in zip(compared, tone_masks, seams, strict=True):
-                    part.append(torch.cat([(small_tone * mask).flatten(1), (small_detail * seam).flatten(1)], dim=1))
-            seen = torch.stack([torch.cat(part) for part in compared])
-            apart = torch.stack([self._between_people(torch.cdist(photos, photos)) for photos in seen])
-            self._compared = seen, apart
+                for (one, other), seam in seams.items():
+                    at_seam, in_part = small_detail * seam, small_tone * tone_masks[other]
+                    parts = [at_seam, in_part] if one == RIM else [at_seam]
+                    values[one, other].append(torch.cat([part.flatten(1) for part in parts], dim=1))
+            compared = {pair: torch.cat(chunks) for pair, chunks in values.items()}
+            misfit = {pair: self._between_people(torch.cdist(one, one).square()) for pair, one in compared.items()}
+            self._compared = compared, misfit
         return self._compared
 
     def _between_people(self, distance: torch.Tensor) -> torch.Tensor:
-        """(photos, photos) -> the smallest one of each two people (people, people)."""
+        """(photos, photos) -> means over a person's photos of the smallest to another's (people, people)."""
         people = self.num_identities
-        nearest = distance.new_full((people, len(distance)), torch.inf)
-        nearest = nearest.scatter_reduce(0, self.person[:, None].expand_as(distance), distance, "amin")
-        both = nearest.new_full((people, people), torch.inf)
-        return both.scatter_reduce(1, self.person[None].expand(people, -1), nearest, "amin")
+        nearest = distance.new_full((len(distance), people), torch.inf)
+        nearest = nearest.scatter_reduce(1, self.person[None].expand_as(distance), distance, "amin")
+        sums = distance.new_zeros(people, people).index_add_(0, self.person, nearest)
+        return sums / torch.bincount(self.person, minlength=people).clamp(min=1)[:, None]
+
+
+def _pair(one: int, other: int) -> tuple[int, int]:
+    """The key of two parts."""
+    return min(one, other), max(one, other)
 
 
 def _shrunk(img: torch.Tensor, side: int) -> torch.Tensor:

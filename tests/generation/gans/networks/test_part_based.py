@@ -73,26 +73,49 @@ def test_each_part_is_of_one_photo_and_all_are_of_different_people() -> None:
         assert alike[torch.arange(len(alike)) != photo].abs().max() < 0.4  # of a sum of two: 0.7
 
 
-def test_who_lends_a_part_is_the_nearest_who_may() -> None:
-    """Written out: of those with a weight and not taken, the one whose nearest photo is nearest; of this one's photos
-    the nearest to the first part's."""
+def test_who_lends_a_part_fits_best_to_all_parts_before_it() -> None:
+    """Written out: of those with a weight and not taken, the one with the least sum, over the parts before, of the mean
+    square distance from the photos of whose part that is; of this one's photos the nearest to the photos before."""
     G = loaded()
-    seen, _ = G._comparisons()
+    compared, _ = G._comparisons()
     w = torch.tensor([[0.3, 0.0, 0.2, 0.2, 0.1, 0.1, 0.1]])
     (photos,) = G.photos(w, of_photo(G, 2).chunk(3, dim=1)[1])
-    taken = [0]
-    for part in (1, 2, 3):
+    rim, eyes, nose, lower = range(4)
+    people, taken = {rim: 0}, {rim: 2}
+    for part in (eyes, lower, nose):
 
-        def distance(one: int, other: int, values: torch.Tensor = seen[part]) -> float:
-            return float((values[one] - values[other]).norm())
+        def square(one: int, photo: int, other: int, part: int = part) -> float:
+            values = compared[min(one, part), max(one, part)]
+            return float((values[photo] - values[other]).square().sum())
 
         def own(person: int) -> range:
             return range(SHOTS * person, SHOTS * (person + 1))
 
-        free = [person for person in (2, 3, 4, 5, 6) if person not in taken]
-        person = min(free, key=lambda p: min(distance(a, b) for a in own(0) for b in own(p)))
-        taken.append(person)
-        assert photos[part] == min(own(person), key=lambda photo: distance(2, photo))
+        def misfit(person: int) -> float:
+            nearest = (
+                [min(square(one, a, b) for b in own(person)) for a in own(other)] for one, other in people.items()
+            )
+            return sum(sum(values) / SHOTS for values in nearest)
+
+        free = [person for person in (2, 3, 4, 5, 6) if person not in people.values()]
+        person = min(free, key=misfit)
+        photo = min(own(person), key=lambda b: sum(square(one, a, b) for one, a in taken.items()))
+        assert photos[part] == photo
+        people[part], taken[part] = person, photo
+
+
+def test_parts_are_compared_at_their_seam_alone() -> None:
+    """A photo with another chin is as far as none from itself, but for the tone of the lower face, of rim and lower."""
+    G = loaded()
+    values = state()
+    values["texture"][1] = values["texture"][0]
+    values["texture"][1, 0, 61:63, 30:34] += 60
+    G.load_state_dict(values)
+    compared, _ = G._comparisons()
+    apart = {pair: float((rows[0] - rows[1]).norm()) for pair, rows in compared.items()}
+    assert apart.pop((0, 3)) > 0.01
+    assert max(apart.values()) < 0.01
+    assert all(float((compared[pair][0] - compared[pair][4]).norm()) > 1 for pair in ((0, 1), (1, 2), (1, 3), (2, 3)))
 
 
 @pytest.mark.parametrize("people", [1, 2, 3])
