@@ -79,6 +79,8 @@ def _expected_bytes(
         return None if real is None or None in made else real + sum(size or 0 for size in made)
     if node.stage == "derive" and "synthetic" in node.needs:
         return bytes_of(node.needs["synthetic"])  # as many images of the same side
+    if node.stage == "derive" and (classes := node.hashed["set"].get("classes")):
+        return _image_bytes(classes * node.hashed["set"]["images_per_class"], node.needs["manifest"])
     if node.stage == "derive":
         real = bytes_of(node.needs["manifest"])  # of all splits, of which train photos are made again
         return None if real is None else real * int(node.hashed["set"]["per_photo"])
@@ -103,6 +105,11 @@ def _synthetic_bytes(node: Node, store: Store) -> int | None:
         if external["identities"] is None or external["images"] is None:
             return None
         images += external["identities"] * external["images"]
+    return _image_bytes(images, prepare)
+
+
+def _image_bytes(images: int, prepare: Node) -> int:
+    """Bytes of so many images of the side and color of `prepare`."""
     values = prepare.hashed["size_px"] ** 2 * (3 if prepare.hashed["color"] == "rgb" else 1)
     return int(images * values * BYTES_A_VALUE)
 

@@ -43,6 +43,18 @@ def test_synthetic_images_are_counted_before_anything_has_run(faces: Path, tmp_p
     assert "facegan gc" in error.value.fix
 
 
+def test_the_classes_of_a_control_are_counted(shared: Lab, faces: Path, recipe: Recipe, free: list[int]) -> None:
+    rows = {"kind": "warp", "classes": 1_000_000, "images_per_class": 10}
+    for store in (shared.store, Store(shared.store.root / "empty")):
+        shared.stage(recipe, "prepare")  # what was made of it before changes nothing
+        asked = tiny(faces, arms={"real": {"real": True}, "real+synthetic": {"real": True, "set": rows}})
+        free[0] = 10**12
+        assert check(asked, store) == ""
+        free[0] = int(10_000_000 * 32 * 32 * BYTES_A_VALUE)
+        with pytest.raises(UserError, match="would fill the disk"):
+            check(asked, store)
+
+
 def test_unknown_sizes_are_a_warning_where_little_is_free(faces: Path, tmp_path: Path, free: list[int]) -> None:
     assert check(tiny(faces), Store(tmp_path)) == ""
     free[0] = LITTLE // 2
