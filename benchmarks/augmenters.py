@@ -22,12 +22,12 @@ import torch
 
 from facegan.data.dataset import ManifestImages
 from facegan.data.pixels import to_uint8
-from facegan.evaluation.cross_fitted import Fitted
 from facegan.evaluation.whitening_probe import joined
 from facegan.generation.augmenters import AUGMENTERS, AugmentedImage
 from facegan.generation.gans.networks.registration import unit_grid
 from facegan.generation.train_photos import TrainPhotos
 from facegan.recognition.fitted.classical import Classical
+from facegan.recognition.fitted.methods.cross_fitted import Fitted
 from facegan.recognition.fitted.methods.features import FEATURES, measure
 from facegan.recognition.fitted.methods.linear_maps import measured
 from facegan.runtime.context import Context

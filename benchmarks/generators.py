@@ -32,7 +32,6 @@ import torch
 from facegan.core.seeds import subseed
 from facegan.core.types import Embed
 from facegan.data.dataset import ManifestImages
-from facegan.evaluation.cross_fitted import CrossFitted, match_level
 from facegan.evaluation.judges.recognizer import Recognizer
 from facegan.evaluation.leakage_gate import Copies
 from facegan.evaluation.set_card import JudgedFaces, unseen_figures
@@ -49,6 +48,7 @@ from facegan.generation.redraw import Redrawing
 from facegan.generation.synthesizer import Synthesizer
 from facegan.generation.thresholds import encode_all
 from facegan.metrics import set_statistics
+from facegan.recognition.fitted.methods.cross_fitted import CrossFitted, match_level
 
 CPU = torch.device("cpu")
 OPTIONS = Synthesize(borrowed=0.7, variation_noise=0)  # as in the shipped recipes

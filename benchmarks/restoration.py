@@ -31,7 +31,6 @@ from facegan.data.conditions.degraded import Degraded
 from facegan.data.conditions.small import Small
 from facegan.data.dataset import ManifestImages
 from facegan.data.pixels import blurred
-from facegan.evaluation.cross_fitted import Fitted
 from facegan.evaluation.other_domains import under
 from facegan.evaluation.whitening_probe import joined
 from facegan.generation.restoration.network import load_restorer
@@ -39,6 +38,7 @@ from facegan.metrics.intervals import bootstrap_eer, paired_difference, person_w
 from facegan.metrics.verification import PairScores, eer, pair_scores, threshold_at_far
 from facegan.recognition.embedder import embed, load_embedder
 from facegan.recognition.fitted.classical import Classical
+from facegan.recognition.fitted.methods.cross_fitted import Fitted
 from facegan.recognition.fitted.methods.features import FEATURES, measure
 from facegan.recognition.fitted.methods.linear_maps import measured
 from facegan.runtime.context import Context

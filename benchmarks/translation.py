@@ -28,7 +28,6 @@ from facegan.core.types import Embed
 from facegan.data.dataset import ManifestImages
 from facegan.data.image_measures import measure
 from facegan.data.pixels import to_uint8
-from facegan.evaluation.cross_fitted import Fitted
 from facegan.generation.augmenters import AUGMENTERS
 from facegan.generation.augmenters._bands import moved
 from facegan.generation.augmenters._translate import TranslateConfig
@@ -36,6 +35,7 @@ from facegan.generation.augmenters.moments import moments_of
 from facegan.generation.train_photos import TrainPhotos
 from facegan.generation.translation.domains import Domains, split
 from facegan.generation.translation.network import SPEC, load_translator
+from facegan.recognition.fitted.methods.cross_fitted import Fitted
 from facegan.recognition.fitted.methods.features import FEATURES
 from facegan.recognition.fitted.methods.features import measure as feature
 from facegan.recognition.fitted.methods.linear_maps import measured

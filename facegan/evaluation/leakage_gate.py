@@ -9,12 +9,12 @@ import numpy as np
 
 from facegan.core.errors import UserError
 from facegan.core.types import Embed
-from facegan.evaluation.cross_fitted import CrossFitted, match_level
 from facegan.evaluation.options import Audit
 from facegan.evaluation.set_card import JudgedFaces
 from facegan.metrics import leakage, planted
 from facegan.metrics import membership as statistics
 from facegan.metrics.registered import Changes, Comparison
+from facegan.recognition.fitted.methods.cross_fitted import CrossFitted, match_level
 
 LISTED = 24  # closest pairs kept for the report
 MOST_PAIRS = 2000  # of different photos of one person, behind the bounds

@@ -91,6 +91,11 @@ class Synthesize(Options):
     max_fmr: float = Field(
         0.01, gt=0, lt=0.5, description="false-match rate on val people that sets what counts as too close"
     )
+    unlike: Literal["guide", "cross_fitted"] = unhashed_default(
+        "guide",
+        description="who says that a new person resembles a train person: the guide, or beside it its frozen features "
+        "under maps fitted without the two (of a guide with tune: whitened)",
+    )
     max_attempts: int = Field(5, ge=1, le=100, description="proposals for each new identity before giving up")
     batch_size: int = Field(64, ge=1, le=4096, description="images drawn at once")
     seed: int = Field(0, ge=0, description="of codes and people")

@@ -17,6 +17,7 @@ from facegan.data import manifest
 from facegan.generation import truncation
 from facegan.generation.options import Synthesize
 from facegan.generation.shard_worker import pack_results, unpack_results
+from facegan.generation.strangers import Strangers
 from facegan.generation.synthesizer import PersonRequest, PersonResult, Synthesizer
 from facegan.runtime.context import Context
 from facegan.runtime.shards import ShardQueue, Span, Task, attempts_to_begin
@@ -44,8 +45,9 @@ class SyntheticPeople:
     """
 
     def __init__(
-        self, queue: ShardQueue, synthesizer: Synthesizer, names: list[str], generator: str, context: Context
-    ) -> None:
+        self, queue: ShardQueue, synthesizer: Synthesizer, names: list[str], generator: str, context: Context,
+        strangers: Strangers | None = None,
+    ) -> None:  # fmt: skip
         self.queue, self.synthesizer, self.names, self.generator, self.context = (
             queue,
             synthesizer,
@@ -53,6 +55,7 @@ class SyntheticPeople:
             generator,
             context,
         )
+        self.strangers = strangers  # a second look at who resembles a train person
         self.options = synthesizer.options
         self.filter_counts = FilterCounts()
         self.made = {"images of train people": 0, "new people": 0, "images of new people": 0}
@@ -60,7 +63,7 @@ class SyntheticPeople:
         self._proposals = Proposals(self.options, self._codes, synthesizer.centres)
         self._train_submitted, self._new_submitted = 0, 0  # how many of each are submitted
         self._filtered = 0  # attempts that were filtered
-        self._too_alike: list[int] = []  # attempts of this shard that resemble a new person before them
+        self._rejected: dict[int, PersonResult] = {}  # attempts of this shard, and what stays stored of them
         self._centres = np.empty((16, synthesizer.centres.shape[1]), np.float32)  # of the new people, with free rows
 
     def rows(self) -> Iterator[dict[str, Any]]:
@@ -87,15 +90,11 @@ class SyntheticPeople:
             raise UserError(f"no new person can be proposed: {error}", fix) from error
 
     def _drop_rejected_images(self, span: Span, results: list[PersonResult]) -> None:
-        """Store no images of rejected people, who may be many; after a stop their stored centres suffice."""
-        rejected = {attempt for attempt in self._too_alike if results[attempt - span.start].images}
-        if rejected:
-            stripped = [
-                replace(result, images=[]) if attempt in rejected else result
-                for attempt, result in enumerate(results, span.start)
-            ]
+        """Store no images of rejected people, who may be many; after a stop what is left of them suffices."""
+        if self._rejected:
+            stripped = [self._rejected.get(attempt, result) for attempt, result in enumerate(results, span.start)]
             self.queue.replace(span, pack_results(stripped))
-        self._too_alike.clear()
+        self._rejected.clear()
 
     def _is_complete(self) -> bool:
         """Whether all train people are done and there are enough new ones: attempts still in flight are surplus."""
@@ -158,8 +157,13 @@ class SyntheticPeople:
         too_alike = (self._centres[:accepted] @ result.centre).max(initial=-1.0) > limit
         self.filter_counts.add("new people too close to each other", 1, int(too_alike), f"cosine above {limit:.3f}")
         if too_alike:
-            self._too_alike.append(attempt)
+            if result.images:
+                self._rejected[attempt] = replace(result, images=[])
             return
+        if self.strangers is not None and result.images:
+            result = self.strangers.judged(result)
+            if not result.images:
+                self._rejected[attempt] = result
         for entry in result.removed:
             self.filter_counts.add(*entry)
         if not result.images:

@@ -15,11 +15,13 @@ import torch
 from facegan.core.errors import UserError
 from facegan.core.files import write_atomic
 from facegan.data import licences, manifest
+from facegan.data.dataset import ManifestImages
 from facegan.generation.external_people import ExternalPeople
 from facegan.generation.gans.networks.saved import load_generator
 from facegan.generation.options import Synthesize
 from facegan.generation.people import SyntheticPeople
 from facegan.generation.shard_worker import digest, is_whole, make_people, write_job
+from facegan.generation.strangers import Strangers
 from facegan.generation.thresholds import prepare_synthesizer
 from facegan.reporting.galleries import first_faces, first_grid
 from facegan.runtime.context import Context
@@ -43,6 +45,12 @@ def run(options: Synthesize, extra: dict[str, Any], inputs: dict[str, Path], out
     G, spec = load_generator(inputs["generator"], device)
     own_options = options.model_copy(update={"external": None})
     synthesizer, thresholds = prepare_synthesizer(own_options, inputs, G, spec["identities"], device)
+    strangers = None
+    if options.unlike == "cross_fitted" and options.new_identities:
+        context.say("fits the maps that say who resembles a train person, each without some of the people")
+        train, val = (ManifestImages(inputs["manifest"], split=split) for split in ("train", "val"))
+        strangers = Strangers(synthesizer.guide, train, val, device, context.runtime)
+        thresholds["unlike"] = {"value": strangers.value, "how": strangers.how}
     license_ = licences.inherited(licences.names([*licences.of(inputs["manifest"], "train"), *spec["licenses"]]))
     shards_digest = digest(synthesizer, {name: path.name for name, path in inputs.items()}, threads)
     folder = out / WORK / "shards" / shards_digest
@@ -51,7 +59,7 @@ def run(options: Synthesize, extra: dict[str, Any], inputs: dict[str, Path], out
         queue = ShardQueue(folder, engine, partial(make_people, job, threads), is_whole)
         if queue.stored:
             context.say(f"goes on from {len(queue.stored)} finished shards")
-        people = SyntheticPeople(queue, synthesizer, spec["identities"], inputs["generator"].name, context)
+        people = SyntheticPeople(queue, synthesizer, spec["identities"], inputs["generator"].name, context, strangers)
         # Images inherit the licences of what the generator learned from and of the photos that lend variation.
         rows: Iterator[dict[str, Any]] = ({**row, "license": license_} for row in people.rows())
         requested = {

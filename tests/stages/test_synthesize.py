@@ -6,6 +6,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -31,7 +32,7 @@ from facegan.generation.identities.mixture import Mixture
 from facegan.generation.options import Synthesize
 from facegan.generation.people import SyntheticPeople
 from facegan.generation.shard_worker import is_whole, make_people
-from facegan.generation.synthesizer import PersonRequest, Synthesizer
+from facegan.generation.synthesizer import PersonRequest, PersonResult, Synthesizer
 from facegan.generation.thresholds import among_many, between_strangers_and_train, calibrate
 from facegan.metrics import leakage
 from facegan.metrics.set_statistics import robust_centre
@@ -182,12 +183,12 @@ def fake_synthesizer(image: float = -1.1, person: float = 1.1, **options: Any) -
 
 
 def synthesized(
-    synthesizer: Synthesizer, folder: Path, runtime: Runtime = RUNTIME
+    synthesizer: Synthesizer, folder: Path, runtime: Runtime = RUNTIME, strangers: Any = None
 ) -> tuple[list[dict[str, Any]], dict[str, int], dict[str, tuple[int, int]]]:
     """The rows, how many were made, and what each filter saw and removed."""
     with Local().open(print) as engine:
         queue = ShardQueue(folder / "shards" / "1", engine, partial(make_people, synthesizer, 1), is_whole)
-        people = SyntheticPeople(queue, synthesizer, ["d/a", "d/b"], "g", Context(runtime))
+        people = SyntheticPeople(queue, synthesizer, ["d/a", "d/b"], "g", Context(runtime), strangers)
         rows = list(people.rows())
     return rows, people.made, {name: (e["seen"], e["removed"]) for name, e in people.filter_counts.counts.items()}
 
@@ -229,6 +230,39 @@ def test_filters_are_counted_right(tmp_path: Path, size: int) -> None:
     assert [unpack(codes[n]).tolist() for n in "012"] == [np.asarray(SCRIPT[k], np.float32).tolist() for k in (1, 4, 5)]
     assert all(row["parents"][:2] == ["d/a", "d/b"] and row["split"] == "train" for row in rows)
     assert all(row["parent_weights"] == pytest.approx([0.5, 0.5, 0.4]) for row in rows)  # the last one lent variation
+
+
+class SecondLook:
+    """Takes those who lie along the fourth axis for a train person; counts whom it was asked about."""
+
+    asked = 0
+
+    def judged(self, result: PersonResult) -> PersonResult:
+        self.asked += 1
+        is_like = bool(result.centre[3] > 0.9)
+        count = ("second look", 1, int(is_like), "why")
+        left = [count] if is_like else [count, *result.removed]
+        return replace(result, images=[] if is_like else result.images, removed=left)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_second_look_at_who_resembles_a_train_person(tmp_path: Path, size: int) -> None:
+    script = (*SCRIPT[:4], axis(0, 0, 0, 1), axis(0, 0, 0, 0, 1), axis(0, 0, 0, 0, 0, 1))
+    runtime = RUNTIME.model_copy(update={"shard_images": size})
+    outcomes = []
+    for asked in (4, 3):  # after a stop nobody who was rejected is looked at again
+        synthesizer = fake_synthesizer(
+            person=0.7, identities=ScriptedIdentities(script=script), max_attempts=5, images_per_existing=0
+        )
+        look = SecondLook()
+        rows, made, counts = synthesized(synthesizer, tmp_path, runtime, look)
+        assert look.asked == asked
+        outcomes.append(([{**row} for row in rows], made, counts))
+    assert outcomes[0] == outcomes[1]
+    rows, made, counts = outcomes[0]
+    assert made["new people"] == 3 and len(rows) == 3 * 2
+    assert counts["new people too close to each other"] == (5, 1) and counts["second look"] == (4, 1)
+    assert counts["images that left their new person"] == (3 * 4, 0)
 
 
 def test_who_resembles_somebody_is_rejected_before_images_are_kept(tmp_path: Path) -> None:

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from drawn import draw_face
-from facegan.evaluation.cross_fitted import CrossFitted, Fitted, few_each, match_level, normed, set_likeness
+from facegan.recognition.fitted.methods.cross_fitted import (
+    CrossFitted,
+    Fitted,
+    few_each,
+    match_level,
+    normed,
+    set_likeness,
+)
 from facegan.recognition.fitted.methods.features import FEATURES, measure
 from facegan.recognition.fitted.methods.linear_maps import measured
 

@@ -1,14 +1,16 @@
 """Who is who among few people: likeness of people to people, by what was never fitted on the two that are compared.
 
-Pixels, HOG and LBP of grey photos, each by principal axes and within-class whitening (WCCN, Hatch et al. 2006), mirror
-images added: what the baseline `classical` is made of. The people are dealt into folds; what compares people of two
-folds was fitted on the other folds alone, so train people are as new to it as anybody else. The likeness of two people
-is the mean over images of the NEAREST cosines with the other's, both ways, and then how far that lies from the likeness
-of either to the people whom the fit knows, in their standard deviations (s-norm, Kenny 2010).
+Features, each by principal axes and within-class whitening (WCCN, Hatch et al. 2006), mirror images added; where no
+others are given, pixels, HOG and LBP of grey photos, what the baseline `classical` is made of. The people are dealt
+into folds; what compares people of two folds was fitted on the other folds alone, so train people are as new to it as
+anybody else. The likeness of two people is the mean over images of the NEAREST cosines with the other's, both ways, and
+then how far that lies from the likeness of either to the people whom the fit knows, in their standard deviations
+(s-norm, Kenny 2010).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from itertools import combinations
 from typing import NamedTuple
@@ -25,6 +27,8 @@ from facegan.recognition.fitted.methods.linear_maps import fused, measured
 from facegan.recognition.fitted.methods.whitening import whitened
 
 Doubles = NDArray[np.floating]
+Features = Callable[[np.ndarray], list[Floats]]
+"""Images (N, H, W, C) uint8 to each feature of them and of their mirror images (2, N, d)."""
 FOLDS, MANY, FOLDS_OF_MANY = 8, 100, 5  # of so many people each fit knows enough in fewer folds
 AXES, SHRINKAGE, NEAREST = 300, 0.3, 1
 CHANCE = 0.05
@@ -56,6 +60,11 @@ class FoldFit(NamedTuple):
     def embed(self, rows: list[Floats]) -> Floats:
         """Unit embeddings of rows as `CrossFitted` prepares them."""
         return self.fitted(rows) if self.fitted is not None else rows[0]
+
+
+def classical_features(pixels: np.ndarray) -> list[Floats]:
+    """Pixels, HOG and LBP of images: see `Features`."""
+    return [measured(measure, pixels, name) for name in FEATURES]
 
 
 def evenly(count: int, most: int) -> NDArray[np.int64]:
@@ -94,12 +103,16 @@ class CrossFitted:
     """Likeness of anybody to the train people, all of whom are unseen by what compares them.
 
     `pixels` (N, H, W, C) uint8 are photos of known people, coded 0 .. n - 1, train people first. `embed` takes the
-    place of what is fitted here: a judge from elsewhere, who has learned none of them.
+    place of what is fitted here: a judge from elsewhere, who has learned none of them. `features` has learned none
+    either, and takes the place of those of `classical` under the maps.
     """
 
-    def __init__(self, pixels: np.ndarray, person: np.ndarray, train_people: int, embed: Embed | None = None) -> None:
+    def __init__(
+        self, pixels: np.ndarray, person: np.ndarray, train_people: int, embed: Embed | None = None,
+        features: Features | None = None,
+    ) -> None:  # fmt: skip
         rows = few_each(person)
-        self._embed, self.person = embed, person[rows]
+        self._embed, self._features, self.person = embed, features or classical_features, person[rows]
         self.people, self.train_people = int(person.max()) + 1, train_people
         self._fold = np.arange(self.people) % self._folds()
         photos, fitted_on = self._measured(pixels[rows]), evenly(len(rows), MOST_FITTED)
@@ -113,7 +126,7 @@ class CrossFitted:
 
     def _measured(self, pixels: np.ndarray) -> list[Floats]:
         """Each feature of images and of their mirror images (2, N, d); none where `embed` is asked."""
-        return [] if self._embed is not None else [measured(measure, pixels, name) for name in FEATURES]
+        return [] if self._embed is not None else self._features(pixels)
 
     def _spanned(self, rows: list[Floats]) -> list[Floats]:
         return [part @ span for part, span in zip(rows, self._spans, strict=True)]
