@@ -65,7 +65,7 @@ def new_people(
         copy_threshold=1, person_threshold=1, image_threshold=-1,
     )  # fmt: skip
     codes = G.codes().detach().numpy()
-    proposals = Mixture(parents=parents).proposals(codes, codes, np.random.default_rng(subseed("new", 0)))
+    proposals = Mixture(parents=parents).proposals(codes, np.random.default_rng(subseed("new", 0)))
     drawn = []
     for n, proposal in enumerate(itertools.islice(proposals, people)):
         rng = np.random.default_rng(subseed("new", 0, n))

@@ -129,7 +129,7 @@ def main() -> None:
     print(f"{len(worker.centres)} people, {len(worker.photos)} photos; products: {peak():.0f} GFLOP/s at most")
     for batch_size in args.batch_size:
         worker.options = worker.options.model_copy(update={"batch_size": batch_size})
-        requests = Proposals(worker.options, worker.G.codes().numpy(), worker.centres).requests(args.attempts + 2)
+        requests = Proposals(worker.options, worker.G.codes().numpy()).requests(args.attempts + 2)
         worker.make_person(requests[0])
         with FlopCounterMode(display=False) as counter:
             worker.make_person(requests[1])

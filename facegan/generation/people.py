@@ -60,7 +60,7 @@ class SyntheticPeople:
         self.filter_counts = FilterCounts()
         self.made = {"images of train people": 0, "new people": 0, "images of new people": 0}
         self._codes = synthesizer.G.codes().detach().cpu().numpy()
-        self._proposals = Proposals(self.options, self._codes, synthesizer.centres)
+        self._proposals = Proposals(self.options, self._codes)
         self._train_submitted, self._new_submitted = 0, 0  # how many of each are submitted
         self._filtered = 0  # attempts that were filtered
         self._rejected: dict[int, PersonResult] = {}  # attempts of this shard, and what stays stored of them
@@ -209,11 +209,11 @@ def descent(parents: Sequence[int], code_weights: np.ndarray) -> list[int]:
 class Proposals:
     """New people as they are proposed, one after the other, from one sequence of random numbers."""
 
-    def __init__(self, options: Synthesize, codes: np.ndarray, centres: np.ndarray) -> None:
+    def __init__(self, options: Synthesize, codes: np.ndarray) -> None:
         self.options = options
         self.error: ValueError | None = None  # why no more people can be proposed
         rng = np.random.default_rng(subseed("new", options.seed))
-        self._source = options.identities.proposals(codes, centres, rng)
+        self._source = options.identities.proposals(codes, rng)
         self._count, self._codes = 0, codes
         self._open: dict[int, tuple[PersonRequest, np.ndarray]] = {}  # and weights, by attempt, until it is filtered
 

@@ -20,12 +20,13 @@ from facegan.recognition.whitened_layer import WhitenedLayer
 from facegan.runtime.context import Context
 from facegan.runtime.options import Runtime
 
-LEAST_PEOPLE = 10  # val people: the median of fewer says little
+LEAST_PEOPLE = 10  # val people: the lowest third of fewer says little
+SHARE = 1 / 3  # of the val people who are as unlike the train people as a new person must be
 NAME = "new people like a train person, by maps fitted without either"
 
 
 class Strangers:
-    """The likeness to train people that half of the val people exceed: a new person must stay below it.
+    """The likeness to train people below which a third of the val people stay, as a new person must.
 
     A guide that has learned the train people finds whatever is made of them unlike each of them. Here its frozen
     features are compared by maps that were fitted without the two people in question (`CrossFitted`).
@@ -44,7 +45,7 @@ class Strangers:
         (_, train_person), (val_names, val_person) = train.codes(), val.codes()
         if len(val_names) < LEAST_PEOPLE:
             raise UserError(
-                f"synthesize.unlike=cross_fitted asks how near half of the val people come to train people, of whom "
+                f"synthesize.unlike=cross_fitted asks how near val people come to train people, of whom "
                 f"there are {len(val_names)}: at least {LEAST_PEOPLE} are needed",
                 fix="give prepare.split.val a larger share, or set synthesize.unlike=guide",
             )
@@ -53,8 +54,8 @@ class Strangers:
         pixels, person = np.concatenate([train.pixels, val.pixels]), [train_person, val_person + train_people]
         self._people = CrossFitted(pixels, np.concatenate(person), train_people, features=self._features)
         strangers, _ = self._people.real()
-        self.value = float(np.median(strangers[train_people:].max(axis=1)))
-        self.how = f"half of {len(val_names)} val people are as like one of {train_people} train people"
+        self.value = float(np.quantile(strangers[train_people:].max(axis=1), SHARE))
+        self.how = f"a third of {len(val_names)} val people are less like any of {train_people} train people"
 
     def _features(self, pixels: np.ndarray) -> list[np.ndarray]:
         """Each map of the frozen network, of images and of their mirror images (2, N, d)."""

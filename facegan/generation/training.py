@@ -326,6 +326,6 @@ def _new_codes(G: Generator) -> tuple[torch.Tensor, list[int]]:
     if G.num_identities < 2:
         return G.codes()[:0], []
     codes = G.codes().detach().cpu().float().numpy()
-    proposals = Mixture().proposals(codes, codes, np.random.default_rng(0))  # of the guide's centres it asks nothing
+    proposals = Mixture().proposals(codes, np.random.default_rng(0))
     chosen = list(itertools.islice(proposals, GRID_NEW))
     return torch.from_numpy(np.stack([p.code for p in chosen])).to(G.codes()), [p.parents[0] for p in chosen]

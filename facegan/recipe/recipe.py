@@ -124,6 +124,11 @@ class Recipe(Options):
         if synthetic and self.judge is not None:
             self._check_judge(self.judge, (guide_options, self.train_recognizer))
         learns = getattr(self.train_gan.gan, "identity", None) is not None
+        if self.synthesize.unlike == "cross_fitted" and synthetic and not guide_options.is_fitted:
+            raise ValueError(
+                "synthesize.unlike=cross_fitted needs a guide whose network is frozen and whose map is fitted: set "
+                "train_recognizer.tune=whitened, or synthesize.unlike=guide"
+            )
         if guide.form.frozen_only and learns and synthetic:
             raise ValueError(
                 f"the generator learns from the guide, but no gradient passes through the start '{guide.kind}': give "

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from drawn import draw_face
-from facegan.core.errors import UserError
+from facegan.core.errors import ConfigError, UserError
 from facegan.data.images import encode_png
 from facegan.generation.strangers import NAME, Strangers
 from facegan.generation.synthesizer import PersonResult
+from facegan.recipe.load import load
 from facegan.recognition.embedder import Embedder
 from facegan.recognition.options import TrainRecognizer
 from facegan.runtime.options import Runtime
@@ -52,7 +53,7 @@ def test_train_people_are_found_and_strangers_mostly_pass() -> None:
     assert sum(not result.images for result in own) >= TRAIN - 1
     new = [strangers.judged(person(number, range(4))) for number in range(100, 140)]
     passed = [result for result in new if result.images]
-    assert 0.25 < len(passed) / len(new) < 0.75  # half of the val people do
+    assert 0.1 < len(passed) / len(new) < 0.6  # a third of the val people do
     assert {result.removed[0][:3] for result in passed} == {(NAME, 1, 0)}
     assert all(result.removed[1:] == [("surplus", 4, 0, "why")] for result in passed)
     rejected = next(result for result in own if not result.images)
@@ -61,9 +62,14 @@ def test_train_people_are_found_and_strangers_mostly_pass() -> None:
 
 def test_what_it_cannot_be_asked_of_is_said() -> None:
     train, few = images(range(TRAIN)), images(range(TRAIN, TRAIN + 9))
-    with pytest.raises(UserError, match="of whom there are 9: at least 10 are needed"):
+    with pytest.raises(UserError, match="there are 9: at least 10 are needed"):
         Strangers(guide(), train, few, CPU, RUNTIME)
     trained = Embedder(TrainRecognizer(backbone="resnet10t", embedding_dim=16), 3, SIDE)
     with pytest.raises(UserError, match="whose map is fitted") as error:
         Strangers(trained, train, few, CPU, RUNTIME)
     assert "train_recognizer.tune=whitened" in error.value.fix
+
+
+def test_a_recipe_whose_guide_is_trained_is_refused() -> None:
+    with pytest.raises(ConfigError, match="needs a guide whose network is frozen and whose map is fitted"):
+        load("orl-quick", ["synthesize.unlike=cross_fitted"])

@@ -37,7 +37,7 @@ def test_an_identity_is_brought_nearer_to_the_mean() -> None:
 @pytest.mark.parametrize("sampler", [Mixture(parents=3), Gaussian()], ids=["mixture", "gaussian"])
 def test_the_weights_still_make_the_code(sampler: Mixture | Gaussian) -> None:
     codes = np.random.default_rng(0).standard_normal((7, 5)).astype(np.float32)
-    proposal = next(sampler.proposals(codes, codes, np.random.default_rng(1)))
+    proposal = next(sampler.proposals(codes, np.random.default_rng(1)))
     nearer = truncation.identity(proposal, codes, 0.3)
     assert nearer.code_weights is not None and nearer.code_weights.sum() == pytest.approx(1)
     np.testing.assert_allclose(nearer.code_weights @ codes, nearer.code, atol=1e-5)

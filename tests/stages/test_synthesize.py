@@ -131,7 +131,7 @@ class ScriptedIdentities(Mixture):
     script: tuple[tuple[float, ...], ...] = ()
     ends: bool = False  # or it begins again
 
-    def proposals(self, codes: np.ndarray, centres: np.ndarray, rng: np.random.Generator) -> Iterator[Proposal]:
+    def proposals(self, codes: np.ndarray, rng: np.random.Generator) -> Iterator[Proposal]:
         for code in self.script if self.ends else cycle(self.script):
             PROPOSED["count"] += 1
             yield Proposal(np.asarray(code, np.float32), (0, 1), np.full(2, 0.5))

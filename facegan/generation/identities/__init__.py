@@ -43,10 +43,10 @@ class IdentitiesConfig(Options):
 
     kind: str
 
-    def proposals(self, codes: np.ndarray, centres: np.ndarray, rng: np.random.Generator) -> Iterator[Proposal]:
+    def proposals(self, codes: np.ndarray, rng: np.random.Generator) -> Iterator[Proposal]:
         """Proposed people without end, from one sequence of random numbers; each is computed when it is requested.
 
-        `codes` (people, code_dim) float32 are the training people's, and `centres` (people, d) float32, unit rows, are
-        where the guide sees them. Raises ValueError, when the next one is requested, where nobody can be proposed.
+        `codes` (people, code_dim) float32 are the training people's. Raises ValueError, when the next one is requested,
+        where nobody can be proposed.
         """
         raise TypeError(f"{type(self).__name__} must define proposals()")

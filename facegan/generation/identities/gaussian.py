@@ -24,7 +24,7 @@ class Gaussian(IdentitiesConfig):
     kind: Literal["gaussian"] = "gaussian"
     spread: float = Field(1.0, gt=0, le=3, description="in standard deviations of the real codes")
 
-    def proposals(self, codes: np.ndarray, centres: np.ndarray, rng: np.random.Generator) -> Iterator[Proposal]:
+    def proposals(self, codes: np.ndarray, rng: np.random.Generator) -> Iterator[Proposal]:
         """See IdentitiesConfig; raises ValueError with fewer than two training people."""
         import numpy as np
 

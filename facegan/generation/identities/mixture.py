@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from facegan.core.options import unhashed_default
 from facegan.generation.identities import IDENTITIES, IdentitiesConfig, Proposal
 
 if TYPE_CHECKING:
@@ -26,14 +25,8 @@ class Mixture(IdentitiesConfig):
     kind: Literal["mixture"] = "mixture"
     parents: int = Field(12, ge=2, le=10_000, description="training people in each mixture; all where there are fewer")
     concentration: float = Field(10.0, gt=0, description="of the Dirichlet weights; large means equal shares")
-    distant: float = unhashed_default(
-        0.0,
-        ge=0,
-        lt=1,
-        description="share of the people, those most like the parents so far to the guide, who cannot be the next one",
-    )
 
-    def proposals(self, codes: np.ndarray, centres: np.ndarray, rng: np.random.Generator) -> Iterator[Proposal]:
+    def proposals(self, codes: np.ndarray, rng: np.random.Generator) -> Iterator[Proposal]:
         """See IdentitiesConfig; raises ValueError with one training person.
 
         Where all people are in every mixture the weights still tell mixtures apart: what is scaled to length is
@@ -45,10 +38,7 @@ class Mixture(IdentitiesConfig):
             raise ValueError(f"a mixture needs two people or more, got {len(codes)}")
         mean, num_parents = codes.mean(axis=0), min(self.parents, len(codes))
         while True:
-            if self.distant:
-                parents = self._distant(centres, num_parents, rng)
-            else:
-                parents = rng.choice(len(codes), num_parents, replace=False)
+            parents = rng.choice(len(codes), num_parents, replace=False)
             weights = rng.dirichlet(np.full(num_parents, self.concentration))
             deviations = codes[parents] - mean
             mixed = weights @ deviations
@@ -58,22 +48,3 @@ class Mixture(IdentitiesConfig):
             code_weights[parents] += scale * weights
             code = (mean + mixed * scale).astype(np.float32)
             yield Proposal(code, tuple(map(int, parents)), weights, code_weights)
-
-    def _distant(self, centres: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-        """`count` people, each after the first drawn from those whose highest cosine with the people before is lowest.
-
-        In the guide's space and not between codes: mixing classes that are far apart for the recognizer helps, while
-        distance between the generator's conditions tells little (ScoreMix, Rahimi Noshanagh and Marcel 2025), and the
-        codes of a generator whose codes are weights of people are all equally far apart.
-        """
-        import numpy as np
-
-        chosen = [int(rng.integers(len(centres)))]
-        similarity = np.full(len(centres), -np.inf)  # the highest cosine with those chosen
-        while len(chosen) < count:
-            similarity = np.maximum(similarity, centres @ centres[chosen[-1]])
-            similarity[chosen] = np.inf
-            remaining = len(centres) - len(chosen)
-            candidates = np.argsort(similarity, kind="stable")[: max(1, round((1 - self.distant) * remaining))]
-            chosen.append(int(rng.choice(candidates)))
-        return np.asarray(chosen)

@@ -119,7 +119,7 @@ def test_shares_are_those_that_the_sampler_drew() -> None:
     rng = np.random.default_rng(0)
     for people, code_dim in ((9, 16), (60, 16)):  # fewer and more people than a code has dimensions
         codes = rng.normal(2, 1, (people, code_dim))
-        sampler = Mixture(parents=4, concentration=3).proposals(codes, codes, np.random.default_rng(1))
+        sampler = Mixture(parents=4, concentration=3).proposals(codes, np.random.default_rng(1))
         for _, proposal in zip(range(5), sampler, strict=False):
             parents, weights = list(proposal.parents), proposal.code_weights
             assert weights is not None
@@ -133,7 +133,7 @@ def test_shares_are_those_that_the_sampler_drew() -> None:
 
 def test_a_gaussian_draw_has_shares_that_are_not_negative() -> None:
     codes = np.random.default_rng(0).normal(2, 1, (9, 6))
-    proposal = next(Gaussian().proposals(codes, codes, np.random.default_rng(1)))
+    proposal = next(Gaussian().proposals(codes, np.random.default_rng(1)))
     assert proposal.code_weights is not None
     shares, mean = shares_of(proposal.code_weights.tolist(), everybody=True), codes.mean(axis=0)
     assert shares.min() >= 0 and shares.sum() == pytest.approx(1)

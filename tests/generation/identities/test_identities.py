@@ -24,16 +24,8 @@ def some_codes(people: int = 7, code_dim: int = 5) -> np.ndarray:
     return np.random.default_rng(0).normal(2, 1, size=(people, code_dim)).astype(np.float32)
 
 
-def some_centres(people: int, d: int = 16) -> np.ndarray:
-    rows = np.random.default_rng(9).normal(size=(people, d))
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-
-
-def propose(
-    sampler: IdentitiesConfig, codes: np.ndarray, count: int, seed: int = 0, centres: np.ndarray | None = None
-) -> list[Proposal]:
-    centres = some_centres(len(codes)) if centres is None else centres
-    return list(islice(sampler.proposals(codes, centres, np.random.default_rng(seed)), count))
+def propose(sampler: IdentitiesConfig, codes: np.ndarray, count: int, seed: int = 0) -> list[Proposal]:
+    return list(islice(sampler.proposals(codes, np.random.default_rng(seed)), count))
 
 
 def stacked(proposals: list[Proposal]) -> np.ndarray:
@@ -68,7 +60,7 @@ def test_each_sampler_proposes(kind: str) -> None:
 def test_each_sampler_works_nothing_out_before_it_is_asked(kind: str) -> None:
     rng = np.random.default_rng(0)
     before = rng.bit_generator.state
-    proposals = sampler_of(kind).proposals(some_codes(), some_centres(7), rng)
+    proposals = sampler_of(kind).proposals(some_codes(), rng)
     assert rng.bit_generator.state == before
     next(proposals)
     assert rng.bit_generator.state != before
@@ -91,8 +83,8 @@ def test_each_sampler_refuses_one_person(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", MEMBERS)
 def test_people_who_are_all_alike_are_no_error(kind: str) -> None:
-    codes, centres = np.ones((3, 4), np.float32), np.ones((3, 2), np.float32) / np.sqrt(2, dtype=np.float32)
-    assert np.allclose(stacked(propose(sampler_of(kind), codes, 5, centres=centres)), 1)
+    codes = np.ones((3, 4), np.float32)
+    assert np.allclose(stacked(propose(sampler_of(kind), codes, 5)), 1)
 
 
 # Mixture and Gaussian.
@@ -117,7 +109,7 @@ def test_the_random_numbers_of_older_sets() -> None:
         draw = (rng.standard_normal((1, 6)) * (singular / np.sqrt(8)) * 0.7)[0]
         assert np.array_equal(proposal.code, (mean + draw @ axes).astype(np.float32))
     plain = Synthesize().model_dump(mode="json")
-    assert plain["identities"] == {"kind": "mixture", "parents": 8, "concentration": 10.0}
+    assert plain["identities"] == {"kind": "mixture", "parents": 12, "concentration": 10.0}
 
 
 def test_a_mixture_lies_between_its_parents() -> None:
@@ -147,23 +139,3 @@ def test_fewer_people_than_parents_are_all_mixed() -> None:
         deviations @ deviations.T / np.outer(np.linalg.norm(deviations, axis=1), np.linalg.norm(deviations, axis=1))
     )
     assert np.median(cosine[~np.eye(20, dtype=bool)]) < 0.5  # and are not all one person
-    distant = propose(Mixture(parents=9, distant=0.9), codes, 20)
-    assert all(sorted(proposal.parents) == [0, 1, 2, 3] for proposal in distant)
-
-
-def circle(people: int) -> np.ndarray:
-    angle = 2 * np.pi * np.arange(people) / people
-    return np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
-
-
-def test_distant_parents_are_drawn_from_those_least_like_the_others() -> None:
-    codes = np.eye(8, dtype=np.float32)  # all equally far apart: only the guide tells
-    proposals = propose(Mixture(parents=2, distant=0.6), codes, 400, centres=circle(8))
-    apart = [min((a - b) % 8, (b - a) % 8) for a, b in (proposal.parents for proposal in proposals)]
-    assert set(apart) == {3, 4}  # of 7 others the 3 farthest
-    assert {proposal.parents[0] for proposal in proposals} == set(range(8))
-    assert {proposal.parents[1] for proposal in proposals} == set(range(8))
-    farthest = propose(Mixture(parents=4, distant=0.99), codes, 50, centres=circle(8))
-    for proposal in farthest:  # across, and then half way between on either side
-        first, second, *rest = proposal.parents
-        assert (second - first) % 8 == 4 and sorted((parent - first) % 8 for parent in rest) == [2, 6]

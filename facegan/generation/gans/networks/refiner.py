@@ -149,7 +149,7 @@ class RefinerGenerator(Generator):
         held = np.unique(person)
         codes = self.codes().cpu().numpy()[held]
         w, z = [], []
-        for proposal in itertools.islice(Mixture().proposals(codes, codes, rng), count):
+        for proposal in itertools.islice(Mixture().proposals(codes, rng), count):
             photos = [int(rng.choice(np.flatnonzero(person == held[parent]))) for parent in proposal.parents]
             lender = int(rng.integers(len(person)))
             units = self.draft.unit(torch.tensor([*photos, lender], device=self.draft.person.device)).cpu().numpy()
