@@ -33,10 +33,10 @@ class Strangers:
     """
 
     def __init__(
-        self, guide: Embedder, train: ManifestImages, val: ManifestImages, device: torch.device, runtime: Runtime
+        self, guide: torch.nn.Module, train: ManifestImages, val: ManifestImages, device: torch.device, runtime: Runtime
     ) -> None:
         """Raises UserError where the guide is trained, or val people are too few."""
-        if not isinstance(guide.project, WhitenedLayer):
+        if not (isinstance(guide, Embedder) and isinstance(guide.project, WhitenedLayer)):
             raise UserError(
                 "synthesize.unlike=cross_fitted needs a guide whose network is frozen and whose map is fitted",
                 fix="set train_recognizer.tune=whitened, with a start that has learned faces or things, or "
