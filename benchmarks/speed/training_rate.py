@@ -385,13 +385,16 @@ def variants(lab: Lab, net: str, steps: int, rounds: int, kinds: list[str]) -> N
             print(f"{name}: {type(error).__name__}, left out")
             continue
         built[name] = (step, max(lab.now() - start, time.perf_counter() - wall))
+    if not built:
+        print(f"{net}: no form of it can be built here\n", flush=True)
+        return
     found: dict[str, list[float]] = {name: [] for name in built}
     for _ in range(rounds):
         for name, (step, _first) in built.items():
             found[name] += seconds(lab, step, steps)
     print(f"| bare {net}, batches of {options.batch_size} | images/s | against the first | first step, s |")
     print("|---|--:|--:|--:|")
-    base = statistics.median(found["plain"])
+    base = statistics.median(next(iter(found.values())))
     for name, times in found.items():
         median = statistics.median(times)
         print(f"| {name} | {options.batch_size / median:.0f} | {base / median:.2f} | {built[name][1]:.1f} |")
