@@ -2,8 +2,7 @@
 
 Reads `results.parquet` and `differences.parquet` of those reports/published that were made before the interval knew. A
 stored half-width is sqrt(t_(S-1)^2 V_s + t_(n-1)^2 V_p) with V_s = var(splits) / S, which the stored values give; the
-people's part is what is left. The overlap is counted by dividing ORL's forty names as the recipe does. Of LFW, whose
-names are not here, it is what docs/experiments/lfw-limited.md tells: two splits share 10 to 16 of their hundred.
+people's part is what is left. The overlap is counted by dividing ORL's forty names as the recipe does.
 
     python benchmarks/calibration/published.py
 
@@ -23,14 +22,11 @@ from facegan.metrics.intervals import mean_overlap, overlap_factor
 from facegan.recipe.load import load
 
 ROOT = Path(__file__).parents[2]
-STUDIES = ("orl-study", "orl-long", "orl-parts", "orl-efficiency", "orl-ablation", "lfw-limited")
-LFW_OVERLAP = 0.13
+STUDIES = ("orl-long", "orl-parts", "orl-efficiency", "orl-ablation")
 
 
 def overlap(recipe: str, splits: list[int]) -> float:
     """Mean overlap of train people between the splits of a shipped recipe."""
-    if recipe.startswith("lfw"):
-        return LFW_OVERLAP
     options, names = load(recipe).prepare.split, [f"orl/s{number}" for number in range(1, 41)]
     members = []
     for split in splits:

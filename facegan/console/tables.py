@@ -90,11 +90,9 @@ def show_plan(recipe: Recipe, plans: list[Planned], workdir: Path) -> None:
     else:
         jobs = recipe.runtime.jobs or min(2, cores())
         seconds_left, unknown = expected_s(plans, jobs)
-        time_left = (
-            f"about {format_seconds(seconds_left)}"
-            if unknown < len(to_run)
-            else "unknown (nothing like it has run here)"
-        )
+        time_left = "unknown (nothing like it has run here)"
+        if seconds_left and unknown < len(to_run):
+            time_left = f"{'at least' if unknown else 'about'} {format_seconds(seconds_left)}"
         unknown_times = f", {unknown} of which nothing like it has run here" if 0 < unknown < len(to_run) else ""
         say(
             out,
