@@ -58,11 +58,22 @@ class PartBasedGenerator(MorphableGenerator):
             of_people = torch.stack([misfit[_pair(part, other)][person] for other, person in people.items()]).sum(dim=0)
             people[part] = of_people.masked_fill(~free, torch.inf).argmin(dim=1)
             taken = taken.scatter(1, people[part][:, None], True)
-            pairs = [(photo, compared[_pair(part, other)]) for other, photo in photos.items()]
-            of_photos = torch.stack([torch.cdist(values[photo], values).square() for photo, values in pairs]).sum(dim=0)
-            not_theirs = self.person != people[part][:, None]
-            photos[part] = of_photos.masked_fill(not_theirs, torch.inf).argmin(dim=1)
+            fitting = [(photo, compared[_pair(part, other)]) for other, photo in photos.items()]
+            photos[part] = torch.stack(
+                [
+                    self._best_photo(person, [(values[photo[image]], values) for photo, values in fitting])
+                    for image, person in enumerate(people[part].tolist())
+                ]
+            )
         return torch.stack([photos[part] for part in (RIM, EYES, NOSE, LOWER)], dim=1)
+
+    def _best_photo(self, person: int, fitting: list[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
+        """Which of a person's photos, whose values (photos, V) are nearest to those of all parts (V,) before."""
+        theirs = torch.nonzero(self.person == person)[:, 0]
+        if not len(theirs):  # more photos than are kept (`max_photos`), none of them this person's
+            theirs = torch.arange(len(self.person), device=self.person.device)
+        unlike = torch.stack([(values[theirs] - of_part).square().sum(dim=1) for of_part, values in fitting])
+        return theirs[unlike.sum(dim=0).argmin()]
 
     def put_together(self, mixed: torch.Tensor, photos: torch.Tensor) -> torch.Tensor:
         """One texture in the common frame (C, H, W): the tone of `mixed`, all that is finer of the parts' `photos`."""
