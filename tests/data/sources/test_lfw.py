@@ -228,7 +228,7 @@ def test_the_recipe_waits_for_the_users_files(drawn: Path, monkeypatch: pytest.M
 def test_the_recipe_of_views(drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(drawn)
     recipe = load.load("lfw-views", ["benchmark.benchmarks.0.file=pairs.txt"])
-    assert list(recipe.arms) == ["real", "real+synthetic", "warp"] and recipe.comparison.metric == "eer"
+    assert list(recipe.arms) == ["real", "real+synthetic"] and recipe.comparison.metric == "eer"
     view1, view2 = recipe.benchmark.benchmarks[:2]
     assert (view1.label, view2.label) == ("view1", "view2") and {"view1/accuracy", "view2/eer"} <= {
         name for benchmark in recipe.benchmark.benchmarks for name in benchmark.names()
