@@ -127,6 +127,18 @@ def test_fewer_people_than_parts_lend_again(people: int) -> None:
     assert G(w, of_photo(G, 0)).isfinite().all()
 
 
+def test_a_person_of_whom_no_photo_was_kept_lends_nothing_and_stops_nothing() -> None:
+    """Of more photos than `max_photos` some people have none left."""
+    kept = state()
+    rows = kept["person"] != 3
+    G = PartBased(sharpen=False).build_generator(PEOPLE, 1, SIDE)
+    G.load_state_dict({name: value if name == "light" else value[rows] for name, value in kept.items()})
+    mixed, alone = torch.full((1, PEOPLE), 1 / PEOPLE), torch.eye(PEOPLE)[3:4]
+    own = of_photo(G, 0).chunk(3, dim=1)[1]
+    assert 3 not in G.person[G.photos(mixed, own)[0]].tolist()
+    assert G.photos(alone, own).shape == (1, 4)
+
+
 def test_the_first_of_a_batch_have_the_bits_of_the_whole() -> None:
     G = loaded()
     rng = torch.Generator().manual_seed(0)
