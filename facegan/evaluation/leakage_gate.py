@@ -305,8 +305,9 @@ def faults(gate: dict[str, Any], options: Audit) -> list[dict[str, str]]:
                 f"{worst['train_person']}: likeness {worst['likeness']:.2f}, a match from {people['level']:.2f}",
                 "outcome": FAILED,
                 "picture": "people.png",
-                "fix": "mix more people into a new one (synthesize.identities.parents), lower synthesize.max_fmr, or "
-                "raise audit.max_match_rate knowingly",
+                "fix": "mix more people into a new one (synthesize.identities.parents), turn down who is like a train "
+                "person by maps fitted without either (synthesize.unlike=cross_fitted, with tune=whitened), lower "
+                "synthesize.max_fmr, or raise audit.max_match_rate knowingly",
             }
         )
     return failures

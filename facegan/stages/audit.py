@@ -110,7 +110,8 @@ def stop(gate: dict[str, Any], out: Path, context: Context) -> None:
             [*(f"{path} (faces)" for path in pictures), f"{out / 'gate.json'} (all pairs, by image_id)"]
         )
         said = {"failed": "the leakage gate failed", "cannot tell": "the leakage gate cannot tell, which is no pass"}
-        raise UserError(f"{said[verdict]}: {what}", fix=f"look at {paths}; {fixes}")
+        alone = "for the comparison alone, audit.enforce=false goes on, with a set that is not to be handed on"
+        raise UserError(f"{said[verdict]}: {what}", fix=f"look at {paths}; {fixes}; {alone}")
     copies, person = gate["copies"], gate["membership"]["person"]
     if not gate["faults"]:
         context.say(
