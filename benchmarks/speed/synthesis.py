@@ -5,7 +5,7 @@ stage is left out: donors are the photos' own codes, and the bounds let nearly e
 time; the beginning of a sha256 of what came out tells whether two versions make the same bytes.
 
     python benchmarks/speed/synthesis.py PREPARE TRAIN_GAN GUIDE
-    python benchmarks/speed/synthesis.py PREPARE TRAIN_GAN GUIDE --batch-size 10 64 --attempts 20 --recipe lfw-limited
+    python benchmarks/speed/synthesis.py PREPARE TRAIN_GAN GUIDE --batch-size 10 64 --attempts 20 --recipe lfw-views
 
 Prints Markdown.
 """
@@ -105,7 +105,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     for name in ("prepare", "train_gan", "guide"):
         parser.add_argument(name, type=Path)
-    parser.add_argument("--recipe", default="lfw-limited")
+    parser.add_argument("--recipe", default="lfw-views")
     parser.add_argument("--batch-size", type=int, nargs="+", default=[10, 64])
     parser.add_argument("--attempts", type=int, default=20)
     args = parser.parse_args()

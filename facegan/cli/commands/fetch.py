@@ -45,7 +45,7 @@ def fetch(name: str, out: Path) -> list[str]:
     shutil.rmtree(home / "joblib", ignore_errors=True)  # a cache of the small pictures
     return [
         f"{home / PHOTOS}: {LICENSE}",
-        "its photos are not cropped to the face; a run that finds and aligns them:",
+        "its photos are not cropped to the face; a run that finds and aligns them (pip install 'facegan[imagenet]'):",
         f"  facegan run lfw-limited --set prepare.source.root={home / PHOTOS} --set prepare.source.pairs={home / VIEW1}"
         " --set 'prepare.align={detector: {kind: dlib}}'",
     ]
